@@ -1,0 +1,86 @@
+"""The targets by name, and what each needs of the machine. Imports nothing heavy: the runtime uses it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ladder.errors import LadderError
+
+
+@dataclass(frozen=True)
+class Level:
+    """One instruction-set level: kernels are compiled once for each."""
+
+    name: str
+    arch: str
+    llvm: dict[str, object]
+    flags: frozenset[str] = field(default_factory=frozenset)
+    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avx512
+
+
+def _x86(name: str, mcpu: str, flags: str, kernels: str) -> Level:
+    options: dict[str, object] = {"kind": "llvm", "mcpu": mcpu}
+    return Level(name, "x86_64", options, frozenset(flags.split()), kernels)
+
+
+# Ordered from the plainest to the most able: the runtime takes the last one the CPU has.
+LEVELS = {
+    level.name: level
+    for level in (
+        _x86("x86-64", "x86-64", "", "portable"),
+        _x86("x86-64-v3", "x86-64-v3", "avx2 fma f16c bmi2", "avx2"),
+        _x86(
+            "x86-64-vnni",
+            "icelake-server",
+            "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni",
+            "avx512",
+        ),
+    )
+}
+FAMILIES = {"x86-64-all": tuple(LEVELS)}
+NATIVE = "native"
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of this machine, by their Linux names (empty where they cannot be read)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    line = next((x for x in text.splitlines() if x.startswith(("flags", "Features"))), ":")
+    return frozenset(line.split(":", 1)[1].split())
+
+
+def runs_here(level: Level) -> bool:
+    """Whether this machine can execute code of ``level``."""
+    arch = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    return arch == level.arch and level.flags <= cpu_flags()
+
+
+def native_level() -> Level:
+    """The most able level of this machine."""
+    able = [level for level in LEVELS.values() if runs_here(level)]
+    if not able:
+        raise LadderError(
+            f"no kernels for this machine ({platform.machine()}); "
+            f"name a target with --target: {', '.join(known_targets())}"
+        )
+    return able[-1]
+
+
+def known_targets() -> list[str]:
+    """Every name that ``--target`` takes."""
+    return [NATIVE, *LEVELS, *FAMILIES]
+
+
+def levels_of(target: str) -> tuple[Level, ...]:
+    """The instruction-set levels that an artifact for ``target`` carries."""
+    if target == NATIVE:
+        return (native_level(),)
+    if target in LEVELS:
+        return (LEVELS[target],)
+    if target in FAMILIES:
+        return tuple(LEVELS[name] for name in FAMILIES[target])
+    raise LadderError(f"unknown target '{target}'; one of {', '.join(known_targets())}")
