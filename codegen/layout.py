@@ -1,0 +1,153 @@
+"""The physical layout of low-bit weights: one for all x86 levels, so one packed copy serves all.
+
+Names: N out features, K in features, M tokens, B K-blocks of ``block`` weights (the last may be
+short). Codes are unsigned: ``code = element + offset``.
+
+- *chunk*: 16 weights along K, that is 4 tables (K-groups) of 4. A block has
+  ``CH = ceil(block / 16)`` chunks and always begins a new one; the last block of K stores only
+  the chunks that it needs. C is their total. Padding weights have code 0 and their tables are
+  all zero, so they change nothing.
+- *tile*: 64 rows of the weight, N padded up. ``NT = ceil(N / 64)``.
+- *planes*: int32 [NT, C, bits, 2, 16]. Byte j of dword (tile, chunk, bit, v, r) belongs to
+  K-group j of the chunk. Its low nibble is the 4-bit table index of row ``64 tile + 32 v + r``
+  (bit i of the index is bit ``bit`` of weight i of the group), its high nibble that of row
+  ``64 tile + 32 v + 16 + r``. One 64-byte load feeds two ``vpermb``, and a tile is one
+  contiguous stream.
+- *row values*: the weight scale, float32 [NT, S, 64], and for types that have one the zero
+  point (the unsigned code that means 0.0), uint8 [NT, S, 64]. S is B where groups lie along K
+  (groups larger than a block are repeated), else 1. Rows are in natural order.
+- *activation*, mode ``int8``: int8 [M, C, 16], scale float32 [M, B], sum of codes int32 [M, B].
+- *tables*, mode ``table8``: int8 [M, C, 64], entry e of K-group j at byte ``16 j + e``.
+- *tables*, mode ``int8``: the exact int16 sums as two planes of bytes, int8 [M, C, 2, 64]:
+  plane 0 holds the low byte (read as unsigned), plane 1 the signed high byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ladder.ir.dtype import DType
+from ladder.ir.numerics import I32, LUT_GROUP, U8
+
+CHUNK = 16
+TILE = 64
+LANES = 16  # dwords of one plane vector
+GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What of a type is compiled into a kernel: all that changes its code, and nothing else."""
+
+    bits: int
+    block: int
+    grouped: bool  # row values differ from block to block
+    zero_point: bool  # the zero is stored per row; else it is the constant ``offset``
+    offset: int
+
+    @staticmethod
+    def of(dtype: DType) -> Packing:
+        """The packing of a low-bit type."""
+        grouped = isinstance(dtype.group, int)
+        return Packing(dtype.bits, dtype.block, grouped, dtype.zero_point, dtype.element.offset)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of one whole block."""
+        return chunks_of(self.block)
+
+    def __str__(self) -> str:
+        granularity = "g" if self.grouped else "r"
+        zero = "zp" if self.zero_point else f"o{self.offset}"
+        return f"b{self.bits}_k{self.block}{granularity}_{zero}"
+
+
+def chunks_of(weights: int) -> int:
+    """Chunks that ``weights`` neighbouring weights take."""
+    return -(-weights // CHUNK)
+
+
+def blocks_of(k: int, block: int) -> int:
+    """B: the K-blocks of K features."""
+    return -(-k // block)
+
+
+def tiles_of(n: int) -> int:
+    """NT: the row tiles of N features."""
+    return -(-n // TILE)
+
+
+def total_chunks(k: int, block: int) -> int:
+    """C: the chunks of K features."""
+    return k // block * chunks_of(block) + chunks_of(k % block)
+
+
+def chunk_starts(k: int, block: int) -> list[int]:
+    """The first chunk of every block."""
+    return [b * chunks_of(block) for b in range(blocks_of(k, block))]
+
+
+def to_chunks(x: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.generic]:
+    """[R, K] -> [R, C * 16], zeros where a block ends within a chunk."""
+    rows, k = x.shape
+    full, padded = k // block, chunks_of(block) * CHUNK
+    out = np.zeros((rows, total_chunks(k, block) * CHUNK), x.dtype)
+    whole = out[:, : full * padded].reshape(rows, full, padded)
+    whole[..., :block] = x[:, : full * block].reshape(rows, full, block)
+    out[:, full * padded : full * padded + k % block] = x[:, full * block :]
+    return out
+
+
+def from_chunks(x: npt.NDArray[np.generic], k: int, block: int) -> npt.NDArray[np.generic]:
+    """[R, C * 16] -> [R, K]: undo ``to_chunks``."""
+    rows, full, padded = len(x), k // block, chunks_of(block) * CHUNK
+    whole = x[:, : full * padded].reshape(rows, full, padded)[..., :block]
+    rest = x[:, full * padded : full * padded + k % block]
+    return np.concatenate([whole.reshape(rows, -1), rest], 1)
+
+
+def pack_planes(codes: U8, bits: int, block: int) -> I32:
+    """Unsigned codes [N, K] -> planes [NT, C, bits, 2, 16]."""
+    n, k = codes.shape
+    tiles, chunks = tiles_of(n), total_chunks(k, block)
+    groups = to_chunks(codes, block).view(np.uint32)  # one table group of codes in each dword
+    planes = np.zeros((tiles, chunks, bits, 2, LANES), np.uint32)
+    index = np.zeros((tiles * TILE, chunks * LUT_GROUP), np.uint8)
+    for bit in range(bits):
+        one = groups >> np.uint32(bit) & np.uint32(0x01010101)
+        one *= GATHER_BITS  # the four bits meet, in order, at bit 24
+        np.right_shift(one, np.uint32(24), out=one)
+        np.bitwise_and(one, np.uint32(15), out=index[:n], casting="unsafe")
+        half = index.view(np.uint32).reshape(tiles, 2, 2, LANES, chunks)
+        both = half[:, :, 0] | half[:, :, 1] << np.uint32(4)
+        planes[:, :, bit] = both.transpose(0, 3, 1, 2)
+    return planes.view(np.int32)
+
+
+def unpack_planes(planes: I32, n: int, k: int, bits: int, block: int) -> U8:
+    """Planes [NT, C, bits, 2, 16] -> unsigned codes [N, K]."""
+    tiles, chunks = planes.shape[:2]
+    nibbles = np.ascontiguousarray(planes).view(np.uint8).reshape(*planes.shape, LUT_GROUP)
+    halves = np.stack([nibbles & 15, nibbles >> 4], 4)  # [NT, C, bits, 2, half, 16, group]
+    index = halves.transpose(2, 0, 3, 4, 5, 1, 6).reshape(bits, tiles * TILE, chunks * LUT_GROUP)
+    codes = np.zeros((tiles * TILE, chunks * CHUNK), np.uint8)
+    for bit in range(bits):
+        for j in range(LUT_GROUP):
+            codes[:, j::LUT_GROUP] |= (index[bit] >> j & 1) << bit
+    return from_chunks(codes[:n], k, block).astype(np.uint8)
+
+
+def pack_rows(
+    values: npt.NDArray[np.generic], dtype: DType, n: int, k: int
+) -> npt.NDArray[np.generic]:
+    """Scales or zero points in the shape ``dtype.scale_shape(n, k)`` -> [NT, S, 64]."""
+    per_group = np.broadcast_to(values, (n, values.shape[1]))
+    if isinstance(dtype.group, int):
+        group_of_block = np.arange(blocks_of(k, dtype.block)) * dtype.block // dtype.group
+        per_group = per_group[:, group_of_block]
+    out = np.zeros((tiles_of(n) * TILE, per_group.shape[1]), values.dtype)
+    out[:n] = per_group
+    return np.ascontiguousarray(out.reshape(tiles_of(n), TILE, -1).transpose(0, 2, 1))

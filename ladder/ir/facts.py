@@ -1,0 +1,80 @@
+"""Facts: what an analysis found, as typed data on the model, named by site.
+
+A fact is a frozen dataclass. Passes put them on the model; they survive rewriting because they
+name sites, not nodes; ``dump`` prints them and ``to_json`` saves them in artifacts and files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import onnx_ir as ir
+
+F = TypeVar("F")
+_KEY = "ladder.fact."
+METADATA_KEY = "ladder.facts"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One site's row in the plan: the type it gets and why."""
+
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BitPlan:
+    """Which type each site gets, by site name."""
+
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """What stays as it is, by site name, with the reason."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How each weight was rounded and the relative error of its values (root mean square)."""
+
+    methods: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class States:
+    """A recurrent model's states: input name -> output name of the next step (caches and the like)."""
+
+    next: dict[str, str] = field(default_factory=dict)
+
+
+def put(model: ir.Model, fact: object) -> None:
+    """Attach ``fact``, replacing an older one of the same type."""
+    model.meta[_KEY + type(fact).__name__] = fact
+
+
+def get(model: ir.Model, kind: type[F]) -> F | None:
+    """The fact of this type, or None."""
+    fact = model.meta.get(_KEY + kind.__name__)
+    return fact if isinstance(fact, kind) else None
+
+
+def all_facts(model: ir.Model) -> list[object]:
+    """Every fact on the model, by name."""
+    return [model.meta[key] for key in sorted(model.meta) if key.startswith(_KEY)]
+
+
+def to_json(model: ir.Model) -> str:
+    """All facts as JSON text: {fact name: its fields}."""
+    facts: dict[str, Any] = {}
+    for fact in all_facts(model):
+        if dataclasses.is_dataclass(fact) and not isinstance(fact, type):
+            facts[type(fact).__name__] = dataclasses.asdict(fact)
+    return json.dumps(facts)

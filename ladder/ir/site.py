@@ -1,0 +1,206 @@
+"""Sites: the places where a weight may change type, found in the graph with names and roles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+SITE_KEY = "ladder.site"
+WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
+LOW_BIT_OPS = frozenset(
+    {"MatMulNBits", "GatherBlockQuantized", "MatMulBnb4", "DequantizeLinear", "LowBitMatMul"}
+)
+OTHER_WEIGHTED_OPS = frozenset({"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger"})
+SMALLEST_EMBEDDING_ROWS = 16
+
+ROLES = (
+    (r"lm_head|embed_out", "lm_head"),
+    (r"embed_tokens|wte|word_embeddings|tok_embeddings", "embed"),
+    (r"wpe|position_embeddings", "embed.position"),
+    (r"(q_proj|query|\.wq)$", "attn.q"),
+    (r"(k_proj|key|\.wk)$", "attn.k"),
+    (r"(v_proj|value|\.wv)$", "attn.v"),
+    (r"(o_proj|out_proj|attn\.c_proj|attention\.output\.dense|\.wo)$", "attn.o"),
+    (r"(qkv_proj|c_attn|query_key_value|qkv)$", "attn.qkv"),
+    (r"(gate_proj|\.w1)$", "mlp.gate"),
+    (r"(up_proj|c_fc|fc1|\.w3|intermediate\.dense)$", "mlp.up"),
+    (r"(down_proj|mlp\.c_proj|fc2|\.w2|output\.dense)$", "mlp.down"),
+)
+MAMBA_ROLES = ("in_proj", "x_proj", "dt_proj", "out_proj")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A weight and a node that uses it. ``n`` and ``k`` are out and in features."""
+
+    name: str
+    role: str
+    node: ir.Node
+    weight: ir.Value
+    n: int
+    k: int
+    transposed: bool  # the stored weight is [K, N]: codes are taken of its transpose
+
+    @property
+    def parameters(self) -> int:
+        return self.n * self.k
+
+    def array(self) -> np.ndarray:
+        """The weight as [N, K] float32."""
+        tensor = constant_of(self.weight)
+        assert tensor is not None
+        array = tensor.numpy().astype(np.float32, copy=False)
+        return np.ascontiguousarray(array.T if self.transposed else array)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node with a weight that is left alone, and why."""
+
+    name: str
+    op: str
+    reason: str
+
+
+def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The constant behind a value: an initializer's, or a Constant node's."""
+    if value is None:
+        return None
+    if value.const_value is not None and value.producer() is None:
+        return value.const_value
+    node = value.producer()
+    if node is not None and node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        attribute = node.attributes.get("value")
+        return attribute.as_tensor() if attribute is not None else None
+    return None
+
+
+def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
+    """Every site of the model, subgraphs included, and everything with a weight that is not one."""
+    sites: list[Site] = []
+    refusals: list[Refusal] = []
+    names: set[str] = set()
+    for node in weighted_nodes(model):
+        found = _examine(node)
+        name = _unique(_site_name(node), names)
+        if isinstance(found, str):
+            refusals.append(Refusal(name, node.op_type, found))
+        else:
+            weight, transposed, n, k = found
+            sites.append(Site(name, _role(name, node), node, weight, n, k, transposed))
+    return sites, refusals
+
+
+def weighted_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Nodes, in order and through subgraphs, that hold or read a weight."""
+    for node in model.graph.all_nodes():
+        plain = node.domain in ("", "ai.onnx") and node.op_type in WEIGHT_INPUT
+        if plain or node.op_type in OTHER_WEIGHTED_OPS or node.op_type in LOW_BIT_OPS:
+            yield node
+
+
+def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:
+    """(weight, stored as [K, N], n, k), or the reason why this node is no site."""
+    if node.op_type in LOW_BIT_OPS:
+        return "already low-bit"
+    if node.op_type in OTHER_WEIGHTED_OPS:
+        return f"{node.op_type} has no low-bit kernel"
+    value = node.inputs[WEIGHT_INPUT[node.op_type]]
+    flipped = node.op_type == "MatMul" or (
+        node.op_type == "Gemm" and not _int_attribute(node, "transB", 0)
+    )
+    producer = value.producer() if value is not None else None
+    if producer is not None and producer.op_type == "Transpose" and _is_2d_swap(producer):
+        value, flipped = producer.inputs[0], not flipped
+    reason = _refuse(node, value)
+    if reason is not None:
+        return reason
+    assert value is not None and value.shape is not None
+    rows, columns = (int(d) for d in value.shape)  # type: ignore[call-overload]
+    n, k = (columns, rows) if flipped else (rows, columns)
+    return value, flipped, n, k
+
+
+def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
+    tensor = constant_of(value)
+    if tensor is None:
+        return "its second operand is computed, not a constant weight"
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return f"{node.op_type} has no low-bit kernel yet"
+    if tensor.dtype != ir.DataType.FLOAT:
+        return f"its weight is {tensor.dtype.name}, not FLOAT"
+    if len(tensor.shape) != 2:
+        return f"its weight has {len(tensor.shape)} dimensions, not 2"
+    return _refuse_attributes(node, tensor)
+
+
+def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
+    if node.op_type == "Gather" and _int_attribute(node, "axis", 0) != 0:
+        return "it gathers along another axis than the rows"
+    if node.op_type == "Gather" and int(tensor.shape[0]) < SMALLEST_EMBEDDING_ROWS:  # type: ignore[arg-type]
+        return "its table is too small to be worth it"
+    if node.op_type == "Gemm" and _int_attribute(node, "transA", 0):
+        return "Gemm with transA"
+    scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]
+    return f"Gemm with {scaled[0]} other than 1" if node.op_type == "Gemm" and scaled else None
+
+
+def _int_attribute(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def _float_attribute(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_float()
+
+
+def _is_2d_swap(node: ir.Node) -> bool:
+    perm = node.attributes.get("perm")
+    return perm is not None and tuple(perm.as_ints()) == (1, 0)
+
+
+def _site_name(node: ir.Node) -> str:
+    if SITE_KEY in node.metadata_props:
+        return node.metadata_props[SITE_KEY]
+    weight = node.inputs[WEIGHT_INPUT.get(node.op_type, 1)] if len(node.inputs) > 1 else None
+    producer = weight.producer() if weight is not None else None
+    if producer is not None and producer.op_type == "Transpose":
+        weight = producer.inputs[0]
+    named = weight is not None and weight.name and weight.name.endswith(".weight")
+    if named and weight is not None and weight.name and node.op_type != "Gather":
+        return weight.name.removesuffix(".weight")
+    scope = _module_scope(node)
+    return scope or node.name or (node.outputs[0].name or node.op_type)
+
+
+def _module_scope(node: ir.Node) -> str | None:
+    """The torch module that made the node, from the exporter's metadata."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    names = re.findall(r"'([^']+)'", scopes) if scopes else []
+    return names[-2] if len(names) >= 2 else None
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}#{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _role(name: str, node: ir.Node) -> str:
+    base = name.split("#")[0]
+    if re.search(r"mamba|mixer|ssm", base):
+        for part in MAMBA_ROLES:
+            if base.endswith(part):
+                return f"mamba.{part}"
+    for pattern, role in ROLES:
+        if re.search(pattern, base):
+            return role
+    return "embed" if node.op_type == "Gather" else node.op_type.lower()
