@@ -1,0 +1,84 @@
+"""Invariants that hold between any two passes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ladder.ir import dialect
+from ladder.ir.dtype import DType
+
+
+def verify(model: ir.Model) -> str | None:
+    """The first broken invariant in words, or None. About 20 ms for 4000 nodes."""
+    known: set[ir.Value] = set()
+    problem = _verify_graph(model.graph, known)
+    return problem or _verify_functions(model)
+
+
+def _verify_graph(graph: ir.Graph, outer: set[ir.Value]) -> str | None:
+    known = set(outer) | set(graph.inputs) | set(graph.initializers.values())
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value not in known:
+                return f"{_where(node)} reads %{value.name}, which nothing before it defines"
+        problem = _verify_node(node) or _verify_subgraphs(node, known)
+        if problem:
+            return problem
+        known.update(node.outputs)
+    for value in graph.outputs:
+        if value not in known:
+            return f"graph output %{value.name} is never computed"
+    return None
+
+
+def _verify_subgraphs(node: ir.Node, known: set[ir.Value]) -> str | None:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            problem = _verify_graph(attribute.as_graph(), known)
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found = (_verify_graph(g, known) for g in attribute.as_graphs())
+            problem = next((p for p in found if p), None)
+        else:
+            continue
+        if problem:
+            return problem
+    return None
+
+
+def _verify_node(node: ir.Node) -> str | None:
+    if node.domain != dialect.DOMAIN:
+        return None
+    if node.op_type not in dialect.OUTPUTS:
+        return f"{_where(node)}: the dialect has no operator {node.op_type}"
+    if len(node.outputs) != dialect.OUTPUTS[node.op_type]:
+        return f"{_where(node)}: {node.op_type} has {dialect.OUTPUTS[node.op_type]} outputs"
+    return _verify_weight(node)
+
+
+def _verify_weight(node: ir.Node) -> str | None:
+    """Codes [N, K] and scales [N, groups] fit the type in the overload."""
+    place = {"LowBitMatMul": 1, "LowBitGather": 1, "DotGemm": 3, "LutGemm": 3}.get(node.op_type)
+    if place is None:
+        return None
+    dtype = DType.parse(node.overload.removeprefix("int8:").removeprefix("table8:"))
+    codes, scale = node.inputs[place], node.inputs[place + 1]
+    if codes is None or scale is None or codes.shape is None or scale.shape is None:
+        return f"{_where(node)}: codes and scales need static shapes"
+    n, k = (int(d) for d in codes.shape)  # type: ignore[call-overload]
+    expected = dtype.scale_shape(n, k)
+    if tuple(scale.shape) != expected:
+        return f"{_where(node)}: scale of {dtype} for [{n}, {k}] is {expected}, not {scale.shape}"
+    if codes.dtype != dtype.element.onnx:
+        return f"{_where(node)}: codes of {dtype} are {dtype.element.onnx.name}, not {codes.dtype}"
+    return None
+
+
+def _verify_functions(model: ir.Model) -> str | None:
+    for node in model.graph.all_nodes():
+        if node.domain == dialect.DOMAIN and node.op_identifier() not in model.functions:
+            return f"{_where(node)}: its function {node.op_type}:{node.overload} is not installed"
+    return None
+
+
+def _where(node: ir.Node) -> str:
+    return f"node {node.name or node.outputs[0].name}"

@@ -1,0 +1,1 @@
+"""Passes: frozen dataclasses that rewrite the IR or add facts to it."""

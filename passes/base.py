@@ -1,0 +1,84 @@
+"""What a pass is: a frozen dataclass whose fields are its options and whose name is its class's."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_type_hints
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+
+
+class PassError(LadderError):
+    """A pass could not do its work, or left a model that is not well formed."""
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Rewrites a model in place, or adds facts to it.
+
+    ``needs`` and ``gives`` are the facts (see ``ladder.ir.facts``) it reads and leaves.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = ()
+    gives: ClassVar[tuple[type, ...]] = ()
+
+    @abstractmethod
+    def run(self, model: ir.Model) -> None:
+        """Rewrite ``model``. Raise ``LadderError`` where the input is at fault."""
+
+    @classmethod
+    def pass_name(cls) -> str:
+        """The class name as the command line spells it: ``RoundWeights`` -> ``round-weights``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    def __str__(self) -> str:
+        """The pipeline text that makes this pass again."""
+        changed = []
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != f.default:
+                changed.append(f"{f.name.replace('_', '-')}={value}")
+        return self.pass_name() + (f"{{{','.join(changed)}}}" if changed else "")
+
+
+def make(cls: type[Pass], options: dict[str, str]) -> Pass:
+    """Build a pass from option texts; unknown options and malformed values are refused."""
+    hints = get_type_hints(cls)
+    fields = {f.name.replace("_", "-"): f.name for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, text in options.items():
+        if key not in fields:
+            known = ", ".join(fields) or "none"
+            raise LadderError(f"pass {cls.pass_name()} has no option '{key}'; it has: {known}")
+        values[fields[key]] = _convert(cls, key, text, hints[fields[key]])
+    missing = [
+        key
+        for f, key in ((f, f.name.replace("_", "-")) for f in dataclasses.fields(cls))
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in values
+    ]
+    if missing:
+        raise LadderError(
+            f"pass {cls.pass_name()} needs the option '{missing[0]}': "
+            f"write {cls.pass_name()}{{{missing[0]}=...}}"
+        )
+    return cls(**values)
+
+
+def _convert(cls: type[Pass], key: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise LadderError(f"pass {cls.pass_name()}: {key} is true or false, not '{text}'")
+        return text == "true"
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        raise LadderError(
+            f"pass {cls.pass_name()}: {key} is a {kind.__name__}, not '{text}'"
+        ) from None

@@ -1,0 +1,139 @@
+"""Round every planned weight to its type and put the site on the high rung of the dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir import dialect, facts
+from ladder.ir.dtype import DType
+from ladder.ir.facts import BitPlan, Rounding
+from ladder.ir.site import SITE_KEY, Site, find_sites
+from ladder.passes.base import Pass
+from ladder.passes.rounding import METHODS, Rounded
+
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class RoundWeights(Pass):
+    """Round by ``rtn`` (round to nearest) or ``mse`` (the scale with the least weight error).
+
+        %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
+        %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
+    """
+
+    method: str = "mse"
+    needs: ClassVar[tuple[type, ...]] = (BitPlan,)
+    gives: ClassVar[tuple[type, ...]] = (Rounding,)
+
+    def run(self, model: ir.Model) -> None:
+        if self.method not in METHODS:
+            raise LadderError(f"unknown rounding '{self.method}'; one of: {', '.join(METHODS)}")
+        plan = facts.get(model, BitPlan)
+        assert plan is not None
+        sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
+        shared = _by_weight(sites, plan)
+        notes = Rounding({}, {})
+        work = METHODS[self.method]
+        with ThreadPoolExecutor(THREADS) as pool:
+            jobs = [(key, pool.submit(_round, users[0], key[1], work)) for key, users in shared]
+            for (key, job), (_, users) in zip(jobs, shared, strict=True):
+                rounded = job.result()
+                _replace(model, users, key[1], rounded)
+                notes.methods.update({site.name: self.method for site in users})
+                notes.errors.update({site.name: rounded.relative_error for site in users})
+        dialect.install(model)
+        _drop_unused(model)
+        facts.put(model, notes)
+
+
+def _by_weight(
+    sites: list[Site], plan: BitPlan
+) -> list[tuple[tuple[str, DType], list[Site]]]:
+    """Sites that share a weight, orientation and type share one rounded copy."""
+    groups: dict[tuple[int, bool, str], list[Site]] = {}
+    for site in sites:
+        key = (id(site.weight), site.transposed, plan.choices[site.name].type)
+        groups.setdefault(key, []).append(site)
+    return [((users[0].name, DType.parse(key[2])), users) for key, users in groups.items()]
+
+
+def _round(
+    site: Site, dtype: DType, method: Callable[[np.ndarray, DType], Rounded]
+) -> Rounded:
+    weight = site.array()
+    if not np.isfinite(weight).all():
+        raise LadderError(
+            f"site {site.name}: its weight has NaN or infinity; "
+            "check the model file, or keep the site with --keep"
+        )
+    return method(weight, dtype)
+
+
+def _replace(model: ir.Model, users: list[Site], dtype: DType, rounded: Rounded) -> None:
+    """Swap the users' nodes for dialect nodes over one set of initializers."""
+    by_graph: dict[int, list[ir.Value]] = {}
+    for site in users:
+        graph = site.node.graph
+        assert isinstance(graph, ir.Graph)
+        if id(graph) not in by_graph:
+            by_graph[id(graph)] = _initializers(graph, site.name, dtype, rounded)
+        _swap_node(graph, site, dtype, by_graph[id(graph)])
+
+
+def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) -> list[ir.Value]:
+    arrays = {"codes": rounded.codes, "scale": rounded.scale}
+    if rounded.zero is not None:
+        arrays["zero"] = rounded.zero
+    values = []
+    for part, array in arrays.items():
+        kind = ir.DataType.FLOAT if part == "scale" else dtype.element.onnx
+        tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=f"{name}.{part}")
+        if kind.bitwidth < 8:
+            tensor = packed(tensor)
+        value = ir.Value(
+            name=tensor.name,
+            type=ir.TensorType(kind),
+            shape=ir.Shape(array.shape),
+            const_value=tensor,
+        )
+        graph.register_initializer(value)
+        values.append(value)
+    return values
+
+
+def packed(tensor: ir.Tensor) -> ir.Tensor:
+    """The same tensor; kept as a seam for packed storage of sub-byte codes."""
+    return tensor
+
+
+def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]) -> None:
+    old = site.node
+    gather = old.op_type == "Gather"
+    first = old.inputs[1] if gather else old.inputs[0]
+    op = "LowBitGather" if gather else "LowBitMatMul"
+    out = ir.Value(name=old.outputs[0].name, type=old.outputs[0].type, shape=old.outputs[0].shape)
+    new = dialect.node(op, str(dtype), [first, *weight], [out])
+    new.name = old.name
+    new.metadata_props.update({**old.metadata_props, SITE_KEY: site.name})
+    nodes, result = [new], out
+    bias = old.inputs[2] if old.op_type == "Gemm" and len(old.inputs) > 2 else None
+    if bias is not None:
+        result = ir.Value(name=out.name, type=out.type, shape=out.shape)
+        out.name = f"{out.name}.product"
+        nodes.append(ir.Node("", "Add", [out, bias], outputs=[result], name=f"{old.name}.bias"))
+    graph.insert_before(old, nodes)
+    old.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
+    graph.remove(old, safe=True)
+
+
+def _drop_unused(model: ir.Model) -> None:
+    """Remove the float weights (and their Transpose or Constant nodes) nobody reads any more."""
+    ir.passes.common.RemoveUnusedNodesPass()(model)
