@@ -7,24 +7,18 @@ weighs the bit, exactly, into 16 rows of int32.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, lanes16, llvm, splat, unfused
+from ladder.codegen.kernels import common
+from ladder.codegen.kernels.common import VECTORS
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 
 TABLE_OF_BYTE = 0x30201000  # byte j of a dword looks in table j
 LOW_NIBBLES = 0x0F0F0F0F
-LARGEST_WEIGHT = 64  # of a signed byte that is a power of two: bit 7 takes two steps
-
-
-def _look_up(table: Expr, plane: Expr, high: int) -> Expr:
-    """The bytes of ``table`` [4 x 16] that the low or high nibbles of a plane vector name."""
-    dwords = T.shift_right(plane, splat(T.int32(4), LANES)) if high else plane
-    index = T.bitwise_or(
-        T.bitwise_and(dwords, splat(T.int32(LOW_NIBBLES), LANES)),
-        splat(T.int32(TABLE_OF_BYTE), LANES),
-    )
-    return llvm("x86.avx512.permvar.qi.512", "int8x64", table, T.reinterpret(index, dtype="int8x64"))
+LARGEST_SIGNED = 64  # power of two in an int8: bit 7 of unsigned look-ups takes two steps
 
 
 def dot_bytes(acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
@@ -32,9 +26,62 @@ def dot_bytes(acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
     return llvm("x86.avx512.vpdpbusd.512", "int32x16", acc, unsigned, signed)
 
 
-def _weight(bit: Expr) -> Expr:
-    return splat(T.cast(T.shift_left(T.int32(1), bit), "int8"), 64)
+def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
+    """The bytes of ``table`` [4 x 16] that the low or the high nibbles of a plane vector name."""
+    dwords = T.shift_right(plane, splat(T.cast(high * 4, "int32"), LANES))
+    nibbles = T.bitwise_and(dwords, splat(T.int32(LOW_NIBBLES), LANES))
+    index = T.bitwise_or(nibbles, splat(T.int32(TABLE_OF_BYTE), LANES))
+    return llvm("x86.avx512.permvar.qi.512", "int8x64", table, T.reinterpret(index, dtype="int8x64"))
 
 
-def _half_weight(bit: Expr) -> Expr:
-    return splat(T.cast(T.min(T.shift_left(T.int32(1), bit), LARGEST_WEIGHT), "int8"), 64)
+def _bytes(value: Expr) -> Expr:
+    return splat(T.cast(value, "int8"), 64)
+
+
+def _table8(bits: int) -> Any:
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        for v in T.unroll(VECTORS):
+            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
+        for i in T.serial(count):
+            for bit in T.unroll(bits):
+                for v in T.unroll(VECTORS):
+                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
+                    entry = T.meta_var(_look_up(table[m, first + i, T.ramp(0, 1, 64)], plane, v % 2))
+                    weight = T.meta_var(_bytes(T.shift_left(T.int32(1), bit)))
+                    sums[lanes(v * LANES)] = dot_bytes(sums[lanes(v * LANES)], weight, entry)
+
+    return accumulate
+
+
+def _int8(bits: int) -> Any:
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        high = T.alloc_buffer((TILE,), "int32", scope="local")
+        for v in T.unroll(VECTORS):
+            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
+            high[lanes(v * LANES)] = splat(T.int32(0), LANES)
+        for i in T.serial(count):
+            for bit in T.unroll(bits):
+                for v in T.unroll(VECTORS):
+                    row = T.meta_var(lanes(v * LANES))
+                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
+                    low = T.meta_var(_look_up(table[m, first + i, 0, T.ramp(0, 1, 64)], plane, v % 2))
+                    top = T.meta_var(_look_up(table[m, first + i, 1, T.ramp(0, 1, 64)], plane, v % 2))
+                    power = T.meta_var(T.shift_left(T.int32(1), bit))
+                    step = T.meta_var(_bytes(T.min(power, LARGEST_SIGNED)))
+                    sums[row] = dot_bytes(sums[row], low, step)
+                    if power > LARGEST_SIGNED:
+                        sums[row] = dot_bytes(sums[row], low, step)
+                    high[row] = dot_bytes(high[row], _bytes(power), top)
+        for v in T.unroll(VECTORS):
+            row = T.meta_var(lanes(v * LANES))
+            sums[row] = sums[row] + T.shift_left(high[row], splat(T.int32(8), LANES))
+
+    return accumulate
+
+
+def lut_gemm(packing: Packing, mode: str) -> Any:
+    """The product by table look-ups; arguments in ``common``."""
+    accumulate = _int8(packing.bits) if mode == "int8" else _table8(packing.bits)
+    return common.lut_gemm("avx512", packing, mode, accumulate)

@@ -24,7 +24,7 @@ def splat(value: Expr, lanes: int) -> Expr:
     return T.broadcast(value, lanes)
 
 
-def lanes16(start: Expr) -> Expr:
+def lanes(start: Expr) -> Expr:
     """The index of 16 neighbours: one AVX-512 vector of dwords."""
     return T.ramp(start, 1, 16)
 

@@ -1,0 +1,1 @@
+"""Frontends: anything a user has (ONNX file, torch module, HF folder, GGUF) -> the IR."""

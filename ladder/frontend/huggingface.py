@@ -1,0 +1,211 @@
+"""Causal language models of transformers, from a folder or a GGUF file.
+
+The cache becomes named states of a fixed length that the graph updates in place
+(``TensorScatter``), and attention stays one operator (ONNX ``Attention``), so that grouped-query
+heads are never expanded. One trace with dynamic ``tokens`` serves prefill and decode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.frontend.onnx_file import file_digest
+from ladder.frontend.source import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
+
+ATTENTION = "ladder"
+
+
+def load_folder(folder: Path) -> Source:
+    """A Hugging Face folder: config.json, safetensors, tokenizer.json."""
+    files = sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return _load(folder, {}, file_digest(*files), str(folder))
+
+
+def load_gguf(path: Path) -> Source:
+    """A GGUF file, its weights dequantized to float32 by transformers."""
+    _check_gguf(path)
+    return _load(path.parent, {"gguf_file": path.name}, file_digest(path), str(path))
+
+
+def _check_gguf(path: Path) -> None:
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise LadderError(f"{path}: not a GGUF file (it begins with {magic!r})")
+    from gguf import GGUFReader
+
+    try:
+        with _silence():
+            reader = GGUFReader(path)
+    except Exception as error:
+        raise LadderError(f"{path}: a truncated or damaged GGUF file; fetch it again") from error
+    end = max((int(t.data_offset + t.n_bytes) for t in reader.tensors), default=0)
+    if path.stat().st_size < end:
+        raise LadderError(f"{path}: truncated: {path.stat().st_size} of {end} bytes; fetch it again")
+
+
+def _load(folder: Path, options: dict[str, str], digest: str, origin: str) -> Source:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _silence():
+        try:
+            torch_model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, **options
+            )
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+            raise LadderError(f"{origin}: transformers cannot load it: {reason}") from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **options)
+        except Exception:
+            tokenizer = None
+    source = Source(trace_language_model(torch_model), origin, digest)
+    if tokenizer is None or not hasattr(tokenizer, "backend_tokenizer"):
+        source.notes.append("no fast tokenizer found: prompts must be given as token numbers")
+    else:
+        source.tokenizer = tokenizer.backend_tokenizer.to_str()
+        source.chat_template = tokenizer.chat_template
+    source.eos = _eos(torch_model, tokenizer)
+    return source
+
+
+def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    found: list[int] = []
+    for holder in (model.generation_config, model.config, tokenizer):
+        value = getattr(holder, "eos_token_id", None)
+        found += value if isinstance(value, list) else [value] if value is not None else []
+    return tuple(dict.fromkeys(int(v) for v in found))
+
+
+def trace_language_model(model: Any) -> ir.Model:
+    """Trace a transformers causal language model into the IR, states named, dims symbolic."""
+    import torch
+    from transformers import AttentionInterface
+
+    from ladder.frontend.torch_module import trace
+
+    config = model.config.get_text_config()
+    layers, heads = config.num_hidden_layers, config.num_key_value_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    AttentionInterface.register(ATTENTION, _attention)
+    model.config._attn_implementation = ATTENTION
+    example = 16
+    states = [torch.zeros(1, heads, example, size) for _ in range(2 * layers)]
+    names = [f"{STATE_PREFIX}{i}.{part}" for i in range(layers) for part in ("key", "value")]
+    tokens, context = torch.export.Dim(TOKENS, min=2), torch.export.Dim(CONTEXT, min=8)
+    traced = trace(
+        _step_module(model),
+        (torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, dtype=torch.long), states),
+        dynamic_shapes={
+            "input_ids": {1: tokens},
+            "position": None,
+            "states": [{2: context} for _ in states],
+        },
+        input_names=["input_ids", "position", *names],
+        output_names=["logits", *(name + NEXT_SUFFIX for name in names)],
+    )
+    _name_dims(traced)
+    return traced
+
+
+def _attention(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any
+) -> tuple[Any, None]:
+    """Attention as one ONNX operator: [1, heads, S, D] and grouped [1, kv heads, C, D]."""
+    from torch.onnx.ops import symbolic
+
+    attrs = {"scale": float(scaling)}
+    out = symbolic(
+        "Attention", [query, key, value, mask], attrs, dtype=query.dtype, shape=query.shape, version=24
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _step_module(model: Any) -> Any:
+    import torch
+    from torch.onnx.ops import symbolic
+    from transformers.cache_utils import Cache
+
+    class States(Cache):  # type: ignore[misc, valid-type, unused-ignore]
+        """The states as transformers' cache: update writes the new rows in place."""
+
+        def __init__(self, tensors: list[Any], start: Any) -> None:
+            self.tensors, self.start, self.layers = list(tensors), start, []
+
+        def update(self, key: Any, value: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
+            self._write(2 * layer, key)
+            self._write(2 * layer + 1, value)
+            return self.tensors[2 * layer], self.tensors[2 * layer + 1]
+
+        def _write(self, index: int, rows: Any) -> None:
+            old = self.tensors[index]
+            self.tensors[index] = symbolic(
+                "TensorScatter",
+                [old, rows, self.start],
+                {"axis": 2},
+                dtype=old.dtype,
+                shape=old.shape,
+                version=24,
+            )
+
+        def get_seq_length(self, *_: Any, **__: Any) -> int:
+            return 0
+
+    class Step(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, input_ids: Any, position: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+            places = position + torch.arange(input_ids.shape[1])
+            seen = torch.arange(states[0].shape[2])[None, :] <= places[:, None]
+            cache = States(states, position)
+            out = self.inner(
+                input_ids=input_ids,
+                position_ids=places[None],
+                attention_mask=seen[None, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            return out.logits, cache.tensors
+
+    return Step()
+
+
+def _name_dims(model: ir.Model) -> None:
+    """Give the exporter's s17, s70 their meaning, and weights their names in the model."""
+    from ladder.ir.shapes import rename_dims
+
+    first = model.graph.inputs[0].shape
+    state = model.graph.inputs[2].shape
+    assert first is not None and state is not None
+    rename_dims(model, {str(first[1]): TOKENS, str(state[2]): CONTEXT})
+    for value in list(model.graph.initializers.values()):
+        if value.name and value.name.startswith("inner."):
+            value.name = value.name.removeprefix("inner.")
+    for node in model.graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        if scopes:
+            node.metadata_props["pkg.torch.onnx.name_scopes"] = scopes.replace("'inner.", "'")
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Transformers' progress bars and advice stay out of our own progress."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,77 @@
+"""Torch modules: traced by torch.export, translated by torch.onnx into the IR."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from ladder.errors import LadderError
+from ladder.frontend.source import Source
+
+TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
+
+
+def trace(
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    dynamic_shapes: Any = None,
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+) -> ir.Model:
+    """Trace ``module`` on example inputs; nothing is folded, so weights keep their names."""
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module.eval(),
+                args,
+                dynamo=True,
+                opset_version=TRACE_OPSET,
+                dynamic_shapes=dynamic_shapes,
+                input_names=input_names,
+                output_names=output_names,
+                optimize=False,
+                verbose=False,
+            )
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise LadderError(
+                f"torch could not trace {type(module).__name__}: {reason}; "
+                "see torch.export's notes on data-dependent control flow"
+            ) from error
+    assert program is not None
+    return program.model
+
+
+def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) -> Source:
+    """A torch module with example inputs."""
+    model = trace(module, args, **options)
+    return Source(model, type(module).__name__, _digest(module))
+
+
+def _digest(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's chatter (torchvision is not installed, ...) is not the user's concern."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

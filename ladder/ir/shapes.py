@@ -1,0 +1,49 @@
+"""Symbolic dimensions: rename them, or bind them to numbers, everywhere in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+
+def rename_dims(model: ir.Model, names: Mapping[str, str]) -> None:
+    """Replace symbolic dimension names in every value's shape."""
+    _replace(model, {old: ir.SymbolicDim(new) for old, new in names.items()})
+
+
+def bind_dims(model: ir.Model, sizes: Mapping[str, int]) -> None:
+    """Replace symbolic dimensions by numbers in every value's shape."""
+    _replace(model, dict(sizes))
+
+
+def symbolic_dims(model: ir.Model) -> list[str]:
+    """Names of the symbolic dimensions of the graph's inputs, in order."""
+    names: dict[str, None] = {}
+    for value in model.graph.inputs:
+        for dim in value.shape or ():
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                names[dim.value] = None
+    return list(names)
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape as numbers, or None where a dimension is not known."""
+    if value is None or value.shape is None:
+        return None
+    dims = tuple(value.shape)
+    return tuple(dims) if all(isinstance(d, int) for d in dims) else None  # type: ignore[arg-type]
+
+
+def _replace(model: ir.Model, new: Mapping[str, int | ir.SymbolicDim]) -> None:
+    for value in _values(model.graph):
+        if value.shape is None or value.shape.is_static():
+            continue
+        dims = [new.get(d.value, d) if isinstance(d, ir.SymbolicDim) and d.value else d for d in value.shape]
+        value.shape = ir.Shape(dims)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph.all_nodes():
+        yield from node.outputs

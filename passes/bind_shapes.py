@@ -1,0 +1,37 @@
+"""Bind symbolic dimensions to numbers: one graph for decode, one for prefill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir.shapes import bind_dims, symbolic_dims
+from ladder.passes.base import Pass
+from ladder.passes.clean_up import CleanUp
+
+
+@dataclass(frozen=True)
+class BindShapes(Pass):
+    """``dims`` is ``name:size/name:size``; the shape arithmetic that becomes constant is folded.
+
+        graph(%x: [1, tokens])  -->  graph(%x: [1, 64])
+    """
+
+    dims: str
+
+    def run(self, model: ir.Model) -> None:
+        known = symbolic_dims(model)
+        sizes = {}
+        for item in filter(None, self.dims.split("/")):
+            name, _, size = item.partition(":")
+            if name not in known:
+                raise LadderError(
+                    f"no input has a dimension '{name}'; the inputs have: {', '.join(known) or 'none'}"
+                )
+            if not size.isdigit() or int(size) == 0:
+                raise LadderError(f"dimension '{name}': '{size}' is not a positive number")
+            sizes[name] = int(size)
+        bind_dims(model, sizes)
+        CleanUp().run(model)

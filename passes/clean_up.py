@@ -1,0 +1,41 @@
+"""Clean-up: fold what is constant, drop what is dead, compute equal things once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from onnxscript import optimizer
+
+from ladder.passes.base import Pass
+
+FOLD_LIMIT = 4096  # elements: shape arithmetic folds, transposed weights stay where they are
+
+
+@dataclass(frozen=True)
+class CleanUp(Pass):
+    """Fold constants of at most ``limit`` elements, then remove dead and repeated nodes.
+
+        %s = Shape(%x: [1, 4]); %y = Reshape(%x, %s)  -->  %y = Reshape(%x, [1, 4])
+    """
+
+    limit: int = FOLD_LIMIT
+
+    def run(self, model: ir.Model) -> None:
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            optimizer.fold_constants(
+                model, input_size_limit=self.limit, output_size_limit=self.limit
+            )
+        finally:
+            logging.disable(previous)
+        for step in (
+            common.IdentityEliminationPass(),
+            common.CommonSubexpressionEliminationPass(),
+            common.RemoveUnusedNodesPass(),
+            common.RemoveUnusedOpsetsPass(),
+        ):
+            step(model)
