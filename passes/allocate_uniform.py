@@ -12,7 +12,7 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice, LeftAlone
 from ladder.ir.site import find_sites
-from ladder.passes.base import Pass
+from ladder.passes.base import Facts, Pass
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AllocateUniform(Pass):
     """
 
     type: str = "int4:g128"
-    gives: ClassVar[tuple[type, ...]] = (BitPlan, LeftAlone)
+    gives: ClassVar[Facts] = (BitPlan, LeftAlone)
 
     def run(self, model: ir.Model) -> None:
         dtype = DType.parse(self.type)

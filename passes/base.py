@@ -6,7 +6,7 @@ import dataclasses
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -17,6 +17,9 @@ class PassError(LadderError):
     """A pass could not do its work, or left a model that is not well formed."""
 
 
+Facts = tuple[type, ...]
+
+
 @dataclass(frozen=True)
 class Pass(ABC):
     """Rewrites a model in place, or adds facts to it.
@@ -24,8 +27,8 @@ class Pass(ABC):
     ``needs`` and ``gives`` are the facts (see ``ladder.ir.facts``) it reads and leaves.
     """
 
-    needs: ClassVar[tuple[type, ...]] = ()
-    gives: ClassVar[tuple[type, ...]] = ()
+    needs: ClassVar[Facts] = ()
+    gives: ClassVar[Facts] = ()
 
     @abstractmethod
     def run(self, model: ir.Model) -> None:
@@ -48,20 +51,17 @@ class Pass(ABC):
 
 def make(cls: type[Pass], options: dict[str, str]) -> Pass:
     """Build a pass from option texts; unknown options and malformed values are refused."""
-    hints = get_type_hints(cls)
-    fields = {f.name.replace("_", "-"): f.name for f in dataclasses.fields(cls)}
+    fields = {f.name.replace("_", "-"): f for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     for key, text in options.items():
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise LadderError(f"pass {cls.pass_name()} has no option '{key}'; it has: {known}")
-        values[fields[key]] = _convert(cls, key, text, hints[fields[key]])
+        values[fields[key].name] = _convert(cls, key, text, str(fields[key].type))
     missing = [
         key
-        for f, key in ((f, f.name.replace("_", "-")) for f in dataclasses.fields(cls))
-        if f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-        and f.name not in values
+        for key, f in fields.items()
+        if f.default is dataclasses.MISSING and f.name not in values
     ]
     if missing:
         raise LadderError(
@@ -71,14 +71,13 @@ def make(cls: type[Pass], options: dict[str, str]) -> Pass:
     return cls(**values)
 
 
-def _convert(cls: type[Pass], key: str, text: str, kind: Any) -> Any:
-    if kind is bool:
+def _convert(cls: type[Pass], key: str, text: str, kind: str) -> Any:
+    """Option fields are annotated bool, int, float or str; annotations are texts here."""
+    if kind == "bool":
         if text not in ("true", "false"):
             raise LadderError(f"pass {cls.pass_name()}: {key} is true or false, not '{text}'")
         return text == "true"
     try:
-        return kind(text) if kind in (int, float) else text
+        return {"int": int, "float": float}.get(kind, str)(text)
     except ValueError:
-        raise LadderError(
-            f"pass {cls.pass_name()}: {key} is a {kind.__name__}, not '{text}'"
-        ) from None
+        raise LadderError(f"pass {cls.pass_name()}: {key} is a {kind}, not '{text}'") from None

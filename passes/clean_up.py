@@ -28,7 +28,10 @@ class CleanUp(Pass):
         logging.disable(logging.WARNING)
         try:
             optimizer.fold_constants(
-                model, input_size_limit=self.limit, output_size_limit=self.limit
+                model,
+                input_size_limit=self.limit,
+                output_size_limit=self.limit,
+                should_fold=_keep_weights,
             )
         finally:
             logging.disable(previous)
@@ -39,3 +42,8 @@ class CleanUp(Pass):
             common.RemoveUnusedOpsetsPass(),
         ):
             step(model)
+
+
+def _keep_weights(node: ir.Node) -> bool | None:
+    """A transposed weight keeps its name and stays one copy with its other users."""
+    return False if node.op_type == "Transpose" else None

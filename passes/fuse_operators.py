@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnxscript.rewriter.rules.common import _no_op
 from onnxscript.rewriter.rules.fusion import _layer_norm, _rms_normalization, _rotary_embedding
 
 from ladder.passes.base import Pass
@@ -23,6 +24,8 @@ class FuseOperators(Pass):
     def run(self, model: ir.Model) -> None:
         if model.graph.opset_imports.get("", 0) < OLDEST_OPSET:
             return
+        _no_op.rules.apply_to_model(model)
+        ir.passes.common.IdentityEliminationPass()(model)
         for fuse in (
             _rms_normalization.fuse_rms_normalization,
             _layer_norm.fuse_layer_normalization,

@@ -13,7 +13,11 @@ from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
 from ladder.passes.base import Pass
 
-FLOAT_ACTIVATION = "fp32"
+PARTS = {
+    "QuantizeActivation": ("q", "q_scale", "q_total"),
+    "TabulateActivation": ("table",),
+    "PrecomputeTable": ("table8", "table8_scale", "table8_total"),
+}
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,10 @@ def _shared(
     """The outputs of ``op`` on ``x``: made once, for all its users in the graph."""
     key = (id(x), op, overload)
     if key not in made:
-        base = f"{x.name}.{op}.{overload}"
-        outputs = [ir.Value(name=f"{base}.{i}") for i in range(dialect.OUTPUTS[op])]
+        base = f"{x.name}.{overload}"
+        outputs = [ir.Value(name=f"{base}.{part}") for part in PARTS[op]]
         new = dialect.node(op, overload, [x], outputs)
-        new.name = base
+        new.name = f"{base}.{op}"
         assert before.graph is not None
         before.graph.insert_before(before, new)
         made[key] = tuple(outputs)

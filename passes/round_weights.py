@@ -15,7 +15,7 @@ from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Rounding
 from ladder.ir.site import SITE_KEY, Site, find_sites
-from ladder.passes.base import Pass
+from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding import METHODS, Rounded
 
 THREADS = 2
@@ -30,8 +30,8 @@ class RoundWeights(Pass):
     """
 
     method: str = "mse"
-    needs: ClassVar[tuple[type, ...]] = (BitPlan,)
-    gives: ClassVar[tuple[type, ...]] = (Rounding,)
+    needs: ClassVar[Facts] = (BitPlan,)
+    gives: ClassVar[Facts] = (Rounding,)
 
     def run(self, model: ir.Model) -> None:
         if self.method not in METHODS:

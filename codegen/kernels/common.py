@@ -108,4 +108,4 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                               a_scale[m, block], a_total[m, block])
                 store(out, m, tile, result, 0)
 
-    return trimmed(kernel, packing)
+    return kernel

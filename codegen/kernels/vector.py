@@ -15,9 +15,9 @@ def llvm(name: str, dtype: str, *operands: Expr) -> Expr:
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(f"llvm.{name}"), *operands, dtype=dtype)
 
 
-def unfused(product: Expr) -> Expr:
+def unfused(product: Expr, dtype: str = "float32x16") -> Expr:
     """A product that the compiler must round before it is added: LLVM would contract it to FMA."""
-    return llvm("arithmetic.fence", str(product.dtype), product)
+    return llvm("arithmetic.fence", dtype, product)
 
 
 def splat(value: Expr, lanes: int) -> Expr:

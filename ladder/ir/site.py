@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,8 +182,8 @@ def _site_name(node: ir.Node) -> str:
 def _module_scope(node: ir.Node) -> str | None:
     """The torch module that made the node, from the exporter's metadata."""
     scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    names = re.findall(r"'([^']+)'", scopes) if scopes else []
-    return names[-2] if len(names) >= 2 else None
+    names = ast.literal_eval(scopes) if scopes else []
+    return str(names[-2]) if len(names) >= 2 and names[-2] else None
 
 
 def _unique(name: str, taken: set[str]) -> str:
