@@ -35,9 +35,8 @@ def trimmed(func: Any, packing: Packing) -> Any:
     """``func`` without its parameter ``zero`` where the type has none."""
     if packing.zero_point:
         return func
-    kept = [p for p in func.params if p.name != "zero_"]
-    buffers = {p: b for p, b in func.buffer_map.items() if p.name != "zero_"}
-    return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, buffers, func.attrs)
+    kept = [p for p in func.params if p.name != "zero"]
+    return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
 
 
 def combine(packing: Packing, mode: str) -> Any:
@@ -108,4 +107,4 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                               a_scale[m, block], a_total[m, block])
                 store(out, m, tile, result, 0)
 
-    return kernel
+    return trimmed(kernel, packing)

@@ -120,8 +120,9 @@ def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:
     reason = _refuse(node, value)
     if reason is not None:
         return reason
-    assert value is not None and value.shape is not None
-    rows, columns = (int(d) for d in value.shape)  # type: ignore[call-overload]
+    tensor = constant_of(value)
+    assert value is not None and tensor is not None
+    rows, columns = (int(d) for d in tensor.shape)  # type: ignore[arg-type]
     n, k = (columns, rows) if flipped else (rows, columns)
     return value, flipped, n, k
 

@@ -1,0 +1,180 @@
+"""From operators to kernels: one small function each, by operator name.
+
+A converter returns a Relax expression, or None where the general path of TVM serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from tvm import relax, tirx
+
+from ladder.codegen.kernels import attention, normalize
+from ladder.codegen.kernels.gather import gather
+from ladder.codegen.kernels.library import low_bit_kernel
+from ladder.codegen.layout import Packing, blocks_of, total_chunks
+from ladder.ir.dtype import DType
+
+Attributes = dict[str, Any]
+
+
+class Context:
+    """What converters share: the builder, the kernel family, and the kernels made so far."""
+
+    def __init__(self, builder: relax.BlockBuilder, family: str) -> None:
+        self.builder = builder
+        self.family = family
+        self._kernels: dict[str, Any] = {}
+
+    def call(self, func: tirx.PrimFunc, args: list[Any], outputs: list[tuple[tuple[int, ...], str]]) -> Any:
+        """Emit ``call_tir``; a kernel of the same name is added to the module once."""
+        types = [relax.TensorType(shape, dtype) for shape, dtype in outputs]
+        call = relax.call_tir(self._var(func), args, types if len(types) > 1 else types[0])
+        return self.builder.emit(call)
+
+    def call_in_place(self, func: tirx.PrimFunc, args: list[Any], which: int) -> Any:
+        """Emit ``call_tir_inplace`` whose result is argument ``which``."""
+        out = relax.TensorType(_shape(args[which]), args[which].ty.dtype.dtype)
+        return self.builder.emit(relax.op.call_tir_inplace(self._var(func), args, which, out))
+
+    def _var(self, func: tirx.PrimFunc) -> Any:
+        name = str(func.attrs["global_symbol"])
+        if name not in self._kernels:
+            self._kernels[name] = self.builder.add_func(func, name)
+        return self._kernels[name]
+
+    def flat(self, x: Any, columns: int) -> Any:
+        """x [..., columns] as [M, columns]."""
+        shape = (prod(_shape(x)) // columns, columns)
+        return x if _shape(x) == shape else self.builder.emit(relax.op.reshape(x, shape))
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return x if _shape(x) == shape else self.builder.emit(relax.op.reshape(x, shape))
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(int(d) for d in x.ty.shape)
+
+
+def quantize_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
+    """Mode int8. q is [M, C, 16] from here on; tokens are flat."""
+    block, k = int(overload.removeprefix("k")), _shape(inputs[0])[-1]
+    x = context.flat(inputs[0], k)
+    m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
+    outputs = [((m, c, 16), "int8"), ((m, b), "float32"), ((m, b), "int32")]
+    func = low_bit_kernel("quantize_activation", context.family, block=block, parallel=m > 1)
+    return context.call(func, [x], outputs)
+
+
+def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
+    """Exact tables as two planes of bytes, [M, C, 2, 64]."""
+    m, c, _lanes = _shape(inputs[0])
+    func = low_bit_kernel("int8_tables", context.family, parallel=m > 1)
+    return context.call(func, [inputs[0]], [((m, c, 2, 64), "int8")])
+
+
+def precompute_table(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
+    """Mode table8, [M, C, 64]."""
+    block, k = int(overload.removeprefix("k")), _shape(inputs[0])[-1]
+    x = context.flat(inputs[0], k)
+    m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
+    outputs = [((m, c, 64), "int8"), ((m, b), "float32"), ((m, b), "int32")]
+    func = low_bit_kernel("table8", context.family, block=block, parallel=m > 1)
+    return context.call(func, [x], outputs)
+
+
+def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    mode, _, text = overload.partition(":")
+    packing = Packing.of(DType.parse(text))
+    func = low_bit_kernel("lut_gemm", context.family, packing=packing, mode=mode)
+    return _product(context, func, inputs, int(attrs["n"]))
+
+
+def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    packing = Packing.of(DType.parse(overload))
+    func = low_bit_kernel("dot_gemm", context.family, packing=packing)
+    return _product(context, func, inputs, int(attrs["n"]))
+
+
+def _product(context: Context, func: Any, inputs: list[Any], n: int) -> Any:
+    """The last input is the float activation: its leading axes are the output's."""
+    *operands, x = inputs
+    m = _shape(operands[0])[0]
+    flat = context.call(func, operands, [((m, n), "float32")])
+    return context.reshape(flat, (*_shape(x)[:-1], n))
+
+
+def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    packing, k = Packing.of(DType.parse(overload)), int(attrs["k"])
+    ids_shape = _shape(inputs[0])
+    m = prod(ids_shape)
+    ids = context.reshape(inputs[0], (m,))
+    rows = context.call(gather(packing, k), [ids, *inputs[1:]], [((m, k), "float32")])
+    return context.reshape(rows, (*ids_shape, k))
+
+
+def rms_normalization(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    shape = _shape(inputs[0])
+    if attrs.get("axis", -1) not in (-1, len(shape) - 1) or inputs[0].ty.dtype.dtype != "float32":
+        return None
+    x = context.flat(inputs[0], shape[-1])
+    m = _shape(x)[0]
+    func = normalize.rms_norm(shape[-1], float(attrs.get("epsilon", 1e-5)), m > 1)
+    return context.reshape(context.call(func, [x, inputs[1]], [((m, shape[-1]), "float32")]), shape)
+
+
+def rotary_embedding(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """ONNX RotaryEmbedding without position ids, whole head rotated in halves."""
+    x, cos, sin, *_rest = [*inputs]
+    shape = _shape(x)
+    plain = not attrs.get("interleaved", 0) and not attrs.get("rotary_embedding_dim", 0)
+    if len(shape) != 4 or shape[0] != 1 or not plain or len(_shape(cos)) != 3:
+        raise NotImplementedError("RotaryEmbedding with position ids, interleaved or partial")
+    return context.call(attention.rotary(shape[1], shape[2], shape[3]), [x, cos, sin], [(shape, "float32")])
+
+
+def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    cache, rows, start = inputs[:3]
+    (_b, heads, c, d), s = _shape(cache), _shape(rows)[2]
+    if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
+        raise NotImplementedError("TensorScatter on another axis than the second last, or in batches")
+    return context.call_in_place(attention.scatter(heads, s, c, d), [cache, rows, start], 0)
+
+
+def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    q, keys, values, mask = (*inputs, None)[:4]
+    shape = _shape(q)
+    if mask is None or len(shape) != 4 or shape[0] != 1 or shape[3] % attention.WIDTH:
+        return None
+    (_b, heads, s, d), kv = shape, _shape(keys)
+    scale = float(attrs.get("scale", d**-0.5))
+    mask = context.reshape(mask, (1, 1, *_shape(mask)[-2:]))
+    func = attention.attention(heads, kv[1], s, kv[2], d, scale)
+    return context.call(func, [q, keys, values, mask], [(shape, "float32")])
+
+
+def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """A transpose that only moves axes of size 1 is a reshape, which is free."""
+    shape = _shape(inputs[0])
+    perm = tuple(attrs.get("perm", range(len(shape))[::-1]))
+    moved = [axis for axis in perm if shape[axis] != 1]
+    if moved != sorted(moved):
+        return None
+    return context.reshape(inputs[0], tuple(shape[axis] for axis in perm))
+
+
+CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
+    "ladder.QuantizeActivation": quantize_activation,
+    "ladder.TabulateActivation": tabulate_activation,
+    "ladder.PrecomputeTable": precompute_table,
+    "ladder.LutGemm": lut_gemm,
+    "ladder.DotGemm": dot_gemm,
+    "ladder.LowBitGather": low_bit_gather,
+    "RMSNormalization": rms_normalization,
+    "RotaryEmbedding": rotary_embedding,
+    "TensorScatter": tensor_scatter,
+    "Attention": attention_op,
+    "Transpose": transpose,
+}

@@ -1,0 +1,46 @@
+"""Float expressions of our own: exp without a library call, sums in a fixed order."""
+
+from __future__ import annotations
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
+EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+LOWEST, HIGHEST = -87.0, 88.0
+
+
+def exp(x: Expr, width: int = 1) -> Expr:
+    """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes."""
+
+    def const(value: float) -> Expr:
+        return splat(T.float32(value), width) if width > 1 else T.float32(value)
+
+    def typed(name: str) -> str:
+        return f"{name}x{width}" if width > 1 else name
+
+    x = T.max(T.min(x, const(HIGHEST)), const(LOWEST))
+    n = llvm("rint", typed("float32"), x * const(LOG2_E))
+    r = x - n * const(LN2_HIGH) - n * const(LN2_LOW)
+    p = const(EXP_TERMS[0])
+    for term in EXP_TERMS[1:]:
+        p = p * r + const(term)
+    value = p * (r * r) + r + const(1.0)
+    bias, shift = (T.int32(127), T.int32(23))
+    if width > 1:
+        bias, shift = splat(bias, width), splat(shift, width)
+    power = T.shift_left(T.cast(n, typed("int32")) + bias, shift)
+    return value * T.reinterpret(power, dtype=typed("float32"))
+
+
+@T.inline
+def sum_lanes(vector, start, total, at):  # type: ignore[no-untyped-def]
+    """``total[at]`` = sum of 16 lanes of ``vector`` from ``start``, as a tree (it is destroyed)."""
+    vector[T.ramp(start, 1, 8)] = vector[T.ramp(start, 1, 8)] + vector[T.ramp(start + 8, 1, 8)]
+    vector[T.ramp(start, 1, 4)] = vector[T.ramp(start, 1, 4)] + vector[T.ramp(start + 4, 1, 4)]
+    total[at] = (vector[start] + vector[start + 2]) + (vector[start + 1] + vector[start + 3])
+
+
+__all__ = ["exp", "lanes", "splat", "sum_lanes"]
