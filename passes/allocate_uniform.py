@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,10 +20,12 @@ from ladder.passes.base import Facts, Pass
 class AllocateUniform(Pass):
     """Plan ``type`` for every site and note what is left alone.
 
-    Leaves the facts BitPlan and LeftAlone; the graph does not change.
+    ``keep`` holds site name patterns (``lm_head,*.down_proj``) that stay float. Leaves the facts
+    BitPlan and LeftAlone; the graph does not change.
     """
 
     type: str = "int4:g128"
+    keep: str = ""
     gives: ClassVar[Facts] = (BitPlan, LeftAlone)
 
     def run(self, model: ir.Model) -> None:
@@ -31,5 +34,10 @@ class AllocateUniform(Pass):
             raise LadderError(f"type '{dtype}' is a float: there is nothing to quantize to")
         sites, refusals = find_sites(model)
         choice = Choice(str(dtype), "uniform")
-        facts.put(model, BitPlan({site.name: choice for site in sites}))
-        facts.put(model, LeftAlone({r.name: f"{r.op}: {r.reason}" for r in refusals}))
+        kept = {site.name for site in sites if self._keeps(site.name)}
+        facts.put(model, BitPlan({s.name: choice for s in sites if s.name not in kept}))
+        reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
+        facts.put(model, LeftAlone({**reasons, **dict.fromkeys(sorted(kept), "kept by --keep")}))
+
+    def _keeps(self, name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.keep.split(",") if pattern)

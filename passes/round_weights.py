@@ -14,7 +14,7 @@ from ladder.errors import LadderError
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Rounding
-from ladder.ir.site import SITE_KEY, Site, find_sites
+from ladder.ir.site import OP_KEY, SITE_KEY, Site, find_sites
 from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding import METHODS, Rounded
 
@@ -121,8 +121,10 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     op = "LowBitGather" if gather else "LowBitMatMul"
     out = ir.Value(name=old.outputs[0].name, type=old.outputs[0].type, shape=old.outputs[0].shape)
     new = dialect.node(op, str(dtype), [first, *weight], [out])
-    new.name = old.name
+    new.name, new.doc_string = old.name, old.doc_string
     new.metadata_props.update({**old.metadata_props, SITE_KEY: site.name})
+    if old.op_type == "Gemm":
+        new.metadata_props[OP_KEY] = old.op_type
     nodes, result = [new], out
     bias = old.inputs[2] if old.op_type == "Gemm" and len(old.inputs) > 2 else None
     if bias is not None:

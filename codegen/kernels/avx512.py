@@ -12,7 +12,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common
-from ladder.codegen.kernels.common import VECTORS
+from ladder.codegen.kernels.common import VECTORS, fetch_ahead
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 
@@ -35,7 +35,9 @@ def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
 
 
 def _bytes(value: Expr) -> Expr:
-    return splat(T.cast(value, "int8"), 64)
+    """A byte 0..255 in every byte of a vector."""
+    dword = T.cast(value, "uint32") * T.uint32(0x01010101)
+    return T.reinterpret(splat(dword, LANES), dtype="int8x64")
 
 
 def _table8(bits: int) -> Any:
@@ -45,6 +47,7 @@ def _table8(bits: int) -> Any:
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
             for bit in T.unroll(bits):
+                fetch_ahead(planes, tile, first + i, bit)
                 for v in T.unroll(VECTORS):
                     plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
                     entry = T.meta_var(_look_up(table[m, first + i, T.ramp(0, 1, 64)], plane, v % 2))
@@ -63,6 +66,7 @@ def _int8(bits: int) -> Any:
             high[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
             for bit in T.unroll(bits):
+                fetch_ahead(planes, tile, first + i, bit)
                 for v in T.unroll(VECTORS):
                     row = T.meta_var(lanes(v * LANES))
                     plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])

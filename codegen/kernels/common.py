@@ -16,11 +16,12 @@ from typing import Any
 import tvm
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, lanes, splat, unfused
+from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
 
 VECTORS = TILE // LANES
 MODES = ("int8", "table8")
+AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 
 def correction(packing: Packing, mode: str, zero: Expr) -> Expr:
@@ -44,18 +45,26 @@ def combine(packing: Packing, mode: str) -> Any:
     grouped = packing.grouped
 
     @T.inline
-    def emit(result, first, sums, tile, block, w_scale, zero, scale, total):  # type: ignore[no-untyped-def]
+    def emit(result, first, sums, at_sum, tile, block, w_scale, zero, scale, total):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             row = T.meta_var(lanes(v * LANES))
             at = T.meta_var(block if grouped else T.int64(0))
             factor = T.meta_var(correction(packing, mode, zero[tile, at, row]))
-            whole = T.meta_var(sums[row] + factor * splat(total, LANES))
+            whole = T.meta_var(sums[lanes(at_sum + v * LANES)] + factor * splat(total, LANES))
             product = T.meta_var(T.cast(whole, "float32x16") * w_scale[tile, at, row])
             result[lanes(first + v * LANES)] = result[lanes(first + v * LANES)] + unfused(
                 product * splat(scale, LANES)
             )
 
     return emit
+
+
+@T.inline
+def fetch_ahead(planes, tile, chunk, bit):  # type: ignore[no-untyped-def]
+    """Ask for what one bit of a chunk will read ``AHEAD`` bytes later."""
+    for v in T.unroll(2):
+        later = T.meta_var(chunk + AHEAD // (planes.shape[2] * 2 * LANES * 4))
+        T.evaluate(prefetch(T.address_of(planes[tile, later, bit, v, 0])))
 
 
 @T.inline
@@ -103,7 +112,7 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                     sums = T.alloc_buffer((TILE,), "int32", scope="local")
                     first = T.meta_var(block * chunks)
                     accumulate(sums, table, planes, m, tile, first, T.min(chunks, C - first))
-                    add_block(result, 0, sums, tile, block, w_scale, zero,
+                    add_block(result, 0, sums, 0, tile, block, w_scale, zero,
                               a_scale[m, block], a_total[m, block])
                 store(out, m, tile, result, 0)
 

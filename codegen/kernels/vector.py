@@ -37,3 +37,9 @@ def shuffle(vectors: list[Expr], order: list[int]) -> Expr:
 def round_to_int(x: Expr, dtype: str) -> Expr:
     """float32 vector -> int32 vector, ties to even: cvtps2dq."""
     return llvm("lrint", dtype, x)
+
+
+def prefetch(address: Expr, locality: int = 2) -> Expr:
+    """Ask for the cache line at ``address``, which may lie outside the array."""
+    fetch = T.llvm_lookup_intrinsic_id("llvm.prefetch")
+    return T.call_llvm_intrin(fetch, address, T.int32(0), T.int32(locality), T.int32(1), dtype="void")

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 SITE_KEY = "ladder.site"
+OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, where not MatMul or Gather
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(
     {"MatMulNBits", "GatherBlockQuantized", "MatMulBnb4", "DequantizeLinear", "LowBitMatMul"}

@@ -1,0 +1,36 @@
+"""Ladder: a compiler for low-bit models on edge processors.
+
+    import ladder, ladder.runtime
+    ladder.compile("model.gguf", "artifact", type="int4:g128")
+    model = ladder.runtime.load("artifact")
+
+Names are loaded when they are first used: ``import ladder`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ladder.errors import LadderError, NothingToQuantize
+
+if TYPE_CHECKING:
+    from ladder.api import compile, export_onnx, load
+    from ladder.ir.dtype import DType
+
+__version__ = "0.1.0"
+__all__ = ["DType", "LadderError", "NothingToQuantize", "compile", "export_onnx", "load"]
+
+_HOMES = {
+    "load": "ladder.api",
+    "compile": "ladder.api",
+    "export_onnx": "ladder.api",
+    "DType": "ladder.ir.dtype",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ladder' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

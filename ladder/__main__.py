@@ -1,0 +1,5 @@
+"""``python -m ladder``."""
+
+from ladder.cli import main
+
+main()

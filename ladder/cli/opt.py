@@ -1,0 +1,30 @@
+"""``ladder opt``: any passes over any model, the IR as text between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ladder.driver import load_source
+from ladder.files import file_aside
+from ladder.ir.dump import dump_text
+from ladder.passes.registry import parse_pipeline
+from ladder.passes.runner import DumpObserver, Observer, TimingObserver, run_passes
+
+
+def run_opt(
+    path: Path, pipeline: str, dump: Path | None, output: Path | None
+) -> tuple[list[tuple[str, float]], str]:
+    """Run ``pipeline``; returns (pass, seconds) rows and the resulting IR as text."""
+    passes = parse_pipeline(pipeline)
+    model = load_source(path).model
+    timing = TimingObserver()
+    observers: list[Observer] = [timing]
+    if dump is not None:
+        observers.append(DumpObserver(dump))
+    run_passes(model, passes, observers)
+    if output is not None:
+        with file_aside(output) as aside:
+            ir.save(model, aside)
+    return timing.rows, dump_text(model)

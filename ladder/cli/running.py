@@ -1,0 +1,59 @@
+"""``ladder run``: text streamed, or arrays in and out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ladder.cli.show import err, print_json, print_table
+from ladder.errors import LadderError
+from ladder.files import file_aside
+from ladder.runtime.artifact import Artifact
+from ladder.runtime.language_model import LanguageModel, Sampling
+from ladder.runtime.session import Session
+
+
+def run_prompt(
+    folder: Path, prompt: str, limit: int, temperature: float, top_p: float, seed: int, json: bool
+) -> None:
+    """Stream the continuation of ``prompt`` to stdout."""
+    artifact = Artifact.load(folder)
+    if artifact.language_model is None:
+        raise LadderError(f"{folder}: not a language model; feed arrays with --input FILE.npz")
+    model = LanguageModel(Session(artifact))
+    start = time.perf_counter()
+    pieces = []
+    for piece in model.stream_text(prompt, limit, Sampling(temperature, top_p, seed)):
+        pieces.append(piece)
+        if not json:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    seconds = time.perf_counter() - start
+    if json:
+        print_json({"prompt": prompt, "text": "".join(pieces), "seconds": seconds, "level": artifact.level.name})
+        return
+    sys.stdout.write("\n")
+    err.print(f"{seconds:.2f} s, kernels for {artifact.level.name}")
+
+
+def run_arrays(folder: Path, source: Path, target: Path | None, json: bool) -> None:
+    """Feed an NPZ file; write the outputs to another, or describe them."""
+    if not source.exists():
+        raise LadderError(f"{source}: no such file; save the inputs by name with numpy.savez")
+    session = Session(Artifact.load(folder))
+    try:
+        feeds = dict(np.load(source))
+    except (ValueError, OSError) as error:
+        raise LadderError(f"{source}: not an NPZ file; save the inputs with numpy.savez") from error
+    outputs = session.run(feeds)
+    if target is not None:
+        with file_aside(target) as aside, aside.open("wb") as file:
+            np.savez(file, **outputs)  # type: ignore[arg-type]
+    rows = [{"name": n, "shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()]
+    if json:
+        print_json({"outputs": rows, "file": str(target) if target else None})
+    else:
+        print_table("Outputs", ["name", "shape", "type"], [list(map(str, r.values())) for r in rows])

@@ -1,0 +1,276 @@
+"""The driver: the one module that sees every layer. The CLI and the Python API call it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder import cache
+from ladder.errors import LadderError, NothingToQuantize
+from ladder.files import folder_aside, full_disk_is_plain
+from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
+from ladder.ir import facts
+from ladder.ir.dtype import DType
+from ladder.ir.site import find_sites
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.base import Pass
+from ladder.passes.bind_shapes import BindShapes
+from ladder.passes.clean_up import CleanUp
+from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.lower_types import LowerTypes
+from ladder.passes.round_weights import RoundWeights
+from ladder.passes.runner import Observer, run_passes
+from ladder.progress import stage
+from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.targets import NATIVE, Level, levels_of
+
+DOT_FAMILIES = frozenset({"avx512"})  # kernel families that have integer dot products
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked of a compilation. Defaults are reported as assumed."""
+
+    type: str = "int4:g128"
+    target: str = NATIVE
+    rounding: str = "mse"
+    activation: str = "int8"
+    scheme: str = "auto"
+    context: int = 2048
+    chunk: int = 64
+    dims: str = ""
+    keep: tuple[str, ...] = ()
+
+
+@dataclass
+class Compiled:
+    """The result of a compilation, JSON-ready through ``report``."""
+
+    folder: Path
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def load_source(model: str | Path | Source) -> Source:
+    """Load through the cache of traces: a language model is traced once."""
+    if isinstance(model, Source):
+        return model
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return load(path)
+    if not path.exists():
+        return load(path)  # says what is wrong
+    return _traced(path)
+
+
+def _traced(path: Path) -> Source:
+    stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
+    place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
+    if (place / "source.json").exists():
+        rest = json.loads((place / "source.json").read_text())
+        return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
+    with stage("trace the model"):
+        source = load(path)
+    run_passes(source.model, [CleanUp(), FuseOperators()])
+    with folder_aside(place, "source.json") as aside:
+        ir.save(source.model, aside / "model.onnx", external_data="model.data")
+        rest = {k: v for k, v in vars(source).items() if k != "model"}
+        (aside / "source.json").write_text(json.dumps(rest))
+    return _traced(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [f for f in path.iterdir() if f.is_file()]
+
+
+def compile_model(
+    model: str | Path | Source,
+    output: str | Path,
+    wish: Wish | None = None,
+    observers: tuple[Observer, ...] = (),
+) -> Compiled:
+    """Compile ``model`` into an artifact folder. Identical work is taken from the cache."""
+    wish, start = wish or Wish(), time.perf_counter()
+    DType.parse(wish.type)
+    levels = levels_of(wish.target)
+    source = load_source(model)
+    place = cache.entry(
+        "artifacts", source.digest, wish, [level.name for level in levels], version("apache-tvm")
+    )
+    if not (place / MANIFEST).exists() or observers:
+        _compile_into(place, source, wish, levels, observers)
+    target = Path(output)
+    with folder_aside(target, MANIFEST) as aside:
+        shutil.copytree(place, aside, dirs_exist_ok=True)
+    report = json.loads((target / MANIFEST).read_text())["report"]
+    report["seconds"] = round(time.perf_counter() - start, 2)
+    return Compiled(target, report)
+
+
+def _compile_into(
+    place: Path,
+    source: Source,
+    wish: Wish,
+    levels: tuple[Level, ...],
+    observers: tuple[Observer, ...],
+) -> None:
+    from ladder.codegen.weights import Weights
+
+    start = time.perf_counter()
+    shared = source.model.clone()
+    plan: list[Pass] = [AllocateUniform(wish.type, ",".join(wish.keep)), RoundWeights(wish.rounding)]
+    if not source.is_language_model:
+        plan = [CleanUp(), FuseOperators(), *plan]
+    run_passes(shared, plan[:-1], observers)
+    _check_sites(shared, source)
+    run_passes(shared, plan[-1:], observers)
+    weights = Weights()
+    with folder_aside(place, MANIFEST) as aside:
+        functions: list[dict[str, Any]] = []
+        for level in levels:
+            functions = _build_level(shared, source, wish, level, weights, aside, observers)
+        report = _report(shared, source, wish, weights)
+        report["seconds"] = round(time.perf_counter() - start, 2)
+        _write(aside, source, wish, levels, weights, functions, report)
+
+
+def _check_sites(model: ir.Model, source: Source) -> None:
+    plan = facts.get(model, facts.BitPlan)
+    if plan is None or not plan.choices:
+        reasons = facts.get(model, facts.LeftAlone)
+        first = next(iter(reasons.reasons.values()), "it has no weights") if reasons else ""
+        raise NothingToQuantize(f"{source.origin}: nothing to quantize ({first})")
+
+
+def _build_level(
+    shared: ir.Model,
+    source: Source,
+    wish: Wish,
+    level: Level,
+    weights: Any,
+    folder: Path,
+    observers: tuple[Observer, ...],
+) -> list[dict[str, Any]]:
+    from ladder.codegen.build import build_library
+
+    graphs = {}
+    for name, dims in _functions(source, wish).items():
+        graph = shared.clone()
+        scheme = wish.scheme
+        if scheme == "auto" and level.kernels not in DOT_FAMILIES:
+            scheme = "lut"
+        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, scheme)], observers)
+        graphs[name] = graph
+    with stage(f"compile for {level.name}"):
+        signatures = build_library(graphs, level, weights, folder / f"{level.name}.so")
+    return [vars(s) for s in signatures]
+
+
+def _functions(source: Source, wish: Wish) -> dict[str, str]:
+    """Function name -> the dimensions it is bound to."""
+    if not source.is_language_model:
+        return {"main": wish.dims}
+    rows = wish.context + wish.chunk  # a padded last chunk never reaches behind the end
+    return {
+        name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
+        for name, tokens in (("decode", 1), ("prefill", wish.chunk))
+    }
+
+
+def _report(model: ir.Model, source: Source, wish: Wish, weights: Any) -> dict[str, Any]:
+    """What each site got and why, and what was left alone: nothing is quiet."""
+    plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
+    rounding = facts.get(model, facts.Rounding)
+    assert plan is not None and alone is not None and rounding is not None
+    rows, bits, parameters, seen = [], 0, 0, set()
+    for site in find_sites(source.model)[0]:
+        choice = plan.choices.get(site.name)
+        kind = choice.type if choice else "fp32"
+        reason = choice.reason if choice else alone.reasons.get(site.name, "")
+        row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
+        error = rounding.errors.get(site.name)
+        rows.append({**row, "type": kind, "reason": reason, "weight_error": error})
+        if id(site.weight) not in seen:
+            seen.add(id(site.weight))
+            parameters += site.parameters
+            bits += DType.parse(kind).stored_bits(site.n, site.k)
+    assumed = [f"{name} = {value}" for name, value in vars(Wish()).items() if getattr(wish, name) == value]
+    return {
+        "model": source.origin,
+        "bits_per_weight": round(bits / parameters, 4),
+        "weights_bytes": weights.size_bytes,
+        "sites": rows,
+        "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
+        "assumed": assumed,
+        "notes": source.notes,
+    }
+
+
+def _write(
+    folder: Path,
+    source: Source,
+    wish: Wish,
+    levels: tuple[Level, ...],
+    weights: Any,
+    functions: list[dict[str, Any]],
+    report: dict[str, Any],
+) -> None:
+    with full_disk_is_plain(folder):
+        tensors = _write_weights(folder / WEIGHTS, weights.arrays)
+        if source.tokenizer is not None:
+            (folder / TOKENIZER).write_text(source.tokenizer)
+        files = {f.name: file_hash(f) for f in sorted(folder.iterdir())}
+        report["size_bytes"] = sum(f.stat().st_size for f in folder.iterdir())
+        manifest = {
+            "format": FORMAT,
+            "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
+            "origin": {"path": source.origin, "digest": source.digest},
+            "wish": vars(wish),
+            "levels": [level.name for level in levels],
+            "files": files,
+            "functions": functions,
+            "tensors": tensors,
+            "language_model": _language_model(source, wish),
+            "report": report,
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    with path.open("wb") as file:
+        for name, array in arrays.items():
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            rows[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "offset": file.tell()}
+            file.write(np.ascontiguousarray(array).data)
+    return rows
+
+
+def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
+    if not source.is_language_model:
+        return None
+    return {
+        "context": wish.context,
+        "chunk": wish.chunk,
+        "eos": list(source.eos),
+        "states": list(state_pairs(source.model)),
+        "chat_template": source.chat_template,
+    }
+
+
+def known_model(digest: str) -> Path | None:
+    """The traced float model with this digest, if the cache has it."""
+    for found in (cache.cache_folder() / "traces").glob("*/source.json"):
+        if json.loads(found.read_text())["digest"] == digest:
+            return found.parent
+    return None
+
+
+__all__ = ["Compiled", "LadderError", "Wish", "compile_model", "known_model", "load_source"]

@@ -1,0 +1,1 @@
+"""Export: the quantized IR -> an ONNX file that stock ONNX Runtime runs."""

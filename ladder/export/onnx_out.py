@@ -1,0 +1,48 @@
+"""ONNX out: the IR after rounding -> a file that stock ONNX Runtime runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.export.nbits import to_nbits
+from ladder.export.qdq import to_qdq
+from ladder.export.save import save
+from ladder.ir import dialect, facts
+
+FORMATS = ("qdq", "nbits")
+
+
+def export_onnx(model: ir.Model, target: Path, format: str = "qdq", accuracy_level: int = 0) -> int:
+    """Rewrite ``model`` in place, save it and return the bytes on disk.
+
+    ``qdq`` is standard operators, ``nbits`` ONNX Runtime's own. ``accuracy_level`` is
+    MatMulNBits's attribute: 0 keeps activations in float.
+    """
+    rewrite(model, format, accuracy_level)
+    model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
+    return save(model, target)
+
+
+def rewrite(model: ir.Model, format: str, accuracy_level: int = 0) -> None:
+    """Replace the dialect's nodes by operators that ONNX Runtime has, in place."""
+    if format not in FORMATS:
+        raise LadderError(f"unknown format '{format}'; one of: {', '.join(FORMATS)}")
+    _refuse_lowered(model)
+    if format == "nbits":
+        to_nbits(model, accuracy_level)
+    else:
+        to_qdq(model)
+    dialect.install(model)
+    model.graph.opset_imports.pop(dialect.DOMAIN, None)
+
+
+def _refuse_lowered(model: ir.Model) -> None:
+    for node in model.graph.all_nodes():
+        if node.domain == dialect.DOMAIN and not node.op_type.startswith("LowBit"):
+            raise LadderError(
+                f"node {node.name}: {node.op_type} is already lowered to a kernel; "
+                "export before the pass lower-types"
+            )

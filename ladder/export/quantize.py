@@ -1,0 +1,155 @@
+"""ONNX file in, quantized ONNX file out, with a report of every site."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError, NothingToQuantize
+from ladder.export import nbits
+from ladder.export.onnx_out import FORMATS, export_onnx
+from ladder.frontend.onnx_file import load_onnx
+from ladder.ir import facts
+from ladder.ir.dtype import DType
+from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.site import Refusal, Site, find_sites
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.round_weights import RoundWeights
+from ladder.passes.rounding import METHODS
+from ladder.passes.runner import run_passes
+
+NODE_BYTES = 200  # what the extra operator and its names take in the file
+
+
+def quantize_onnx(
+    source: Path,
+    target: Path,
+    type: str,
+    rounding: str = "mse",
+    format: str = "qdq",
+    keep: tuple[str, ...] = (),
+    accuracy_level: int = 0,
+) -> dict[str, Any]:
+    """Quantize ``source`` into ``target`` and report what every site got and why.
+
+    ``keep`` holds patterns (``*``, ``?``) of site names that stay float. Raises
+    ``NothingToQuantize`` where no weight may change; then nothing is written.
+    """
+    start = time.perf_counter()
+    _check_options(type, rounding, format)
+    loaded = load_onnx(source)
+    model, before = loaded.model, size_on_disk(source, loaded.model)
+    run_passes(model, [AllocateUniform(type)])
+    sites, refusals = find_sites(model)
+    left = [*refusals, *_plan_keeps(model, sites, keep, format)]
+    plan = facts.get(model, BitPlan)
+    assert plan is not None
+    chosen = [site for site in sites if site.name in plan.choices]
+    if not chosen:
+        raise NothingToQuantize(_nothing(source, left, bool(sites)))
+    rows = [_row(site, plan) for site in chosen]
+    bits = bits_per_weight(chosen, plan)
+    run_passes(model, [RoundWeights(rounding)])
+    size = export_onnx(model, target, format, accuracy_level)
+    return {
+        "input": str(source),
+        "output": str(target),
+        "format": format,
+        "size_bytes_before": before,
+        "size_bytes": size,
+        "bits_per_weight": bits,
+        "seconds": time.perf_counter() - start,
+        "sites": rows,
+        "left_alone": [{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
+        "notes": loaded.notes,
+    }
+
+
+def _check_options(type: str, rounding: str, format: str) -> None:
+    """Fail on a mistyped option before a large file is read."""
+    DType.parse(type)
+    if rounding not in METHODS:
+        raise LadderError(f"unknown rounding '{rounding}'; one of: {', '.join(METHODS)}")
+    if format not in FORMATS:
+        raise LadderError(f"unknown format '{format}'; one of: {', '.join(FORMATS)}")
+
+
+def _plan_keeps(
+    model: ir.Model, sites: list[Site], keep: tuple[str, ...], format: str
+) -> list[Refusal]:
+    """Take out of the plan what stays float, and say why."""
+    _check_patterns(sites, keep)
+    plan, left = facts.get(model, BitPlan), facts.get(model, LeftAlone)
+    assert plan is not None and left is not None
+    found = []
+    for site in sites:
+        reason = _keep_reason(site, DType.parse(plan.choices[site.name].type), keep, format)
+        if reason is not None:
+            found.append(Refusal(site.name, site.node.op_type, reason))
+    for r in found:
+        del plan.choices[r.name]
+        left.reasons[r.name] = f"{r.op}: {r.reason}"
+    return found
+
+
+def _check_patterns(sites: list[Site], keep: tuple[str, ...]) -> None:
+    for pattern in keep:
+        if not any(fnmatch(site.name, pattern) for site in sites):
+            names = ", ".join(site.name for site in sites[:5]) or "none"
+            raise LadderError(f"--keep '{pattern}' matches no site; the first sites are: {names}")
+
+
+def _keep_reason(site: Site, dtype: DType, keep: tuple[str, ...], format: str) -> str | None:
+    if any(fnmatch(site.name, pattern) for pattern in keep):
+        return "kept by --keep"
+    if dtype.stored_bits(site.n, site.k) / 8 + NODE_BYTES >= site.parameters * 4:
+        return f"too small: {dtype} would not shrink its {site.parameters} weights"
+    if format == "nbits" and site.node.op_type == "Gather":
+        return nbits.refuse("Gather", dtype, site.k)
+    return None
+
+
+def _row(site: Site, plan: BitPlan) -> dict[str, Any]:
+    choice = plan.choices[site.name]
+    return {
+        "name": site.name,
+        "role": site.role,
+        "n": site.n,
+        "k": site.k,
+        "type": choice.type,
+        "reason": choice.reason,
+    }
+
+
+def bits_per_weight(sites: list[Site], plan: BitPlan) -> float:
+    """Stored bits per weight of the quantized sites, scales counted, a tied weight once."""
+    weights = {id(site.weight): site for site in sites}.values()
+    stored = sum(DType.parse(plan.choices[s.name].type).stored_bits(s.n, s.k) for s in weights)
+    return stored / sum(site.parameters for site in weights)
+
+
+def size_on_disk(source: Path, model: ir.Model) -> int:
+    """Bytes of the file and of the external data it names."""
+    values = [
+        value
+        for graph in [model.graph, *model.graph.subgraphs()]
+        for value in graph.initializers.values()
+    ]
+    files = {Path(t.path) for v in values if isinstance(t := v.const_value, ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {source, *files})
+
+
+def _nothing(source: Path, left: list[Refusal], has_sites: bool) -> str:
+    """One sentence with the reasons, the most frequent first."""
+    if not has_sites and any(r.reason == "already low-bit" for r in left):
+        return f"{source} is already quantized: nothing was written"
+    counted = Counter(f"{r.op}: {r.reason}" for r in left).most_common()
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in counted)
+    return (
+        f"{source} has nothing to quantize ({reasons or 'it has no weights'}): nothing was written"
+    )

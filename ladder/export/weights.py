@@ -1,0 +1,151 @@
+"""The low-bit weights of a model and the nodes that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.ir import dialect
+from ladder.ir.dtype import DType
+from ladder.ir.site import OP_KEY, SITE_KEY
+
+HIGH_RUNG = ("LowBitMatMul", "LowBitGather")
+
+
+@dataclass
+class Weight:
+    """Codes [N, K] with their scales, in one graph, and their users in order."""
+
+    dtype: DType
+    codes: ir.Value
+    scale: ir.Value
+    zero: ir.Value | None
+    users: list[ir.Node] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return (self.codes.name or "weight").removesuffix(".codes")
+
+    @property
+    def graph(self) -> ir.Graph:
+        graph = self.users[0].graph
+        assert isinstance(graph, ir.Graph)
+        return graph
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        n, k = array_of(self.codes).shape
+        return int(n), int(k)
+
+    def code_array(self) -> np.ndarray:
+        """Codes [N, K] as whole bytes."""
+        byte = np.int8 if self.dtype.element.signed else np.uint8
+        return array_of(self.codes).astype(byte)
+
+    def scale_array(self) -> np.ndarray:
+        """Scales [N, groups], repeated where the type has one for the whole tensor."""
+        return self._per_row(array_of(self.scale))
+
+    def zero_array(self) -> np.ndarray | None:
+        """Zero points [N, groups] as uint8, or None."""
+        return None if self.zero is None else self._per_row(array_of(self.zero).astype(np.uint8))
+
+    def _per_row(self, array: np.ndarray) -> np.ndarray:
+        n, k = self.shape
+        return np.broadcast_to(array, (n, self.dtype.groups(k)))
+
+
+def array_of(value: ir.Value) -> np.ndarray:
+    """The constant behind an initializer."""
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def find_weights(model: ir.Model) -> list[Weight]:
+    """Every low-bit weight of the model, subgraphs included."""
+    found: dict[int, Weight] = {}
+    for node in high_rung_nodes(model):
+        codes, scale, *zero = node.inputs[1:]
+        assert codes is not None and scale is not None
+        made = Weight(DType.parse(node.overload), codes, scale, zero[0] if zero else None)
+        found.setdefault(id(codes), made).users.append(node)
+    return list(found.values())
+
+
+def high_rung_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """The LowBitMatMul and LowBitGather nodes, in order."""
+    for node in model.graph.all_nodes():
+        if node.domain == dialect.DOMAIN and node.op_type in HIGH_RUNG:
+            yield node
+
+
+def original_op(node: ir.Node) -> str:
+    """The standard operator that a dialect node stands for: MatMul, Gemm or Gather."""
+    if node.op_type == "LowBitGather":
+        return "Gather"
+    return node.metadata_props.get(OP_KEY, "MatMul")
+
+
+class Names:
+    """Names of values that no graph or subgraph of the model uses yet."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken: set[str] = set()
+        for graph in [model.graph, *model.graph.subgraphs()]:
+            values = [*graph.inputs, *graph.initializers.values()]
+            self._taken.update(v.name for v in values if v.name)
+        for node in model.graph.all_nodes():
+            self._taken.update(v.name for v in node.outputs if v.name)
+
+    def fresh(self, wanted: str) -> str:
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}#{count}"
+        self._taken.add(name)
+        return name
+
+
+def add_initializer(
+    graph: ir.Graph, name: str, array: np.ndarray, kind: ir.DataType | None = None
+) -> ir.Value:
+    """Register a constant; ``kind`` is its ONNX type where NumPy's does not tell it."""
+    kind = kind or ir.DataType.from_numpy(array.dtype)
+    tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=name)
+    value = ir.Value(
+        name=name, type=ir.TensorType(kind), shape=ir.Shape(array.shape), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def replace_node(old: ir.Node, new: ir.Node) -> None:
+    """Put ``new`` where ``old`` is, under its name and output names."""
+    new.name, new.doc_string = old.name, old.doc_string
+    kept = {k: v for k, v in old.metadata_props.items() if k != OP_KEY}
+    new.metadata_props.update(kept)
+    for before, after in zip(old.outputs, new.outputs, strict=True):
+        after.name, after.type, after.shape = before.name, before.type, before.shape
+        after.metadata_props.update(before.metadata_props)
+        before.replace_all_uses_with(after, replace_graph_outputs=True)
+    graph = old.graph
+    assert isinstance(graph, ir.Graph)
+    graph.insert_before(old, new)
+    graph.remove(old, safe=True)
+
+
+def drop_weight(weight: Weight) -> None:
+    """Remove the codes, scales and zero points that the dialect nodes read."""
+    for value in (weight.codes, weight.scale, weight.zero):
+        if value is not None and value.graph is not None and not value.uses():
+            assert isinstance(value.graph, ir.Graph)
+            value.graph.initializers.pop(value.name or "", None)
+
+
+def site_of(node: ir.Node) -> str:
+    """The site's name, for messages."""
+    return node.metadata_props.get(SITE_KEY) or node.name or str(node.outputs[0].name)

@@ -1,0 +1,66 @@
+"""Writing without harm: aside first, then renamed; a full disk leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ladder.errors import LadderError
+
+
+@contextmanager
+def folder_aside(target: Path, marker: str) -> Iterator[Path]:
+    """A new folder that takes ``target``'s place when the block succeeds.
+
+    An existing ``target`` is replaced only if it holds ``marker``: it was one of ours.
+    """
+    if target.exists() and not (target / marker).exists() and any(_entries(target)):
+        raise LadderError(f"{target}: exists and is not a Ladder artifact; give another -o")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with full_disk_is_plain(target):
+            yield aside
+        if target.exists():
+            shutil.rmtree(target)
+        aside.chmod(0o755)
+        os.replace(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _entries(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        raise LadderError(f"{path}: exists and is a file; give a folder with -o")
+    return path.iterdir()
+
+
+@contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """A new file that takes ``target``'s place when the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with full_disk_is_plain(target):
+            yield aside
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_is_plain(target: Path) -> Iterator[None]:
+    """Turn "no space left" into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LadderError(
+                f"{target}: the disk is full; nothing was written: free some space and run again"
+            ) from error
+        raise

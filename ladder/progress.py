@@ -1,0 +1,46 @@
+"""Progress of long work: whoever does it reports here, whoever shows it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+Listener = Callable[[str, int, int], None]  # (what, done, total); total 0 where it is not known
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send all progress within the block to ``listener``."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def report(what: str, done: int, total: int) -> None:
+    """Tell the listener, if there is one."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(what, done, total)
+
+
+def track(items: Sequence[T], what: str) -> Iterator[T]:
+    """Iterate over ``items`` and report after each."""
+    report(what, 0, len(items))
+    for done, item in enumerate(items, 1):
+        yield item
+        report(what, done, len(items))
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """A step whose length is not known beforehand."""
+    report(what, 0, 0)
+    yield
+    report(what, 1, 1)

@@ -1,0 +1,87 @@
+"""ONNX Runtime as the IR's interpreter: any stage of a model runs, dialect functions and all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from ladder.ir.shapes import static_shape
+
+# Stock fusion turns DequantizeLinear + MatMul into int8 arithmetic (accuracy level 4); as the
+# meaning of the IR we want float32.
+EXACT = ("session.qdq_matmulnbits_accuracy_level", "1")
+
+
+class Reference:
+    """A model under ONNX Runtime. States, where it has some, are carried from call to call."""
+
+    def __init__(self, model: ir.Model, threads: int = 0, fast: bool = False) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if not fast:
+            options.add_session_config_entry(*EXACT)
+        self._folder = tempfile.TemporaryDirectory(prefix="ladder-reference-")
+        path = Path(self._folder.name) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
+        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = {i.name: i for i in self.session.get_inputs()}
+        self.outputs = [o.name for o in self.session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        return dict(zip(self.outputs, self.session.run(None, dict(feeds)), strict=True))
+
+
+class ReferenceLanguageModel:
+    """A causal language model under ONNX Runtime, with the interface of the runtime's."""
+
+    def __init__(
+        self, model: ir.Model, context: int, threads: int = 0, fast: bool = False, chunk: int = 0
+    ) -> None:
+        self.reference = Reference(model, threads, fast)
+        self.context, self.chunk = context, chunk or context
+        self._shapes = {
+            v.name: _state_shape(v, context)
+            for v in model.graph.inputs
+            if v.name not in ("input_ids", "position")
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text so far."""
+        self.position = 0
+        self._states = {n: np.zeros(s, np.float32) for n, s in self._shapes.items()}
+
+    def feed(self, tokens: list[int]) -> np.ndarray:
+        """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
+        pieces = [tokens[i : i + self.chunk] for i in range(0, len(tokens), self.chunk)]
+        return np.concatenate([self._feed(piece) for piece in pieces])
+
+    def _feed(self, tokens: list[int]) -> np.ndarray:
+        feeds = {
+            "input_ids": np.array([tokens], np.int64),
+            "position": np.array([self.position], np.int64),
+            **self._states,
+        }
+        out = self.reference.run(feeds)
+        self._states = {name: out[f"{name}.next"] for name in self._states}
+        self.position += len(tokens)
+        return out["logits"][0]
+
+    def step(self, token: int) -> np.ndarray:
+        """Append one token; returns the logits after it."""
+        return self._feed([token])[-1]
+
+
+def _state_shape(value: ir.Value, context: int) -> tuple[int, ...]:
+    known = static_shape(value)
+    if known is not None:
+        return known
+    assert value.shape is not None
+    return tuple(d if isinstance(d, int) else context for d in value.shape)

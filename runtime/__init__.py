@@ -1,0 +1,21 @@
+"""Runs artifacts. Needs numpy and TVM's runtime; no compiler, no torch, no onnx is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ladder.runtime.language_model import LanguageModel
+    from ladder.runtime.session import Session
+
+
+def load(folder: str | Path) -> LanguageModel | Session:
+    """Load an artifact folder: a ``LanguageModel`` where it is one, else a ``Session``."""
+    from ladder.runtime.artifact import Artifact
+    from ladder.runtime.language_model import LanguageModel
+    from ladder.runtime.session import Session
+
+    artifact = Artifact.load(Path(folder))
+    session = Session(artifact)
+    return LanguageModel(session) if artifact.language_model else session

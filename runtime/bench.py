@@ -1,0 +1,68 @@
+"""Times an artifact: decode and prefill tokens per second, and where a token's time goes."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.runtime.artifact import Artifact
+from ladder.runtime.language_model import DECODE, LanguageModel
+from ladder.runtime.session import Session, usable_cores
+
+LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm")
+DECODED, ROUNDS, PROFILED = 32, 5, 10
+
+
+def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
+    """Fill ``context`` tokens, then time decoding; medians of several rounds."""
+    artifact = Artifact.load(folder)
+    if artifact.language_model is None:
+        raise LadderError(f"{folder}: not a language model; time its kernels with 'bench kernel'")
+    model = LanguageModel(Session(artifact))
+    if context + DECODED > model.context:
+        raise LadderError(f"--tokens {context}: the artifact's context is {model.context}")
+    tokens = [i % 1000 + 5 for i in range(context)]
+    model.feed(tokens)
+    prefill = statistics.median(_prefill_seconds(model, tokens) for _ in range(3))
+    decode = statistics.median(_decode_seconds(model, context) for _ in range(ROUNDS))
+    breakdown = _breakdown(model, context)
+    low_bit = sum(s for name, s in breakdown.items() if name.startswith(LOW_BIT_KERNELS))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return {
+        "level": artifact.level.name,
+        "threads": usable_cores(),
+        "context": context,
+        "decode_tokens_per_s": 1 / decode,
+        "prefill_tokens_per_s": context / prefill,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
+        "low_bit_share": low_bit / sum(breakdown.values()),
+        "breakdown": breakdown,
+    }
+
+
+def _prefill_seconds(model: LanguageModel, tokens: list[int]) -> float:
+    model.reset()
+    start = time.perf_counter()
+    model.feed(tokens)
+    return time.perf_counter() - start
+
+
+def _decode_seconds(model: LanguageModel, context: int) -> float:
+    model.position = context
+    start = time.perf_counter()
+    for i in range(DECODED):
+        model.step(i + 5)
+    return (time.perf_counter() - start) / DECODED
+
+
+def _breakdown(model: LanguageModel, context: int) -> dict[str, float]:
+    """Seconds per kernel and token at ``context``, largest first."""
+    model.position = context
+    model.step(5)
+    spent = model.session.profile(DECODE, PROFILED)
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))

@@ -1,0 +1,143 @@
+"""A session: the compiled functions of an artifact, their weights bound, ready to call."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ladder.errors import LadderError
+from ladder.runtime.artifact import Artifact
+
+THREADS_VARIABLE = "TVM_NUM_THREADS"
+
+
+def load_tvm() -> Any:
+    """TVM, as its runtime only unless the process has it with the compiler already."""
+    if "tvm" not in sys.modules:
+        os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+        os.environ.setdefault(THREADS_VARIABLE, str(usable_cores()))
+    import tvm
+
+    return tvm
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Session:
+    """Calls an artifact's functions with numpy arrays.
+
+    Weights are memory-mapped and never copied. Inputs live in buffers that keep their place, so
+    that a call only writes what changed.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        tvm = load_tvm()
+        from tvm.runtime.vm import VirtualMachine
+
+        self.artifact = artifact
+        self._tvm = tvm
+        library = tvm.runtime.load_module(str(artifact.library.resolve()))
+        self._vm = VirtualMachine(library, tvm.cpu())
+        self._tensors = {name: _shared(tvm, a) for name, a in artifact.tensors().items()}
+        self._functions = {f["name"]: _Function(self, f) for f in artifact.manifest["functions"]}
+
+    def function(self, name: str) -> _Function:
+        """A compiled function by name (``main``, or ``decode`` and ``prefill``)."""
+        return self._functions[name]
+
+    def run(self, feeds: Mapping[str, np.ndarray], name: str = "main") -> dict[str, np.ndarray]:
+        """Call with inputs by name; returns outputs by name."""
+        function = self.function(name)
+        function.check(feeds)
+        for key, array in feeds.items():
+            function.inputs[key][...] = array
+        return dict(zip(function.outputs, function.call(), strict=True))
+
+    def profile(self, name: str, runs: int) -> dict[str, float]:
+        """Seconds a kernel takes in a call of ``name``, summed over its uses, mean of ``runs``."""
+        started = [0.0]
+        spent: dict[str, float] = {}
+
+        def instrument(_func: Any, symbol: str, before: bool, _ret: Any, *_args: Any) -> int:
+            now = time.perf_counter()
+            if not before:
+                spent[symbol] = spent.get(symbol, 0.0) + now - started[0]
+            started[0] = time.perf_counter()
+            return 0
+
+        self._vm.set_instrument(self._tvm.runtime.convert(instrument))
+        try:
+            for _ in range(runs):
+                self.function(name).call()
+        finally:
+            self._vm.set_instrument(self._tvm.runtime.convert(lambda *_: 0))
+        return {symbol: total / runs for symbol, total in spent.items()}
+
+
+class _Function:
+    """One compiled function with its buffers."""
+
+    def __init__(self, session: Session, row: Mapping[str, Any]) -> None:
+        self.name: str = row["name"]
+        self.outputs: list[str] = row["outputs"]
+        self._row, self._session = row, session
+        self.inputs: dict[str, np.ndarray] = {}
+        self._bound = False
+
+    def bind(self, shared: Mapping[str, np.ndarray] | None = None) -> None:
+        """Give every input a buffer (those in ``shared`` are used in place) and bind weights."""
+        given = shared or {}
+        for name, dtype, shape in self._row["inputs"]:
+            self.inputs[name] = given[name] if name in given else aligned_zeros(tuple(shape), dtype)
+        session = self._session
+        arguments = [_shared(session._tvm, a) for a in self.inputs.values()]
+        weights = [session._tensors[name] for name in self._row["weights"]]
+        session._vm.set_input(self.name, *arguments, *weights)
+        self._bound = True
+
+    def call(self) -> list[np.ndarray]:
+        """Run on what the input buffers hold; the outputs are views, valid until the next call."""
+        if not self._bound:
+            self.bind()
+        self._session._vm.invoke_stateful(self.name)
+        return [np.from_dlpack(o) for o in self._session._vm.get_outputs(self.name)]
+
+    def check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Refuse feeds that do not fit, by name."""
+        if not self._bound:
+            self.bind()
+        for name in feeds:
+            if name not in self.inputs:
+                raise LadderError(f"no input '{name}'; the model has: {', '.join(self.inputs)}")
+        for name, buffer in self.inputs.items():
+            if name not in feeds:
+                raise LadderError(f"input '{name}' {list(buffer.shape)} is missing")
+            if tuple(feeds[name].shape) != buffer.shape:
+                raise LadderError(
+                    f"input '{name}' has the shape {list(feeds[name].shape)}; "
+                    f"the artifact was compiled for {list(buffer.shape)}"
+                )
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndarray:
+    """Zeros at a 64-byte boundary, as compiled code expects its buffers."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _shared(tvm: Any, array: np.ndarray) -> Any:
+    """A TVM tensor over the same memory."""
+    if array.dtype == np.bool_:
+        return tvm.runtime.tensor(array)
+    return tvm.runtime.from_dlpack(array)
