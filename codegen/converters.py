@@ -9,15 +9,16 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from tvm import relax, tirx
+from tvm import relax, s_tir, tirx
 
-from ladder.codegen.kernels import attention, normalize
+from ladder.codegen.kernels import activation, attention, normalize
 from ladder.codegen.kernels.gather import gather
-from ladder.codegen.kernels.library import low_bit_kernel
+from ladder.codegen.kernels.library import kernel
 from ladder.codegen.layout import Packing, blocks_of, total_chunks
 from ladder.ir.dtype import DType
 
 Attributes = dict[str, Any]
+OPAQUE = 8  # TVM's OpPatternKind.kOpaque
 
 
 class Context:
@@ -28,7 +29,9 @@ class Context:
         self.family = family
         self._kernels: dict[str, Any] = {}
 
-    def call(self, func: tirx.PrimFunc, args: list[Any], outputs: list[tuple[tuple[int, ...], str]]) -> Any:
+    def call(
+        self, func: tirx.PrimFunc, args: list[Any], outputs: list[tuple[tuple[int, ...], str]]
+    ) -> Any:
         """Emit ``call_tir``; a kernel of the same name is added to the module once."""
         types = [relax.TensorType(shape, dtype) for shape, dtype in outputs]
         call = relax.call_tir(self._var(func), args, types if len(types) > 1 else types[0])
@@ -42,7 +45,7 @@ class Context:
     def _var(self, func: tirx.PrimFunc) -> Any:
         name = str(func.attrs["global_symbol"])
         if name not in self._kernels:
-            self._kernels[name] = self.builder.add_func(func, name)
+            self._kernels[name] = self.builder.add_func(_with_root(func), name)
         return self._kernels[name]
 
     def flat(self, x: Any, columns: int) -> Any:
@@ -52,6 +55,12 @@ class Context:
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         return x if _shape(x) == shape else self.builder.emit(relax.op.reshape(x, shape))
+
+
+def _with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A kernel as Relax's passes want one: in a root block, and not to be fused with others."""
+    root = s_tir.SBlock([], [], [], "root", func.body)
+    return func.with_body(s_tir.SBlockRealize([], True, root)).with_attr("op_pattern", OPAQUE)
 
 
 def _shape(x: Any) -> tuple[int, ...]:
@@ -64,15 +73,13 @@ def quantize_activation(context: Context, inputs: list[Any], _: Attributes, over
     x = context.flat(inputs[0], k)
     m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
     outputs = [((m, c, 16), "int8"), ((m, b), "float32"), ((m, b), "int32")]
-    func = low_bit_kernel("quantize_activation", context.family, block=block, parallel=m > 1)
-    return context.call(func, [x], outputs)
+    return context.call(activation.quantize_activation(block, m > 1), [x], outputs)
 
 
 def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
     """Exact tables as two planes of bytes, [M, C, 2, 64]."""
     m, c, _lanes = _shape(inputs[0])
-    func = low_bit_kernel("int8_tables", context.family, parallel=m > 1)
-    return context.call(func, [inputs[0]], [((m, c, 2, 64), "int8")])
+    return context.call(activation.int8_tables(m > 1), [inputs[0]], [((m, c, 2, 64), "int8")])
 
 
 def precompute_table(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
@@ -81,20 +88,19 @@ def precompute_table(context: Context, inputs: list[Any], _: Attributes, overloa
     x = context.flat(inputs[0], k)
     m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
     outputs = [((m, c, 64), "int8"), ((m, b), "float32"), ((m, b), "int32")]
-    func = low_bit_kernel("table8", context.family, block=block, parallel=m > 1)
-    return context.call(func, [x], outputs)
+    return context.call(activation.table8(block, m > 1), [x], outputs)
 
 
 def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     mode, _, text = overload.partition(":")
     packing = Packing.of(DType.parse(text))
-    func = low_bit_kernel("lut_gemm", context.family, packing=packing, mode=mode)
+    func = kernel("lut_gemm", packing, mode, context.family)
     return _product(context, func, inputs, int(attrs["n"]))
 
 
 def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     packing = Packing.of(DType.parse(overload))
-    func = low_bit_kernel("dot_gemm", context.family, packing=packing)
+    func = kernel("dot_gemm", packing, "int8", context.family)
     return _product(context, func, inputs, int(attrs["n"]))
 
 
@@ -132,14 +138,18 @@ def rotary_embedding(context: Context, inputs: list[Any], attrs: Attributes, _: 
     plain = not attrs.get("interleaved", 0) and not attrs.get("rotary_embedding_dim", 0)
     if len(shape) != 4 or shape[0] != 1 or not plain or len(_shape(cos)) != 3:
         raise NotImplementedError("RotaryEmbedding with position ids, interleaved or partial")
-    return context.call(attention.rotary(shape[1], shape[2], shape[3]), [x, cos, sin], [(shape, "float32")])
+    return context.call(
+        attention.rotary(shape[1], shape[2], shape[3]), [x, cos, sin], [(shape, "float32")]
+    )
 
 
 def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
     cache, rows, start = inputs[:3]
     (_b, heads, c, d), s = _shape(cache), _shape(rows)[2]
     if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
-        raise NotImplementedError("TensorScatter on another axis than the second last, or in batches")
+        raise NotImplementedError(
+            "TensorScatter on another axis than the second last, or in batches"
+        )
     return context.call_in_place(attention.scatter(heads, s, c, d), [cache, rows, start], 0)
 
 

@@ -1,13 +1,38 @@
-"""Our Relax pipeline: legalize, fuse, give exp a vector form, plan memory, lower to VM calls."""
+"""Our Relax pipeline: legalize with exp in vector form, fuse, plan memory, lower to VM calls."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm
-from tvm import relax, tirx
+from tvm import relax, te
 
 from ladder.codegen.kernels.float_math import exp
+
+
+def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    def legalize(builder: Any, call: Any) -> Any:
+        def compute(x: Any) -> Any:
+            return te.compute(x.shape, lambda *i: scalar(x(*i)))
+
+        x = call.args[0]
+        return builder.call_te(compute, x) if x.ty.dtype.dtype == "float32" else call
+
+    return legalize
+
+
+def _sigmoid(x: Any) -> Any:
+    one = tvm.tirx.const(1.0, "float32")
+    return one / (one + exp(tvm.tirx.const(0.0, "float32") - x))
+
+
+# LLVM calls libm once an element for exp, which costs more than the loop around it.
+VECTOR_FORMS = {
+    "relax.exp": _elementwise(exp),
+    "relax.sigmoid": _elementwise(_sigmoid),
+    "relax.nn.silu": _elementwise(lambda x: x * _sigmoid(x)),
+}
 
 
 def ladder_passes() -> list[Any]:
@@ -15,13 +40,12 @@ def ladder_passes() -> list[Any]:
     t = relax.transform
     return [
         # 1. operators to loops
-        t.LegalizeOps(),
+        t.LegalizeOps(VECTOR_FORMS),
         t.AnnotateTIROpPattern(),
         t.FoldConstant(),
         t.RewriteDataflowReshape(),
         t.FuseOps(),
         t.FuseTIR(),
-        ExpandExp(),
         # 2. to the virtual machine, memory planned
         t.ToNonDataflow(),
         t.RemovePurityChecking(),
@@ -40,30 +64,3 @@ def ladder_passes() -> list[Any]:
 def ladder_pipeline(mod: Any, _context: Any) -> Any:
     """All of ``ladder_passes``, as one pass for ``tvm.compile(relax_pipeline=...)``."""
     return tvm.transform.Sequential(ladder_passes())(mod)
-
-
-@tvm.transform.module_pass(opt_level=0, name="ExpandExp")
-class ExpandExp:
-    """Replace float32 ``exp`` and ``sigmoid`` by arithmetic, so that their loops vectorize.
-
-    LLVM calls libm once an element otherwise, which costs more than the loop around it.
-    """
-
-    def transform_module(self, mod: Any, _context: Any) -> Any:
-        for var, func in list(mod.functions.items()):
-            if isinstance(func, tirx.PrimFunc):
-                body = tirx.stmt_functor.ir_transform(func.body, None, _expand, ["tirx.Call"])
-                mod[var] = func.with_body(body)
-        return mod
-
-
-def _expand(node: Any) -> Any:
-    if not isinstance(node, tirx.Call) or str(node.dtype) != "float32":
-        return None
-    name = getattr(node.op, "name", "")
-    if name == "tirx.exp":
-        return exp(node.args[0])
-    if name == "tirx.sigmoid":
-        one = tirx.const(1.0, "float32")
-        return one / (one + exp(tirx.const(0.0, "float32") - node.args[0]))
-    return None

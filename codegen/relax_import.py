@@ -23,7 +23,6 @@ from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.errors import LadderError
 from ladder.ir import dialect
-from ladder.ir.dtype import DType
 
 CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
 
@@ -100,7 +99,7 @@ def _light_node(
         proto.domain = proto.overload = ""
         place = LOW_BIT_OPERANDS.get(node.op_type)
         if place is not None:
-            packed = weights.low_bit(node, _dtype(node))
+            packed = weights.low_bit(node, dialect.weight_type(node))
             names.update(dict.fromkeys(packed))
             shape = node.inputs[place].shape  # type: ignore[union-attr]
             assert shape is not None
@@ -126,13 +125,6 @@ def _activation(node: ir.Node) -> list[str]:
         value = producer.inputs[0]
     assert value is not None and value.name
     return [value.name]
-
-
-def _dtype(node: ir.Node) -> DType:
-    text = node.overload
-    for mode in dialect.MODES:
-        text = text.removeprefix(f"{mode}:")
-    return DType.parse(text)
 
 
 class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]

@@ -30,7 +30,12 @@ class Weights:
         return names
 
     def _pack(
-        self, names: list[str], codes: ir.Value, scale: ir.Value, zero: ir.Value | None, dtype: DType
+        self,
+        names: list[str],
+        codes: ir.Value,
+        scale: ir.Value,
+        zero: ir.Value | None,
+        dtype: DType,
     ) -> None:
         packing = Packing.of(dtype)
         u = (_numpy(codes).astype(np.int16) + packing.offset).astype(np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from ladder.errors import LadderError
 from ladder.ir.shapes import bind_dims, symbolic_dims
@@ -14,7 +15,8 @@ from ladder.passes.clean_up import CleanUp
 
 @dataclass(frozen=True)
 class BindShapes(Pass):
-    """``dims`` is ``name:size/name:size``; the shape arithmetic that becomes constant is folded.
+    """``dims`` is ``name:size/name:size``; the shape arithmetic that becomes constant is folded,
+    and constants become initializers.
 
         graph(%x: [1, tokens])  -->  graph(%x: [1, 64])
     """
@@ -35,3 +37,4 @@ class BindShapes(Pass):
             sizes[name] = int(size)
         bind_dims(model, sizes)
         CleanUp().run(model)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

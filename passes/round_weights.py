@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +14,7 @@ from ladder.errors import LadderError
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Rounding
-from ladder.ir.site import OP_KEY, SITE_KEY, Site, find_sites
+from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding import METHODS, Rounded
 
@@ -25,8 +25,8 @@ THREADS = 2
 class RoundWeights(Pass):
     """Round by ``rtn`` (round to nearest) or ``mse`` (the scale with the least weight error).
 
-        %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
-        %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
+    %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
+    %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
     """
 
     method: str = "mse"
@@ -40,6 +40,7 @@ class RoundWeights(Pass):
         assert plan is not None
         sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
         shared = _by_weight(sites, plan)
+        weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
         notes = Rounding({}, {})
         work = METHODS[self.method]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -50,13 +51,11 @@ class RoundWeights(Pass):
                 notes.methods.update({site.name: self.method for site in users})
                 notes.errors.update({site.name: rounded.relative_error for site in users})
         dialect.install(model)
-        _drop_unused(model)
+        _drop_unused(weights)
         facts.put(model, notes)
 
 
-def _by_weight(
-    sites: list[Site], plan: BitPlan
-) -> list[tuple[tuple[str, DType], list[Site]]]:
+def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType], list[Site]]]:
     """Sites that share a weight, orientation and type share one rounded copy."""
     groups: dict[tuple[int, bool, str], list[Site]] = {}
     for site in sites:
@@ -65,9 +64,7 @@ def _by_weight(
     return [((users[0].name, DType.parse(key[2])), users) for key, users in groups.items()]
 
 
-def _round(
-    site: Site, dtype: DType, method: Callable[[np.ndarray, DType], Rounded]
-) -> Rounded:
+def _round(site: Site, dtype: DType, method: Callable[[np.ndarray, DType], Rounded]) -> Rounded:
     weight = site.array()
     if not np.isfinite(weight).all():
         raise LadderError(
@@ -109,7 +106,7 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
     return values
 
 
-def packed(tensor: ir.Tensor) -> ir.Tensor:
+def packed(tensor: ir.Tensor[Any]) -> ir.Tensor[Any]:
     """The same tensor; kept as a seam for packed storage of sub-byte codes."""
     return tensor
 
@@ -136,6 +133,15 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     graph.remove(old, safe=True)
 
 
-def _drop_unused(model: ir.Model) -> None:
+def _drop_unused(weights: Iterable[ir.Value | None]) -> None:
     """Remove the float weights (and their Transpose or Constant nodes) nobody reads any more."""
-    ir.passes.common.RemoveUnusedNodesPass()(model)
+    for value in dict.fromkeys(weights):
+        if value is None or value.uses() or value.is_graph_output():
+            continue
+        node, graph = value.producer(), value.graph
+        if node is not None and isinstance(node.graph, ir.Graph):
+            inputs = list(node.inputs)
+            node.graph.remove(node, safe=True)
+            _drop_unused(inputs)
+        elif value.is_initializer() and isinstance(graph, ir.Graph):
+            graph.initializers.pop(value.name or "")

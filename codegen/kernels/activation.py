@@ -82,7 +82,7 @@ def quantize_activation(block: int, parallel: bool = False) -> Any:
     name = f"quantize_activation_k{block}{'_parallel' if parallel else ''}"
     chunks, tokens = chunks_of(block), _loop(parallel)
 
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(x_: T.handle, q_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, K, B, C = T.int64(), T.int64(), T.int64(), T.int64()
@@ -120,7 +120,7 @@ def table8(block: int, parallel: bool = False) -> Any:
     chunks, tokens = chunks_of(block), _loop(parallel)
     groups = CHUNK // LUT_GROUP
 
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(x_: T.handle, table_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, K, B, C = T.int64(), T.int64(), T.int64(), T.int64()
@@ -160,7 +160,7 @@ def int8_tables(parallel: bool = False) -> Any:
     name = f"int8_tables{'_parallel' if parallel else ''}"
     tokens, groups = _loop(parallel), CHUNK // LUT_GROUP
 
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, C = T.int64(), T.int64()

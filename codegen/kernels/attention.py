@@ -66,9 +66,13 @@ def attention(heads: int, kv_heads: int, s: int, c: int, d: int, scale: float) -
             )
 
     @T.prim_func
-    def kernel(q: T.Buffer((1, heads, s, d), "float32"), keys: T.Buffer((1, kv_heads, c, d), "float32"),
-               values: T.Buffer((1, kv_heads, c, d), "float32"), mask: T.Buffer((1, 1, s, c), "bool"),
-               out: T.Buffer((1, heads, s, d), "float32")):
+    def kernel(
+        q: T.Buffer((1, heads, s, d), "float32"),
+        keys: T.Buffer((1, kv_heads, c, d), "float32"),
+        values: T.Buffer((1, kv_heads, c, d), "float32"),
+        mask: T.Buffer((1, 1, s, c), "bool"),
+        out: T.Buffer((1, heads, s, d), "float32"),
+    ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for hi in T.parallel(heads * s):
             h = T.meta_var(hi // s)
@@ -93,13 +97,19 @@ def rotary(heads: int, s: int, d: int) -> Any:
     half = d // 2
 
     @T.prim_func
-    def kernel(x: T.Buffer((1, heads, s, d), "float32"), cos: T.Buffer((1, s, half), "float32"),
-               sin: T.Buffer((1, s, half), "float32"), out: T.Buffer((1, heads, s, d), "float32")):
+    def kernel(
+        x: T.Buffer((1, heads, s, d), "float32"),
+        cos: T.Buffer((1, s, half), "float32"),
+        sin: T.Buffer((1, s, half), "float32"),
+        out: T.Buffer((1, heads, s, d), "float32"),
+    ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):
             for i in T.serial(s):
                 for j in T.serial(half):
-                    out[0, h, i, j] = x[0, h, i, j] * cos[0, i, j] - x[0, h, i, j + half] * sin[0, i, j]
+                    out[0, h, i, j] = (
+                        x[0, h, i, j] * cos[0, i, j] - x[0, h, i, j + half] * sin[0, i, j]
+                    )
                 for j in T.serial(half):
                     out[0, h, i, j + half] = (
                         x[0, h, i, j + half] * cos[0, i, j] + x[0, h, i, j] * sin[0, i, j]
@@ -113,8 +123,11 @@ def scatter(heads: int, s: int, c: int, d: int) -> Any:
     name = f"cache_write_h{heads}_s{s}_c{c}_d{d}"
 
     @T.prim_func
-    def kernel(cache: T.Buffer((1, heads, c, d), "float32"), rows: T.Buffer((1, heads, s, d), "float32"),
-               start: T.Buffer((1,), "int64")):
+    def kernel(
+        cache: T.Buffer((1, heads, c, d), "float32"),
+        rows: T.Buffer((1, heads, s, d), "float32"),
+        start: T.Buffer((1,), "int64"),
+    ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):
             for i in T.serial(s):

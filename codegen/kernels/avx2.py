@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common
 from ladder.codegen.kernels.common import VECTORS, fetch_ahead
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, shuffle, splat
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, shuffle, splat, unfused
 from ladder.codegen.layout import LANES, Packing
 from ladder.ir.numerics import LUT_GROUP
 
@@ -24,11 +24,13 @@ DOWN_LANES = [0, 2, 1, 3]  # quadwords: undoes the order in which unpacking leav
 
 
 def _unpack(a: Expr, b: Expr, high: int, width: int) -> Expr:
-    """vpunpckl / vpunpckh: the low or high half of each 16-byte lane, ``width`` elements, zipped."""
+    """vpunpckl, vpunpckh: half of each 16-byte lane of two vectors, zipped by ``width`` bytes."""
     count = BYTES // width  # elements of one vector
     half = count // 4
     starts = [lane * count // 2 + high * half for lane in range(2)]
-    return shuffle([a, b], [i + side for s in starts for i in range(s, s + half) for side in (0, count)])
+    return shuffle(
+        [a, b], [i + side for s in starts for i in range(s, s + half) for side in (0, count)]
+    )
 
 
 def _quads(x: Expr, dtype: str) -> Expr:
@@ -38,7 +40,9 @@ def _quads(x: Expr, dtype: str) -> Expr:
 def _half(planes: Any, tile: Expr, chunk: Expr, bit: Expr, half: int) -> Expr:
     """Eight dwords of a plane with the bytes of a K-group side by side, as int32 [8]."""
     dwords = planes[tile, chunk, bit, half // 2, T.ramp(half % 2 * 8, 1, 8)]
-    return _quads(shuffle([_quads(dwords, "int8x32")], BY_GROUP), "int32x8")
+    by_group = _quads(shuffle([_quads(dwords, "int8x32")], BY_GROUP), "float32x8")
+    # Without the fence LLVM merges this shuffle into the next ones and needs twice as many.
+    return _quads(unfused(by_group, "float32x8"), "int32x8")
 
 
 def _group(planes: Any, tile: Expr, chunk: Expr, bit: Expr, j: int) -> Expr:
@@ -51,7 +55,7 @@ def _group(planes: Any, tile: Expr, chunk: Expr, bit: Expr, j: int) -> Expr:
 def _look_up(table: Expr, nibbles: Expr, high: Expr) -> Expr:
     shifted = T.shift_right(nibbles, splat(T.cast(high * 4, "uint8"), BYTES))
     index = T.bitwise_and(shifted, splat(T.uint8(15), BYTES))
-    both_lanes = shuffle([table], [*range(16), *range(16)])
+    both_lanes = shuffle([table, table], [*range(32)])
     return llvm("x86.avx2.pshuf.b", "int8x32", both_lanes, _quads(index, "int8x32"))
 
 
@@ -61,7 +65,9 @@ def _widened(acc: Expr) -> Expr:
     return T.cast(_quads(ordered, "int16x16"), "int32x16")
 
 
-def _pair(split: bool, table: Any, m: Expr, chunk: Expr, nibbles: Any, step: Expr, high: Expr) -> Any:
+def _pair(
+    split: bool, table: Any, m: Expr, chunk: Expr, nibbles: Any, step: Expr, high: Expr
+) -> Any:
     """Two vectors of look-ups whose bytes belong together: of two groups, or low and high bytes."""
     if split:
         group = nibbles[T.ramp(step * BYTES, 1, BYTES)]
@@ -85,7 +91,8 @@ def _sum_of_pair(split: bool, pair: Any, half: int) -> Expr:
 def lut_gemm(packing: Packing, mode: str) -> Any:
     """The product by table look-ups; arguments in ``common``."""
     bits, split, longest = packing.bits, mode == "int8", LONGEST[mode]
-    segments = -(-packing.chunks // longest)
+    chunks = packing.chunks
+    segments = -(-chunks // longest)
     steps = LUT_GROUP if split else LUT_GROUP // 2
 
     @T.inline
@@ -113,9 +120,9 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
                 for v in T.unroll(VECTORS):
                     acc[lanes(v * LANES)] = splat(T.int16(0), LANES)
                 for i in T.serial(T.min(T.int64(longest), count - segment * longest)):
-                    chunk = T.meta_var(first + segment * longest + i)
-                    fetch_ahead(planes, tile, chunk, bit)
-                    add_chunk(acc, table, planes, m, tile, chunk, bit)
+                    at = T.meta_var(segment * longest + i)
+                    fetch_ahead(planes, tile, first, bit * chunks + at, chunks)
+                    add_chunk(acc, table, planes, m, tile, first + at, bit)
                 for v in T.unroll(VECTORS):  # acc: rows 0-15, 32-47, 16-31, 48-63
                     row = T.meta_var(lanes((v % 2 * 2 + v // 2) * LANES))
                     weighed = T.meta_var(

@@ -31,7 +31,9 @@ def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
     dwords = T.shift_right(plane, splat(T.cast(high * 4, "int32"), LANES))
     nibbles = T.bitwise_and(dwords, splat(T.int32(LOW_NIBBLES), LANES))
     index = T.bitwise_or(nibbles, splat(T.int32(TABLE_OF_BYTE), LANES))
-    return llvm("x86.avx512.permvar.qi.512", "int8x64", table, T.reinterpret(index, dtype="int8x64"))
+    return llvm(
+        "x86.avx512.permvar.qi.512", "int8x64", table, T.reinterpret(index, dtype="int8x64")
+    )
 
 
 def _bytes(value: Expr) -> Expr:
@@ -47,10 +49,12 @@ def _table8(bits: int) -> Any:
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
             for bit in T.unroll(bits):
-                fetch_ahead(planes, tile, first + i, bit)
+                fetch_ahead(planes, tile, first + i, bit, 0)
                 for v in T.unroll(VECTORS):
                     plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
-                    entry = T.meta_var(_look_up(table[m, first + i, T.ramp(0, 1, 64)], plane, v % 2))
+                    entry = T.meta_var(
+                        _look_up(table[m, first + i, T.ramp(0, 1, 64)], plane, v % 2)
+                    )
                     weight = T.meta_var(_bytes(T.shift_left(T.int32(1), bit)))
                     sums[lanes(v * LANES)] = dot_bytes(sums[lanes(v * LANES)], weight, entry)
 
@@ -66,12 +70,16 @@ def _int8(bits: int) -> Any:
             high[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
             for bit in T.unroll(bits):
-                fetch_ahead(planes, tile, first + i, bit)
+                fetch_ahead(planes, tile, first + i, bit, 0)
                 for v in T.unroll(VECTORS):
                     row = T.meta_var(lanes(v * LANES))
                     plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
-                    low = T.meta_var(_look_up(table[m, first + i, 0, T.ramp(0, 1, 64)], plane, v % 2))
-                    top = T.meta_var(_look_up(table[m, first + i, 1, T.ramp(0, 1, 64)], plane, v % 2))
+                    low = T.meta_var(
+                        _look_up(table[m, first + i, 0, T.ramp(0, 1, 64)], plane, v % 2)
+                    )
+                    top = T.meta_var(
+                        _look_up(table[m, first + i, 1, T.ramp(0, 1, 64)], plane, v % 2)
+                    )
                     power = T.meta_var(T.shift_left(T.int32(1), bit))
                     step = T.meta_var(_bytes(T.min(power, LARGEST_SIGNED)))
                     sums[row] = dot_bytes(sums[row], low, step)

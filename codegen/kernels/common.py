@@ -60,11 +60,14 @@ def combine(packing: Packing, mode: str) -> Any:
 
 
 @T.inline
-def fetch_ahead(planes, tile, chunk, bit):  # type: ignore[no-untyped-def]
-    """Ask for what one bit of a chunk will read ``AHEAD`` bytes later."""
+def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-def]
+    """Ask for pair ``line`` of cache lines from ``chunk`` on, ``AHEAD`` bytes later.
+
+    A kernel that reads a block out of order asks in order, ``least`` chunks (a block) ahead.
+    """
+    later = T.meta_var(chunk + T.max(least, AHEAD // (planes.shape[2] * 2 * LANES * 4)))
     for v in T.unroll(2):
-        later = T.meta_var(chunk + AHEAD // (planes.shape[2] * 2 * LANES * 4))
-        T.evaluate(prefetch(T.address_of(planes[tile, later, bit, v, 0])))
+        T.evaluate(prefetch(T.address_of(planes[tile, later, 0, 0, (line * 2 + v) * LANES])))
 
 
 @T.inline
@@ -90,7 +93,7 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
     add_block = combine(packing, mode)
 
     # fmt: off
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
                w_scale_: T.handle, zero_: T.handle, out_: T.handle):
         # fmt: on

@@ -43,12 +43,7 @@ def _codes(planes: Any, tile: Expr, chunk: Expr, v: Expr, shift: Expr, bits: int
     return out
 
 
-def dot_gemm(packing: Packing) -> Any:
-    """The product of mode ``int8`` by integer dot products."""
-    name = f"dot_gemm_avx512_int8_{packing}"
-    bits, chunks = packing.bits, packing.chunks
-    add_block = combine(packing, "int8")
-
+def _unpack(bits: int) -> Any:
     @T.inline
     def unpack(codes, planes, tile, chunk, at):  # type: ignore[no-untyped-def]
         for v in T.unroll(2):
@@ -58,27 +53,37 @@ def dot_gemm(packing: Packing) -> Any:
                     shift = T.meta_var(T.cast(j * 8 + high * 4, "int32"))
                     codes[lanes(place)] = _codes(planes, tile, chunk, v, shift, bits)
 
-    @T.inline
-    def multiply(sums, codes, q, m, first, count):  # type: ignore[no-untyped-def]
-        for v in T.unroll(TOKENS * VECTORS):
-            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
-        for i in T.serial(count):
-            for j in T.unroll(GROUPS):
-                for t in T.unroll(TOKENS):
-                    for v in T.unroll(VECTORS):
-                        token = T.meta_var(T.min(m + t, q.shape[0] - 1))
-                        four = T.meta_var(q[token, first + i, T.ramp(j * LUT_GROUP, 1, LUT_GROUP)])
-                        four_rows = T.meta_var(splat(T.reinterpret(four, dtype="int32"), LANES))
-                        place = T.meta_var(((i * GROUPS + j) * VECTORS + v) * LANES)
-                        at = T.meta_var(lanes((t * VECTORS + v) * LANES))
-                        sums[at] = dot_bytes(
-                            sums[at],
-                            T.reinterpret(codes[lanes(place)], dtype="int8x64"),
-                            T.reinterpret(four_rows, dtype="int8x64"),
-                        )
+    return unpack
+
+
+@T.inline
+def _multiply(sums, codes, q, m, first, count):  # type: ignore[no-untyped-def]
+    for v in T.unroll(TOKENS * VECTORS):
+        sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
+    for i in T.serial(count):
+        for j in T.unroll(GROUPS):
+            for t in T.unroll(TOKENS):
+                for v in T.unroll(VECTORS):
+                    token = T.meta_var(T.min(m + t, q.shape[0] - 1))
+                    four = T.meta_var(q[token, first + i, T.ramp(j * LUT_GROUP, 1, LUT_GROUP)])
+                    four_rows = T.meta_var(splat(T.reinterpret(four, dtype="int32"), LANES))
+                    place = T.meta_var(((i * GROUPS + j) * VECTORS + v) * LANES)
+                    at = T.meta_var(lanes((t * VECTORS + v) * LANES))
+                    sums[at] = dot_bytes(
+                        sums[at],
+                        T.reinterpret(codes[lanes(place)], dtype="int8x64"),
+                        T.reinterpret(four_rows, dtype="int8x64"),
+                    )
+
+
+def dot_gemm(packing: Packing) -> Any:
+    """The product of mode ``int8`` by integer dot products."""
+    name = f"dot_gemm_avx512_int8_{packing}"
+    bits, chunks = packing.bits, packing.chunks
+    unpack, add_block = _unpack(bits), combine(packing, "int8")
 
     # fmt: off
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(q_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
                w_scale_: T.handle, zero_: T.handle, out_: T.handle):
         # fmt: on
@@ -105,7 +110,7 @@ def dot_gemm(packing: Packing) -> Any:
                         unpack(codes, planes, tile, first + i, i)
                     for quad in T.serial(quads):
                         sums = T.alloc_buffer((TOKENS * TILE,), "int32", scope="local")
-                        multiply(sums, codes, q, panel * PANEL + quad * TOKENS, first, count)
+                        _multiply(sums, codes, q, panel * PANEL + quad * TOKENS, first, count)
                         for t in T.unroll(TOKENS):
                             m = T.meta_var(T.min(panel * PANEL + quad * TOKENS + t, M - 1))
                             add_block(result, (quad * TOKENS + t) * TILE, sums, t * TILE, tile,

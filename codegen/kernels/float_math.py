@@ -8,7 +8,14 @@ from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
-EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+EXP_TERMS = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    0.5,
+)
 LOWEST, HIGHEST = -87.0, 88.0
 
 

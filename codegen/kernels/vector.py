@@ -12,7 +12,9 @@ Expr = Any  # a TVM expression
 
 def llvm(name: str, dtype: str, *operands: Expr) -> Expr:
     """A call of a pure LLVM intrinsic."""
-    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(f"llvm.{name}"), *operands, dtype=dtype)
+    return T.call_llvm_pure_intrin(
+        T.llvm_lookup_intrinsic_id(f"llvm.{name}"), *operands, dtype=dtype
+    )
 
 
 def unfused(product: Expr, dtype: str = "float32x16") -> Expr:
@@ -42,4 +44,6 @@ def round_to_int(x: Expr, dtype: str) -> Expr:
 def prefetch(address: Expr, locality: int = 2) -> Expr:
     """Ask for the cache line at ``address``, which may lie outside the array."""
     fetch = T.llvm_lookup_intrinsic_id("llvm.prefetch")
-    return T.call_llvm_intrin(fetch, address, T.int32(0), T.int32(locality), T.int32(1), dtype="void")
+    return T.call_llvm_intrin(
+        fetch, address, T.int32(0), T.int32(locality), T.int32(1), dtype="void"
+    )

@@ -22,16 +22,14 @@ from ladder.ir.dtype import DType
 
 DOMAIN, VERSION = "com.microsoft", 1
 WIDTHS = (2, 4, 8)
-GATHER_WIDTHS = (4, 8)
 BLOCKS = (16, 32, 64, 128, 256)
 
 
 def refuse(op: str, dtype: DType, k: int) -> str | None:
     """Why a site of this operator, type and K has no such form, or None."""
-    widths = GATHER_WIDTHS if op == "Gather" else WIDTHS
     name = "GatherBlockQuantized" if op == "Gather" else "MatMulNBits"
-    if dtype.bits not in widths:
-        return f"{name} stores {', '.join(map(str, widths))} bits, not {dtype.bits}"
+    if dtype.bits not in WIDTHS:
+        return f"{name} stores {', '.join(map(str, WIDTHS))} bits, not {dtype.bits}"
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):
         return f"{name} needs groups that are a power of two from 16 on, not {dtype.group}"
     if op == "Gather" and k * dtype.bits % 8:

@@ -77,10 +77,20 @@ def _restore_initializers(before: ir.Graph, after: ir.Graph) -> None:
 def _restore_notes(before: ir.Graph, after: ir.Graph) -> None:
     after.doc_string, after.name = before.doc_string, before.name
     after.metadata_props.update(before.metadata_props)
-    notes = {v.name: node for node in before.all_nodes() for v in node.outputs if v.name}
+    known = {v.name: v for node in before.all_nodes() for v in node.outputs if v.name}
     for node in after.all_nodes():
         for value in node.outputs:
-            old = notes.get(value.name or "")
-            if old is not None:
-                node.metadata_props.update(old.metadata_props)
-                node.doc_string = old.doc_string
+            _restore_value(node, value, known.get(value.name or ""))
+
+
+def _restore_value(node: ir.Node, value: ir.Value, old: ir.Value | None) -> None:
+    """Inferred shapes go: hundreds of them can outweigh what quantization saves."""
+    if old is None:
+        value.shape = value.type = None
+        return
+    value.shape, value.type = old.shape, old.type
+    value.metadata_props.update(old.metadata_props)
+    producer = old.producer()
+    assert producer is not None
+    node.metadata_props.update(producer.metadata_props)
+    node.doc_string = producer.doc_string

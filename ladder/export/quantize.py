@@ -148,8 +148,8 @@ def _nothing(source: Path, left: list[Refusal], has_sites: bool) -> str:
     """One sentence with the reasons, the most frequent first."""
     if not has_sites and any(r.reason == "already low-bit" for r in left):
         return f"{source} is already quantized: nothing was written"
-    counted = Counter(f"{r.op}: {r.reason}" for r in left).most_common()
-    reasons = "; ".join(f"{count} x {reason}" for reason, count in counted)
+    counted = Counter((r.op, r.reason) for r in left).most_common()
+    reasons = "; ".join(f"{count} {op}: {reason}" for (op, reason), count in counted)
     return (
         f"{source} has nothing to quantize ({reasons or 'it has no weights'}): nothing was written"
     )

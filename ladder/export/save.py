@@ -37,6 +37,7 @@ def save(model: ir.Model, target: Path) -> int:
 def _write(model: ir.Model, aside: Path) -> list[Path]:
     """The files written, the model last: it must never name data that is not there yet."""
     if _bytes(model) <= LARGEST_INLINE:
+        ir.external_data.load_to_model(model)
         ir.save(model, aside)
         return [aside]
     data = aside.with_name(aside.name + ".data")

@@ -20,6 +20,7 @@ class Weight:
     """Codes [N, K] with their scales, in one graph, and their users in order."""
 
     dtype: DType
+    graph: ir.Graph
     codes: ir.Value
     scale: ir.Value
     zero: ir.Value | None
@@ -28,12 +29,6 @@ class Weight:
     @property
     def name(self) -> str:
         return (self.codes.name or "weight").removesuffix(".codes")
-
-    @property
-    def graph(self) -> ir.Graph:
-        graph = self.users[0].graph
-        assert isinstance(graph, ir.Graph)
-        return graph
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,8 +65,9 @@ def find_weights(model: ir.Model) -> list[Weight]:
     found: dict[int, Weight] = {}
     for node in high_rung_nodes(model):
         codes, scale, *zero = node.inputs[1:]
-        assert codes is not None and scale is not None
-        made = Weight(DType.parse(node.overload), codes, scale, zero[0] if zero else None)
+        assert codes is not None and scale is not None and isinstance(node.graph, ir.Graph)
+        dtype = DType.parse(node.overload)
+        made = Weight(dtype, node.graph, codes, scale, zero[0] if zero else None)
         found.setdefault(id(codes), made).users.append(node)
     return list(found.values())
 

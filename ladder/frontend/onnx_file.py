@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
@@ -24,12 +26,16 @@ def load_onnx(path: Path) -> Source:
             f"{path}: opset {opset} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first"
         )
-    return Source(model, str(path), file_digest(path))
+    return Source(model, str(path), file_digest(path), notes=_fix_weights(model))
 
 
 def _parse(path: Path) -> ir.Model:
+    if not path.is_file():
+        raise LadderError(f"{path}: no such file; give an ONNX file")
     try:
         model = ir.load(path)
+    except OSError as error:
+        raise LadderError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
         raise LadderError(
             f"{path}: not a readable ONNX file ({_first_line(error)}); "
@@ -40,22 +46,42 @@ def _parse(path: Path) -> ir.Model:
     return model
 
 
+def _fix_weights(model: ir.Model) -> list[str]:
+    """A weight that is also a graph input could be given at run time: it becomes a constant."""
+    given = [v.name or "" for v in model.graph.inputs if v.name in model.graph.initializers]
+    if not given:
+        return []
+    RemoveInitializersFromInputsPass()(model)
+    shown = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
+    return [f"weights that were also graph inputs are now constants: {shown}"]
+
+
 def _check_external(model: ir.Model, path: Path) -> None:
+    for tensor in _tensors(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            _check_external_tensor(tensor, path)
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
+    """Every constant: of initializers and of Constant nodes, in subgraphs and functions too."""
     for graph in [model.graph, *model.graph.subgraphs()]:
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                _check_external_tensor(tensor, path)
+        yield from (value.const_value for value in graph.initializers.values())
+    owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for owner in owners:
+        for node in owner.all_nodes():
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    yield attribute.as_tensor()
 
 
 def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
     data = Path(tensor.path)
-    if not data.exists():
+    if not data.is_file():
         raise LadderError(
             f"{path}: weight '{tensor.name}' is in {data.name}, which is missing; "
             "put the external data file beside the model"
         )
-    end = (tensor.offset or 0) + (tensor.length or 0)
+    end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
     if data.stat().st_size < end:
         raise LadderError(
             f"{data}: external data ends at byte {data.stat().st_size}, "

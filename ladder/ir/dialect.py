@@ -52,7 +52,12 @@ def dequantized(dtype: DType) -> list[str]:
         flatten, axis = "minus_one = Constant <value_ints: ints=[]> ()", "<axis=0>"
     lines = [flatten, "flat_scale = Reshape (scale, minus_one)"]
     if zero:
-        lines.append("flat_zero = Reshape (zero, minus_one)")
+        # ONNX Runtime reshapes no 2- and 4-bit tensors: the zero makes the turn as bytes.
+        lines += [
+            "byte_zero = Cast <to=2> (zero)",
+            "flat_byte_zero = Reshape (byte_zero, minus_one)",
+            f"flat_zero = Cast <to={int(dtype.element.onnx)}> (flat_byte_zero)",
+        ]
     return [*lines, f"w = DequantizeLinear {axis} (codes, flat_scale{', flat_zero' if zero else ''})"]
 
 
@@ -184,6 +189,12 @@ def build(op: str, overload: str) -> ir.Function:
         return lut_gemm(DType.parse(text), mode)
     typed = {"LowBitMatMul": low_bit_matmul, "LowBitGather": low_bit_gather, "DotGemm": dot_gemm}
     return typed[op](DType.parse(overload))
+
+
+def weight_type(node: ir.Node) -> DType:
+    """The weight's type of a node that has one, from its overload."""
+    mode_first = node.op_type == "LutGemm"
+    return DType.parse(node.overload.partition(":")[2] if mode_first else node.overload)
 
 
 def install(model: ir.Model) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ladder.ir import dialect
-from ladder.ir.dtype import DType
 
 
 def verify(model: ir.Model) -> str | None:
@@ -60,7 +59,7 @@ def _verify_weight(node: ir.Node) -> str | None:
     place = {"LowBitMatMul": 1, "LowBitGather": 1, "DotGemm": 3, "LutGemm": 3}.get(node.op_type)
     if place is None:
         return None
-    dtype = DType.parse(node.overload.removeprefix("int8:").removeprefix("table8:"))
+    dtype = dialect.weight_type(node)
     codes, scale = node.inputs[place], node.inputs[place + 1]
     if codes is None or scale is None or codes.shape is None or scale.shape is None:
         return f"{_where(node)}: codes and scales need static shapes"

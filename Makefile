@@ -1,0 +1,39 @@
+# make help explains itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check lint types fast setup clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.done ## Make .venv with Ladder and its pinned dependencies.
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,dev]'
+	@touch $@
+
+demo: setup ## Fetch SmolLM2-135M, compile it at 4 and 2 bits, measure, generate.
+	$(BIN)/python -m ladder.demo
+
+test: setup lint types ## Everything: lint, types, the whole test suite.
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: setup lint types fast ## Lint, types and the fast tests (under two minutes).
+
+lint: setup ## ruff, its formatter included.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict.
+	$(BIN)/mypy
+
+fast: setup ## Tests that need neither kernels nor whole models.
+	$(BIN)/pytest -q -m 'not kernels and not models'
+
+clean: ## Remove .venv and what tools left behind (the cache stays: ladder cache clear).
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

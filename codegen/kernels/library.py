@@ -1,0 +1,43 @@
+"""The kernels by name of operator and family of instruction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ladder.codegen.kernels import activation, avx2, avx512, dot_avx512, portable
+from ladder.codegen.kernels.common import MODES
+from ladder.codegen.layout import Packing
+from ladder.errors import LadderError
+
+Build = Callable[[Packing, str], Any]
+
+ACTIVATION: dict[str, Build] = {
+    "quantize_activation": lambda packing, mode: activation.quantize_activation(packing.block),
+    "table8": lambda packing, mode: activation.table8(packing.block),
+    "int8_tables": lambda packing, mode: activation.int8_tables(),
+}
+KERNELS: dict[str, dict[str, Build]] = {
+    "portable": {**ACTIVATION, "lut_gemm": portable.lut_gemm},
+    "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm},
+    "avx512": {
+        **ACTIVATION,
+        "lut_gemm": avx512.lut_gemm,
+        "dot_gemm": lambda packing, mode: dot_avx512.dot_gemm(packing),
+    },
+}
+
+
+def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
+    """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
+    if mode not in MODES:
+        raise LadderError(f"unknown activation mode '{mode}'; one of {', '.join(MODES)}")
+    if op not in KERNELS[family]:
+        known = ", ".join(KERNELS[family])
+        raise LadderError(f"no kernel '{op}' for {family} instructions; one of {known}")
+    return KERNELS[family][op](packing, mode)
+
+
+def name_of(func: Any) -> str:
+    """The symbol of a PrimFunc: it spells its parameters, so equal names mean equal code."""
+    return str(func.attrs["global_symbol"])
