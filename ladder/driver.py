@@ -125,7 +125,10 @@ def _compile_into(
 
     start = time.perf_counter()
     shared = source.model.clone()
-    plan: list[Pass] = [AllocateUniform(wish.type, ",".join(wish.keep)), RoundWeights(wish.rounding)]
+    plan: list[Pass] = [
+        AllocateUniform(wish.type, ",".join(wish.keep)),
+        RoundWeights(wish.rounding),
+    ]
     if not source.is_language_model:
         plan = [CleanUp(), FuseOperators(), *plan]
     run_passes(shared, plan[:-1], observers)
@@ -201,7 +204,9 @@ def _report(model: ir.Model, source: Source, wish: Wish, weights: Any) -> dict[s
             seen.add(id(site.weight))
             parameters += site.parameters
             bits += DType.parse(kind).stored_bits(site.n, site.k)
-    assumed = [f"{name} = {value}" for name, value in vars(Wish()).items() if getattr(wish, name) == value]
+    assumed = [
+        f"{name} = {value}" for name, value in vars(Wish()).items() if getattr(wish, name) == value
+    ]
     return {
         "model": source.origin,
         "bits_per_weight": round(bits / parameters, 4),
@@ -248,7 +253,11 @@ def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     with path.open("wb") as file:
         for name, array in arrays.items():
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            rows[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "offset": file.tell()}
+            rows[name] = {
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "offset": file.tell(),
+            }
             file.write(np.ascontiguousarray(array).data)
     return rows
 

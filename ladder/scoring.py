@@ -37,7 +37,9 @@ def _score_artifact(folder: Path, content: str, limit: int, window: int, compare
     if compare:
         found = known_model(artifact.manifest["origin"]["digest"])
         if found is None:
-            notes.append("the float model is not in the cache: no KL; run 'ladder eval MODEL' first")
+            notes.append(
+                "the float model is not in the cache: no KL; run 'ladder eval MODEL' first"
+            )
         else:
             reference = float_model_at(found, size)
     score = evaluate(model, tokens, size, reference)
@@ -70,7 +72,9 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise LadderError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from error
+        raise LadderError(
+            f"{path}: not UTF-8 text (byte {error.start}); convert it first"
+        ) from error
     if not content.strip():
         raise LadderError(f"{path}: empty; give some text to score")
     return content

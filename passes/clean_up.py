@@ -18,7 +18,7 @@ FOLD_LIMIT = 4096  # elements: shape arithmetic folds, transposed weights stay w
 class CleanUp(Pass):
     """Fold constants of at most ``limit`` elements, then remove dead and repeated nodes.
 
-        %s = Shape(%x: [1, 4]); %y = Reshape(%x, %s)  -->  %y = Reshape(%x, [1, 4])
+    %s = Shape(%x: [1, 4]); %y = Reshape(%x, %s)  -->  %y = Reshape(%x, [1, 4])
     """
 
     limit: int = FOLD_LIMIT

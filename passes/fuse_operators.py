@@ -17,8 +17,8 @@ OLDEST_OPSET = 23  # RMSNormalization and RotaryEmbedding came with it
 class FuseOperators(Pass):
     """Fuse by onnxscript's rules; a graph of an older opset stays as it is.
 
-        Mul(Mul(%x, Reciprocal(Sqrt(Mean(%x^2) + eps))), %w)  -->  RMSNormalization(%x, %w)
-        %x * cos + Concat(-%x[half:], %x[:half]) * sin        -->  RotaryEmbedding(%x, cos, sin)
+    Mul(Mul(%x, Reciprocal(Sqrt(Mean(%x^2) + eps))), %w)  -->  RMSNormalization(%x, %w)
+    %x * cos + Concat(-%x[half:], %x[:half]) * sin        -->  RotaryEmbedding(%x, cos, sin)
     """
 
     def run(self, model: ir.Model) -> None:

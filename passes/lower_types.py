@@ -65,7 +65,9 @@ class LowerTypes(Pass):
                 table = _shared(made, "TabulateActivation", block, quantized[0], node)
                 op, overload = "LutGemm", f"int8:{dtype}"
                 activation = (table[0], *quantized[1:])
-        out = ir.Value(name=node.outputs[0].name, type=node.outputs[0].type, shape=node.outputs[0].shape)
+        out = ir.Value(
+            name=node.outputs[0].name, type=node.outputs[0].type, shape=node.outputs[0].shape
+        )
         new = dialect.node(op, overload, [*activation, *node.inputs[1:]], [out])
         new.name = node.name
         new.metadata_props.update(node.metadata_props)

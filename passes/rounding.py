@@ -69,7 +69,9 @@ def _round_rows(weight: np.ndarray, dtype: DType, choose: _Chooser, size: int) -
     scale, zero = choose(w, dtype)
     codes = _codes(w, scale, zero, dtype)
     # A group of zeros, or one so small that its scale vanishes, is stored as zeros.
-    error = float(np.square((codes - zero[..., None]) * scale[..., None] - w, dtype=np.float32).sum())
+    error = float(
+        np.square((codes - zero[..., None]) * scale[..., None] - w, dtype=np.float32).sum()
+    )
     flat = codes.reshape(n, -1)[:, :k].astype(np.int16)
     return flat, scale, zero, error
 
@@ -110,7 +112,7 @@ def _search(w: np.ndarray, dtype: DType) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _candidates(w: np.ndarray, dtype: DType) -> list[tuple[np.ndarray, np.ndarray]]:
-    shrink = SHRINK if dtype.bits < 8 else SHRINK[:2]
+    shrink = SHRINK
     if dtype.zero_point:
         low, high = w.min(-1), w.max(-1)
         return [_asymmetric(low * s, high * s, dtype) for s in shrink[1:]]

@@ -1,9 +1,9 @@
 """The artifact folder: manifest, one library per instruction-set level, packed weights, tokenizer.
 
-    manifest.json    format, versions, hashes, functions, tensors, what each site got
-    LEVEL.so         kernels and graphs for that level
-    weights.bin      all tensors, 64-byte aligned, memory-mapped when loaded
-    tokenizer.json   for language models that have one
+manifest.json    format, versions, hashes, functions, tensors, what each site got
+LEVEL.so         kernels and graphs for that level
+weights.bin      all tensors, 64-byte aligned, memory-mapped when loaded
+tokenizer.json   for language models that have one
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ class Artifact:
         """Read and verify; anything wrong is a ``LadderError`` that says what and what to do."""
         manifest = read_manifest(folder)
         artifact = Artifact(folder, manifest, _choose_level(folder, manifest))
-        for name in (WEIGHTS, artifact.library.name, *([TOKENIZER] if artifact.has_tokenizer else [])):
+        for name in (
+            WEIGHTS,
+            artifact.library.name,
+            *([TOKENIZER] if artifact.has_tokenizer else []),
+        ):
             _check_hash(folder / name, manifest["files"])
         return artifact
 

@@ -115,7 +115,9 @@ class LanguageModel:
         if self._tokenizer is None:
             artifact = self.session.artifact
             if not artifact.has_tokenizer:
-                raise LadderError(f"{artifact.folder}: has no tokenizer; feed token numbers instead")
+                raise LadderError(
+                    f"{artifact.folder}: has no tokenizer; feed token numbers instead"
+                )
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(artifact.folder / TOKENIZER))

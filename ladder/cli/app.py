@@ -21,9 +21,15 @@ cache_app = typer.Typer(no_args_is_help=True, help="The content-addressed cache.
 app.add_typer(cache_app, name="cache")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-TypeOption = Annotated[str, typer.Option("--type", help="Weight type, e.g. int4:g128, int8:row, uint4:g32:zp.")]
-Rounding = Annotated[str, typer.Option(help="rtn: nearest; mse: search the scale with the least error.")]
-Keep = Annotated[list[str] | None, typer.Option(help="Site name pattern that stays float; repeatable.")]
+TypeOption = Annotated[
+    str, typer.Option("--type", help="Weight type, e.g. int4:g128, int8:row, uint4:g32:zp.")
+]
+Rounding = Annotated[
+    str, typer.Option(help="rtn: nearest; mse: search the scale with the least error.")
+]
+Keep = Annotated[
+    list[str] | None, typer.Option(help="Site name pattern that stays float; repeatable.")
+]
 Threads = Annotated[int, typer.Option(help="Threads; 0: all cores this process may use.")]
 Target = Annotated[str, typer.Option(help="See 'ladder targets'. native: this CPU.")]
 
@@ -35,10 +41,14 @@ def compile_command(
     target: Target = "native",
     type: TypeOption = "int4:g128",
     rounding: Rounding = "mse",
-    activation: Annotated[str, typer.Option(help="int8: exact; table8: half the look-ups, rounded tables.")] = "int8",
+    activation: Annotated[
+        str, typer.Option(help="int8: exact; table8: half the look-ups, rounded tables.")
+    ] = "int8",
     context: Annotated[int, typer.Option(help="Tokens a language model's cache holds.")] = 2048,
     chunk: Annotated[int, typer.Option(help="Tokens per prefill call.")] = 64,
-    dim: Annotated[list[str] | None, typer.Option(help="NAME=SIZE of an open input dimension; repeatable.")] = None,
+    dim: Annotated[
+        list[str] | None, typer.Option(help="NAME=SIZE of an open input dimension; repeatable.")
+    ] = None,
     keep: Keep = None,
     json: Json = False,
 ) -> None:
@@ -65,7 +75,10 @@ def _print_report(report: dict[str, Any]) -> None:
         row = by_type.setdefault((site["role"], site["type"]), [0, 0])
         row[0] += 1
         row[1] += site["n"] * site["k"]
-    rows = [[role, kind, count, f"{size / 1e6:.2f} M"] for (role, kind), (count, size) in by_type.items()]
+    rows = [
+        [role, kind, count, f"{size / 1e6:.2f} M"]
+        for (role, kind), (count, size) in by_type.items()
+    ]
     print_table("Sites", ["role", "type", "sites", "weights"], rows)
     for row in report["left_alone"]:
         out.print(f"left alone: {row['name']}: {row['reason']}")
@@ -79,7 +92,9 @@ def quantize(
     target: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
     type: TypeOption = "int4:g32",
     rounding: Rounding = "mse",
-    format: Annotated[str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")] = "qdq",
+    format: Annotated[
+        str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
+    ] = "qdq",
     keep: Keep = None,
     json: Json = False,
 ) -> None:
@@ -92,7 +107,9 @@ def quantize(
         print_json(report)
         return
     _print_report({"assumed": [], **report})
-    out.print(f"Wrote {target}: {mega(report['size_bytes_before'])} -> {mega(report['size_bytes'])}.")
+    out.print(
+        f"Wrote {target}: {mega(report['size_bytes_before'])} -> {mega(report['size_bytes'])}."
+    )
 
 
 @app.command()
@@ -125,7 +142,9 @@ def eval_command(
     model: Annotated[Path, typer.Argument(help="Artifact folder, or a model as for 'compile'.")],
     text: Annotated[Path, typer.Option(help="UTF-8 text file.")],
     tokens: Annotated[int, typer.Option(help="Tokens to score at most.")] = 8192,
-    window: Annotated[int, typer.Option(help="Tokens per window; 0: the context, 1024 at most.")] = 0,
+    window: Annotated[
+        int, typer.Option(help="Tokens per window; 0: the context, 1024 at most.")
+    ] = 0,
     reference: Annotated[bool, typer.Option(help="Compare with the float model.")] = True,
     threads: Threads = 0,
     json: Json = False,
@@ -148,7 +167,9 @@ def eval_command(
 def bench(
     what: Annotated[str, typer.Argument(help="'kernel', or an artifact folder.")],
     type: TypeOption = "int4:g128",
-    shape: Annotated[str, typer.Option(help="MxNxK: tokens, out features, in features.")] = "1x4096x4096",
+    shape: Annotated[
+        str, typer.Option(help="MxNxK: tokens, out features, in features.")
+    ] = "1x4096x4096",
     activation: Annotated[str, typer.Option(help="int8 or table8.")] = "int8",
     scheme: Annotated[str, typer.Option(help="auto, lut or dot.")] = "auto",
     target: Target = "native",
@@ -183,7 +204,9 @@ def bench(
 @app.command()
 def report(
     artifact: Path,
-    output: Annotated[Path | None, typer.Option("-o", help="HTML file; default: DIR/report.html.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="HTML file; default: DIR/report.html.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """One HTML page: what each layer got, why, and what it costs."""
@@ -202,9 +225,15 @@ def report(
 @app.command()
 def opt(
     model: Path,
-    pipeline: Annotated[str, typer.Option("-p", "--passes", help="pass{option=value,...},pass,...")],
-    dump_ir: Annotated[Path | None, typer.Option(help="Folder for the IR before and after each pass.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")] = None,
+    pipeline: Annotated[
+        str, typer.Option("-p", "--passes", help="pass{option=value,...},pass,...")
+    ],
+    dump_ir: Annotated[
+        Path | None, typer.Option(help="Folder for the IR before and after each pass.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run passes over a model and look at the IR between them."""

@@ -33,7 +33,14 @@ def run_prompt(
             sys.stdout.flush()
     seconds = time.perf_counter() - start
     if json:
-        print_json({"prompt": prompt, "text": "".join(pieces), "seconds": seconds, "level": artifact.level.name})
+        print_json(
+            {
+                "prompt": prompt,
+                "text": "".join(pieces),
+                "seconds": seconds,
+                "level": artifact.level.name,
+            }
+        )
         return
     sys.stdout.write("\n")
     err.print(f"{seconds:.2f} s, kernels for {artifact.level.name}")
@@ -56,4 +63,6 @@ def run_arrays(folder: Path, source: Path, target: Path | None, json: bool) -> N
     if json:
         print_json({"outputs": rows, "file": str(target) if target else None})
     else:
-        print_table("Outputs", ["name", "shape", "type"], [list(map(str, r.values())) for r in rows])
+        print_table(
+            "Outputs", ["name", "shape", "type"], [list(map(str, r.values())) for r in rows]
+        )

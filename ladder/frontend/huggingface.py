@@ -50,7 +50,9 @@ def _check_gguf(path: Path) -> None:
         raise LadderError(f"{path}: a truncated or damaged GGUF file; fetch it again") from error
     end = max((int(t.data_offset + t.n_bytes) for t in reader.tensors), default=0)
     if path.stat().st_size < end:
-        raise LadderError(f"{path}: truncated: {path.stat().st_size} of {end} bytes; fetch it again")
+        raise LadderError(
+            f"{path}: truncated: {path.stat().st_size} of {end} bytes; fetch it again"
+        )
 
 
 def _load(folder: Path, options: dict[str, str], digest: str, origin: str) -> Source:
@@ -126,7 +128,12 @@ def _attention(
 
     attrs = {"scale": float(scaling)}
     out = symbolic(
-        "Attention", [query, key, value, mask], attrs, dtype=query.dtype, shape=query.shape, version=24
+        "Attention",
+        [query, key, value, mask],
+        attrs,
+        dtype=query.dtype,
+        shape=query.shape,
+        version=24,
     )
     return out.transpose(1, 2).contiguous(), None
 
@@ -166,7 +173,9 @@ def _step_module(model: Any) -> Any:
             super().__init__()
             self.inner = model
 
-        def forward(self, input_ids: Any, position: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        def forward(
+            self, input_ids: Any, position: Any, states: list[Any]
+        ) -> tuple[Any, list[Any]]:
             places = position + torch.arange(input_ids.shape[1])
             seen = torch.arange(states[0].shape[2])[None, :] <= places[:, None]
             cache = States(states, position)

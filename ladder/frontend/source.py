@@ -40,7 +40,9 @@ def load(path: str | Path) -> Source:
     """Read a model file or folder by what it holds; anything unreadable is a ``LadderError``."""
     where = Path(path)
     if not where.exists():
-        raise LadderError(f"{where}: no such file or folder; give an ONNX or GGUF file, or a folder")
+        raise LadderError(
+            f"{where}: no such file or folder; give an ONNX or GGUF file, or a folder"
+        )
     if where.is_dir():
         return _load_folder(where)
     if where.suffix == ".gguf":

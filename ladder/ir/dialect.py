@@ -58,7 +58,10 @@ def dequantized(dtype: DType) -> list[str]:
             "flat_byte_zero = Reshape (byte_zero, minus_one)",
             f"flat_zero = Cast <to={int(dtype.element.onnx)}> (flat_byte_zero)",
         ]
-    return [*lines, f"w = DequantizeLinear {axis} (codes, flat_scale{', flat_zero' if zero else ''})"]
+    return [
+        *lines,
+        f"w = DequantizeLinear {axis} (codes, flat_scale{', flat_zero' if zero else ''})",
+    ]
 
 
 def low_bit_matmul(dtype: DType) -> ir.Function:
@@ -438,7 +441,11 @@ def _per_block(dtype: DType, name: str, out: str) -> list[str]:
             f"{out}_cut = Slice ({out}_long, {out}_from, flat_blocks, {out}_from)",
         ]
         source = f"{out}_cut"
-    return [f"{out}_one = Constant <value_ints=[1]> ()", *lines, f"{out} = Unsqueeze ({source}, {out}_one)"]
+    return [
+        f"{out}_one = Constant <value_ints=[1]> ()",
+        *lines,
+        f"{out} = Unsqueeze ({source}, {out}_one)",
+    ]
 
 
 def _combined(dtype: DType) -> list[str]:

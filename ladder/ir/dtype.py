@@ -12,7 +12,7 @@ from ladder.errors import LadderError
 
 SCALE_BITS = 32  # scales are stored as float32
 LARGEST_GROUP_AS_BLOCK = 256
-DEFAULT_BLOCK = 128
+DEFAULT_BLOCK = 32
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,7 @@ def table_indices(codes: U8, bits: int, block: int) -> U8:
     """Bit planes as table indices: codes [N, K] -> [bits, N, B, block/4], values 0..15."""
     blocks = split_blocks(codes, block)
     groups = blocks.reshape(*blocks.shape[:-1], -1, LUT_GROUP)
-    planes = [
-        sum(((groups[..., j] >> b) & 1) << j for j in range(LUT_GROUP)) for b in range(bits)
-    ]
+    planes = [sum(((groups[..., j] >> b) & 1) << j for j in range(LUT_GROUP)) for b in range(bits)]
     return np.stack(planes).astype(np.uint8)
 
 
@@ -117,4 +115,3 @@ def combine(sums: I32, weight_scale: F32, activation_scale: F32) -> F32:
         product = sums[:, :, b].astype(np.float32) * scale[None, :, b]
         out = out + product * activation_scale[:, b, None]
     return out
-

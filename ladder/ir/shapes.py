@@ -39,7 +39,10 @@ def _replace(model: ir.Model, new: Mapping[str, int | ir.SymbolicDim]) -> None:
     for value in _values(model.graph):
         if value.shape is None or value.shape.is_static():
             continue
-        dims = [new.get(d.value, d) if isinstance(d, ir.SymbolicDim) and d.value else d for d in value.shape]
+        dims = [
+            new.get(d.value, d) if isinstance(d, ir.SymbolicDim) and d.value else d
+            for d in value.shape
+        ]
         value.shape = ir.Shape(dims)
 
 
