@@ -60,7 +60,7 @@ def ladder_passes() -> list[Any]:
     ]
 
 
-@tvm.transform.module_pass(opt_level=0, name="LadderPipeline")
+@tvm.transform.module_pass(opt_level=0, name="LadderPipeline")  # type: ignore[untyped-decorator]
 def ladder_pipeline(mod: Any, _context: Any) -> Any:
     """All of ``ladder_passes``, as one pass for ``tvm.compile(relax_pipeline=...)``."""
     return tvm.transform.Sequential(ladder_passes())(mod)

@@ -23,6 +23,7 @@ from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.errors import LadderError
 from ladder.ir import dialect
+from ladder.ir.shapes import static_shape
 
 CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
 
@@ -57,11 +58,13 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
     rows = []
     for value in model.graph.inputs:
         assert value.name and value.dtype is not None and value.shape is not None
-        if not value.shape.is_static():
+        shape = static_shape(value)
+        if shape is None:
             raise LadderError(
-                f"input {value.name} has the open dimensions {value.shape}; bind them with --dim NAME=SIZE"
+                f"input {value.name} has the open dimensions {value.shape}; "
+                "bind them with --dim NAME=SIZE"
             )
-        rows.append((value.name, str(value.dtype.numpy()), tuple(int(d) for d in value.shape)))  # type: ignore[call-overload]
+        rows.append((value.name, str(value.dtype.numpy()), shape))
     return rows
 
 
@@ -101,10 +104,10 @@ def _light_node(
         if place is not None:
             packed = weights.low_bit(node, dialect.weight_type(node))
             names.update(dict.fromkeys(packed))
-            shape = node.inputs[place].shape  # type: ignore[union-attr]
+            shape = static_shape(node.inputs[place])
             assert shape is not None
-            proto.attribute.append(onnx.helper.make_attribute("n", int(shape[0])))  # type: ignore[call-overload]
-            proto.attribute.append(onnx.helper.make_attribute("k", int(shape[1])))  # type: ignore[call-overload]
+            proto.attribute.append(onnx.helper.make_attribute("n", shape[0]))
+            proto.attribute.append(onnx.helper.make_attribute("k", shape[1]))
             proto.input[:] = [*proto.input[:place], *packed, *_activation(node)]
     for name in proto.input:
         if name in held:
@@ -158,7 +161,8 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         unknown = sorted({n.op_type for n in graph.node if n.op_type.split("[")[0] not in known})
         if unknown:
             raise LadderError(
-                f"no kernel for the operators {', '.join(unknown)}: TVM's ONNX frontend lacks them; "
+                f"no kernel for the operators {', '.join(unknown)}: "
+                "TVM's ONNX frontend lacks them; "
                 "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
             )
 

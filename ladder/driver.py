@@ -32,7 +32,6 @@ from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
 from ladder.targets import NATIVE, Level, levels_of
 
-DOT_FAMILIES = frozenset({"avx512"})  # kernel families that have integer dot products
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _compile_into(
     start = time.perf_counter()
     shared = source.model.clone()
     plan: list[Pass] = [
-        AllocateUniform(wish.type, ",".join(wish.keep)),
+        AllocateUniform(wish.type, "|".join(wish.keep)),
         RoundWeights(wish.rounding),
     ]
     if not source.is_language_model:
@@ -162,12 +161,13 @@ def _build_level(
     observers: tuple[Observer, ...],
 ) -> list[dict[str, Any]]:
     from ladder.codegen.build import build_library
+    from ladder.codegen.kernels.library import kernels_of
 
     graphs = {}
     for name, dims in _functions(source, wish).items():
         graph = shared.clone()
         scheme = wish.scheme
-        if scheme == "auto" and level.kernels not in DOT_FAMILIES:
+        if scheme == "auto" and "dot_gemm" not in kernels_of(level.kernels):
             scheme = "lut"
         run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, scheme)], observers)
         graphs[name] = graph

@@ -71,9 +71,10 @@ def evaluate(
 def _log_probabilities(model: Predictor, piece: list[int]) -> np.ndarray:
     """float32 [len(piece) - 1, vocabulary]: what the model expects after each token."""
     model.reset()
-    logits = model.feed(piece)[:-1]
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True, dtype=np.float32))
+    logits: np.ndarray = model.feed(piece)[:-1]
+    logits = np.subtract(logits, logits.max(-1, keepdims=True))
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True, dtype=np.float32))
+    return logits
 
 
 def _loss(log_p: np.ndarray, piece: list[int]) -> np.ndarray:

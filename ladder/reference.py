@@ -47,7 +47,7 @@ class ReferenceLanguageModel:
         self.reference = Reference(model, threads, fast)
         self.context, self.chunk = context, chunk or context
         self._shapes = {
-            v.name: _state_shape(v, context)
+            v.name or "": _state_shape(v, context)
             for v in model.graph.inputs
             if v.name not in ("input_ids", "position")
         }
@@ -64,7 +64,7 @@ class ReferenceLanguageModel:
         return np.concatenate([self._feed(piece) for piece in pieces])
 
     def _feed(self, tokens: list[int]) -> np.ndarray:
-        feeds = {
+        feeds: dict[str, np.ndarray] = {
             "input_ids": np.array([tokens], np.int64),
             "position": np.array([self.position], np.int64),
             **self._states,
@@ -72,11 +72,13 @@ class ReferenceLanguageModel:
         out = self.reference.run(feeds)
         self._states = {name: out[f"{name}.next"] for name in self._states}
         self.position += len(tokens)
-        return out["logits"][0]
+        logits: np.ndarray = out["logits"][0]
+        return logits
 
     def step(self, token: int) -> np.ndarray:
         """Append one token; returns the logits after it."""
-        return self._feed([token])[-1]
+        last: np.ndarray = self._feed([token])[-1]
+        return last
 
 
 def _state_shape(value: ir.Value, context: int) -> tuple[int, ...]:

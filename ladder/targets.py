@@ -1,4 +1,4 @@
-"""The targets by name, and what each needs of the machine. Imports nothing heavy: the runtime uses it."""
+"""The targets by name, and what each needs of the machine. Light: the runtime imports it."""
 
 from __future__ import annotations
 

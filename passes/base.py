@@ -45,7 +45,8 @@ class Pass(ABC):
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value != f.default:
-                changed.append(f"{f.name.replace('_', '-')}={value}")
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                changed.append(f"{f.name.replace('_', '-')}={text}")
         return self.pass_name() + (f"{{{','.join(changed)}}}" if changed else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from ladder.errors import LadderError
 from ladder.ir.shapes import bind_dims, symbolic_dims
@@ -15,8 +15,8 @@ from ladder.passes.clean_up import CleanUp
 
 @dataclass(frozen=True)
 class BindShapes(Pass):
-    """``dims`` is ``name:size/name:size``; the shape arithmetic that becomes constant is folded,
-    and constants become initializers.
+    """``dims`` is ``name:size/name:size``; shapes that are missing are inferred, the shape
+    arithmetic that becomes constant is folded, and constants become initializers.
 
         graph(%x: [1, tokens])  -->  graph(%x: [1, 64])
     """
@@ -30,11 +30,14 @@ class BindShapes(Pass):
             name, _, size = item.partition(":")
             if name not in known:
                 raise LadderError(
-                    f"no input has a dimension '{name}'; the inputs have: {', '.join(known) or 'none'}"
+                    f"no input has a dimension '{name}'; "
+                    f"the inputs have: {', '.join(known) or 'none'}"
                 )
             if not size.isdigit() or int(size) == 0:
                 raise LadderError(f"dimension '{name}': '{size}' is not a positive number")
             sizes[name] = int(size)
         bind_dims(model, sizes)
+        if any(v.shape is None for node in model.graph for v in node.outputs):
+            ShapeInferencePass()(model)
         CleanUp().run(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

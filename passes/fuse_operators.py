@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 from onnxscript.rewriter.rules.common import _no_op
 from onnxscript.rewriter.rules.fusion import _layer_norm, _rms_normalization, _rotary_embedding
 
@@ -25,11 +26,11 @@ class FuseOperators(Pass):
         if model.graph.opset_imports.get("", 0) < OLDEST_OPSET:
             return
         _no_op.rules.apply_to_model(model)
-        ir.passes.common.IdentityEliminationPass()(model)
+        common.IdentityEliminationPass()(model)
         for fuse in (
             _rms_normalization.fuse_rms_normalization,
             _layer_norm.fuse_layer_normalization,
             _rotary_embedding.fuse_rotary_embedding,
         ):
             fuse(model)
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ladder.ir.dtype import DType
+from ladder.ir.numerics import SMALLEST_SCALE
 
 ROWS_AT_A_TIME = 1024  # keeps the search's temporaries in the cache
+LARGEST_EXPONENT = 40
 SHRINK = np.linspace(1.0, 0.5, 11, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """Codes [N, K] in the element's own range, scale and zero [N, groups] (see DType.scale_shape)."""
+    """Codes [N, K] in the element's own range; scale and zero as ``DType.scale_shape`` has them."""
 
     codes: np.ndarray
     scale: np.ndarray
@@ -43,6 +45,15 @@ _Chooser = Callable[[np.ndarray, DType], tuple[np.ndarray, np.ndarray]]
 
 
 def _round(weight: np.ndarray, dtype: DType, choose: _Chooser) -> Rounded:
+    """In a range where squares neither overflow nor vanish: a power of two changes no code."""
+    _, exponent = np.frexp(np.abs(weight).max())
+    if abs(exponent) <= LARGEST_EXPONENT:
+        return _round_tame(weight, dtype, choose)
+    tame = _round_tame(np.ldexp(weight, -exponent), dtype, choose)
+    return replace(tame, scale=np.ldexp(tame.scale, exponent))
+
+
+def _round_tame(weight: np.ndarray, dtype: DType, choose: _Chooser) -> Rounded:
     n, k = weight.shape
     if dtype.group == "tensor":
         parts = [_round_rows(weight.reshape(1, -1), dtype, choose, n * k)]
@@ -77,11 +88,12 @@ def _round_rows(weight: np.ndarray, dtype: DType, choose: _Chooser, size: int) -
 
 
 def _codes(w: np.ndarray, scale: np.ndarray, zero: np.ndarray, dtype: DType) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        inverse = np.where(scale == 0, np.float32(0), np.float32(1) / scale)
+    live = np.abs(scale) >= SMALLEST_SCALE
+    inverse = np.where(live, np.float32(1) / np.where(live, scale, np.float32(1)), np.float32(0))
     codes = np.rint(w * inverse[..., None])
     codes += zero[..., None]
-    return np.clip(codes, dtype.element.low, dtype.element.high, out=codes)
+    clipped: np.ndarray = np.clip(codes, dtype.element.low, dtype.element.high, out=codes)
+    return clipped
 
 
 def _span(w: np.ndarray, dtype: DType) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +139,8 @@ def _error(w: np.ndarray, scale: np.ndarray, zero: np.ndarray, dtype: DType) -> 
     codes -= zero[..., None]
     codes *= scale[..., None]
     codes -= w
-    return np.einsum("ngk,ngk->ng", codes, codes)
+    squares: np.ndarray = np.einsum("ngk,ngk->ng", codes, codes)
+    return squares
 
 
 def _refit(w: np.ndarray, scale: np.ndarray, zero: np.ndarray, dtype: DType) -> np.ndarray:

@@ -65,7 +65,7 @@ def _run_one(number: int, p: Pass, model: ir.Model, ran: list[str]) -> None:
 
 
 class DumpObserver:
-    """Writes the IR before the first pass and after each: ``00-input.txt, 01-clean-up.txt, ...``."""
+    """Writes the IR before the first pass and after each: ``00-input.txt, 01-clean-up.txt``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -77,7 +77,8 @@ def _view(data: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     dtype = np.dtype(row["dtype"])
     size = int(np.prod(row["shape"], dtype=np.int64)) * dtype.itemsize
     piece = data[row["offset"] : row["offset"] + size]
-    return np.asarray(piece).view(dtype).reshape(row["shape"])
+    view: np.ndarray = np.asarray(piece).view(dtype).reshape(row["shape"])
+    return view
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -66,11 +66,13 @@ class LanguageModel:
         function.inputs["position"][0] = self.position
         logits = function.call()[0]
         self.position += len(tokens)
-        return logits[0, : len(tokens)].copy()
+        rows: np.ndarray = logits[0, : len(tokens)].copy()
+        return rows
 
     def step(self, token: int) -> np.ndarray:
         """Append one token; returns the logits after it, float32 [vocabulary]."""
-        return self.feed([token])[-1]
+        last: np.ndarray = self.feed([token])[-1]
+        return last
 
     def stream(
         self, prompt: Sequence[int], limit: int, sampling: Sampling | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,8 +46,7 @@ class Session:
 
         self.artifact = artifact
         self._tvm = tvm
-        library = tvm.runtime.load_module(str(artifact.library.resolve()))
-        self._vm = VirtualMachine(library, tvm.cpu())
+        self._vm = VirtualMachine(_loaded(tvm, artifact.library), tvm.cpu())
         self._tensors = {name: _shared(tvm, a) for name, a in artifact.tensors().items()}
         self._functions = {f["name"]: _Function(self, f) for f in artifact.manifest["functions"]}
 
@@ -125,6 +126,15 @@ class _Function:
                     f"input '{name}' has the shape {list(feeds[name].shape)}; "
                     f"the artifact was compiled for {list(buffer.shape)}"
                 )
+
+
+def _loaded(tvm: Any, library: Path) -> Any:
+    """The library as it is now: the loader knows libraries by path, and would hand out the old one
+    where an artifact was compiled anew into the folder of one that is still in use."""
+    with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
+        link = Path(folder) / library.name
+        link.symlink_to(library.resolve())
+        return tvm.runtime.load_module(str(link))
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndarray:

@@ -6,6 +6,7 @@ narrower. ``parallel`` spreads the M tokens over threads, which pays for prefill
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm.script import tirx as T
@@ -77,6 +78,7 @@ def _loop(parallel: bool) -> Any:
     return T.parallel if parallel else T.serial
 
 
+@cache
 def quantize_activation(block: int, parallel: bool = False) -> Any:
     """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
     name = f"quantize_activation_k{block}{'_parallel' if parallel else ''}"
@@ -114,6 +116,7 @@ def quantize_activation(block: int, parallel: bool = False) -> Any:
     return kernel
 
 
+@cache
 def table8(block: int, parallel: bool = False) -> Any:
     """x float32 [M, K] -> table int8 [M, C, 64], half scale float32 [M, B], total int32 [M, B]."""
     name = f"table8_k{block}{'_parallel' if parallel else ''}"
@@ -155,6 +158,7 @@ def table8(block: int, parallel: bool = False) -> Any:
     return kernel
 
 
+@cache
 def int8_tables(parallel: bool = False) -> Any:
     """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]: low bytes, then high bytes."""
     name = f"int8_tables{'_parallel' if parallel else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm.script import tirx as T
@@ -12,6 +13,7 @@ from ladder.codegen.kernels.vector import lanes, splat
 WIDTH = 16
 
 
+@cache
 def attention(heads: int, kv_heads: int, s: int, c: int, d: int, scale: float) -> Any:
     """q [1, heads, s, d], keys and values [1, kv_heads, c, d], mask [1, 1, s, c] bool -> like q.
 
@@ -19,8 +21,38 @@ def attention(heads: int, kv_heads: int, s: int, c: int, d: int, scale: float) -
     take TVM's own path). Softmax subtracts the maximum (Milakov and Gimelshein's safe softmax).
     """
     name = f"attention_h{heads}_{kv_heads}_s{s}_c{c}_d{d}"
-    vectors, group = d // WIDTH, heads // kv_heads
     padded = -(-c // WIDTH) * WIDTH
+    scores, softmax, weigh = _parts(d, heads // kv_heads, scale)
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(  # type: ignore[no-untyped-def]
+        q: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+        keys: T.Buffer((1, kv_heads, c, d), "float32"),  # type: ignore[valid-type]
+        values: T.Buffer((1, kv_heads, c, d), "float32"),  # type: ignore[valid-type]
+        mask: T.Buffer((1, 1, s, c), "bool"),  # type: ignore[valid-type]
+        out: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+    ):
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        for hi in T.parallel(heads * s):
+            h = T.meta_var(hi // s)
+            i = T.meta_var(hi % s)
+            used = T.alloc_buffer((1,), "int32", scope="local")
+            high = T.alloc_buffer((1,), "float32", scope="local")
+            total = T.alloc_buffer((1,), "float32", scope="local")
+            score = T.alloc_buffer((padded,), "float32", scope="local")
+            used[0] = 0
+            for j in T.serial(c):
+                used[0] = T.max(used[0], T.if_then_else(mask[0, 0, i, j], j + 1, 0))
+            scores(q, keys, mask, h, i, used, score, high)
+            softmax(used, score, high, total)
+            weigh(values, h, i, used, score, total, out)
+
+    return kernel
+
+
+def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
+    """What happens for one head and token; ``group`` query heads share a key head."""
+    vectors = d // WIDTH
 
     @T.inline
     def scores(q, keys, mask, h, i, used, score, high):  # type: ignore[no-untyped-def]
@@ -65,43 +97,21 @@ def attention(heads: int, kv_heads: int, s: int, c: int, d: int, scale: float) -
                 T.float32(1) / total[0], WIDTH
             )
 
-    @T.prim_func
-    def kernel(
-        q: T.Buffer((1, heads, s, d), "float32"),
-        keys: T.Buffer((1, kv_heads, c, d), "float32"),
-        values: T.Buffer((1, kv_heads, c, d), "float32"),
-        mask: T.Buffer((1, 1, s, c), "bool"),
-        out: T.Buffer((1, heads, s, d), "float32"),
-    ):
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        for hi in T.parallel(heads * s):
-            h = T.meta_var(hi // s)
-            i = T.meta_var(hi % s)
-            used = T.alloc_buffer((1,), "int32", scope="local")
-            high = T.alloc_buffer((1,), "float32", scope="local")
-            total = T.alloc_buffer((1,), "float32", scope="local")
-            score = T.alloc_buffer((padded,), "float32", scope="local")
-            used[0] = 0
-            for j in T.serial(c):
-                used[0] = T.max(used[0], T.if_then_else(mask[0, 0, i, j], j + 1, 0))
-            scores(q, keys, mask, h, i, used, score, high)
-            softmax(used, score, high, total)
-            weigh(values, h, i, used, score, total, out)
-
-    return kernel
+    return scores, softmax, weigh
 
 
+@cache
 def rotary(heads: int, s: int, d: int) -> Any:
     """x [1, heads, s, d], cos and sin [1, s, d/2] -> rotated halves (ONNX, not interleaved)."""
     name = f"rotary_h{heads}_s{s}_d{d}"
     half = d // 2
 
-    @T.prim_func
-    def kernel(
-        x: T.Buffer((1, heads, s, d), "float32"),
-        cos: T.Buffer((1, s, half), "float32"),
-        sin: T.Buffer((1, s, half), "float32"),
-        out: T.Buffer((1, heads, s, d), "float32"),
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(  # type: ignore[no-untyped-def]
+        x: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+        cos: T.Buffer((1, s, half), "float32"),  # type: ignore[valid-type]
+        sin: T.Buffer((1, s, half), "float32"),  # type: ignore[valid-type]
+        out: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
     ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):
@@ -118,15 +128,16 @@ def rotary(heads: int, s: int, d: int) -> Any:
     return kernel
 
 
+@cache
 def scatter(heads: int, s: int, c: int, d: int) -> Any:
     """Write rows [1, heads, s, d] into the cache [1, heads, c, d] from ``start`` [1], in place."""
     name = f"cache_write_h{heads}_s{s}_c{c}_d{d}"
 
-    @T.prim_func
-    def kernel(
-        cache: T.Buffer((1, heads, c, d), "float32"),
-        rows: T.Buffer((1, heads, s, d), "float32"),
-        start: T.Buffer((1,), "int64"),
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(  # type: ignore[no-untyped-def]
+        cache: T.Buffer((1, heads, c, d), "float32"),  # type: ignore[valid-type]
+        rows: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+        start: T.Buffer((1,), "int64"),  # type: ignore[valid-type]
     ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):

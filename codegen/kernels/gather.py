@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm.script import tirx as T
@@ -10,6 +11,7 @@ from ladder.codegen.kernels.common import trimmed
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
+@cache
 def gather(packing: Packing, k: int) -> Any:
     """ids int64 [M], planes, w_scale[, zero] -> float32 [M, K] = (code - zero) * scale.
 
@@ -19,7 +21,7 @@ def gather(packing: Packing, k: int) -> Any:
     bits, block, chunks, grouped = packing.bits, packing.block, packing.chunks, packing.grouped
 
     # fmt: off
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(ids_: T.handle, planes_: T.handle, w_scale_: T.handle, zero_: T.handle,  # type: ignore[no-untyped-def]
                out_: T.handle):
         # fmt: on
@@ -43,15 +45,14 @@ def gather(packing: Packing, k: int) -> Any:
                 )
                 code[0] = 0
                 for b in T.unroll(bits):
-                    code[0] = code[0] + T.shift_left(
-                        T.bitwise_and(
-                            T.shift_right(planes[tile, chunk, b, row // (2 * LANES), row % LANES], shift), 1
-                        ),
-                        b,
-                    )
+                    line = T.meta_var(planes[tile, chunk, b, row // (2 * LANES), row % LANES])
+                    bit = T.meta_var(T.bitwise_and(T.shift_right(line, shift), 1))
+                    code[0] = code[0] + T.shift_left(bit, b)
                 at = T.meta_var(i // block if grouped else 0)
                 base = T.meta_var(
-                    T.cast(zero[tile, at, row], "int32") if packing.zero_point else T.int32(packing.offset)
+                    T.cast(zero[tile, at, row], "int32")
+                    if packing.zero_point
+                    else T.int32(packing.offset)
                 )
                 out[m, i] = T.cast(code[0] - base, "float32") * w_scale[tile, at, row]
 

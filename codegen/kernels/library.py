@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ladder.codegen.kernels import activation, avx2, avx512, dot_avx512, portable
@@ -28,6 +29,7 @@ KERNELS: dict[str, dict[str, Build]] = {
 }
 
 
+@cache
 def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
     """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
     if mode not in MODES:
@@ -41,3 +43,8 @@ def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
 def name_of(func: Any) -> str:
     """The symbol of a PrimFunc: it spells its parameters, so equal names mean equal code."""
     return str(func.attrs["global_symbol"])
+
+
+def kernels_of(family: str) -> frozenset[str]:
+    """The operators that a kernel family has."""
+    return frozenset(KERNELS[family])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm.script import tirx as T
@@ -12,6 +13,7 @@ from ladder.codegen.kernels.vector import lanes, splat
 WIDTH = 16
 
 
+@cache
 def rms_norm(k: int, epsilon: float, parallel: bool) -> Any:
     """x [M, K] float32, weight [K] -> x / sqrt(mean(x^2) + epsilon) * weight, [M, K]."""
     name = f"rms_norm_k{k}" + ("_parallel" if parallel else "")
@@ -35,7 +37,7 @@ def rms_norm(k: int, epsilon: float, parallel: bool) -> Any:
         for i in T.serial(k - whole):
             out[m, whole + i] = x[m, whole + i] * square[0] * weight[whole + i]
 
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(x_: T.handle, weight_: T.handle, out_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M = T.int64()

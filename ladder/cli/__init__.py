@@ -1,4 +1,4 @@
-"""The command line: parses, calls the driver, prints. Nothing heavy is imported before it is needed."""
+"""The command line: parses, calls the driver, prints. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 

@@ -147,7 +147,8 @@ def _step_module(model: Any) -> Any:
         """The states as transformers' cache: update writes the new rows in place."""
 
         def __init__(self, tensors: list[Any], start: Any) -> None:
-            self.tensors, self.start, self.layers = list(tensors), start, []
+            self.tensors, self.start = list(tensors), start
+            self.layers: list[Any] = []
 
         def update(self, key: Any, value: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
             self._write(2 * layer, key)
@@ -168,7 +169,7 @@ def _step_module(model: Any) -> Any:
         def get_seq_length(self, *_: Any, **__: Any) -> int:
             return 0
 
-    class Step(torch.nn.Module):
+    class Step(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.inner = model

@@ -17,6 +17,7 @@ from ladder.errors import LadderError
 from ladder.frontend.source import Source
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
+OPSET = 25  # the same operators, which take 2-bit types too
 
 
 def trace(
@@ -47,7 +48,9 @@ def trace(
                 "see torch.export's notes on data-dependent control flow"
             ) from error
     assert program is not None
-    return program.model
+    program.model.graph.opset_imports[""] = OPSET
+    model: ir.Model = program.model
+    return model
 
 
 def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) -> Source:

@@ -68,6 +68,8 @@ class DType:
         name, *parts = text.strip().split(":")
         if name in FLOATS and not parts:
             return DType(name)
+        if name in FLOATS:
+            raise LadderError(f"type '{text}': {name} takes no group; write {name}")
         if name not in ELEMENTS:
             raise LadderError(f"unknown type '{text}': the element is one of {known_elements()}")
         group: int | str | None = None
@@ -75,10 +77,10 @@ class DType:
         for part in parts:
             if part == "zp":
                 zero_point = True
-            elif part in ("row", "tensor"):
-                group = part
-            elif match := re.fullmatch(r"g(-?\d+)", part):
-                group = _checked_group(int(match[1]), text)
+            elif part in ("row", "tensor") or re.fullmatch(r"g-?\d+", part):
+                if group is not None:
+                    raise LadderError(f"type '{text}' names two groups; write one of them")
+                group = _group(part, text)
             else:
                 raise LadderError(
                     f"unknown type '{text}': '{part}' is not a group; write for example {name}:g128"
@@ -127,7 +129,7 @@ class DType:
         """The K-block: activations of one block share a scale and are summed in integers.
 
         A block never straddles two weight groups. Types with one scale per row or tensor use
-        blocks of 128, so that an outlier activation spoils its own block only.
+        blocks of 32, so that an outlier activation spoils its own block only.
         """
         if not isinstance(self.group, int):
             return DEFAULT_BLOCK
@@ -147,7 +149,10 @@ class DType:
         return self.stored_bits(n, k) / (n * k)
 
 
-def _checked_group(size: int, text: str) -> int:
+def _group(part: str, text: str) -> int | str:
+    if part in ("row", "tensor"):
+        return part
+    size = int(part.removeprefix("g"))
     if size <= 0:
         raise LadderError(f"type '{text}': the group must be positive; write for example g128")
     return size

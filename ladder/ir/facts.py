@@ -50,7 +50,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class States:
-    """A recurrent model's states: input name -> output name of the next step (caches and the like)."""
+    """A recurrent model's states (caches and the like): input name -> next step's output name."""
 
     next: dict[str, str] = field(default_factory=dict)
 

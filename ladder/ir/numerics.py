@@ -9,6 +9,8 @@ Integers are exact. Floats are float32, each operation rounded on its own, never
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,13 +18,14 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int8]
 U8 = npt.NDArray[np.uint8]
+S = TypeVar("S", bound=np.generic)
 
 LUT_GROUP = 4  # activations per table (g in T-MAC, EuroSys'25)
 LEVELS = np.float32(127)
 SMALLEST_SCALE = np.float32(2.0**-100)  # under it a block counts as zero: no denormals anywhere
 
 
-def split_blocks(x: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.generic]:
+def split_blocks(x: npt.NDArray[S], block: int) -> npt.NDArray[S]:
     """[..., K] -> [..., B, block padded to whole tables], zeros behind the end."""
     k = x.shape[-1]
     blocks = -(-k // block)
@@ -86,7 +89,8 @@ def dot_sums(q: I8, total: I32, codes: U8, zero: I32, block: int) -> I32:
     """Exact block sums of mode ``int8``: [M, N, B] = sum_k q[m,k] (code[n,k] - zero[n,b])."""
     w = split_blocks(codes, block).astype(np.int32)
     raw = np.einsum("mbk,nbk->mnb", q.astype(np.int32), w, optimize=True)
-    return (raw - zero[None] * total[:, None, :]).astype(np.int32)
+    sums: I32 = (raw - zero[None] * total[:, None, :]).astype(np.int32)
+    return sums
 
 
 def lut_sums(table: I8, total: I32, indices: U8, zero: I32) -> I32:

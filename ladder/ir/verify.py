@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ladder.ir import dialect
+from ladder.ir.shapes import static_shape
 
 
 def verify(model: ir.Model) -> str | None:
@@ -50,7 +51,8 @@ def _verify_node(node: ir.Node) -> str | None:
     if node.op_type not in dialect.OUTPUTS:
         return f"{_where(node)}: the dialect has no operator {node.op_type}"
     if len(node.outputs) != dialect.OUTPUTS[node.op_type]:
-        return f"{_where(node)}: {node.op_type} has {dialect.OUTPUTS[node.op_type]} outputs"
+        wanted = dialect.OUTPUTS[node.op_type]
+        return f"{_where(node)}: {node.op_type} has {wanted} outputs, not {len(node.outputs)}"
     return _verify_weight(node)
 
 
@@ -61,9 +63,10 @@ def _verify_weight(node: ir.Node) -> str | None:
         return None
     dtype = dialect.weight_type(node)
     codes, scale = node.inputs[place], node.inputs[place + 1]
-    if codes is None or scale is None or codes.shape is None or scale.shape is None:
+    shape = static_shape(codes)
+    if codes is None or scale is None or shape is None or scale.shape is None:
         return f"{_where(node)}: codes and scales need static shapes"
-    n, k = (int(d) for d in codes.shape)  # type: ignore[call-overload]
+    n, k = shape
     expected = dtype.scale_shape(n, k)
     if tuple(scale.shape) != expected:
         return f"{_where(node)}: scale of {dtype} for [{n}, {k}] is {expected}, not {scale.shape}"

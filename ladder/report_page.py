@@ -1,0 +1,100 @@
+"""``ladder report``: one self-contained HTML page about an artifact."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ladder.files import file_aside
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1b2733; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #dde3e9; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.bar { background: #2f6fab; height: .8rem; border-radius: 2px; }
+.muted { color: #617182; }
+"""
+
+
+def write_page(manifest: dict[str, Any], target: Path) -> None:
+    """Write the page for an artifact's manifest."""
+    with file_aside(target) as aside:
+        aside.write_text(page(manifest), encoding="utf-8")
+
+
+def page(manifest: dict[str, Any]) -> str:
+    """The page as text: summary, where the bytes are, every site, what was left alone."""
+    report = manifest["report"]
+    name = escape(Path(report["model"]).name)
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>",
+        f"<style>{STYLE}</style><h1>{name}</h1>",
+        _summary(manifest),
+        "<h2>Where the weights are</h2>",
+        _by_role(report["sites"]),
+        "<h2>Sites</h2>",
+        _sites(report["sites"]),
+        "<h2>Left alone</h2>",
+        _left_alone(report["left_alone"]),
+        "<h2>Assumed</h2>",
+        f"<p>{escape(', '.join(report['assumed']) or 'nothing')}</p>",
+    ]
+    return "\n".join(parts)
+
+
+def _summary(manifest: dict[str, Any]) -> str:
+    report = manifest["report"]
+    rows = [
+        ("bits per weight, scales counted", f"{report['bits_per_weight']:.3f}"),
+        ("size on disk", f"{report['size_bytes'] / 1e6:.1f} MB"),
+        ("compiled in", f"{report['seconds']:.1f} s"),
+        ("instruction-set levels", ", ".join(manifest["levels"])),
+        ("functions", ", ".join(f["name"] for f in manifest["functions"])),
+        ("versions", ", ".join(f"{k} {v}" for k, v in manifest["versions"].items())),
+        ("model", f"{report['model']} (sha256 {manifest['origin']['digest'][:16]}...)"),
+    ]
+    return _table(["", ""], rows)
+
+
+def _by_role(sites: list[dict[str, Any]]) -> str:
+    sizes: dict[tuple[str, str], int] = {}
+    for site in sites:
+        key = (site["role"], site["type"])
+        sizes[key] = sizes.get(key, 0) + site["n"] * site["k"]
+    largest = max(sizes.values(), default=1)
+    rows = []
+    for (role, kind), size in sorted(sizes.items(), key=lambda item: -item[1]):
+        bar = f'<div class=bar style="width:{100 * size / largest:.1f}%"></div>'
+        rows.append(
+            f"<tr><td>{escape(role)}<td>{escape(kind)}"
+            f"<td class=number>{size / 1e6:.2f} M<td style='width:50%'>{bar}"
+        )
+    head = "<tr><th>role<th>type<th class=number>weights<th>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _sites(sites: list[dict[str, Any]]) -> str:
+    rows = []
+    for s in sites:
+        error = "-" if s["weight_error"] is None else f"{s['weight_error']:.4f}"
+        rows.append((s["name"], s["role"], s["n"], s["k"], s["type"], error, s["reason"]))
+    head = ["site", "role", "out features", "in features", "type", "relative error", "why"]
+    return _table(head, rows)
+
+
+def _left_alone(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return "<p>Nothing: every weight that a product reads is low-bit.</p>"
+    return _table(["name", "reason"], [(r["name"], r["reason"]) for r in rows])
+
+
+def _table(head: list[str], rows: list[tuple[Any, ...]]) -> str:
+    def cells(tag: str, values: Any) -> str:
+        return "".join(f"<{tag}>{escape(str(v))}" for v in values)
+
+    body = "".join(f"<tr>{cells('td', row)}" for row in rows)
+    top = f"<tr>{cells('th', head)}" if any(head) else ""
+    return f"<table>{top}{body}</table>"

@@ -1,0 +1,68 @@
+"""Shared by all tests: golden texts, a cache of the tests' own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden/*.txt.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Traces and artifacts of the tests neither use nor fill the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LADDER_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Compare a text with tests/golden/TEST.txt; ``--update-golden`` rewrites it."""
+    name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
+    path = GOLDEN / f"{name}.txt"
+
+    def compare(text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"no {path.name}: run pytest --update-golden and read what it wrote"
+        assert text == path.read_text(), f"{path.name} differs; --update-golden accepts the change"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny language model without a tokenizer."""
+    from tiny import write_model
+
+    return write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a tokenizer of characters."""
+    from tiny import write_model, write_tokenizer
+
+    return write_tokenizer(write_model(tmp_path_factory.mktemp("tiny-chat")))
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It compiled for this CPU at int4:g32. Tests that change it copy it first."""
+    from tiny import CHUNK, CONTEXT
+
+    import ladder
+
+    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
+    ladder.compile(tiny_chat_folder, folder, type="int4:g32", context=CONTEXT, chunk=CHUNK)
+    return folder

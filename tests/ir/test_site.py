@@ -1,0 +1,141 @@
+"""Sites: roles by name, where weights may lie, and why a node is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from small_graphs import graph, random
+
+from ladder.ir.site import Refusal, Site, find_sites
+
+MATMUL = "g (float[M, 64] x) => (float[M, 8] y) { y = MatMul(x, w) }"
+
+
+def found(text: str, weights: dict[str, np.ndarray]) -> tuple[list[Site], list[Refusal]]:
+    return find_sites(ir.from_proto(graph(text, weights)))
+
+
+def only_site(text: str, weights: dict[str, np.ndarray]) -> Site:
+    (site,), refusals = found(text, weights)
+    assert not refusals
+    return site
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("model.layers.0.self_attn.q_proj", "attn.q"),
+        ("model.layers.0.self_attn.k_proj", "attn.k"),
+        ("model.layers.0.self_attn.v_proj", "attn.v"),
+        ("model.layers.0.self_attn.o_proj", "attn.o"),
+        ("bert.encoder.layer.3.attention.self.query", "attn.q"),
+        ("bert.encoder.layer.3.attention.output.dense", "attn.o"),
+        ("bert.encoder.layer.3.intermediate.dense", "mlp.up"),
+        ("bert.encoder.layer.3.output.dense", "mlp.down"),
+        ("transformer.h.0.attn.c_attn", "attn.qkv"),
+        ("transformer.h.0.attn.c_proj", "attn.o"),
+        ("transformer.h.0.mlp.c_fc", "mlp.up"),
+        ("transformer.h.0.mlp.c_proj", "mlp.down"),
+        ("model.layers.0.mlp.gate_proj", "mlp.gate"),
+        ("model.layers.0.mlp.up_proj", "mlp.up"),
+        ("model.layers.0.mlp.down_proj", "mlp.down"),
+        ("layers.0.feed_forward.w2", "mlp.down"),
+        ("backbone.layers.0.mixer.in_proj", "mamba.in_proj"),
+        ("backbone.layers.0.mixer.out_proj", "mamba.out_proj"),
+        ("lm_head", "lm_head"),
+        ("classifier", "matmul"),
+    ],
+)
+def test_roles(name: str, role: str) -> None:
+    text = MATMUL.replace("w)", f'"{name}.weight")')
+    site = only_site(text, {f"{name}.weight": random(64, 8)})
+    assert (site.name, site.role, site.n, site.k) == (name, role, 8, 64)
+
+
+def test_embedding() -> None:
+    text = "g (int64[M] i) => (float[M, 8] y) { y = Gather(w, i) }"
+    site = only_site(text, {"w": random(64, 8)})
+    assert (site.role, site.n, site.k, site.transposed) == ("embed", 64, 8, False)
+
+
+@pytest.mark.parametrize(("flag", "shape"), [(0, (64, 8)), (1, (8, 64))])
+def test_gemm(flag: int, shape: tuple[int, int]) -> None:
+    weight = random(*shape)
+    text = f"g (float[M, 64] x) => (float[M, 8] y) {{ y = Gemm<transB = {flag}>(x, w) }}"
+    site = only_site(text, {"w": weight})
+    assert (site.n, site.k) == (8, 64)
+    np.testing.assert_array_equal(site.array(), weight if flag else weight.T)
+
+
+def test_weight_behind_a_transpose() -> None:
+    text = """g (float[M, 64] x) => (float[M, 8] y) {
+        t = Transpose<perm = [1, 0]>("fc1.weight") y = MatMul(x, t) }"""
+    weight = random(8, 64)
+    site = only_site(text, {"fc1.weight": weight})
+    assert (site.name, site.role, site.transposed) == ("fc1", "mlp.up", False)
+    np.testing.assert_array_equal(site.array(), weight)
+
+
+def test_weight_in_a_constant_node() -> None:
+    text = """g (float[M, 2] x) => (float[M, 3] y) {
+        w = Constant<value = float[2, 3] {1., 2., 3., 4., 5., 6.}>() y = MatMul(x, w) }"""
+    site = only_site(text, {})
+    assert site.array().tolist() == [[1, 4], [2, 5], [3, 6]]
+
+
+def test_subgraphs() -> None:
+    text = """g (float[M, 64] x, bool c) => (float[M, 8] y) {
+        y = If(c) <then_branch = yes () => (float[M, 8] a) { a = MatMul(x, w) },
+                   else_branch = no () => (float[M, 8] b) { b = MatMul(x, w) }> }"""
+    sites, refusals = found(text, {"w": random(64, 8)})
+    assert [site.name for site in sites] == ["a", "b"] and not refusals
+    assert sites[0].weight is sites[1].weight
+
+
+def test_names_are_unique() -> None:
+    text = """g (float[M, 8] x) => (float[M, 8] y) {
+        h = MatMul(x, "a.weight") y = MatMul(h, "a.weight") }"""
+    sites, _ = found(text, {"a.weight": random(8, 8)})
+    assert [site.name for site in sites] == ["a", "a#2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "shape", "reason"),
+    [
+        ("MatMul(x, x)", (64, 64), "its second operand is computed, not a constant weight"),
+        ("MatMul(x, w)", (2, 64, 64), "its weight has 3 dimensions, not 2"),
+        ("Gemm<transA = 1>(x, w)", (64, 64), "Gemm with transA"),
+        ("Gemm<alpha = 0.5>(x, w)", (64, 64), "Gemm with alpha other than 1"),
+        ("Gemm<beta = 0.5>(x, w)", (64, 64), "Gemm with beta other than 1"),
+        ("Gather<axis = 1>(w, i)", (64, 64), "it gathers along another axis than the rows"),
+        ("Gather(w, i)", (4, 64), "its table is too small to be worth it"),
+        ("Conv(x, w)", (64, 64, 3), "Conv has no low-bit kernel yet"),
+        ("DequantizeLinear(x, w)", (), "already low-bit"),
+        ("ConvInteger(x, w)", (64, 64, 3), "ConvInteger has no low-bit kernel"),
+    ],
+)
+def test_refusals(line: str, shape: tuple[int, ...], reason: str) -> None:
+    text = f"g (float[64, 64] x, int64[M] i) => (float[A, B] y) {{ y = {line} }}"
+    sites, refusals = found(text, {"w": random(*shape)})
+    assert not sites
+    assert refusals == [Refusal("y", line.partition("(")[0].partition("<")[0], reason)]
+
+
+def test_other_types_are_refused() -> None:
+    text = "g (float16[64, 64] x) => (float16[64, 8] y) { y = MatMul(x, w) }"
+    sites, (refusal,) = found(text, {"w": random(64, 8).astype(np.float16)})
+    assert not sites and refusal.reason == "its weight is FLOAT16, not FLOAT"
+
+
+def test_custom_domains_are_not_looked_at() -> None:
+    text = "g (float[M, 64] x) => (float[M, 8] y) { y = custom.MatMul(x, w) }"
+    assert found(text, {"w": random(64, 8)}) == ([], [])
+
+
+def test_graph_inputs_are_no_weights() -> None:
+    text = "g (float[M, 64] x, float[64, 8] w) => (float[M, 8] y) { y = MatMul(x, w) }"
+    proto: onnx.ModelProto = graph(text, {})
+    sites, (refusal,) = find_sites(ir.from_proto(proto))
+    assert not sites and refusal.reason.startswith("its second operand is computed")
