@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import tvm
 
+from ladder.codegen.link import link
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
 from ladder.codegen.weights import Weights
@@ -25,5 +26,5 @@ def build_library(
     module = importer.builder.get()
     target = tvm.target.Target(dict(level.llvm))
     executable = tvm.compile(module, target=target, relax_pipeline=ladder_pipeline)
-    executable.export_library(str(path))
+    executable.export_library(str(path), fcompile=link)
     return signatures

@@ -48,10 +48,11 @@ class Importer:
 
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
+        inputs = _typed_inputs(model)
         proto, names = _light_graph(model, self.weights)
         walker = _Walker(self.builder, self.context)
         outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1), set(names))
-        return Signature(name, _typed_inputs(model), outputs, names)
+        return Signature(name, inputs, outputs, names)
 
 
 def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -73,8 +74,11 @@ def _light_graph(model: ir.Model, weights: Weights) -> tuple[onnx.GraphProto, li
     names: dict[str, None] = {}
     proto = onnx.GraphProto(name=model.graph.name or "main")
     held = {}
+    packed = _packed_operands(model)
     for value in model.graph.initializers.values():
         assert value.const_value is not None
+        if value in packed:
+            continue
         if value.const_value.size <= CONSTANT_ELEMENTS:
             tensor = onnx.numpy_helper.from_array(value.const_value.numpy(), value.name)
             proto.initializer.append(tensor)
@@ -91,6 +95,16 @@ def _light_graph(model: ir.Model, weights: Weights) -> tuple[onnx.GraphProto, li
     for value in model.graph.outputs:
         proto.output.append(ir.to_proto(value))
     return proto, list(names)
+
+
+def _packed_operands(model: ir.Model) -> set[ir.Value | None]:
+    """Codes, scales and zero points: kernels read them packed, never as they stand in the IR."""
+    operands: set[ir.Value | None] = set()
+    for node in model.graph:
+        place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
+        if place is not None:
+            operands.update(node.inputs[place:])
+    return operands
 
 
 def _light_node(

@@ -35,11 +35,15 @@ def compile(model: str | Path | Source, output: str | Path, **wishes: Any) -> di
     unknown = sorted(set(wishes) - known)
     if unknown:
         raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
+    if isinstance(wishes.get("keep"), str):
+        wishes["keep"] = (wishes["keep"],)
     return compile_model(model, output, Wish(**wishes)).report
 
 
-def export_onnx(source: str | Path, target: str | Path, **wishes: Any) -> dict[str, Any]:
+def export_onnx(
+    source: str | Path, target: str | Path, type: str = "int4:g32", **wishes: Any
+) -> dict[str, Any]:
     """ONNX in, ONNX out; see ``ladder quantize``."""
     from ladder.export.quantize import quantize_onnx
 
-    return quantize_onnx(Path(source), Path(target), **wishes)
+    return quantize_onnx(Path(source), Path(target), type, **wishes)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.runtime.session import aligned_zeros, usable_cores
-from ladder.targets import levels_of
+from ladder.runtime.session import aligned_zeros, threads
+from ladder.targets import levels_of, runs_here
 
 ROTATED_BYTES = 300e6  # copies of the weights, taken in turn
 SECONDS, ROUNDS = 0.4, 5
@@ -38,6 +38,8 @@ def bench_kernel(
 
     dtype, (m, n, k) = DType.parse(type), parse_shape(shape)
     level = levels_of(target)[-1]
+    if not runs_here(level):
+        raise LadderError(f"target {level.name}: this CPU cannot run it; see 'ladder targets'")
     packing = Packing.of(dtype)
     has_dot = "dot_gemm" in kernels_of(level.kernels)
     if scheme == "auto":
@@ -59,7 +61,7 @@ def bench_kernel(
         "activation": activation,
         "scheme": scheme,
         "isa": level.name,
-        "threads": usable_cores(),
+        "threads": threads(),
         "bits_per_weight": 8 * stored / (n * k),
         "median_s": median,
         "weight_gb_per_s": stored / median / 1e9,

@@ -33,7 +33,6 @@ from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIG
 from ladder.targets import NATIVE, Level, levels_of
 
 
-
 @dataclass(frozen=True)
 class Wish:
     """What the user asked of a compilation. Defaults are reported as assumed."""
@@ -47,6 +46,14 @@ class Wish:
     chunk: int = 64
     dims: str = ""
     keep: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse what cannot be meant before anything is loaded."""
+        if DType.parse(self.type).is_float:
+            raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
+        for name in ("context", "chunk"):
+            if getattr(self, name) < 1:
+                raise LadderError(f"--{name} {getattr(self, name)}: give a positive number")
 
 
 @dataclass
@@ -97,7 +104,7 @@ def compile_model(
 ) -> Compiled:
     """Compile ``model`` into an artifact folder. Identical work is taken from the cache."""
     wish, start = wish or Wish(), time.perf_counter()
-    DType.parse(wish.type)
+    wish.check()
     levels = levels_of(wish.target)
     source = load_source(model)
     place = cache.entry(
@@ -215,6 +222,7 @@ def _report(model: ir.Model, source: Source, wish: Wish, weights: Any) -> dict[s
         "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
         "assumed": assumed,
         "notes": source.notes,
+        "language_model": source.is_language_model,
     }
 
 
@@ -268,6 +276,7 @@ def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
     return {
         "context": wish.context,
         "chunk": wish.chunk,
+        "vocabulary": source.vocabulary,
         "eos": list(source.eos),
         "states": list(state_pairs(source.model)),
         "chat_template": source.chat_template,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def _x86(name: str, mcpu: str, flags: str, kernels: str) -> Level:
     return Level(name, "x86_64", options, frozenset(flags.split()), kernels)
 
 
+def _arm_triple() -> str:
+    return "arm64-apple-macosx" if sys.platform == "darwin" else "aarch64-linux-gnu"
+
+
 # Ordered from the plainest to the most able: the runtime takes the last one the CPU has.
 LEVELS = {
     level.name: level
@@ -37,9 +42,10 @@ LEVELS = {
             "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni",
             "avx512",
         ),
+        Level("arm64", "arm64", {"kind": "llvm", "mtriple": _arm_triple()}),
     )
 }
-FAMILIES = {"x86-64-all": tuple(LEVELS)}
+FAMILIES = {"x86-64-all": tuple(n for n, level in LEVELS.items() if level.arch == "x86_64")}
 NATIVE = "native"
 
 
@@ -55,7 +61,8 @@ def cpu_flags() -> frozenset[str]:
 
 def runs_here(level: Level) -> bool:
     """Whether this machine can execute code of ``level``."""
-    arch = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    names = {"AMD64": "x86_64", "aarch64": "arm64"}
+    arch = names.get(platform.machine(), platform.machine())
     return arch == level.arch and level.flags <= cpu_flags()
 
 

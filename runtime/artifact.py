@@ -22,6 +22,7 @@ from ladder.targets import LEVELS, Level, runs_here
 FORMAT = 1
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
 ALIGNMENT = 64
+KEYS = ("levels", "files", "functions", "tensors", "language_model", "report", "origin")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         version = manifest["format"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        missing = [key for key in KEYS if key not in manifest] if version == FORMAT else []
+        if missing:
+            raise KeyError(missing[0])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise LadderError(f"{path}: damaged manifest; compile the model again") from error
     if version != FORMAT:
         raise LadderError(

@@ -12,7 +12,7 @@ from typing import Any
 from ladder.errors import LadderError
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.language_model import DECODE, LanguageModel
-from ladder.runtime.session import Session, usable_cores
+from ladder.runtime.session import Session, threads
 
 LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm")
 DECODED, ROUNDS, PROFILED = 32, 5, 10
@@ -24,6 +24,8 @@ def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
     if artifact.language_model is None:
         raise LadderError(f"{folder}: not a language model; time its kernels with 'bench kernel'")
     model = LanguageModel(Session(artifact))
+    if context < 1:
+        raise LadderError(f"--tokens {context}: give at least one token of context")
     if context + DECODED > model.context:
         raise LadderError(f"--tokens {context}: the artifact's context is {model.context}")
     tokens = [i % 1000 + 5 for i in range(context)]
@@ -35,7 +37,7 @@ def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
     scale = 1 if sys.platform == "darwin" else 1024
     return {
         "level": artifact.level.name,
-        "threads": usable_cores(),
+        "threads": threads(),
         "context": context,
         "decode_tokens_per_s": 1 / decode,
         "prefill_tokens_per_s": context / prefill,

@@ -32,6 +32,7 @@ class LanguageModel:
         self.session = session
         self.context: int = facts["context"]
         self.chunk: int = facts["chunk"]
+        self.vocabulary: int = facts["vocabulary"]
         self.eos: tuple[int, ...] = tuple(facts["eos"])
         self.position = 0
         self._decode, self._prefill = session.function(DECODE), session.function(PREFILL)
@@ -47,6 +48,10 @@ class LanguageModel:
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
         """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
+        if not tokens:
+            raise LadderError("no tokens to feed; give at least one")
+        if min(tokens) < 0 or max(tokens) >= self.vocabulary:
+            raise LadderError(f"a token is outside the vocabulary of {self.vocabulary}")
         if self.position + len(tokens) > self.context:
             raise LadderError(
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "

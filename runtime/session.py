@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,32 @@ def load_tvm() -> Any:
     """TVM, as its runtime only unless the process has it with the compiler already."""
     if "tvm" not in sys.modules:
         os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-        os.environ.setdefault(THREADS_VARIABLE, str(usable_cores()))
+        os.environ.setdefault(THREADS_VARIABLE, str(threads()))
+        with _without_torch():
+            import tvm_ffi  # noqa: F401
     import tvm
 
     return tvm
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """tvm_ffi imports torch wherever it is installed; running an artifact has no use for it."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # makes its import fail
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+def threads() -> int:
+    """Threads that kernels use: those asked for, else the cores this process may run on."""
+    asked = os.environ.get(THREADS_VARIABLE, "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,7 +65,7 @@ class Session:
 
         self.artifact = artifact
         self._tvm = tvm
-        self._vm = VirtualMachine(_loaded(tvm, artifact.library), tvm.cpu())
+        self._vm = VirtualMachine(_loaded(artifact.library), tvm.cpu())
         self._tensors = {name: _shared(tvm, a) for name, a in artifact.tensors().items()}
         self._functions = {f["name"]: _Function(self, f) for f in artifact.manifest["functions"]}
 
@@ -128,13 +147,18 @@ class _Function:
                 )
 
 
-def _loaded(tvm: Any, library: Path) -> Any:
-    """The library as it is now: the loader knows libraries by path, and would hand out the old one
-    where an artifact was compiled anew into the folder of one that is still in use."""
+def _loaded(library: Path) -> Any:
+    """The library as it is now, under a path of its own.
+
+    The system's loader knows libraries by path, and would hand out the old one where an artifact
+    was compiled anew. (``tvm.runtime.load_module`` would follow the link first.)
+    """
+    import tvm_ffi
+
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         link = Path(folder) / library.name
         link.symlink_to(library.resolve())
-        return tvm.runtime.load_module(str(link))
+        return tvm_ffi.load_module(str(link))
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndarray:

@@ -66,7 +66,7 @@ def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
                     acc[lanes(0)]
                     + q[0, h, i, lanes(v * WIDTH)] * keys[0, h // group, j, lanes(v * WIDTH)]
                 )
-            sum_lanes(acc, 0, dot, 0)
+            dot[0] = sum_lanes(acc[lanes(0)])
             score[j] = T.if_then_else(mask[0, 0, i, j], dot[0] * T.float32(scale), T.float32(-1e30))
             high[0] = T.max(high[0], score[j])
 
@@ -79,7 +79,7 @@ def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
         for j in T.serial(T.ceildiv(used[0], WIDTH)):
             score[lanes(j * WIDTH)] = exp(score[lanes(j * WIDTH)] - splat(high[0], WIDTH), WIDTH)
             acc[lanes(0)] = acc[lanes(0)] + score[lanes(j * WIDTH)]
-        sum_lanes(acc, 0, total, 0)
+        total[0] = sum_lanes(acc[lanes(0)])
 
     @T.inline
     def weigh(values, h, i, used, score, total, out):  # type: ignore[no-untyped-def]

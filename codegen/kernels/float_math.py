@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, shuffle, splat
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
@@ -42,12 +42,14 @@ def exp(x: Expr, width: int = 1) -> Expr:
     return value * T.reinterpret(power, dtype=typed("float32"))
 
 
-@T.inline
-def sum_lanes(vector, start, total, at):  # type: ignore[no-untyped-def]
-    """``total[at]`` = sum of 16 lanes of ``vector`` from ``start``, as a tree (it is destroyed)."""
-    vector[T.ramp(start, 1, 8)] = vector[T.ramp(start, 1, 8)] + vector[T.ramp(start + 8, 1, 8)]
-    vector[T.ramp(start, 1, 4)] = vector[T.ramp(start, 1, 4)] + vector[T.ramp(start + 4, 1, 4)]
-    total[at] = (vector[start] + vector[start + 2]) + (vector[start + 1] + vector[start + 3])
+def sum_lanes(x: Expr) -> Expr:
+    """The sum of 16 lanes as a tree: halves are added until one number is left."""
+    width = 16
+    while width > 1:
+        width //= 2
+        low, high = list(range(width)), list(range(width, 2 * width))
+        x = shuffle([x], low) + shuffle([x], high)
+    return x
 
 
 __all__ = ["exp", "lanes", "splat", "sum_lanes"]

@@ -26,7 +26,7 @@ def rms_norm(k: int, epsilon: float, parallel: bool) -> Any:
         acc[lanes(0)] = splat(T.float32(0), WIDTH)
         for i in T.serial(whole // WIDTH):
             acc[lanes(0)] = acc[lanes(0)] + x[m, lanes(i * WIDTH)] * x[m, lanes(i * WIDTH)]
-        sum_lanes(acc, 0, square, 0)
+        square[0] = sum_lanes(acc[lanes(0)])
         for i in T.serial(k - whole):
             square[0] = square[0] + x[m, whole + i] * x[m, whole + i]
         square[0] = T.float32(1) / T.sqrt(square[0] / T.float32(k) + T.float32(epsilon))

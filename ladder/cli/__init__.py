@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ladder.errors import LadderError, NothingToQuantize
@@ -20,6 +21,8 @@ def main() -> None:
     except LadderError as error:
         _fail(error, EXIT_BAD_INPUT)
     except BrokenPipeError:
+        # The reader has enough (| head): leave quietly, also when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 

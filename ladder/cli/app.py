@@ -66,7 +66,8 @@ def compile_command(
         print_json(report)
         return
     _print_report(report)
-    out.print(f"Wrote {output} in {report['seconds']} s. Next: ladder run {output} --prompt TEXT")
+    feed = "--prompt TEXT" if report["language_model"] else "--input FILE.npz"
+    out.print(f"Wrote {output} in {report['seconds']} s. Next: ladder run {output} {feed}")
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -129,6 +130,8 @@ def run(
     from ladder.cli.running import run_arrays, run_prompt
 
     _set_threads(threads)
+    if tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
+        raise LadderError("--tokens is at least 1, --temperature 0 or more, --top-p in (0, 1]")
     if (prompt is None) == (input is None):
         raise LadderError("give either --prompt TEXT or --input FILE.npz")
     if prompt is not None:
@@ -153,6 +156,8 @@ def eval_command(
     from ladder.scoring import score_file
 
     _set_threads(threads)
+    if tokens < 2 or window < 0:
+        raise LadderError("--tokens is at least 2 and --window 0 or more")
     with progress():
         score = score_file(model, text, tokens, window, reference)
     if json:

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from ladder.progress import listening
 
-out = Console(highlight=False)
+WIDTH_OF_A_FILE = 120  # tables that go to a file or a pipe
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False)
 
 
@@ -57,7 +58,7 @@ def progress() -> Iterator[None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=not err.is_terminal) as bars:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def listener(what: str, done: int, total: int) -> None:

@@ -35,6 +35,13 @@ class Source:
         names = {v.name for v in self.model.graph.inputs}
         return {"input_ids", "position"} <= names
 
+    @property
+    def vocabulary(self) -> int:
+        """Size of a language model's vocabulary: the logits' last axis."""
+        shape = self.model.graph.outputs[0].shape
+        assert shape is not None and isinstance(shape[-1], int)
+        return shape[-1]
+
 
 def load(path: str | Path) -> Source:
     """Read a model file or folder by what it holds; anything unreadable is a ``LadderError``."""

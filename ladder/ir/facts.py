@@ -48,13 +48,6 @@ class Rounding:
     errors: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class States:
-    """A recurrent model's states (caches and the like): input name -> next step's output name."""
-
-    next: dict[str, str] = field(default_factory=dict)
-
-
 def put(model: ir.Model, fact: object) -> None:
     """Attach ``fact``, replacing an older one of the same type."""
     model.meta[_KEY + type(fact).__name__] = fact

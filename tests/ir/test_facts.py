@@ -28,7 +28,8 @@ EVERYTHING = """g (float[M, 64] x, int64[M] i, bool c) => (float[M, 8] y, float[
 @pytest.fixture
 def model() -> ir.Model:
     weights = {"table": random(64, 64), "w": random(64, 8), "high": random()}
-    return ir.from_proto(graph(EVERYTHING, weights))
+    made: ir.Model = ir.from_proto(graph(EVERYTHING, weights))
+    return made
 
 
 def test_put_and_get(model: ir.Model) -> None:

@@ -57,7 +57,8 @@ class Forget(Pass):
 
 @pytest.fixture
 def model() -> ir.Model:
-    return ir.from_proto(graph(MATMUL, {"w": random(64, 8)}))
+    made: ir.Model = ir.from_proto(graph(MATMUL, {"w": random(64, 8)}))
+    return made
 
 
 PRINTED = [

@@ -1,0 +1,26 @@
+"""Objects to a shared library: the system's C++ compiler if there is one, else ziglang's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from tvm.support import cc
+
+from ladder.errors import LadderError
+
+
+def link(output: str, objects: Sequence[str], **_: object) -> None:
+    """Link ``objects`` into ``output``; has the form that TVM's ``export_library`` calls."""
+    if cc.get_cc() is not None:
+        cc.create_shared(output, list(objects))
+        return
+    command = [sys.executable, "-m", "ziglang", "c++", "-shared", "-o", output, *objects]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["ziglang failed"])[-1]
+        raise LadderError(f"cannot link {output}: {reason}; install g++ or 'pip install ziglang'")
+
+
+link.output_format = "so"  # type: ignore[attr-defined]  # export_library asks for it
