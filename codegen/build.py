@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,7 +13,10 @@ from ladder.codegen.link import link
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
 from ladder.codegen.weights import Weights
+from ladder.errors import LadderError
 from ladder.targets import Level
+
+ROOM = 32_000_000  # object files and libraries of a large model take a few megabytes
 
 
 def build_library(
@@ -26,5 +31,19 @@ def build_library(
     module = importer.builder.get()
     target = tvm.target.Target(dict(level.llvm))
     executable = tvm.compile(module, target=target, relax_pipeline=ladder_pipeline)
-    executable.export_library(str(path), fcompile=link)
+    # Linkers tell of a full disk each in their own way, copying in one: so linked elsewhere.
+    with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
+        _check_room(Path(folder))
+        linked = Path(folder) / path.name
+        executable.export_library(str(linked), fcompile=link)
+        shutil.copy(linked, path)
     return signatures
+
+
+def _check_room(folder: Path) -> None:
+    """LLVM ends the whole process where it cannot write an object file."""
+    if shutil.disk_usage(folder).free < ROOM:
+        raise LadderError(
+            f"{folder.parent}: the disk is full: compiling needs {ROOM // 10**6} MB there; "
+            "free some space or set TMPDIR to another folder"
+        )

@@ -12,6 +12,7 @@ from typing import Any
 from tvm import relax, s_tir, tirx
 
 from ladder.codegen.kernels import activation, attention, normalize
+from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
 from ladder.codegen.layout import Packing, blocks_of, total_chunks
@@ -112,6 +113,13 @@ def _product(context: Context, func: Any, inputs: list[Any], n: int) -> Any:
     return context.reshape(flat, (*_shape(x)[:-1], n))
 
 
+def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    """The high rung: float activations, weights decoded on the way."""
+    x, *weight, _same = inputs
+    func = float_gemm(Packing.of(DType.parse(overload)))
+    return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], int(attrs["n"]))
+
+
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     packing, k = Packing.of(DType.parse(overload)), int(attrs["k"])
     ids_shape = _shape(inputs[0])
@@ -181,6 +189,7 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.PrecomputeTable": precompute_table,
     "ladder.LutGemm": lut_gemm,
     "ladder.DotGemm": dot_gemm,
+    "ladder.LowBitMatMul": low_bit_matmul,
     "ladder.LowBitGather": low_bit_gather,
     "RMSNormalization": rms_normalization,
     "RotaryEmbedding": rotary_embedding,

@@ -14,9 +14,15 @@ from ladder.errors import LadderError
 def link(output: str, objects: Sequence[str], **_: object) -> None:
     """Link ``objects`` into ``output``; has the form that TVM's ``export_library`` calls."""
     if cc.get_cc() is not None:
-        cc.create_shared(output, list(objects))
+        try:
+            cc.create_shared(output, list(objects))
+        except RuntimeError as error:
+            reason = next((x for x in str(error).splitlines() if "error:" in x), "g++ failed")
+            raise LadderError(f"cannot link {output}: {reason}; is there room in /tmp?") from error
         return
-    command = [sys.executable, "-m", "ziglang", "c++", "-shared", "-o", output, *objects]
+    # Linking alone: as a compiler driver zig builds its C library first, a minute the first time.
+    linker = ["cc"] if sys.platform == "darwin" else ["ld.lld"]
+    command = [sys.executable, "-m", "ziglang", *linker, "-shared", "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["ziglang failed"])[-1]

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ladder.codegen.layout import Packing, pack_planes, pack_rows
 from ladder.ir.dtype import DType
 
-LOW_BIT_OPERANDS = {"LutGemm": 3, "DotGemm": 3, "LowBitGather": 1}
+LOW_BIT_OPERANDS = {"LutGemm": 3, "DotGemm": 3, "LowBitGather": 1, "LowBitMatMul": 1}
 
 
 @dataclass

@@ -114,7 +114,8 @@ def compile_model(
         _compile_into(place, source, wish, levels, observers)
     target = Path(output)
     with folder_aside(target, MANIFEST) as aside:
-        shutil.copytree(place, aside, dirs_exist_ok=True)
+        for file in place.iterdir():
+            shutil.copy2(file, aside)
     report = json.loads((target / MANIFEST).read_text())["report"]
     report["seconds"] = round(time.perf_counter() - start, 2)
     return Compiled(target, report)

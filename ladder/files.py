@@ -21,7 +21,7 @@ def folder_aside(target: Path, marker: str) -> Iterator[Path]:
     """
     if target.exists() and not (target / marker).exists() and any(_entries(target)):
         raise LadderError(f"{target}: exists and is not a Ladder artifact; give another -o")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         with full_disk_is_plain(target):
@@ -34,6 +34,20 @@ def folder_aside(target: Path, marker: str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _make_folder(target: Path) -> None:
+    """The folder that ``target`` goes to; refused where nothing can be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(target, error.strerror) from error
+    if not os.access(target.parent, os.W_OK):
+        raise _cannot_write(target, "no permission")
+
+
+def _cannot_write(target: Path, reason: str | None) -> LadderError:
+    return LadderError(f"{target}: cannot be written ({reason}); give another -o")
+
+
 def _entries(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         raise LadderError(f"{path}: exists and is a file; give a folder with -o")
@@ -43,7 +57,7 @@ def _entries(path: Path) -> Iterator[Path]:
 @contextmanager
 def file_aside(target: Path) -> Iterator[Path]:
     """A new file that takes ``target``'s place when the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with full_disk_is_plain(target):

@@ -56,7 +56,7 @@ class ReferenceLanguageModel:
     def reset(self) -> None:
         """Forget the text so far."""
         self.position = 0
-        self._states = {n: np.zeros(s, np.float32) for n, s in self._shapes.items()}
+        self.states = {n: np.zeros(s, np.float32) for n, s in self._shapes.items()}
 
     def feed(self, tokens: list[int]) -> np.ndarray:
         """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
@@ -67,10 +67,10 @@ class ReferenceLanguageModel:
         feeds: dict[str, np.ndarray] = {
             "input_ids": np.array([tokens], np.int64),
             "position": np.array([self.position], np.int64),
-            **self._states,
+            **self.states,
         }
         out = self.reference.run(feeds)
-        self._states = {name: out[f"{name}.next"] for name in self._states}
+        self.states = {name: out[f"{name}.next"] for name in self.states}
         self.position += len(tokens)
         logits: np.ndarray = out["logits"][0]
         return logits

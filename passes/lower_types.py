@@ -13,6 +13,7 @@ from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
 from ladder.passes.base import Pass
 
+FLOAT = "fp32"
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),
     "TabulateActivation": ("table",),
@@ -24,7 +25,8 @@ PARTS = {
 class LowerTypes(Pass):
     """Choose the integer form of every LowBitMatMul.
 
-    ``activation`` is the numeric mode (``int8`` or ``table8``); ``scheme`` says how mode int8
+    ``activation`` is the numeric mode: ``int8``, ``table8``, or ``fp32`` (products stay as they
+    are: only weights are rounded); ``scheme`` says how mode int8
     is computed: ``lut`` by exact tables, ``dot`` by integer dot products, or ``auto``: ``lut``
     below ``dot_from`` tokens, ``dot`` from there on. Every scheme gives the same integers.
 
@@ -39,12 +41,15 @@ class LowerTypes(Pass):
     dot_from: int = 4
 
     def run(self, model: ir.Model) -> None:
-        if self.activation not in dialect.MODES:
+        modes = (*dialect.MODES, FLOAT)
+        if self.activation not in modes:
             raise LadderError(
-                f"unknown activation mode '{self.activation}'; one of: {', '.join(dialect.MODES)}"
+                f"unknown activation mode '{self.activation}'; one of: {', '.join(modes)}"
             )
         if self.scheme not in ("auto", "lut", "dot"):
             raise LadderError(f"unknown scheme '{self.scheme}'; one of: auto, lut, dot")
+        if self.activation == FLOAT:
+            return
         made: dict[tuple[int, str, str], tuple[ir.Value, ...]] = {}
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":

@@ -39,7 +39,7 @@ class LanguageModel:
         self._decode.bind()
         states = {n: a for n, a in self._decode.inputs.items() if n in facts["states"]}
         self._prefill.bind(states)
-        self._states = states
+        self.states = states
         self._tokenizer: object | None = None
 
     def reset(self) -> None:

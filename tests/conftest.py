@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +70,33 @@ def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
     ladder.compile(tiny_chat_folder, folder, type="int4:g32", context=CONTEXT, chunk=CHUNK)
     return folder
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the command line in this process, through its real entry."""
+    from ladder.cli import main
+
+    def run(*words: object) -> Ran:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["ladder", *map(str, words)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        read = capsys.readouterr()
+        code = exit.value.code
+        return Ran(code if isinstance(code, int) else 0, read.out, read.err)
+
+    return run

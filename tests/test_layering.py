@@ -25,6 +25,7 @@ LAYERS = {
     "ladder.targets": ("ladder.errors",),
     "ladder.cache": ("ladder.errors",),
     "ladder.files": ("ladder.errors",),
+    "ladder.packages": ("ladder.cache", "ladder.errors"),
     "ladder.evaluate": BASE,
     "ladder.reference": IR,
     "ladder.export": ("ladder.frontend", "ladder.passes", "ladder.files", *IR),
@@ -109,3 +110,16 @@ def test_the_runtime_imports_nothing_heavy() -> None:
 
 def test_the_package_and_the_command_line_import_nothing_heavy() -> None:
     assert loaded_by("import ladder, ladder.cli.app") == []
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("cli")
+def test_running_an_artifact_loads_no_compiler(tiny_artifact: Path) -> None:
+    code = f"""
+import ladder.runtime
+list(ladder.runtime.load({str(tiny_artifact)!r}).stream([1, 2, 3], 4))
+maps = open("/proc/self/maps").read()
+assert "libtvm_runtime" in maps, "where is TVM's runtime?"
+assert "libtvm_compiler" not in maps and "libLLVM" not in maps, "a compiler is loaded"
+"""
+    assert loaded_by(code) == []

@@ -1,0 +1,145 @@
+"""``--json``: one document on stdout with the keys that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from small_graphs import graph, random
+from tiny import CHUNK, CONTEXT
+
+from ladder import bench_kernel
+from ladder.ir.dtype import ELEMENTS
+from ladder.passes.registry import PASSES
+from ladder.targets import known_targets
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
+
+Cli = Callable[..., Any]
+MATMUL = "g (float[M, 64] x) => (float[M, 40] y) { y = MatMul(x, w) }"
+TEXT = "The quick brown fox jumps over the lazy dog; then it sleeps. " * 4
+
+
+@pytest.fixture
+def read(cli: Cli) -> Callable[..., Any]:
+    """The JSON that a command prints; nothing else on stdout, exit code 0."""
+
+    def run(*words: object) -> Any:
+        ran = cli(*words, "--json")
+        assert ran.code == 0, ran
+        return json.loads(ran.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(graph(MATMUL, {"w": random(64, 40)}), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_lists(read: Cli) -> None:
+    assert [row["type"] for row in read("types")] == list(ELEMENTS)
+    names = [row["target"] for row in read("targets")]
+    assert set(names) <= set(known_targets()) and "x86-64" in names
+    assert [row["pass"] for row in read("passes")] == list(PASSES)
+    assert all({"does", "options", "needs", "gives"} <= set(row) for row in read("passes"))
+
+
+def test_cache(read: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "cache"))
+    assert read("cache", "show") == {"folder": str(tmp_path / "cache"), "size_bytes": 0}
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "file").write_bytes(b"12345")
+    assert read("cache", "show")["size_bytes"] == 5
+    assert read("cache", "clear") == {"freed_bytes": 5}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_opt(read: Cli, model: Path, tmp_path: Path) -> None:
+    words = ["opt", model, "-p", "clean-up,allocate-uniform{type=int4:g32}"]
+    rows = read(*words, "--dump-ir", tmp_path / "ir")
+    assert [row["pass"] for row in rows] == ["clean-up", "allocate-uniform{type=int4:g32}"]
+    assert all(row["seconds"] >= 0 for row in rows)
+    assert len(list((tmp_path / "ir").iterdir())) == 3
+
+
+def check_sites(report: dict[str, Any], count: int) -> None:
+    assert len(report["sites"]) == count
+    for row in report["sites"]:
+        assert {"name", "role", "n", "k", "type", "reason"} <= set(row)
+
+
+def test_quantize(read: Cli, model: Path, tmp_path: Path) -> None:
+    report = read("quantize", model, tmp_path / "out.onnx")
+    assert {"size_bytes", "size_bytes_before", "bits_per_weight", "seconds"} <= set(report)
+    assert report["size_bytes"] == (tmp_path / "out.onnx").stat().st_size
+    check_sites(report, 1)
+
+
+def test_compile(read: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
+    """The same as the artifact of the other tests: it comes from the cache."""
+    words = ["compile", tiny_chat_folder, "--type", "int4:g32", "-o", tmp_path / "out"]
+    report = read(*words, "--context", CONTEXT, "--chunk", CHUNK)
+    assert {"size_bytes", "bits_per_weight", "seconds", "sites", "left_alone"} <= set(report)
+    assert 5 <= report["bits_per_weight"] < 5.1
+    size = sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
+    assert 0 < size - report["size_bytes"] < 200_000  # the manifest holds the number: not counted
+    check_sites(report, 2 * 7 + 2)
+    roles = {row["role"] for row in report["sites"]}
+    assert roles == {
+        "embed", "lm_head", "attn.q", "attn.k", "attn.v", "attn.o",
+        "mlp.gate", "mlp.up", "mlp.down",
+    }  # fmt: skip
+
+
+def test_run(read: Cli, tiny_artifact: Path) -> None:
+    told = read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")
+    assert told["prompt"] == "abc" and len(told["text"]) <= 5
+    assert {"seconds", "level"} <= set(told)
+    assert read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")["text"] == told["text"]
+
+
+def test_eval(read: Cli, tiny_artifact: Path, tiny_chat_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    words = ["--text", tmp_path / "text.txt", "--tokens", "120", "--window", "40"]
+    score = read("eval", tiny_artifact, *words)
+    assert score["tokens"] == 3 * 39 and score["notes"] == []
+    assert 1 < score["perplexity"] < math.inf
+    assert 0 < score["kl_mean"] <= score["kl_p99"] and 0 <= score["top1_agreement"] <= 1
+    alone = read("eval", tiny_artifact, *words, "--no-reference")
+    assert alone["perplexity"] == score["perplexity"] and alone["kl_mean"] is None
+    original = read("eval", tiny_chat_folder, *words)
+    assert original["perplexity"] == pytest.approx(score["reference_perplexity"], rel=1e-5)
+
+
+def test_bench(read: Cli, tiny_artifact: Path) -> None:
+    result = read("bench", tiny_artifact, "--tokens", "40")
+    keys = {"decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_bytes", "breakdown"}
+    assert keys <= set(result)
+    assert result["decode_tokens_per_s"] > 0 and result["prefill_tokens_per_s"] > 0
+    assert any(name.startswith("lut_gemm") for name in result["breakdown"])
+
+
+@pytest.mark.kernels
+def test_bench_kernel(read: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_kernel, "SECONDS", 0.01)
+    monkeypatch.setattr(bench_kernel, "ROTATED_BYTES", 1e5)
+    row = read("bench", "kernel", "--type", "int4:g32", "--shape", "1x64x64")
+    keys = {"type", "m", "n", "k", "scheme", "isa", "threads", "median_s", "weight_gb_per_s"}
+    assert keys <= set(row)
+    assert (row["type"], row["m"], row["n"], row["k"]) == ("int4:g32", 1, 64, 64)
+    assert row["median_s"] > 0 and row["weight_gb_per_s"] > 0
+
+
+def test_report(read: Cli, cli: Cli, tiny_artifact: Path, tmp_path: Path) -> None:
+    report = read("report", tiny_artifact)
+    check_sites(report, 2 * 7 + 2)
+    page = tmp_path / "page.html"
+    assert cli("report", tiny_artifact, "-o", page).code == 0
+    assert all(row["name"] in page.read_text() for row in report["sites"])
