@@ -17,6 +17,7 @@ from ladder.ir.facts import BitPlan, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding import METHODS, Rounded
+from ladder.progress import track
 
 THREADS = 2
 
@@ -45,7 +46,8 @@ class RoundWeights(Pass):
         work = METHODS[self.method]
         with ThreadPoolExecutor(THREADS) as pool:
             jobs = [(key, pool.submit(_round, users[0], key[1], work)) for key, users in shared]
-            for (key, job), (_, users) in zip(jobs, shared, strict=True):
+            work_list = list(zip(jobs, shared, strict=True))
+            for (key, job), (_, users) in track(work_list, "round the weights"):
                 rounded = job.result()
                 _replace(model, users, key[1], rounded)
                 notes.methods.update({site.name: self.method for site in users})

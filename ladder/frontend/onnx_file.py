@@ -26,7 +26,7 @@ def load_onnx(path: Path) -> Source:
             f"{path}: opset {opset} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first"
         )
-    return Source(model, str(path), file_digest(path), notes=_fix_weights(model))
+    return Source(model, str(path), _digest(path, model), notes=_fix_weights(model))
 
 
 def _parse(path: Path) -> ir.Model:
@@ -96,6 +96,17 @@ def file_digest(*paths: Path) -> str:
         with path.open("rb") as file:
             while piece := file.read(1 << 22):
                 digest.update(piece)
+    return digest.hexdigest()
+
+
+def _digest(path: Path, model: ir.Model) -> str:
+    """The file's content; external data by name, size and time: it may be huge."""
+    digest = hashlib.sha256(file_digest(path).encode())
+    graphs = [model.graph, *model.graph.subgraphs()]
+    tensors = [v.const_value for g in graphs for v in g.initializers.values()]
+    for name in sorted({str(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):
+        found = Path(name).stat()
+        digest.update(f"{name} {found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
