@@ -47,8 +47,8 @@ def float_gemm(packing: Packing) -> Any:
         sums[row] = sums[row] + splat(x[m, k], LANES) * value
 
     # fmt: off
-    @T.prim_func
-    def kernel(x_: T.handle, planes_: T.handle, w_scale_: T.handle, zero_: T.handle,  # type: ignore[no-untyped-def,untyped-decorator]
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(x_: T.handle, planes_: T.handle, w_scale_: T.handle, zero_: T.handle,  # type: ignore[no-untyped-def]
                out_: T.handle):
         # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
