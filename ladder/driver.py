@@ -18,6 +18,7 @@ from ladder.errors import LadderError, NothingToQuantize
 from ladder.files import folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
+from ladder.ir.dialect import MODES
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
@@ -25,8 +26,9 @@ from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
-from ladder.passes.lower_types import LowerTypes
+from ladder.passes.lower_types import FLOAT, LowerTypes
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.rounding import METHODS
 from ladder.passes.runner import Observer, run_passes
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
@@ -51,6 +53,10 @@ class Wish:
         """Refuse what cannot be meant before anything is loaded."""
         if DType.parse(self.type).is_float:
             raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
+        for name, known in (("rounding", METHODS), ("activation", (*MODES, FLOAT))):
+            if getattr(self, name) not in known:
+                choices = ", ".join(known)
+                raise LadderError(f"unknown {name} '{getattr(self, name)}'; one of: {choices}")
         for name in ("context", "chunk"):
             if getattr(self, name) < 1:
                 raise LadderError(f"--{name} {getattr(self, name)}: give a positive number")

@@ -42,7 +42,8 @@ def compile_command(
     type: TypeOption = "int4:g128",
     rounding: Rounding = "mse",
     activation: Annotated[
-        str, typer.Option(help="int8: exact; table8: half the look-ups, rounded tables.")
+        str,
+        typer.Option(help="int8: exact; table8: half the look-ups, rounded tables; fp32: slow."),
     ] = "int8",
     context: Annotated[int, typer.Option(help="Tokens a language model's cache holds.")] = 2048,
     chunk: Annotated[int, typer.Option(help="Tokens per prefill call.")] = 64,
