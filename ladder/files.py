@@ -26,10 +26,12 @@ def folder_aside(target: Path, marker: str) -> Iterator[Path]:
     try:
         with full_disk_is_plain(target):
             yield aside
-        if target.exists():
-            shutil.rmtree(target)
         aside.chmod(0o755)
+        old = target.with_name(f"{aside.name}.old")
+        if target.exists():
+            os.rename(target, old)  # readers keep what they have open
         os.replace(aside, target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -95,8 +95,6 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
     for part, array in arrays.items():
         kind = ir.DataType.FLOAT if part == "scale" else dtype.element.onnx
         tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=f"{name}.{part}")
-        if kind.bitwidth < 8:
-            tensor = packed(tensor)
         value = ir.Value(
             name=tensor.name,
             type=ir.TensorType(kind),
@@ -106,11 +104,6 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
         graph.register_initializer(value)
         values.append(value)
     return values
-
-
-def packed(tensor: ir.Tensor[Any]) -> ir.Tensor[Any]:
-    """The same tensor; kept as a seam for packed storage of sub-byte codes."""
-    return tensor
 
 
 def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]) -> None:
