@@ -53,10 +53,12 @@ class Wish:
         """Refuse what cannot be meant before anything is loaded."""
         if DType.parse(self.type).is_float:
             raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
-        for name, known in (("rounding", METHODS), ("activation", (*MODES, FLOAT))):
-            if getattr(self, name) not in known:
-                choices = ", ".join(known)
-                raise LadderError(f"unknown {name} '{getattr(self, name)}'; one of: {choices}")
+        for what, value, known in (
+            ("rounding", self.rounding, tuple(METHODS)),
+            ("activation mode", self.activation, (*MODES, FLOAT)),
+        ):
+            if value not in known:
+                raise LadderError(f"unknown {what} '{value}'; one of: {', '.join(known)}")
         for name in ("context", "chunk"):
             if getattr(self, name) < 1:
                 raise LadderError(f"--{name} {getattr(self, name)}: give a positive number")
