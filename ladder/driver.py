@@ -29,7 +29,7 @@ from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.lower_types import FLOAT, LowerTypes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding import METHODS
-from ladder.passes.runner import Observer, run_passes
+from ladder.passes.runner import run_passes
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
 from ladder.targets import NATIVE, Level, levels_of
@@ -108,7 +108,6 @@ def compile_model(
     model: str | Path | Source,
     output: str | Path,
     wish: Wish | None = None,
-    observers: tuple[Observer, ...] = (),
 ) -> Compiled:
     """Compile ``model`` into an artifact folder. Identical work is taken from the cache."""
     wish, start = wish or Wish(), time.perf_counter()
@@ -118,8 +117,8 @@ def compile_model(
     place = cache.entry(
         "artifacts", source.digest, wish, [level.name for level in levels], version("apache-tvm")
     )
-    if not (place / MANIFEST).exists() or observers:
-        _compile_into(place, source, wish, levels, observers)
+    if not (place / MANIFEST).exists():
+        _compile_into(place, source, wish, levels)
     target = Path(output)
     with folder_aside(target, MANIFEST) as aside:
         for file in place.iterdir():
@@ -134,26 +133,25 @@ def _compile_into(
     source: Source,
     wish: Wish,
     levels: tuple[Level, ...],
-    observers: tuple[Observer, ...],
 ) -> None:
     from ladder.codegen.weights import Weights
 
     start = time.perf_counter()
-    shared = source.model.clone()
+    shared = facts.clone(source.model)
     plan: list[Pass] = [
         AllocateUniform(wish.type, "|".join(wish.keep)),
         RoundWeights(wish.rounding),
     ]
     if not source.is_language_model:
         plan = [CleanUp(), FuseOperators(), *plan]
-    run_passes(shared, plan[:-1], observers)
+    run_passes(shared, plan[:-1])
     _check_sites(shared, source)
-    run_passes(shared, plan[-1:], observers)
+    run_passes(shared, plan[-1:])
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
         for level in levels:
-            functions = _build_level(shared, source, wish, level, weights, aside, observers)
+            functions = _build_level(shared, source, wish, level, weights, aside)
         report = _report(shared, source, wish, weights)
         report["seconds"] = round(time.perf_counter() - start, 2)
         _write(aside, source, wish, levels, weights, functions, report)
@@ -174,18 +172,17 @@ def _build_level(
     level: Level,
     weights: Any,
     folder: Path,
-    observers: tuple[Observer, ...],
 ) -> list[dict[str, Any]]:
     from ladder.codegen.build import build_library
     from ladder.codegen.kernels.library import kernels_of
 
     graphs = {}
     for name, dims in _functions(source, wish).items():
-        graph = shared.clone()
+        graph = facts.clone(shared)
         scheme = wish.scheme
         if scheme == "auto" and "dot_gemm" not in kernels_of(level.kernels):
             scheme = "lut"
-        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, scheme)], observers)
+        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, scheme)])
         graphs[name] = graph
     with stage(f"compile for {level.name}"):
         signatures = build_library(graphs, level, weights, folder / f"{level.name}.so")

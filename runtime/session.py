@@ -172,6 +172,4 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndar
 
 def _shared(tvm: Any, array: np.ndarray) -> Any:
     """A TVM tensor over the same memory."""
-    if array.dtype == np.bool_:
-        return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)

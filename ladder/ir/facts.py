@@ -64,6 +64,13 @@ def all_facts(model: ir.Model) -> list[object]:
     return [model.meta[key] for key in sorted(model.meta) if key.startswith(_KEY)]
 
 
+def clone(model: ir.Model) -> ir.Model:
+    """A copy with the facts; weights are shared."""
+    copy = model.clone()
+    copy.meta.update({key: value for key, value in model.meta.items() if key.startswith(_KEY)})
+    return copy
+
+
 def to_json(model: ir.Model) -> str:
     """All facts as JSON text: {fact name: its fields}."""
     facts: dict[str, Any] = {}
