@@ -16,6 +16,7 @@ from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
 from ladder.codegen.layout import Packing, blocks_of, total_chunks
+from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 
 Attributes = dict[str, Any]
@@ -66,6 +67,12 @@ def _with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _shape(x: Any) -> tuple[int, ...]:
     return tuple(int(d) for d in x.ty.shape)
+
+
+def _no_kernel(what: str) -> LadderError:
+    return LadderError(
+        f"{what} has no kernel; 'ladder quantize' writes an ONNX file for ONNX Runtime instead"
+    )
 
 
 def quantize_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
@@ -145,19 +152,20 @@ def rotary_embedding(context: Context, inputs: list[Any], attrs: Attributes, _: 
     shape = _shape(x)
     plain = not attrs.get("interleaved", 0) and not attrs.get("rotary_embedding_dim", 0)
     if len(shape) != 4 or shape[0] != 1 or not plain or len(_shape(cos)) != 3:
-        raise NotImplementedError("RotaryEmbedding with position ids, interleaved or partial")
+        raise _no_kernel("RotaryEmbedding with position ids, interleaved or partial,")
     return context.call(
         attention.rotary(shape[1], shape[2], shape[3]), [x, cos, sin], [(shape, "float32")]
     )
 
 
 def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """Written in place: the cache must be an input of the graph, one of its states."""
     cache, rows, start = inputs[:3]
     (_b, heads, c, d), s = _shape(cache), _shape(rows)[2]
     if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
-        raise NotImplementedError(
-            "TensorScatter on another axis than the second last, or in batches"
-        )
+        raise _no_kernel("TensorScatter on another axis than the second last, or in batches,")
+    if isinstance(cache, relax.DataflowVar):
+        raise _no_kernel("TensorScatter into a computed value")
     return context.call_in_place(attention.scatter(heads, s, c, d), [cache, rows, start], 0)
 
 

@@ -14,6 +14,7 @@ import pytest
 import tvm
 
 from ladder.codegen.kernels import kernel, name_of
+from ladder.codegen.kernels.library import kernels_of
 from ladder.codegen.layout import (
     Packing,
     blocks_of,
@@ -37,6 +38,7 @@ TYPES = [
     *(f"uint{bits}:{group}:zp" for bits in range(2, 9) for group in GROUPS),
 ]
 HERE = [level for level in LEVELS.values() if runs_here(level)]
+HERE_WITH_DOT = [level for level in HERE if "dot_gemm" in kernels_of(level.kernels)]
 MODES = ("int8", "table8")
 TYPES_PER_LEVEL = 6  # each with both modes and SHAPES_PER_TYPE shapes
 SHAPES_PER_TYPE = 3
@@ -157,11 +159,9 @@ def test_lut_gemm_has_the_bits_of_the_reference(level: Level, seed: int) -> None
             assert (got == expected).all(), f"seed {seed} {mode}: {unequal(case, got, expected)}"
 
 
+@pytest.mark.parametrize("level", HERE_WITH_DOT, ids=lambda level: level.name)
 @pytest.mark.parametrize("seed", [30, 31])
-def test_dot_gemm_equals_lut_gemm(seed: int) -> None:
-    level = LEVELS["x86-64-vnni"]
-    if not runs_here(level):
-        pytest.skip("no AVX-512 VNNI here")
+def test_dot_gemm_equals_lut_gemm(level: Level, seed: int) -> None:
     for case in sampled(seed, most_tokens=576):
         got, expected = product(case, "int8", level, op="dot_gemm"), product(case, "int8", level)
         assert (got == expected).all(), f"seed {seed}: {unequal(case, got, expected)}"
