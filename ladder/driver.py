@@ -20,7 +20,7 @@ from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
 from ladder.ir.dialect import MODES
 from ladder.ir.dtype import DType
-from ladder.ir.site import find_sites
+from ladder.ir.site import Site, find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
@@ -146,13 +146,15 @@ def _compile_into(
         plan = [CleanUp(), FuseOperators(), *plan]
     run_passes(shared, plan[:-1])
     _check_sites(shared, source)
+    sites = find_sites(shared)[0]
     run_passes(shared, plan[-1:])
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
         for level in levels:
             functions = _build_level(shared, source, wish, level, weights, aside)
-        report = _report(shared, source, wish, weights)
+        report = _report(shared, sites, source, wish, weights)
+        report["notes"] = [*source.notes, *_slower_kernels(wish, levels)]
         report["seconds"] = round(time.perf_counter() - start, 2)
         _write(aside, source, wish, levels, weights, functions, report)
 
@@ -200,13 +202,30 @@ def _functions(source: Source, wish: Wish) -> dict[str, str]:
     }
 
 
-def _report(model: ir.Model, source: Source, wish: Wish, weights: Any) -> dict[str, Any]:
+def _slower_kernels(wish: Wish, levels: tuple[Level, ...]) -> list[str]:
+    """Where a slower kernel stands in for one that a level, or a mode, has not."""
+    from ladder.codegen.kernels.library import kernels_of
+
+    if wish.activation == FLOAT:
+        return ["activation mode fp32: every product takes the slow kernel that decodes weights"]
+    if wish.activation != "int8" or wish.scheme != "auto":
+        return []
+    return [
+        f"{level.name}: has no integer dot product kernel: many tokens at once take table look-ups"
+        for level in levels
+        if "dot_gemm" not in kernels_of(level.kernels)
+    ]
+
+
+def _report(
+    model: ir.Model, sites: list[Site], source: Source, wish: Wish, weights: Any
+) -> dict[str, Any]:
     """What each site got and why, and what was left alone: nothing is quiet."""
     plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
     rounding = facts.get(model, facts.Rounding)
     assert plan is not None and alone is not None and rounding is not None
     rows, bits, parameters, seen = [], 0, 0, set()
-    for site in find_sites(source.model)[0]:
+    for site in sites:
         choice = plan.choices.get(site.name)
         kind = choice.type if choice else "fp32"
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
@@ -227,7 +246,6 @@ def _report(model: ir.Model, source: Source, wish: Wish, weights: Any) -> dict[s
         "sites": rows,
         "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
         "assumed": assumed,
-        "notes": source.notes,
         "language_model": source.is_language_model,
     }
 

@@ -39,6 +39,8 @@ def page(manifest: dict[str, Any]) -> str:
         _sites(report["sites"]),
         "<h2>Left alone</h2>",
         _left_alone(report["left_alone"]),
+        "<h2>Notes</h2>",
+        "".join(f"<p>{escape(note)}" for note in report["notes"]) or "<p>None.",
         "<h2>Assumed</h2>",
         f"<p>{escape(', '.join(report['assumed']) or 'nothing')}</p>",
     ]

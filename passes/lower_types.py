@@ -10,7 +10,6 @@ from ladder.errors import LadderError
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
 from ladder.ir.shapes import static_shape
-from ladder.ir.site import SITE_KEY
 from ladder.passes.base import Pass
 
 FLOAT = "fp32"
@@ -122,11 +121,3 @@ def _replace_node(old: ir.Node, new: ir.Node) -> None:
     graph.insert_before(old, new)
     old.outputs[0].replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
     graph.remove(old, safe=True)
-
-
-def scheme_of(node: ir.Node) -> str:
-    """How a lowered product is computed, for reports: ``lut`` or ``dot``."""
-    return "lut" if node.op_type == "LutGemm" else "dot"
-
-
-__all__ = ["SITE_KEY", "LowerTypes", "scheme_of", "tokens_of"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import TOKENIZER
-from ladder.runtime.session import Session, aligned_zeros
+from ladder.runtime.session import Session
 
 DECODE, PREFILL = "decode", "prefill"
 
@@ -147,6 +147,3 @@ class _Sampler:
         order = np.argsort(-p)
         kept = order[: int(np.searchsorted(np.cumsum(p[order]), self.sampling.top_p)) + 1]
         return int(self.random.choice(kept, p=p[kept] / p[kept].sum()))
-
-
-__all__ = ["DECODE", "PREFILL", "LanguageModel", "Sampling", "aligned_zeros"]

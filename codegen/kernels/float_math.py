@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, shuffle, splat
+from ladder.codegen.kernels.vector import Expr, llvm, shuffle, splat
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
@@ -50,6 +50,3 @@ def sum_lanes(x: Expr) -> Expr:
         low, high = list(range(width)), list(range(width, 2 * width))
         x = shuffle([x], low) + shuffle([x], high)
     return x
-
-
-__all__ = ["exp", "lanes", "splat", "sum_lanes"]

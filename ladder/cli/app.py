@@ -84,6 +84,8 @@ def _print_report(report: dict[str, Any]) -> None:
     print_table("Sites", ["role", "type", "sites", "weights"], rows)
     for row in report["left_alone"]:
         out.print(f"left alone: {row['name']}: {row['reason']}")
+    for note in report["notes"]:
+        out.print(f"note: {note}")
     out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")
 
