@@ -45,14 +45,33 @@ class Packing:
     bits: int
     block: int
     grouped: bool  # row values differ from block to block
-    zero_point: bool  # the zero is stored per row; else it is the constant ``offset``
-    offset: int
+    offset: int  # value = step * code - offset, where no zero point is stored
+    zero: str = ""  # "zp": a byte is stored per row value, "zpf": a float like the scale
+    step: int = 1
+    scale: str = "fp32"  # the type that scales are stored in
+    digits: int = 0  # of a code book's integers; 0: codes are integers themselves
+    trits: bool = False  # base-3 digits, five to a byte
 
     @staticmethod
     def of(dtype: DType) -> Packing:
         """The packing of a low-bit type."""
-        grouped = isinstance(dtype.group, int)
-        return Packing(dtype.bits, dtype.block, grouped, dtype.zero_point, dtype.element.offset)
+        element, levels = dtype.element, dtype.levels
+        return Packing(
+            dtype.bits,
+            dtype.block,
+            isinstance(dtype.group, int),
+            element.offset,
+            dtype.zero,
+            element.step,
+            dtype.scale,
+            len(levels.digits) if levels else 0,
+            element.trits,
+        )
+
+    @property
+    def factor(self) -> bool:
+        """Whether one more number multiplies every scale: a code book's unit, a tensor's scale."""
+        return self.digits > 0 or self.scale == "e4m3"
 
     @property
     def chunks(self) -> int:
@@ -61,8 +80,11 @@ class Packing:
 
     def __str__(self) -> str:
         granularity = "g" if self.grouped else "r"
-        zero = "zp" if self.zero_point else f"o{self.offset}"
-        return f"b{self.bits}_k{self.block}{granularity}_{zero}"
+        parts = [f"b{self.bits}", f"k{self.block}{granularity}", self.zero or f"o{self.offset}"]
+        parts += [f"s{self.step}"] if self.step != 1 else []
+        parts += [self.scale] if self.scale != "fp32" else []
+        parts += [f"d{self.digits}"] if self.digits else []
+        return "_".join(parts + (["trits"] if self.trits else []))
 
 
 def chunks_of(weights: int) -> int:

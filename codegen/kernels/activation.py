@@ -13,7 +13,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
-from ladder.ir.numerics import LEVELS, LUT_GROUP, SMALLEST_SCALE
+from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 WITHOUT_SIGN = 0x7FFFFFFF
 
@@ -65,7 +65,7 @@ def _load_block(padded, x, m, block, size):  # type: ignore[no-untyped-def]
 @T.inline
 def _set_scale(scale, inverse, m, block, largest, factor):  # type: ignore[no-untyped-def]
     """The scale of a block and 1 / scale: both 0 where the block counts as zero."""
-    inverse[1] = largest / T.float32(float(LEVELS))
+    inverse[1] = largest / T.float32(float(ACTIVATION_LEVELS[8]))
     if inverse[1] >= T.float32(float(SMALLEST_SCALE)):
         scale[m, block] = inverse[1] * T.float32(factor)
         inverse[0] = T.float32(1) / inverse[1]

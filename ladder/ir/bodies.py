@@ -2,8 +2,85 @@
 
 from __future__ import annotations
 
-from ladder.ir.dtype import DType
-from ladder.ir.numerics import LUT_GROUP, SMALLEST_SCALE
+import numpy as np
+
+from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.numerics import ACTIVATION_LEVELS, DIGIT_OFFSET, LUT_GROUP, SMALLEST_SCALE
+
+
+def dequantized(dtype: DType) -> list[str]:
+    """Lines that turn (codes, scale[, zero][, tensor_scale]) into w [N, K]."""
+    lines = _wide_scale(dtype, "scale", "wide_scale")
+    if dtype.levels:
+        return [*lines, *_book_values(dtype), *_scaled("entries", dtype)]
+    if dtype.zero == FLOAT_ZERO:
+        return [
+            *lines,
+            "whole = Cast <to=1> (codes)",
+            "wide_zero = Cast <to=1> (zero)",
+            *_per_weight("wide_zero", "every_zero", dtype),
+            "moved = Sub (whole, every_zero)",
+            *_scaled("moved", dtype),
+        ]
+    return [*lines, *_standard(dtype)]
+
+
+def _standard(dtype: DType) -> list[str]:
+    """Integers: ONNX's own DequantizeLinear."""
+    zero = ", zero" if dtype.zero_point else ""
+    if isinstance(dtype.group, int):
+        blocked = f"<axis=1, block_size={dtype.group}>"
+        return [f"w = DequantizeLinear {blocked} (codes, wide_scale{zero})"]
+    shape = "<value_ints=[-1]>" if dtype.group == "row" else "<value_ints: ints=[]>"
+    lines = [f"flat_of = Constant {shape} ()", "flat_scale = Reshape (wide_scale, flat_of)"]
+    if zero:
+        # ONNX Runtime reshapes no 2- and 4-bit tensors, and folds no Cast to 2 bits: bytes.
+        lines += [
+            "byte_codes = Cast <to=2> (codes)",
+            "byte_zero = Cast <to=2> (zero)",
+            "flat_zero = Reshape (byte_zero, flat_of)",
+        ]
+    operands = "byte_codes, flat_scale, flat_zero" if zero else "codes, flat_scale"
+    return [*lines, f"w = DequantizeLinear <axis=0> ({operands})"]
+
+
+def _wide_scale(dtype: DType, name: str, out: str) -> list[str]:
+    """The stored scale as float32, times the tensor's own where there is one."""
+    if not dtype.tensor_scale:
+        return [f"{out} = Cast <to=1> ({name})"]
+    return [f"{out}_part = Cast <to=1> ({name})", f"{out} = Mul ({out}_part, tensor_scale)"]
+
+
+def _book_values(dtype: DType) -> list[str]:
+    """entries [N, K]: what the codes of a code book name."""
+    book = ", ".join(repr(float(v)) for v in np.nan_to_num(dtype.element.values, nan=0.0))
+    return [
+        f"book = Constant <value_floats=[{book}]> ()",
+        "entry = Cast <to=6> (codes)",
+        "entries = Gather (book, entry)",
+    ]
+
+
+def _scaled(name: str, dtype: DType) -> list[str]:
+    return [*_per_weight("wide_scale", "every_scale", dtype), f"w = Mul ({name}, every_scale)"]
+
+
+def _per_weight(name: str, out: str, dtype: DType) -> list[str]:
+    """[N, groups] -> a shape that broadcasts to [N, K]."""
+    if not isinstance(dtype.group, int):
+        return [f"{out} = Identity ({name})"]
+    return [
+        f"{out}_two = Constant <value_ints=[2]> ()",
+        f"{out}_one = Constant <value_ints=[1]> ()",
+        f"{out}_deep = Unsqueeze ({name}, {out}_two)",
+        f"{out}_each = Constant <value_ints=[1, 1, {dtype.group}]> ()",
+        f"{out}_many = Expand ({out}_deep, {out}_each)",
+        f"{out}_flat = Constant <value_ints=[0, -1]> ()",
+        f"{out}_long = Reshape ({out}_many, {out}_flat)",
+        f"{out}_from = Constant <value_ints=[0]> ()",
+        f"{out}_k = Shape <start=1> (codes)",
+        f"{out} = Slice ({out}_long, {out}_from, {out}_k, {out}_one)",
+    ]
 
 
 def blocks(block: int) -> list[str]:
@@ -49,9 +126,30 @@ def split(prefix: str, name: str) -> list[str]:
     return [f"{names} = Split <axis=-1, num_outputs={LUT_GROUP}> ({name})"]
 
 
-def scale_and_inverse() -> list[str]:
+def largest(per_token: bool) -> list[str]:
+    """amax of size [..., B, block]: [..., B, 1], or [..., 1, 1] for a whole token."""
+    if not per_token:
+        return ["amax = ReduceMax <keepdims=1> (size, last)"]
     return [
-        "levels = Constant <value_float=127.0> ()",
+        "two_last = Constant <value_ints=[-2, -1]> ()",
+        "amax = ReduceMax <keepdims=1> (size, two_last)",
+    ]
+
+
+def scale_of_blocks(per_token: bool) -> list[str]:
+    """scale [..., B] from kept [..., B or 1, 1]."""
+    if not per_token:
+        return ["scale = Squeeze (kept, last)"]
+    return [
+        "one_scale = Squeeze (kept, last)",
+        "scale_shape = Shape (total)",
+        "scale = Expand (one_scale, scale_shape)",
+    ]
+
+
+def scale_and_inverse(bits: int) -> list[str]:
+    return [
+        f"levels = Constant <value_float={float(ACTIVATION_LEVELS[bits])}> ()",
         "raw_scale = Div (amax, levels)",
         f"smallest = Constant <value_float={float(SMALLEST_SCALE):.40f}> ()",
         "live = GreaterOrEqual (raw_scale, smallest)",
@@ -87,22 +185,22 @@ def flat_activation(name: str, kept: int) -> list[str]:
     ]
 
 
-def weight_blocks(name: str, block: int) -> list[str]:
-    """codes [N, K] -> wb [N, B, block padded to whole tables]."""
+def weight_blocks(name: str, block: int, out: str = "") -> list[str]:
+    """codes [N, K] -> wb [N, B, block padded to whole tables]; ``out`` ends the names made."""
     padded = -(-block // LUT_GROUP) * LUT_GROUP
     return [
-        f"block = Constant <value_ints=[{block}]> ()",
-        "n = Shape <end=1> (codes)",
-        "k = Shape <start=1> (codes)",
-        "minus_k = Neg (k)",
-        "rest = Mod (minus_k, block)",
-        "three_zeros = Constant <value_ints=[0, 0, 0]> ()",
-        "pads = Concat <axis=0> (three_zeros, rest)",
-        f"whole = Pad ({name}, pads)",
-        "block_shape = Concat <axis=0> (n, last, block)",
-        "ragged = Reshape (whole, block_shape)",
-        f"fill = Constant <value_ints=[0, 0, 0, 0, 0, {padded - block}]> ()",
-        "wb = Pad (ragged, fill)",
+        f"block{out} = Constant <value_ints=[{block}]> ()",
+        f"n{out} = Shape <end=1> (codes)",
+        f"k{out} = Shape <start=1> (codes)",
+        f"minus_k{out} = Neg (k{out})",
+        f"rest{out} = Mod (minus_k{out}, block{out})",
+        f"three_zeros{out} = Constant <value_ints=[0, 0, 0]> ()",
+        f"pads{out} = Concat <axis=0> (three_zeros{out}, rest{out})",
+        f"whole{out} = Pad ({name}, pads{out})",
+        f"block_shape{out} = Concat <axis=0> (n{out}, last, block{out})",
+        f"ragged{out} = Reshape (whole{out}, block_shape{out})",
+        f"fill{out} = Constant <value_ints=[0, 0, 0, 0, 0, {padded - block}]> ()",
+        f"wb{out} = Pad (ragged{out}, fill{out})",
     ]
 
 
@@ -112,12 +210,67 @@ def unsigned_codes(dtype: DType) -> list[str]:
         f"offset64 = Constant <value_int={dtype.element.offset}> ()",
         "offset = Cast <to=6> (offset64)",
         "shifted = Add (wide_codes, offset)",
-        "u = Cast <to=2> (shifted)",
+        f"step64 = Constant <value_int={dtype.element.step}> ()",
+        "step = Cast <to=6> (step64)",
+        "counted = Div (shifted, step)",
+        "u = Cast <to=2> (counted)",
     ]
 
 
-def looked_up(bits: int, groups: int) -> list[str]:
-    """raw [B, M, N] = sum_b 2^b sum_g table[m, b, g, index]."""
+def integer_product(dtype: DType) -> list[str]:
+    """sums [B, M, N] of integer codes."""
+    return [
+        f"byte_codes = Cast <to={3 if dtype.element.signed else 2}> (codes)",
+        *weight_blocks("byte_codes", dtype.block),
+        "wt = Transpose <perm=[1, 2, 0]> (wb)",
+        "at = Transpose <perm=[1, 0, 2]> (flat)",
+        "raw = MatMulInteger (at, wt)",
+        # A signed code is its own value: only a stored zero point is left to take away.
+        *(corrected(dtype, 0, 1) if dtype.zero_point else ["sums = Identity (raw)"]),
+    ]
+
+
+def book_product(dtype: DType) -> list[str]:
+    """sums [B, M, N], float: each digit of a code book is an exact product of its own."""
+    found = dtype.levels
+    assert found is not None
+    lines = [
+        "entry = Cast <to=6> (codes)",
+        "at = Transpose <perm=[1, 0, 2]> (flat)",
+        "turned_total = Transpose <perm=[1, 0]> (flat_total)",
+        "deep_total = Unsqueeze (turned_total, last)",
+        f"offset64 = Constant <value_int={DIGIT_OFFSET}> ()",
+        "offset = Cast <to=6> (offset64)",
+        "shift = Mul (deep_total, offset)",
+        "base = Constant <value_float=256.0> ()",
+    ]
+    for d in reversed(range(len(found.digits))):
+        lines += _digit(d, found.digits[d], dtype.block)
+        lines += (
+            [f"so_far{d} = Identity (part{d})"]
+            if d == len(found.digits) - 1
+            else [f"raised{d} = Mul (so_far{d + 1}, base)", f"so_far{d} = Add (raised{d}, part{d})"]
+        )
+    return [*lines, "sums = Identity (so_far0)"]
+
+
+def _digit(d: int, digits: np.ndarray, block: int) -> list[str]:
+    """part [B, M, N]: the product with digit ``d``, as float."""
+    return [
+        f"wide{d} = Constant <value_ints=[{', '.join(str(int(v)) for v in digits)}]> ()",
+        f"table{d} = Cast <to=2> (wide{d})",
+        f"digit{d} = Gather (table{d}, entry)",
+        *weight_blocks(f"digit{d}", block, str(d)),
+        f"wt{d} = Transpose <perm=[1, 2, 0]> (wb{d})",
+        f"raw{d} = MatMulInteger (at, wt{d})",
+        f"moved{d} = Sub (raw{d}, shift)",
+        f"part{d} = Cast <to=1> (moved{d})",
+    ]
+
+
+def looked_up(dtype: DType, groups: int) -> list[str]:
+    """raw [B, M, N] = step sum_b 2^b sum_g table[m, b, g, index]."""
+    bits = dtype.bits
     lines = [
         "tables = Shape <start=1, end=3> (flat)",
         f"group_tail = Constant <value_ints=[{groups}, {LUT_GROUP}]> ()",
@@ -135,7 +288,11 @@ def looked_up(bits: int, groups: int) -> list[str]:
         lines += _plane(b)
     for b in range(1, bits):
         lines.append(f"sum{b} = Add ({'sum' if b > 1 else 'w'}{b - 1}, w{b})")
-    return [*lines, f"raw = Transpose <perm=[1, 0, 2]> ({'sum' if bits > 1 else 'w'}{bits - 1})"]
+    return [
+        *lines,
+        f"stepped = Mul ({'sum' if bits > 1 else 'w'}{bits - 1}, step)",
+        "raw = Transpose <perm=[1, 0, 2]> (stepped)",
+    ]
 
 
 def _plane(b: int) -> list[str]:
@@ -159,40 +316,47 @@ def _plane(b: int) -> list[str]:
     ]
 
 
-def lut_correction(dtype: DType, mode: str) -> tuple[str, ...]:
-    """Name of the multiplier of ``total`` to subtract, after the lines that make it."""
-    half_range = (1 << dtype.bits) - 1
-    if mode == "int8":
-        return ("zero_wide",) if dtype.zero_point else ("", str(dtype.element.offset))
-    if dtype.zero_point:
-        return ("zero_table", str(half_range))
-    return ("", str(2 * dtype.element.offset - half_range))
+def lut_correction(dtype: DType, table8: bool) -> tuple[int, int]:
+    """(a, b) of sums = raw + a total - b zero total; a constant zero is the element's offset."""
+    half_range = dtype.element.step * ((1 << dtype.bits) - 1)
+    return (half_range, 2) if table8 else (0, 1)
 
 
-def corrected(dtype: DType, name: str, number: str = "") -> list[str]:
-    """sums [B, M, N] = raw - zero * total."""
+def corrected(dtype: DType, extra: int, times: int) -> list[str]:
+    """sums [B, M, N] = raw + extra total - times zero total.
+
+    Exact integers, but with a float zero: then raw + extra total is exact and the rest float.
+    """
     lines = ["turned_total = Transpose <perm=[1, 0]> (flat_total)"]
     lines.append("deep_total = Unsqueeze (turned_total, last)")
-    if dtype.zero_point:
-        lines += ["zero_rows = Cast <to=6> (zero)", *_per_block(dtype, "zero_rows", "zero_wide")]
-    elif not number:
-        return [*lines, "sums = Identity (raw)"]
-    if name == "zero_table":
-        lines += [
-            "two64 = Constant <value_int=2> ()",
-            "two = Cast <to=6> (two64)",
-            "doubled = Mul (zero_wide, two)",
-            f"range64 = Constant <value_int={number}> ()",
-            "range = Cast <to=6> (range64)",
-            "zero_table = Sub (doubled, range)",
-        ]
-    if not name:
-        name = "zero_number"
-        lines += [
-            f"zero64 = Constant <value_int={number}> ()",
-            "zero_number = Cast <to=6> (zero64)",
-        ]
-    return [*lines, f"shift = Mul (deep_total, {name})", "sums = Sub (raw, shift)"]
+    if not dtype.zero_point:
+        return [*lines, *_plus("raw", extra - times * dtype.element.offset, "sums")]
+    kind = 1 if dtype.zero == FLOAT_ZERO else 6
+    return [
+        *lines,
+        f"zero_rows = Cast <to={kind}> (zero)",
+        *_per_block(dtype, "zero_rows", "zero_wide"),
+        *_plus("raw", extra, "level"),
+        f"times64 = Constant <value_int={times}> ()",
+        f"times = Cast <to={kind}> (times64)",
+        "zero_times = Mul (zero_wide, times)",
+        f"typed_total = Cast <to={kind}> (deep_total)",
+        "shift = Mul (typed_total, zero_times)",
+        f"typed_level = Cast <to={kind}> (level)",
+        "sums = Sub (typed_level, shift)",
+    ]
+
+
+def _plus(name: str, number: int, out: str) -> list[str]:
+    """out = name + number * total."""
+    if number == 0:
+        return [f"{out} = Identity ({name})"]
+    return [
+        f"{out}64 = Constant <value_int={number}> ()",
+        f"{out}_number = Cast <to=6> ({out}64)",
+        f"{out}_shift = Mul (deep_total, {out}_number)",
+        f"{out} = Add ({name}, {out}_shift)",
+    ]
 
 
 def _per_block(dtype: DType, name: str, out: str) -> list[str]:
@@ -220,8 +384,13 @@ def _per_block(dtype: DType, name: str, out: str) -> list[str]:
 
 
 def combined(dtype: DType) -> list[str]:
+    """y [..., N]: the block sums weighed by both scales and added."""
+    unit = dtype.levels.unit if dtype.levels else np.float32(1)
     return [
-        *_per_block(dtype, "weight_scale", "ws"),
+        *_wide_scale(dtype, "weight_scale", "wide_scale"),
+        f"unit = Constant <value_float={float(unit)!r}> ()",
+        "unit_scale = Mul (wide_scale, unit)",
+        *_per_block(dtype, "unit_scale", "ws"),
         "as_t = Transpose <perm=[1, 0]> (flat_scale)",
         "as_deep = Unsqueeze (as_t, last)",
         "sums_float = Cast <to=1> (sums)",

@@ -3,16 +3,17 @@
 An operator's body in standard operators *is* its meaning: stock ONNX Runtime runs any stage of
 the IR. One function is written for each type, told apart by its overload (``int4:g128``).
 
-    LowBitMatMul(x, codes, scale[, zero_point]) -> y          x @ dequantize(codes).T
-    LowBitGather(ids, codes, scale[, zero_point]) -> y        dequantize(codes)[ids]
-    QuantizeActivation(x) -> q, scale, total                  mode int8
-    TabulateActivation(q) -> table                            exact int16 tables of 4 codes
-    PrecomputeTable(x) -> table, scale, total                 mode table8
-    DotGemm(q, scale, total, codes, weight_scale[, zero]) -> y
-    LutGemm(table, scale, total, codes, weight_scale[, zero]) -> y
+    LowBitMatMul(x, weight) -> y                   x @ dequantize(weight).T
+    LowBitGather(ids, weight) -> y                 dequantize(weight)[ids]
+    QuantizeActivation(x) -> q, scale, total       modes int8, int4, int2
+    TabulateActivation(q) -> table                 exact tables of 4 codes
+    PrecomputeTable(x) -> table, scale, total      mode table8
+    DotGemm(q, scale, total, weight) -> y
+    LutGemm(table, scale, total, weight) -> y
 
-Shapes: x [..., K], codes [N, K], scale [N, groups], q [..., B, block], table
-[..., B, block/4, 16], y [..., N]. ``ladder.ir.numerics`` fixes the bits.
+``weight`` is: codes, scale[, zero point][, tensor scale]. Shapes: x [..., K], codes [N, K],
+scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N].
+``ladder.ir.numerics`` fixes the bits.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
-from ladder.ir import bodies
+from ladder.ir import activation, bodies
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import LUT_GROUP
 
 DOMAIN = "ladder"
 VERSION = 1
 OPSET = 25
-MODES = ("int8", "table8")
 
 OUTPUTS = {
     "LowBitMatMul": 1,
@@ -42,63 +42,42 @@ OUTPUTS = {
 }
 
 
-def dequantized(dtype: DType) -> list[str]:
-    """Lines that turn (codes, scale[, zero]) into w [N, K] by standard DequantizeLinear."""
-    zero = ", zero" if dtype.zero_point else ""
-    if isinstance(dtype.group, int):
-        return [f"w = DequantizeLinear <axis=1, block_size={dtype.group}> (codes, scale{zero})"]
-    if dtype.group == "row":
-        flatten, axis = "minus_one = Constant <value_ints=[-1]> ()", "<axis=0>"
-    else:
-        flatten, axis = "minus_one = Constant <value_ints: ints=[]> ()", "<axis=0>"
-    lines = [flatten, "flat_scale = Reshape (scale, minus_one)"]
-    if zero:
-        # ONNX Runtime reshapes no 2- and 4-bit tensors, and folds no Cast to 2 bits: bytes.
-        lines += [
-            "byte_codes = Cast <to=2> (codes)",
-            "byte_zero = Cast <to=2> (zero)",
-            "flat_zero = Reshape (byte_zero, minus_one)",
-        ]
-    operands = "byte_codes, flat_scale, flat_zero" if zero else "codes, flat_scale"
-    return [
-        *lines,
-        f"w = DequantizeLinear {axis} ({operands})",
-    ]
-
-
 def low_bit_matmul(dtype: DType) -> ir.Function:
     """The high rung: weights dequantized, activations float."""
-    lines = [*dequantized(dtype), "wt = Transpose <perm=[1, 0]> (w)", "y = MatMul (x, wt)"]
+    lines = [*bodies.dequantized(dtype), "wt = Transpose <perm=[1, 0]> (w)", "y = MatMul (x, wt)"]
     return _function("LowBitMatMul", str(dtype), ["x", *_weight(dtype)], ["y"], lines)
 
 
 def low_bit_gather(dtype: DType) -> ir.Function:
     """An embedding table in a low-bit type."""
-    lines = [*dequantized(dtype), "y = Gather <axis=0> (w, ids)"]
+    lines = [*bodies.dequantized(dtype), "y = Gather <axis=0> (w, ids)"]
     return _function("LowBitGather", str(dtype), ["ids", *_weight(dtype)], ["y"], lines)
 
 
-def quantize_activation(block: int) -> ir.Function:
-    """Mode int8: per token and K-block symmetric int8 codes."""
+def quantize_activation(block: int, mode: str = "int8") -> ir.Function:
+    """Symmetric integer codes: per token and K-block, or per token (``ladder.ir.activation``)."""
+    kind = activation.QUANTIZED[mode]
     lines = [
         *bodies.blocks(block),
         "size = Abs (blocks)",
-        "amax = ReduceMax <keepdims=1> (size, last)",
-        *bodies.scale_and_inverse(),
+        *bodies.largest(kind.per_token),
+        *bodies.scale_and_inverse(kind.bits),
         "scaled = Mul (blocks, inverse)",
         "rounded = Round (scaled)",
         "q = Cast <to=3> (rounded)",
         "wide = Cast <to=6> (q)",
         "total = ReduceSum <keepdims=0> (wide, last)",
-        "scale = Squeeze (kept, last)",
+        *bodies.scale_of_blocks(kind.per_token),
     ]
-    return _function("QuantizeActivation", f"k{block}", ["x"], ["q", "scale", "total"], lines)
+    text = activation.overload(mode, block)
+    return _function("QuantizeActivation", text, ["x"], ["q", "scale", "total"], lines)
 
 
-def tabulate_activation(block: int) -> ir.Function:
+def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
     """Exact tables: entry i of a group is the sum of the codes whose bit is set in i."""
     subset = [[i >> j & 1 for i in range(16)] for j in range(LUT_GROUP)]
     flat = ", ".join(str(v) for row in subset for v in row)
+    byte = activation.QUANTIZED[mode].exact_tables_fit_a_byte
     lines = [
         *bodies.grouped("q", block),
         f"subset_flat = Constant <value_ints=[{flat}]> ()",
@@ -107,9 +86,10 @@ def tabulate_activation(block: int) -> ir.Function:
         "subset = Cast <to=1> (subset_wide)",
         "floats = Cast <to=1> (groups)",
         "sums = MatMul (floats, subset)",
-        "table = Cast <to=5> (sums)",
+        f"table = Cast <to={3 if byte else 5}> (sums)",
     ]
-    return _function("TabulateActivation", f"k{block}", ["q"], ["table"], lines)
+    text = activation.overload(mode, block)
+    return _function("TabulateActivation", text, ["q"], ["table"], lines)
 
 
 def precompute_table(block: int) -> ir.Function:
@@ -124,7 +104,7 @@ def precompute_table(block: int) -> ir.Function:
         "s3 = Add (s2, size3)",
         "tables = Squeeze (s3, last)",
         "amax = ReduceMax <keepdims=1> (tables, last)",
-        *bodies.scale_and_inverse(),
+        *bodies.scale_and_inverse(8),
         *bodies.split("a", "groups"),
         *bodies.signed_sums(),
         "deep_inverse = Unsqueeze (inverse, last)",
@@ -144,18 +124,9 @@ def precompute_table(block: int) -> ir.Function:
 
 
 def dot_gemm(dtype: DType) -> ir.Function:
-    """Integer block products of int8 codes, combined in float32."""
-    byte = 3 if dtype.element.signed else 2
-    lines = [
-        *bodies.flat_activation("q", 2),
-        "byte_codes = Cast <to=%d> (codes)" % byte,  # noqa: UP031
-        *bodies.weight_blocks("byte_codes", dtype.block),
-        "wt = Transpose <perm=[1, 2, 0]> (wb)",
-        "at = Transpose <perm=[1, 0, 2]> (flat)",
-        "raw = MatMulInteger (at, wt)",
-        *bodies.corrected(dtype, "zero_wide"),
-        *bodies.combined(dtype),
-    ]
+    """Integer block products of activation codes, combined in float32."""
+    product = bodies.book_product(dtype) if dtype.levels else bodies.integer_product(dtype)
+    lines = [*bodies.flat_activation("q", 2), *product, *bodies.combined(dtype)]
     inputs = ["q", "scale", "total", *_weight(dtype, "weight_scale")]
     return _function("DotGemm", str(dtype), inputs, ["y"], lines)
 
@@ -166,8 +137,8 @@ def lut_gemm(dtype: DType, mode: str) -> ir.Function:
         *bodies.flat_activation("table", 3),
         *bodies.unsigned_codes(dtype),
         *bodies.weight_blocks("u", dtype.block),
-        *bodies.looked_up(dtype.bits, -(-dtype.block // LUT_GROUP)),
-        *bodies.corrected(dtype, *bodies.lut_correction(dtype, mode)),
+        *bodies.looked_up(dtype, -(-dtype.block // LUT_GROUP)),
+        *bodies.corrected(dtype, *bodies.lut_correction(dtype, mode == activation.TABLE8)),
         *bodies.combined(dtype),
     ]
     inputs = ["table", "scale", "total", *_weight(dtype, "weight_scale")]
@@ -182,13 +153,15 @@ def required_functions(nodes: Iterable[ir.Node]) -> list[ir.Function]:
 
 def build(op: str, overload: str) -> ir.Function:
     """The function behind an operator of the dialect, from its name and overload."""
-    if op in ("QuantizeActivation", "TabulateActivation", "PrecomputeTable"):
-        makers = {
-            "QuantizeActivation": quantize_activation,
-            "TabulateActivation": tabulate_activation,
-            "PrecomputeTable": precompute_table,
-        }
-        return makers[op](int(overload.removeprefix("k")))
+    on_codes = {
+        "QuantizeActivation": quantize_activation,
+        "TabulateActivation": tabulate_activation,
+    }
+    if op in on_codes:
+        mode, block = activation.parse_overload(overload)
+        return on_codes[op](block, mode)
+    if op == "PrecomputeTable":
+        return precompute_table(activation.parse_overload(overload)[1])
     if op == "LutGemm":
         mode, _, text = overload.partition(":")
         return lut_gemm(DType.parse(text), mode)
@@ -221,7 +194,8 @@ def node(
 
 
 def _weight(dtype: DType, scale: str = "scale") -> list[str]:
-    return ["codes", scale, *(["zero"] if dtype.zero_point else [])]
+    zero = ["zero"] if dtype.zero_point else []
+    return ["codes", scale, *zero, *(["tensor_scale"] if dtype.tensor_scale else [])]
 
 
 def _function(

@@ -1,103 +1,76 @@
-"""Low-bit data types: element, granularity of the scale, zero point (Ladder's tType)."""
+"""Low-bit data types: element, granularity and type of the scale, zero point (Ladder's tType)."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
-import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.ir.element import ELEMENTS, Element, Levels, levels
 
-SCALE_BITS = 32  # scales are stored as float32
 LARGEST_GROUP_AS_BLOCK = 256
 DEFAULT_BLOCK = 32
+ZERO_POINT_BITS = 8
 
-
-@dataclass(frozen=True)
-class Element:
-    """The stored number: its name, its width in bits and the range of its codes."""
-
-    name: str
-    bits: int
-    low: int
-    high: int
-
-    @property
-    def signed(self) -> bool:
-        return self.low < 0
-
-    @property
-    def offset(self) -> int:
-        """What is added to a code to make it unsigned (0 for unsigned elements)."""
-        return -self.low
-
-    @property
-    def onnx(self) -> ir.DataType:
-        """The ONNX type that holds one code: packed where ONNX has it, else a byte."""
-        exact = f"{'INT' if self.signed else 'UINT'}{self.bits}"
-        container = "INT8" if self.signed else "UINT8"
-        return ir.DataType[exact if self.bits in (2, 4, 8) else container]
-
-
-def _integer(bits: int, signed: bool) -> Element:
-    low = -(1 << (bits - 1)) if signed else 0
-    return Element(f"{'' if signed else 'u'}int{bits}", bits, low, low + (1 << bits) - 1)
-
-
-ELEMENTS = {e.name: e for s in (True, False) for b in range(2, 9) for e in (_integer(b, s),)}
 FLOATS = {"fp32": 32, "fp16": 16}
+SCALES = {
+    "fp32": np.dtype(np.float32),
+    "fp16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "e8m0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
+}
+ALIASES = {
+    "mxfp4": "fp4_e2m1:g32:e8m0",
+    "mxfp6": "fp6_e2m3:g32:e8m0",
+    "mxfp8": "fp8_e4m3:g32:e8m0",
+    "nvfp4": "fp4_e2m1:g16:e4m3",
+    "bitnet": "ternary:tensor",
+    "q4_0": "int4:g32:fp16",
+    "q8_0": "int8:g32:fp16",
+}
+NO_ZERO, INTEGER_ZERO, FLOAT_ZERO = "", "zp", "zpf"
 
 
 @dataclass(frozen=True)
 class DType:
-    """One stored low-bit type, for example ``int4:g128`` or ``uint4:g32:zp``.
+    """One stored low-bit type, for example ``int4:g128`` or ``fp4_e2m1:g32:e8m0``.
 
     ``group`` is the number of weights along K that share a scale: a positive number, ``"row"``
-    (one scale per output feature) or ``"tensor"``. Floats (``fp32``, ``fp16``) have no element.
+    (one scale per output feature) or ``"tensor"``. ``scale`` is the type that scales are stored
+    in; ``e4m3`` scales have a second one in fp32 for the whole tensor (NVFP4). ``zero`` is
+    ``"zp"`` (a code) or ``"zpf"`` (a float of the scale's type, in units of codes) where the
+    element needs one. Floats (``fp32``, ``fp16``) have no element.
     """
 
     name: str
     group: int | str = "tensor"
-    zero_point: bool = False
+    zero: str = NO_ZERO
+    scale: str = "fp32"
 
     @staticmethod
     def parse(text: str) -> DType:
         """Read the text form; a malformed one is a ``LadderError`` that says how to write it."""
-        name, *parts = text.strip().split(":")
+        name, *parts = ALIASES.get(text.strip(), text.strip()).split(":")
         if name in FLOATS and not parts:
             return DType(name)
         if name in FLOATS:
             raise LadderError(f"type '{text}': {name} takes no group; write {name}")
         if name not in ELEMENTS:
             raise LadderError(f"unknown type '{text}': the element is one of {known_elements()}")
-        group: int | str | None = None
-        zero_point = False
-        for part in parts:
-            if part == "zp":
-                zero_point = True
-            elif part in ("row", "tensor") or re.fullmatch(r"g-?\d+", part):
-                if group is not None:
-                    raise LadderError(f"type '{text}' names two groups; write one of them")
-                group = _group(part, text)
-            else:
-                raise LadderError(
-                    f"unknown type '{text}': '{part}' is not a group; write for example {name}:g128"
-                )
-        if group is None:
-            raise LadderError(f"type '{text}' names no group; write {name}:g128 or {name}:row")
-        if zero_point == ELEMENTS[name].signed:
-            verb = "has no" if zero_point else "needs a"
-            hint = f"u{name}:...:zp" if zero_point else f"{text}:zp"
-            raise LadderError(f"type '{text}': {name} {verb} zero point; write {hint}")
-        return DType(name, group, zero_point)
+        dtype = _with_parts(name, parts, text)
+        _check_zero(dtype, text)
+        return dtype
 
     def __str__(self) -> str:
         if self.is_float:
             return self.name
         group = f"g{self.group}" if isinstance(self.group, int) else self.group
-        return ":".join([self.name, group, *(["zp"] if self.zero_point else [])])
+        scale = [] if self.scale == "fp32" else [self.scale]
+        return ":".join([self.name, group, *scale, *([self.zero] if self.zero else [])])
 
     @property
     def is_float(self) -> bool:
@@ -108,8 +81,28 @@ class DType:
         return ELEMENTS[self.name]
 
     @property
+    def levels(self) -> Levels | None:
+        """The integer form of a code book; None where codes are integers themselves."""
+        return levels(self.element.book) if self.element.book else None
+
+    @property
+    def zero_point(self) -> bool:
+        """Whether zeros are stored beside the scales."""
+        return self.zero != NO_ZERO
+
+    @property
+    def tensor_scale(self) -> bool:
+        """Whether one more scale, fp32, holds for the whole tensor."""
+        return self.scale == "e4m3"
+
+    @property
+    def zero_kind(self) -> np.dtype:
+        """The NumPy type of a stored zero point: a byte, or a float like the scale."""
+        return SCALES[self.scale] if self.zero == FLOAT_ZERO else np.dtype(np.uint8)
+
+    @property
     def bits(self) -> int:
-        """Bits of one stored code, without scales."""
+        """Bits of one code, without scales."""
         return FLOATS[self.name] if self.is_float else self.element.bits
 
     def group_size(self, k: int) -> int:
@@ -137,16 +130,60 @@ class DType:
             return DEFAULT_BLOCK
         return self.group
 
-    def stored_bits(self, n: int, k: int) -> int:
+    def stored_bits(self, n: int, k: int) -> float:
         """Bits that an [N, K] weight takes with its scales and zero points."""
         if self.is_float:
             return n * k * self.bits
-        scales = int(np.prod(self.scale_shape(n, k)))
-        return n * k * self.bits + scales * (SCALE_BITS + (8 if self.zero_point else 0))
+        scale = SCALES[self.scale].itemsize * 8
+        zero = self.zero_kind.itemsize * 8 if self.zero_point else 0
+        rows = int(np.prod(self.scale_shape(n, k))) * (scale + zero)
+        return n * k * self.element.stored_bits + rows + (32 if self.tensor_scale else 0)
 
     def bits_per_weight(self, n: int, k: int) -> float:
         """Stored bits per weight of an [N, K] matrix, scales and zero points counted."""
         return self.stored_bits(n, k) / (n * k)
+
+
+def _with_parts(name: str, parts: list[str], text: str) -> DType:
+    """The parts behind the element: a group, and perhaps a scale type and a zero point."""
+    group: int | str | None = None
+    zero, scale = NO_ZERO, ""
+    for part in parts:
+        if part in (INTEGER_ZERO, FLOAT_ZERO):
+            zero = part
+        elif part in SCALES:
+            if scale:
+                raise LadderError(f"type '{text}' names two scale types; write one of them")
+            scale = part
+        elif part in ("row", "tensor") or re.fullmatch(r"g-?\d+", part):
+            if group is not None:
+                raise LadderError(f"type '{text}' names two groups; write one of them")
+            group = _group(part, text)
+        else:
+            raise LadderError(
+                f"unknown type '{text}': '{part}' is not a group, a scale type "
+                f"({', '.join(SCALES)}) or a zero point; write for example {name}:g128"
+            )
+    if group is None:
+        raise LadderError(f"type '{text}' names no group; write {name}:g128 or {name}:row")
+    return DType(name, group, zero, scale or "fp32")
+
+
+def _check_zero(dtype: DType, text: str) -> None:
+    name, signed = dtype.name, dtype.element.signed
+    if dtype.zero_point and dtype.element.book:
+        raise LadderError(f"type '{text}': {name} is a code book and has no zero point")
+    if dtype.zero_point == signed:
+        verb = "has no" if signed else "needs a"
+        hint = f"{text}:zp"
+        if signed:
+            hint = f"u{name}:...:zp" if name.startswith("int") else f"{name}:g64"
+        raise LadderError(f"type '{text}': {name} {verb} zero point; write {hint}")
+    if dtype.zero == FLOAT_ZERO and SCALES[dtype.scale].itemsize < 2:
+        raise LadderError(
+            f"type '{text}': a float zero point is stored like the scale, and {dtype.scale} is "
+            "too coarse for one; use fp32, fp16 or bf16 scales"
+        )
 
 
 def _group(part: str, text: str) -> int | str:

@@ -1,8 +1,10 @@
 """The reference: these few lines fix the bits that every kernel must reproduce.
 
 Shapes: M tokens, N out features, K in features, B K-blocks of ``block`` weights (the last one
-may be short: it is padded with zeros, which change nothing). Codes are unsigned here:
-``code = element + offset``, and ``zero`` is the unsigned code that means 0.0.
+may be short: it is padded with zeros, which change nothing). Codes are unsigned here. Where the
+element is an integer, ``value = step * code - zero``: ``zero`` is the element's offset or the
+stored zero point, an integer or a float. A code book is written in digits, see
+``ladder.ir.element.Levels``.
 
 Integers are exact. Floats are float32, each operation rounded on its own, never contracted.
 """
@@ -21,7 +23,8 @@ U8 = npt.NDArray[np.uint8]
 S = TypeVar("S", bound=np.generic)
 
 LUT_GROUP = 4  # activations per table (g in T-MAC, EuroSys'25)
-LEVELS = np.float32(127)
+ACTIVATION_LEVELS = {8: np.float32(127), 4: np.float32(7), 2: np.float32(1)}  # by bits
+DIGIT_OFFSET = np.int32(128)
 SMALLEST_SCALE = np.float32(2.0**-100)  # under it a block counts as zero: no denormals anywhere
 
 
@@ -37,18 +40,26 @@ def split_blocks(x: npt.NDArray[S], block: int) -> npt.NDArray[S]:
     return out
 
 
-def _scale_and_inverse(amax: F32) -> tuple[F32, F32]:
-    scale = (amax / LEVELS).astype(np.float32)
+def _scale_and_inverse(amax: F32, levels: np.float32) -> tuple[F32, F32]:
+    scale = (amax / levels).astype(np.float32)
     live = scale >= SMALLEST_SCALE
     safe = np.where(live, scale, np.float32(1))
     inverse = np.where(live, np.float32(1) / safe, np.float32(0)).astype(np.float32)
     return np.where(live, scale, np.float32(0)).astype(np.float32), inverse
 
 
-def quantize_activation(x: F32, block: int) -> tuple[I8, F32, I32]:
-    """Mode ``int8``: [M, K] -> codes [M, B, block], scale [M, B], sum of codes [M, B]."""
+def quantize_activation(
+    x: F32, block: int, bits: int = 8, per_token: bool = False
+) -> tuple[I8, F32, I32]:
+    """Modes ``int8``, ``int4``, ``int2``: codes [M, B, block], scale [M, B], sum of codes [M, B].
+
+    Symmetric, with one scale per token and K-block, or one per token (repeated for its blocks).
+    """
     blocks = split_blocks(x, block)
-    scale, inverse = _scale_and_inverse(np.abs(blocks).max(-1))
+    amax = np.abs(blocks).max(-1)
+    if per_token:
+        amax = np.broadcast_to(amax.max(-1, keepdims=True), amax.shape)
+    scale, inverse = _scale_and_inverse(amax, ACTIVATION_LEVELS[bits])
     q = np.rint(blocks * inverse[..., None]).astype(np.int8)
     return q, scale, q.astype(np.int32).sum(-1, dtype=np.int32)
 
@@ -66,7 +77,7 @@ def precompute_table(x: F32, block: int) -> tuple[I8, F32, I32]:
     size = np.abs(a[..., 0])
     for j in range(1, LUT_GROUP):
         size = size + np.abs(a[..., j])
-    scale, inverse = _scale_and_inverse(size.max(-1))
+    scale, inverse = _scale_and_inverse(size.max(-1), ACTIVATION_LEVELS[8])
     entry = np.arange(1 << LUT_GROUP)
     value = np.zeros((*a.shape[:-1], len(entry)), np.float32)
     for j in range(LUT_GROUP):
@@ -85,19 +96,47 @@ def table_indices(codes: U8, bits: int, block: int) -> U8:
     return np.stack(planes).astype(np.uint8)
 
 
-def dot_sums(q: I8, total: I32, codes: U8, zero: I32, block: int) -> I32:
-    """Exact block sums of mode ``int8``: [M, N, B] = sum_k q[m,k] (code[n,k] - zero[n,b])."""
+def dot_sums(
+    q: I8, total: I32, codes: U8, zero: I32 | F32, block: int, step: int = 1
+) -> I32 | F32:
+    """Block sums [M, N, B] = sum_k q[m,k] (step * code[n,k] - zero[n,b]).
+
+    Exact integers; with a float zero, float32: raw - zero * total.
+    """
+    return _minus_zero(_raw(q, codes, block) * np.int32(step), total, zero)
+
+
+def book_sums(q: I8, total: I32, codes: U8, digits: U8, block: int) -> F32:
+    """Block sums [M, N, B] of a code book in units of its unit: digits [D, 2^bits].
+
+    The sums of each digit are exact; from the highest on, the sum so far times 256 plus the next.
+    """
+    parts = [_raw(q, digit[codes], block) - DIGIT_OFFSET * total[:, None, :] for digit in digits]
+    whole = parts[-1].astype(np.float32)
+    for part in parts[-2::-1]:
+        whole = whole * np.float32(256) + part.astype(np.float32)
+    return whole
+
+
+def _raw(q: I8, codes: U8, block: int) -> I32:
     w = split_blocks(codes, block).astype(np.int32)
-    raw = np.einsum("mbk,nbk->mnb", q.astype(np.int32), w, optimize=True)
+    raw: I32 = np.einsum("mbk,nbk->mnb", q.astype(np.int32), w, optimize=True)
+    return raw
+
+
+def _minus_zero(raw: I32, total: I32, zero: I32 | F32) -> I32 | F32:
+    if zero.dtype == np.float32:
+        shift = zero[None].astype(np.float32) * total[:, None, :].astype(np.float32)
+        return raw.astype(np.float32) - shift
     sums: I32 = (raw - zero[None] * total[:, None, :]).astype(np.int32)
     return sums
 
 
-def lut_sums(table: I8, total: I32, indices: U8, zero: I32) -> I32:
-    """Exact block sums of mode ``table8``: [M, N, B].
+def lut_sums(table: I8, total: I32, indices: U8, zero: I32 | F32, step: int = 1) -> I32 | F32:
+    """Block sums of mode ``table8``: [M, N, B].
 
-    sum_b 2^b sum_g T[index] + (2^bits - 1 - 2 zero) * total: twice the product in units of the
-    table scale, which is why ``precompute_table`` halves that scale.
+    step (sum_b 2^b sum_g T[index] + (2^bits - 1) total) - 2 zero total: twice the product in
+    units of the table scale, which is why ``precompute_table`` halves that scale.
     """
     bits, n, blocks, groups = indices.shape
     out = np.zeros((table.shape[0], n, blocks), np.int32)
@@ -106,11 +145,17 @@ def lut_sums(table: I8, total: I32, indices: U8, zero: I32) -> I32:
         for b in range(bits):
             looked_up = rows[b_axis, g_axis, indices[b]].astype(np.int32)
             out[m] += looked_up.sum(-1, dtype=np.int32) << b
-    correction = np.int32((1 << bits) - 1) - np.int32(2) * zero
-    return (out + correction[None] * total[:, None, :]).astype(np.int32)
+    raw = (out + np.int32((1 << bits) - 1) * total[:, None, :]) * np.int32(step)
+    return _minus_zero(raw, total, zero * zero.dtype.type(2))
 
 
-def combine(sums: I32, weight_scale: F32, activation_scale: F32) -> F32:
+def stored_scale(scale: npt.NDArray[np.generic], factor: np.float32) -> F32:
+    """Scales of any type as float32, times the unit of a code book and the tensor's own scale."""
+    wide: F32 = scale.astype(np.float32) * factor
+    return wide
+
+
+def combine(sums: I32 | F32, weight_scale: F32, activation_scale: F32) -> F32:
     """Block sums [M, N, B] -> [M, N]: ascending blocks, multiply, multiply, then add."""
     m, n, blocks = sums.shape
     scale = np.broadcast_to(weight_scale, (n, blocks))

@@ -10,7 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from ladder.ir import dialect, numerics
-from ladder.ir.dtype import DType
+from ladder.ir.activation import QUANTIZED, overload
+from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.ir.verify import verify
 from ladder.reference import Reference
 
@@ -30,9 +31,27 @@ TYPES = [
     "uint4:row:zp",
     "uint5:g48:zp",
     "uint8:row:zp",
+    "int1:g32",
+    "uint1:g20:zp",
+    "int4:g32:fp16",
+    "int8:g32:bf16",
+    "uint4:g32:zpf",
+    "uint2:row:fp16:zpf",
+    "ternary:tensor",
+    "ternary2:g64",
+]
+BOOKS = [
+    "nf4:g64",
+    "fp4_e2m1:g32:e8m0",
+    "fp4_e2m1:g16:e4m3",
+    "fp6_e2m3:row",
+    "fp6_e3m2:g512",
+    "fp8_e4m3:tensor",
+    "fp8_e5m2:g30",
 ]
 TOLERANCE = 1e-6
 N, M = 13, 5
+TENSOR_SCALE = np.float32(0.37)
 
 
 def run(op: str, overload: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -68,22 +87,28 @@ class Case:
     def of(text: str) -> Case:
         dtype, rng = DType.parse(text), np.random.default_rng(zlib.crc32(text.encode()))
         k = 700 if dtype.group == 512 else 75
-        low, high, shape = dtype.element.low, dtype.element.high, dtype.scale_shape(N, k)
-        zero = rng.integers(low, high + 1, shape) if dtype.zero_point else None
+        element, shape = dtype.element, dtype.scale_shape(N, k)
+        used = np.flatnonzero(np.isfinite(element.values))
+        zero = rng.integers(0, 1 << element.bits, shape) if dtype.zero_point else None
+        if zero is not None and dtype.zero == FLOAT_ZERO:
+            zero = (zero + rng.random(shape)).astype(dtype.zero_kind)
         x = rng.standard_normal((M, k)).astype(np.float32)
         x[0, : dtype.block] = 0
-        codes = rng.integers(low, high + 1, (N, k))
-        return Case(dtype, x, codes, rng.random(shape).astype(np.float32), zero)
+        codes = element.from_unsigned(rng.choice(used, (N, k)))
+        scale = rng.random(shape).astype(np.float32).astype(SCALES[dtype.scale])
+        return Case(dtype, x, codes, scale, zero)
 
     @property
     def operands(self) -> list[np.ndarray]:
         kind = self.dtype.element.onnx.numpy()
-        zero = [] if self.zero is None else [self.zero.astype(kind)]
-        return [self.codes.astype(kind), self.scale, *zero]
+        zero_kind = self.dtype.zero_kind if self.dtype.zero == FLOAT_ZERO else kind
+        zero = [] if self.zero is None else [self.zero.astype(zero_kind)]
+        factor = [np.array(TENSOR_SCALE)] if self.dtype.tensor_scale else []
+        return [self.codes.astype(kind), self.scale, *zero, *factor]
 
     @property
     def unsigned(self) -> numerics.U8:
-        return (self.codes + self.dtype.element.offset).astype(np.uint8)
+        return self.dtype.element.to_unsigned(self.codes)
 
     def by_block(self, values: np.ndarray) -> np.ndarray:
         """Row values -> [N, B]."""
@@ -93,18 +118,32 @@ class Case:
         return wide
 
     @property
-    def zeros(self) -> numerics.I32:
-        offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
-        return self.by_block(offset if self.zero is None else self.zero).astype(np.int32)
+    def factor(self) -> np.float32:
+        return TENSOR_SCALE if self.dtype.tensor_scale else np.float32(1)
+
+    @property
+    def block_scale(self) -> numerics.F32:
+        unit = self.dtype.levels.unit if self.dtype.levels else np.float32(1)
+        return self.by_block(numerics.stored_scale(self.scale, self.factor * unit))
+
+    @property
+    def zeros(self) -> numerics.I32 | numerics.F32:
+        if self.zero is None:
+            offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
+            return self.by_block(offset).astype(np.int32)
+        kind = np.float32 if self.dtype.zero == FLOAT_ZERO else np.int32
+        return self.by_block(self.zero).astype(kind)
 
     @property
     def weight(self) -> np.ndarray:
         """Dequantized [N, K], in float64."""
         k, shape = self.x.shape[1], (N, self.scale.shape[1])
         group = np.arange(k) // self.dtype.group_size(k)
-        scale = np.broadcast_to(self.scale, shape)[:, group].astype(np.float64)
-        zero = 0 if self.zero is None else np.broadcast_to(self.zero, shape)[:, group]
-        weight: np.ndarray = (self.codes - zero) * scale
+        scale = np.broadcast_to(self.scale.astype(np.float64) * self.factor, shape)[:, group]
+        zero = 0.0
+        if self.zero is not None:
+            zero = np.broadcast_to(self.zero, shape)[:, group].astype(np.float64)
+        weight: np.ndarray = (self.dtype.element.values[self.unsigned] - zero) * scale
         return weight
 
 
@@ -118,17 +157,43 @@ def assert_close(got: np.ndarray, wanted: np.ndarray) -> None:
     assert np.abs(got[0] - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-def test_int8_products(case: Case) -> None:
-    dtype, block = case.dtype, f"k{case.dtype.block}"
-    q, scale, total = numerics.quantize_activation(case.x, dtype.block)
+@pytest.mark.parametrize("mode", ["int8", "int4", "int2"])
+def test_integer_products(case: Case, mode: str) -> None:
+    dtype, kind = case.dtype, QUANTIZED[mode]
+    block, step = overload(mode, dtype.block), dtype.element.step
+    q, scale, total = numerics.quantize_activation(
+        case.x, dtype.block, kind.bits, kind.per_token
+    )
     got = run("QuantizeActivation", block, [case.x[None]])
     for a, b in zip(got, (q, scale, total), strict=True):
         np.testing.assert_array_equal(a[0], b)
-    sums = numerics.dot_sums(q, total, case.unsigned, case.zeros, dtype.block)
-    wanted = numerics.combine(sums, case.by_block(case.scale), scale)
+    sums = numerics.dot_sums(q, total, case.unsigned, case.zeros, dtype.block, step)
+    wanted = numerics.combine(sums, case.block_scale, scale)
     assert_close(run("DotGemm", str(dtype), [*got, *case.operands])[0], wanted)
     (table,) = run("TabulateActivation", block, [got[0]])
-    assert_close(run("LutGemm", f"int8:{dtype}", [table, *got[1:], *case.operands])[0], wanted)
+    assert_close(run("LutGemm", f"{mode}:{dtype}", [table, *got[1:], *case.operands])[0], wanted)
+
+
+@pytest.mark.parametrize("text", BOOKS)
+def test_code_book_products(text: str) -> None:
+    case, levels = Case.of(text), DType.parse(text).levels
+    assert levels is not None
+    block = case.dtype.block
+    q, scale, total = numerics.quantize_activation(case.x, block)
+    sums = numerics.book_sums(q, total, case.unsigned, levels.digits, block)
+    wanted = numerics.combine(sums, case.block_scale, scale)
+    got = run("QuantizeActivation", f"k{block}", [case.x[None]])
+    assert_close(run("DotGemm", text, [*got, *case.operands])[0], wanted)
+    exact = quantized_activation(q, scale, case.x.shape[1], block) @ case.weight.T
+    assert np.abs(wanted - exact).max() <= 2e-5 * np.abs(exact).max()
+
+
+def quantized_activation(
+    q: numerics.I8, scale: numerics.F32, k: int, block: int
+) -> np.ndarray:
+    wide = (q * scale[..., None].astype(np.float64))[..., :block]
+    flat: np.ndarray = wide.reshape(len(q), -1)[:, :k]
+    return flat
 
 
 def test_exact_tables_hold_the_sums_of_chosen_codes() -> None:
@@ -146,13 +211,14 @@ def test_table8_products(case: Case) -> None:
     for a, b in zip(got, (table, scale, total), strict=True):
         np.testing.assert_array_equal(a[0], b)
     indices = numerics.table_indices(case.unsigned, dtype.bits, dtype.block)
-    sums = numerics.lut_sums(table, total, indices, case.zeros)
-    wanted = numerics.combine(sums, case.by_block(case.scale), scale)
+    sums = numerics.lut_sums(table, total, indices, case.zeros, dtype.element.step)
+    wanted = numerics.combine(sums, case.block_scale, scale)
     assert_close(run("LutGemm", f"table8:{dtype}", [*got, *case.operands])[0], wanted)
 
 
-def test_high_rung(case: Case) -> None:
-    text = str(case.dtype)
+@pytest.mark.parametrize("text", [*TYPES, *BOOKS])
+def test_high_rung(text: str) -> None:
+    case = Case.of(text)
     got = run("LowBitMatMul", text, [case.x[None], *case.operands])[0]
     assert_close(got, (case.x @ case.weight.T).astype(np.float32))
     ids = np.array([[N - 1, 0, 3]])

@@ -1,0 +1,215 @@
+"""Elements: the numbers that low-bit codes stand for, and their exact form as integers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+
+DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
+MOST_DIGITS = 3
+CLOSE_ENOUGH = 1e-5  # relative error (root mean square) of a code book written in digits
+LARGEST_BOOK = 256
+TRITS_PER_BYTE = 5
+
+
+@dataclass(frozen=True)
+class Element:
+    """The stored number: its name, the width of a code in bits, and what the codes mean.
+
+    An integer element has codes ``low, low + step, ..., high``, which are its values. A code book
+    has codes 0, 1, ... that name the entries of ``book``; NaN marks a code that is never used.
+    """
+
+    name: str
+    bits: int
+    low: int
+    high: int
+    step: int = 1
+    book: tuple[float, ...] = ()
+    trits: bool = False  # stored as base-3 digits, five to a byte
+
+    @property
+    def signed(self) -> bool:
+        """Whether the values reach below zero by themselves, without a zero point."""
+        return self.low < 0 or bool(self.book)
+
+    @property
+    def offset(self) -> int:
+        """The unsigned form of the value 0 in ``value = step * u - offset``."""
+        return -self.low
+
+    @property
+    def stored_bits(self) -> float:
+        """Bits that one code takes in an artifact."""
+        return 8 / TRITS_PER_BYTE if self.trits else self.bits
+
+    @property
+    def onnx(self) -> ir.DataType:
+        """The ONNX type that holds one code in the IR: packed where ONNX has it, else a byte."""
+        sign = "INT" if self.low < 0 else "UINT"
+        width = max(self.bits, 2)
+        return ir.DataType[f"{sign}{width if width in (2, 4) else 8}"]
+
+    @property
+    def values(self) -> np.ndarray:
+        """The value of every unsigned code, float32."""
+        numbers = self.book or range(self.low, self.high + 1, self.step)
+        return np.array(numbers, np.float32)
+
+    def to_unsigned(self, codes: np.ndarray) -> np.ndarray:
+        """Codes as stored in the IR -> u = 0, 1, 2, ... as uint8."""
+        u: np.ndarray = ((codes.astype(np.int16) - self.low) // self.step).astype(np.uint8)
+        return u
+
+    def from_unsigned(self, u: np.ndarray) -> np.ndarray:
+        """Undo ``to_unsigned``: int8 or uint8 codes."""
+        byte = np.int8 if self.low < 0 else np.uint8
+        codes: np.ndarray = (u.astype(np.int16) * self.step + self.low).astype(byte)
+        return codes
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A code book in integers: value = unit * sum_d 256^d (digits[d, u] - 128).
+
+    ``digits`` is uint8 [D, codes]. ``error`` is the relative error (root mean square) of the
+    values so written, 0 where the code book is exact: fp4 and fp6 are integers times a power of
+    two; nf4 needs two digits to come close.
+    """
+
+    digits: np.ndarray
+    unit: np.float32
+    error: float
+
+
+@cache
+def levels(book: tuple[float, ...]) -> Levels:
+    """The shortest integer form of a code book (Ladder's convert, without loss where one is).
+
+    Exact with as few digits as possible; else the fewest digits whose error is below 1e-5.
+    """
+    values = np.nan_to_num(np.array(book, np.float64), nan=0.0)
+    power = float(np.sqrt(np.square(values).mean())) or 1.0
+    found: tuple[np.ndarray, float, float] | None = None
+    for digits in range(1, MOST_DIGITS + 1):
+        integers, unit = _closest(values, digits)
+        error = float(np.sqrt(np.square(integers * unit - values).mean())) / power
+        found = (_digits(integers, digits), unit, error)
+        if error <= CLOSE_ENOUGH:
+            break
+    assert found is not None
+    return Levels(found[0], np.float32(found[1]), found[2])
+
+
+def _closest(values: np.ndarray, digits: int) -> tuple[np.ndarray, float]:
+    """Integers of ``digits`` signed bytes and the unit that brings them closest to ``values``."""
+    largest = float(np.abs(values).max()) or 1.0
+    reach = sum(127 * 256**d for d in range(digits))
+    power = 2.0 ** np.floor(np.log2(reach / largest))
+    exact = np.rint(values * power)
+    if (exact == values * power).all() or digits > 1 and len(values) > 64:
+        whole = exact.astype(np.int64)
+        common = int(np.gcd.reduce(whole))
+        common &= -common  # the power of two that all have in common
+        return whole // common, common / power
+    scales = np.linspace(reach / largest / 2, reach / largest, 4096)
+    errors = [np.square(np.rint(values * s) / s - values).sum() for s in scales]
+    best = float(scales[int(np.argmin(errors))])
+    return np.rint(values * best).astype(np.int64), 1 / best
+
+
+def _digits(integers: np.ndarray, digits: int) -> np.ndarray:
+    """Signed bytes, lowest first, each with 128 added: uint8 [D, codes]."""
+    rows, rest = [], integers
+    for _ in range(digits):
+        low = (rest + DIGIT_OFFSET) % 256 - DIGIT_OFFSET
+        rows.append(low + DIGIT_OFFSET)
+        rest = (rest - low) // 256
+    return np.stack(rows).astype(np.uint8)
+
+
+def _integer(bits: int, signed: bool) -> Element:
+    if bits == 1 and signed:
+        return Element("int1", 1, -1, 1, step=2)
+    low = -(1 << (bits - 1)) if signed else 0
+    return Element(f"{'' if signed else 'u'}int{bits}", bits, low, low + (1 << bits) - 1)
+
+
+def code_book(name: str, values: Iterable[float]) -> Element:
+    """An element whose codes name ``values`` (2 to 256 of them; NaN where a code is unused)."""
+    book = tuple(float(v) for v in values)
+    if not 2 <= len(book) <= LARGEST_BOOK:
+        raise LadderError(f"type '{name}': a code book has 2 to 256 values, not {len(book)}")
+    if np.isinf(book).any() or np.isnan(book).all():
+        raise LadderError(f"type '{name}': its code book has values that are not finite")
+    if not np.any(np.nan_to_num(book)):
+        raise LadderError(f"type '{name}': its code book has nothing but zeros")
+    return Element(name, (len(book) - 1).bit_length(), 0, len(book) - 1, book=book)
+
+
+def _small_float(name: str, kind: type, bits: int) -> Element:
+    """The values of every bit pattern, as ml_dtypes has them; what is not finite is unused."""
+    patterns = np.arange(1 << bits, dtype=np.uint8).view(kind).astype(np.float32)
+    return code_book(name, np.where(np.isfinite(patterns), patterns, np.nan))
+
+
+# Dettmers et al., QLoRA (NeurIPS'23), appendix E: quantiles of a normal distribution.
+NF4 = (
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+)
+
+BUILT_IN = (
+    *(_integer(bits, True) for bits in range(1, 9)),
+    *(_integer(bits, False) for bits in range(1, 9)),
+    Element("ternary", 2, -1, 1, trits=True),
+    Element("ternary2", 2, -1, 1),
+    code_book("nf4", NF4),
+    _small_float("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4),
+    _small_float("fp6_e2m3", ml_dtypes.float6_e2m3fn, 6),
+    _small_float("fp6_e3m2", ml_dtypes.float6_e3m2fn, 6),
+    _small_float("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8),
+    _small_float("fp8_e5m2", ml_dtypes.float8_e5m2, 8),
+)
+ELEMENTS = {element.name: element for element in BUILT_IN}
+
+
+def register(element: Element) -> Element:
+    """Make a type of one's own known by its name; the same definition twice is no mistake."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", element.name):
+        raise LadderError(
+            f"type name '{element.name}': small letters, digits and _, a letter first"
+        )
+    known = ELEMENTS.get(element.name)
+    if known is not None and known != element and element.name in {e.name for e in BUILT_IN}:
+        raise LadderError(f"type '{element.name}' is built in; choose another name")
+    ELEMENTS[element.name] = element
+    return element
+
+
+def user_elements() -> dict[str, Element]:
+    """The types that were registered, by name."""
+    built_in = {element.name for element in BUILT_IN}
+    return {name: e for name, e in ELEMENTS.items() if name not in built_in}
