@@ -18,7 +18,7 @@ from ladder.errors import LadderError, NothingToQuantize
 from ladder.files import folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
-from ladder.ir.dialect import MODES
+from ladder.ir.activation import FLOAT, MODES
 from ladder.ir.dtype import DType
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
@@ -26,7 +26,7 @@ from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
-from ladder.passes.lower_types import FLOAT, LowerTypes
+from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding import METHODS
 from ladder.passes.runner import run_passes
@@ -55,7 +55,7 @@ class Wish:
             raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
         for what, value, known in (
             ("rounding", self.rounding, tuple(METHODS)),
-            ("activation mode", self.activation, (*MODES, FLOAT)),
+            ("activation mode", self.activation, MODES),
         ):
             if value not in known:
                 raise LadderError(f"unknown {what} '{value}'; one of: {', '.join(known)}")

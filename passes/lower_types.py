@@ -8,11 +8,11 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import dialect
+from ladder.ir.activation import FLOAT, TABLE8, check, overload
 from ladder.ir.dtype import DType
 from ladder.ir.shapes import static_shape
 from ladder.passes.base import Pass
 
-FLOAT = "fp32"
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),
     "TabulateActivation": ("table",),
@@ -40,11 +40,7 @@ class LowerTypes(Pass):
     dot_from: int = 4
 
     def run(self, model: ir.Model) -> None:
-        modes = (*dialect.MODES, FLOAT)
-        if self.activation not in modes:
-            raise LadderError(
-                f"unknown activation mode '{self.activation}'; one of: {', '.join(modes)}"
-            )
+        check(self.activation)
         if self.scheme not in ("auto", "lut", "dot"):
             raise LadderError(f"unknown scheme '{self.scheme}'; one of: auto, lut, dot")
         if self.activation == FLOAT:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
-from ladder.ir.dtype import DType
+from ladder.ir.dtype import INTEGER_ZERO, DType
 from ladder.ir.facts import BitPlan, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.base import Facts, Pass
@@ -88,12 +88,16 @@ def _replace(model: ir.Model, users: list[Site], dtype: DType, rounded: Rounded)
 
 
 def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) -> list[ir.Value]:
-    arrays = {"codes": rounded.codes, "scale": rounded.scale}
+    """The operands of a weight, in the dialect's order."""
+    parts = {"codes": (rounded.codes, dtype.element.onnx), "scale": (rounded.scale, None)}
     if rounded.zero is not None:
-        arrays["zero"] = rounded.zero
+        integer = dtype.zero == INTEGER_ZERO
+        parts["zero"] = (rounded.zero, dtype.element.onnx if integer else None)
+    if rounded.tensor_scale is not None:
+        parts["tensor_scale"] = (np.array(rounded.tensor_scale, np.float32), None)
     values = []
-    for part, array in arrays.items():
-        kind = ir.DataType.FLOAT if part == "scale" else dtype.element.onnx
+    for part, (array, given) in parts.items():
+        kind = given or ir.DataType.from_numpy(array.dtype)
         tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=f"{name}.{part}")
         value = ir.Value(
             name=tensor.name,

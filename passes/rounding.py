@@ -17,12 +17,18 @@ SHRINK = np.linspace(1.0, 0.5, 11, dtype=np.float32)
 
 @dataclass(frozen=True)
 class Rounded:
-    """Codes [N, K] in the element's own range; scale and zero as ``DType.scale_shape`` has them."""
+    """Codes [N, K] as the IR stores them (``Element.from_unsigned``).
+
+    Scale and zero have the shape of ``DType.scale_shape``; the scale has its stored type
+    (``dtype.SCALES``), the zero is uint8 or, for ``zpf``, of the scale's type. ``tensor_scale``
+    is there for types that have one.
+    """
 
     codes: np.ndarray
     scale: np.ndarray
     zero: np.ndarray | None
     relative_error: float
+    tensor_scale: np.float32 | None = None
 
 
 def rtn(weight: np.ndarray, dtype: DType) -> Rounded:

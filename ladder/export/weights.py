@@ -24,6 +24,7 @@ class Weight:
     codes: ir.Value
     scale: ir.Value
     zero: ir.Value | None
+    tensor_scale: ir.Value | None
     users: list[ir.Node] = field(default_factory=list)
 
     @property
@@ -64,10 +65,11 @@ def find_weights(model: ir.Model) -> list[Weight]:
     """Every low-bit weight of the model, subgraphs included."""
     found: dict[int, Weight] = {}
     for node in high_rung_nodes(model):
-        codes, scale, *zero = node.inputs[1:]
-        assert codes is not None and scale is not None and isinstance(node.graph, ir.Graph)
         dtype = DType.parse(node.overload)
-        made = Weight(dtype, node.graph, codes, scale, zero[0] if zero else None)
+        codes, scale, *rest = node.inputs[1:]
+        assert codes is not None and scale is not None and isinstance(node.graph, ir.Graph)
+        zero = rest.pop(0) if dtype.zero_point else None
+        made = Weight(dtype, node.graph, codes, scale, zero, rest.pop() if rest else None)
         found.setdefault(id(codes), made).users.append(node)
     return list(found.values())
 
@@ -136,7 +138,7 @@ def replace_node(old: ir.Node, new: ir.Node) -> None:
 
 def drop_weight(weight: Weight) -> None:
     """Remove the codes, scales and zero points that the dialect nodes read."""
-    for value in (weight.codes, weight.scale, weight.zero):
+    for value in (weight.codes, weight.scale, weight.zero, weight.tensor_scale):
         if value is not None and value.graph is not None and not value.uses():
             assert isinstance(value.graph, ir.Graph)
             value.graph.initializers.pop(value.name or "", None)
