@@ -13,12 +13,24 @@ short). Codes are unsigned: ``code = element + offset``.
   (bit i of the index is bit ``bit`` of weight i of the group), its high nibble that of row
   ``64 tile + 32 v + 16 + r``. One 64-byte load feeds two ``vpermb``, and a tile is one
   contiguous stream.
-- *row values*: the weight scale, float32 [NT, S, 64], and for types that have one the zero
-  point (the unsigned code that means 0.0), uint8 [NT, S, 64]. S is B where groups lie along K
-  (groups larger than a block are repeated), else 1. Rows are in natural order.
-- *activation*, mode ``int8``: int8 [M, C, 16], scale float32 [M, B], sum of codes int32 [M, B].
-- *tables*, mode ``table8``: int8 [M, C, 64], entry e of K-group j at byte ``16 j + e``.
-- *tables*, mode ``int8``: the exact int16 sums as two planes of bytes, int8 [M, C, 2, 64]:
+- *quad*: the four weights i, i + 4, i + 8, i + 12 of a chunk (weight i of each of its K-groups),
+  a dword where codes are bytes: what a dot product multiplies at once. Shifting a plane by i
+  leaves a bit of such a quad in every byte, so unpacking needs no look-ups.
+- *trits*, of ``ternary``: five codes 0..2 in a byte, int32 [NT, U, 2, 2, 16] in place of planes.
+  The quads of all chunks in order make units of five (U = ceil(4 C / 5), the last one padded);
+  units know nothing of blocks. Dword (tile, unit, v, h, r) belongs to row
+  ``64 tile + 32 v + 16 h + r``; its byte j holds code j of each of the five quads, the first as
+  the highest digit of t = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4. Stored is ceil(256 t / 243): of
+  byte * 3, the high byte is the next code and the low byte goes on, exactly.
+- *row values*, rows in natural order: the weight scale [NT, S, 64] in the type it is stored in
+  (as raw bits, but for fp32), and for types that have one the zero point [NT, S, 64]: the
+  unsigned code that means 0.0 as uint8, or a float stored like the scale. S is B where groups
+  lie along K (groups larger than a block are repeated), else 1.
+- *activation codes*: int8 [M, C, 16] with quad i of a chunk at bytes 4 i .. 4 i + 3, scale
+  float32 [M, B], sum of codes int32 [M, B].
+- *tables* of one byte (``table8``, and the exact ones of ``int4`` and ``int2``): int8
+  [M, C, 64], entry e of K-group j at byte ``16 j + e``.
+- *tables* of mode ``int8``: the exact int16 sums as two planes of bytes, int8 [M, C, 2, 64]:
   plane 0 holds the low byte (read as unsigned), plane 1 the signed high byte.
 """
 
@@ -29,12 +41,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ladder.ir.dtype import DType
+from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import I32, LUT_GROUP, U8
 
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
+TRIT_WEIGHTS = 3 ** np.arange(TRITS_PER_BYTE)[::-1]  # the first code is the highest digit
+TRIT_BYTES = 3**TRITS_PER_BYTE
+STORED = {"fp32": "float32", "fp16": "uint16", "bf16": "uint16", "e8m0": "uint8", "e4m3": "uint8"}
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
 
@@ -78,6 +94,27 @@ class Packing:
         """Chunks of one whole block."""
         return chunks_of(self.block)
 
+    @property
+    def entries(self) -> int:
+        """Entries of a code book as kernels read it: one for every code."""
+        return 1 << self.bits
+
+    @property
+    def scale_type(self) -> str:
+        """The type of the elements that scales are stored as: raw bits, but for fp32."""
+        return STORED[self.scale]
+
+    @property
+    def zero_type(self) -> str:
+        """The type of the elements that zero points are stored as."""
+        return self.scale_type if self.zero == FLOAT_ZERO else "uint8"
+
+    def plane_shape(self, n: int, k: int) -> tuple[int, int, int, int, int]:
+        """The shape of the packed codes [N, K]: planes, or trits."""
+        chunks = total_chunks(k, self.block)
+        lines = units_of(chunks) if self.trits else chunks
+        return (tiles_of(n), lines, self.bits, 2, LANES)
+
     def __str__(self) -> str:
         granularity = "g" if self.grouped else "r"
         parts = [f"b{self.bits}", f"k{self.block}{granularity}", self.zero or f"o{self.offset}"]
@@ -107,6 +144,11 @@ def total_chunks(k: int, block: int) -> int:
     return k // block * chunks_of(block) + chunks_of(k % block)
 
 
+def units_of(chunks: int) -> int:
+    """U: the units of five quads that hold the trits of ``chunks`` chunks."""
+    return -(-chunks * LUT_GROUP // TRITS_PER_BYTE)
+
+
 def chunk_starts(k: int, block: int) -> list[int]:
     """The first chunk of every block."""
     return [b * chunks_of(block) for b in range(blocks_of(k, block))]
@@ -129,6 +171,13 @@ def from_chunks(x: npt.NDArray[np.generic], k: int, block: int) -> npt.NDArray[n
     whole = x[:, : full * padded].reshape(rows, full, padded)[..., :block]
     rest = x[:, full * padded : full * padded + k % block]
     return np.concatenate([whole.reshape(rows, -1), rest], 1)
+
+
+def pack_codes(codes: U8, packing: Packing) -> I32:
+    """Unsigned codes [N, K] -> ``packing.plane_shape(N, K)``."""
+    if packing.trits:
+        return pack_trits(codes, packing.block)
+    return pack_planes(codes, packing.bits, packing.block)
 
 
 def pack_planes(codes: U8, bits: int, block: int) -> I32:
@@ -160,6 +209,36 @@ def unpack_planes(planes: I32, n: int, k: int, bits: int, block: int) -> U8:
         for j in range(LUT_GROUP):
             codes[:, j::LUT_GROUP] |= (index[bit] >> j & 1) << bit
     return from_chunks(codes[:n], k, block).astype(np.uint8)
+
+
+def pack_trits(codes: U8, block: int) -> I32:
+    """Codes 0..2 [N, K] -> trits [NT, U, 2, 2, 16]."""
+    n, k = codes.shape
+    tiles, chunks = tiles_of(n), total_chunks(k, block)
+    units = units_of(chunks)
+    digits = np.zeros((tiles * TILE, units * TRITS_PER_BYTE, LUT_GROUP), np.uint8)
+    groups = to_chunks(codes, block).reshape(n, chunks, LUT_GROUP, LUT_GROUP)
+    digits[:n, : chunks * LUT_GROUP] = groups.swapaxes(2, 3).reshape(n, -1, LUT_GROUP)
+    digits = digits.reshape(tiles * TILE, units, TRITS_PER_BYTE, LUT_GROUP)
+    number = np.einsum("nuij,i->nuj", digits, TRIT_WEIGHTS.astype(np.uint16))
+    stored = (number * 256 + TRIT_BYTES - 1) // TRIT_BYTES
+    words = stored.astype(np.uint8).view(np.int32).reshape(tiles, TILE, units)
+    return np.ascontiguousarray(words.swapaxes(1, 2)).reshape(tiles, units, 2, 2, LANES)
+
+
+def unpack_trits(trits: I32, n: int, k: int, block: int) -> U8:
+    """Trits [NT, U, 2, 2, 16] -> codes 0..2 [N, K]."""
+    tiles, units = trits.shape[:2]
+    words = np.ascontiguousarray(trits.reshape(tiles, units, TILE).swapaxes(1, 2))
+    rest = words.view(np.uint8).reshape(tiles * TILE, units, LUT_GROUP).astype(np.uint16)
+    digits = np.zeros((*rest.shape[:2], TRITS_PER_BYTE, LUT_GROUP), np.uint8)
+    for i in range(TRITS_PER_BYTE):
+        digits[:, :, i] = rest * 3 >> 8
+        rest = rest * 3 & 255
+    chunks = total_chunks(k, block)
+    quads = digits.reshape(tiles * TILE, -1)[:, : chunks * CHUNK]
+    codes = quads.reshape(-1, chunks, LUT_GROUP, LUT_GROUP).swapaxes(2, 3)
+    return from_chunks(codes.reshape(tiles * TILE, -1)[:n], k, block).astype(np.uint8)
 
 
 def pack_rows(

@@ -23,6 +23,7 @@ from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.errors import LadderError
 from ladder.ir import dialect
+from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 
 CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
@@ -49,6 +50,7 @@ class Importer:
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
         inputs = _typed_inputs(model)
+        _fold_rungs(model)
         proto, names = _light_graph(model, self.weights)
         walker = _Walker(self.builder, self.context)
         outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1), set(names))
@@ -67,6 +69,17 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
             )
         rows.append((value.name, str(value.dtype.numpy()), shape))
     return rows
+
+
+def _fold_rungs(model: ir.Model) -> None:
+    """Products read stored codes again: packing does the rungs, and kernels their inverses."""
+    for node in model.graph:
+        place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
+        if place is not None:
+            node.replace_input_with(place, dialect.stored_codes(node.inputs[place]))
+    for node in reversed(model.graph):
+        if node.domain == dialect.DOMAIN and node.op_type in RUNGS:
+            model.graph.remove(node, safe=True)
 
 
 def _light_graph(model: ir.Model, weights: Weights) -> tuple[onnx.GraphProto, list[str]]:

@@ -7,10 +7,43 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ladder.codegen.layout import Packing, pack_planes, pack_rows
+from ladder.codegen.layout import STORED, Packing, pack_codes, pack_rows
 from ladder.ir.dtype import DType
+from ladder.ir.element import DIGIT_OFFSET
 
 LOW_BIT_OPERANDS = {"LutGemm": 3, "DotGemm": 3, "LowBitGather": 1, "LowBitMatMul": 1}
+ON_FLOATS = ("LowBitGather", "LowBitMatMul")  # these read a code book's values, not its digits
+
+
+def book_digits(dtype: DType) -> np.ndarray:
+    """The digits of a code book for every code that fits its bits: uint8 [D, 2^bits]."""
+    assert dtype.levels is not None
+    digits = dtype.levels.digits
+    out = np.full((len(digits), 1 << dtype.bits), DIGIT_OFFSET, np.uint8)
+    out[:, : digits.shape[1]] = digits
+    return out
+
+
+def book_values(dtype: DType) -> np.ndarray:
+    """The values of a code book in its units, 0 where a code is unused: float32 [2^bits]."""
+    assert dtype.levels is not None
+    out = np.zeros(1 << dtype.bits, np.float32)
+    out[: len(dtype.element.book)] = np.nan_to_num(dtype.element.values, nan=0.0)
+    values: np.ndarray = out / dtype.levels.unit
+    return values
+
+
+def stored_bits(values: np.ndarray, kind: str) -> np.ndarray:
+    """Scales or float zero points as kernels read them: float32, or raw bits."""
+    bits: np.ndarray = np.ascontiguousarray(values).view(STORED[kind])
+    return bits
+
+
+def scale_factor(dtype: DType, tensor_scale: np.ndarray | None = None) -> np.ndarray:
+    """What multiplies every stored scale: a code book's unit times the tensor's own scale, [1]."""
+    unit = dtype.levels.unit if dtype.levels else np.float32(1)
+    own = np.float32(1) if tensor_scale is None else tensor_scale.astype(np.float32).reshape(())
+    return np.array([unit * own], np.float32)
 
 
 @dataclass
@@ -20,30 +53,48 @@ class Weights:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def low_bit(self, node: ir.Node, dtype: DType) -> list[str]:
-        """Pack the weight operands of a dialect node; returns the packed tensors' names."""
-        codes, scale, *zero = node.inputs[LOW_BIT_OPERANDS[node.op_type] :]
+        """Pack the weight operands of a dialect node; returns their names in a kernel's order."""
+        packing = Packing.of(dtype)
+        codes, scale, *rest = node.inputs[LOW_BIT_OPERANDS[node.op_type] :]
         assert codes is not None and scale is not None and codes.name
+        zero = rest[0] if packing.zero else None
+        tensor_scale = rest[-1] if dtype.tensor_scale else None
         base = codes.name.removesuffix(".codes")
-        names = [f"{base}.planes", f"{base}.row_scale", *([f"{base}.row_zero"] if zero else [])]
+        names = [f"{base}.planes"]
+        if packing.digits:
+            names.append(self._book(dtype, "values" if node.op_type in ON_FLOATS else "digits"))
+        names.append(f"{base}.row_scale")
+        if zero is not None:
+            names.append(f"{base}.row_zero")
+        if packing.factor:
+            names.append(f"{base}.factor")
+            own = None if tensor_scale is None else _numpy(tensor_scale)
+            self.arrays.setdefault(names[-1], scale_factor(dtype, own))
         if names[0] not in self.arrays:
-            self._pack(names, codes, scale, zero[0] if zero else None, dtype)
+            self._pack(base, codes, scale, zero, dtype)
         return names
 
+    def _book(self, dtype: DType, part: str) -> str:
+        """The code book of an element, one for all weights of its type."""
+        name = f"type.{dtype.name}.{part}"
+        if name not in self.arrays:
+            make = book_values if part == "values" else book_digits
+            self.arrays[name] = make(dtype)
+        return name
+
     def _pack(
-        self,
-        names: list[str],
-        codes: ir.Value,
-        scale: ir.Value,
-        zero: ir.Value | None,
-        dtype: DType,
+        self, base: str, codes: ir.Value, scale: ir.Value, zero: ir.Value | None, dtype: DType
     ) -> None:
-        packing = Packing.of(dtype)
-        u = (_numpy(codes).astype(np.int16) + packing.offset).astype(np.uint8)
+        packing, u = Packing.of(dtype), dtype.element.to_unsigned(_numpy(codes))
         n, k = u.shape
-        self.arrays[names[0]] = pack_planes(u, packing.bits, packing.block)
-        self.arrays[names[1]] = pack_rows(_numpy(scale), dtype, n, k).astype(np.float32)
+        self.arrays[f"{base}.planes"] = pack_codes(u, packing)
+        rows = stored_bits(_numpy(scale), packing.scale)
+        self.arrays[f"{base}.row_scale"] = pack_rows(rows, dtype, n, k)
         if zero is not None:
-            self.arrays[names[2]] = pack_rows(_numpy(zero).astype(np.uint8), dtype, n, k)
+            kept = _numpy(zero)
+            as_bits = packing.zero_type != "uint8"
+            kept = stored_bits(kept, packing.scale) if as_bits else kept.astype(np.uint8)
+            self.arrays[f"{base}.row_zero"] = pack_rows(kept, dtype, n, k)
 
     def plain(self, value: ir.Value) -> str:
         """A weight that stays as it is."""

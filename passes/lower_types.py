@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.ir import dialect
+from ladder.ir import dialect, facts, rungs
 from ladder.ir.activation import FLOAT, TABLE8, check, overload
 from ladder.ir.dtype import DType
+from ladder.ir.facts import KernelChoice, Kernels, Machine
 from ladder.ir.shapes import static_shape
-from ladder.passes.base import Pass
+from ladder.ir.site import SITE_KEY
+from ladder.passes.base import Facts, Pass
+from ladder.passes.choose_kernel import LUT, SCHEMES, choose
+
+Made = dict[tuple[int, str, str], tuple[ir.Value, ...]]
 
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),
@@ -22,12 +28,12 @@ PARTS = {
 
 @dataclass(frozen=True)
 class LowerTypes(Pass):
-    """Choose the integer form of every LowBitMatMul.
+    """Choose the integer form of every LowBitMatMul and put it there.
 
-    ``activation`` is the numeric mode: ``int8``, ``table8``, or ``fp32`` (products stay as they
-    are: only weights are rounded); ``scheme`` says how mode int8
-    is computed: ``lut`` by exact tables, ``dot`` by integer dot products, or ``auto``: ``lut``
-    below ``dot_from`` tokens, ``dot`` from there on. Every scheme gives the same integers.
+    ``activation`` is the numeric mode (``ladder.ir.activation``); ``fp32`` leaves products as
+    they are: only weights are rounded. ``scheme`` is ``lut``, ``dot`` or ``auto``: by the fact
+    Machine (measured times, else a rule). Every scheme gives the same integers. ``stop`` shows
+    the weights' way down to ``planes``, ``pad`` or ``repack`` as operators and their inverses.
 
         %y = LowBitMatMul[t](%x, %w...)
           -->  %q, %s, %n = QuantizeActivation[k128](%x)      shared by all users of %x
@@ -37,50 +43,78 @@ class LowerTypes(Pass):
 
     activation: str = "int8"
     scheme: str = "auto"
-    dot_from: int = 4
+    stop: str = ""
+    gives: ClassVar[Facts] = (Kernels,)
 
     def run(self, model: ir.Model) -> None:
         check(self.activation)
-        if self.scheme not in ("auto", "lut", "dot"):
-            raise LadderError(f"unknown scheme '{self.scheme}'; one of: auto, lut, dot")
-        if self.activation == FLOAT:
-            return
-        made: dict[tuple[int, str, str], tuple[ir.Value, ...]] = {}
+        for what, value, known in (
+            ("scheme", self.scheme, SCHEMES),
+            ("stop", self.stop, ("", *rungs.DOWN)),
+        ):
+            if value not in known:
+                listed = ", ".join(filter(None, known))
+                raise LadderError(f"unknown {what} '{value}'; one of: {listed}")
+        machine = facts.get(model, Machine) or Machine()
+        kernels = Kernels()
+        made: Made = {}
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":
-                self._lower(node, made)
+                tokens = tokens_of(node.inputs[0])
+                dtype = DType.parse(node.overload)
+                chosen = choose(dtype, self.activation, tokens, machine, self.scheme)
+                kernels.choices[node.metadata_props.get(SITE_KEY, node.name or "")] = chosen
+                if chosen.scheme != FLOAT:
+                    self._lower(node, dtype, chosen, made)
+        facts.put(model, kernels)
         dialect.install(model)
 
-    def _lower(self, node: ir.Node, made: dict[tuple[int, str, str], tuple[ir.Value, ...]]) -> None:
-        dtype, x = DType.parse(node.overload), node.inputs[0]
+    def _lower(self, node: ir.Node, dtype: DType, chosen: KernelChoice, made: Made) -> None:
+        x = node.inputs[0]
         assert x is not None
-        block = f"k{dtype.block}"
-        if self.activation == "table8":
-            activation = _shared(made, "PrecomputeTable", block, x, node)
-            op, overload = "LutGemm", f"table8:{dtype}"
+        mode, block = chosen.activation, dtype.block
+        if mode == TABLE8:
+            operands = _shared(made, "PrecomputeTable", overload(mode, block), x, node)
         else:
-            quantized = _shared(made, "QuantizeActivation", block, x, node)
-            op, overload, activation = "DotGemm", str(dtype), quantized
-            if self._scheme(x) == "lut":
-                table = _shared(made, "TabulateActivation", block, quantized[0], node)
-                op, overload = "LutGemm", f"int8:{dtype}"
-                activation = (table[0], *quantized[1:])
+            operands = _shared(made, "QuantizeActivation", overload(mode, block), x, node)
+            if chosen.scheme == LUT:
+                text = overload(mode, block)
+                table = _shared(made, "TabulateActivation", text, operands[0], node)
+                operands = (table[0], *operands[1:])
+        op, text = (
+            ("LutGemm", f"{mode}:{dtype}") if chosen.scheme == LUT else ("DotGemm", str(dtype))
+        )
+        codes, *rest = node.inputs[1:]
+        assert codes is not None
+        codes = self._weight_way(codes, dtype, node, made)
         out = ir.Value(
             name=node.outputs[0].name, type=node.outputs[0].type, shape=node.outputs[0].shape
         )
-        new = dialect.node(op, overload, [*activation, *node.inputs[1:]], [out])
+        new = dialect.node(op, text, [*operands, codes, *rest], [out])
         new.name = node.name
         new.metadata_props.update(node.metadata_props)
         _replace_node(node, new)
 
-    def _scheme(self, x: ir.Value) -> str:
-        if self.scheme != "auto":
-            return self.scheme
-        tokens = tokens_of(x)
-        return "lut" if tokens is not None and tokens < self.dot_from else "dot"
+    def _weight_way(self, codes: ir.Value, dtype: DType, node: ir.Node, made: Made) -> ir.Value:
+        """The rungs that are shown between the codes and the product, and the code book."""
+        n, k = static_shape(codes) or (0, 0)
+        steps = list(rungs.DOWN)
+        shown = steps[: steps.index(self.stop) + 1] if self.stop else []
+        text = f"{dtype}@{n}x{k}"
+        if dtype.element.trits:
+            shown = []
+        for op in [*(rungs.DOWN[s] for s in shown), *(rungs.UP[s] for s in reversed(shown))]:
+            (codes,) = _shared(made, op, text, codes, node)
+        if dtype.levels:
+            digits = len(dtype.levels.digits)
+            (codes,) = _shared(made, rungs.LOOK_UP, str(dtype), codes, node)
+            codes.shape = ir.Shape((digits, n, k))
+        elif shown:
+            codes.shape = ir.Shape((n, k))
+        return codes
 
 
-def tokens_of(x: ir.Value) -> int | None:
+def tokens_of(x: ir.Value | None) -> int | None:
     """M: the product of all dimensions but the last, where they are known."""
     shape = static_shape(x)
     if shape is None:
@@ -92,7 +126,7 @@ def tokens_of(x: ir.Value) -> int | None:
 
 
 def _shared(
-    made: dict[tuple[int, str, str], tuple[ir.Value, ...]],
+    made: Made,
     op: str,
     overload: str,
     x: ir.Value,
@@ -102,7 +136,8 @@ def _shared(
     key = (id(x), op, overload)
     if key not in made:
         base = f"{x.name}.{overload}"
-        outputs = [ir.Value(name=f"{base}.{part}") for part in PARTS[op]]
+        parts = PARTS.get(op, (op,))
+        outputs = [ir.Value(name=f"{base}.{part}") for part in parts]
         new = dialect.node(op, overload, [x], outputs)
         new.name = f"{base}.{op}"
         assert before.graph is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ladder.ir.dtype import ELEMENTS, DType
+from ladder.ir.dtype import DType
+from ladder.ir.element import ELEMENTS
 from ladder.passes.registry import PASSES, pass_class
 from ladder.targets import FAMILIES, LEVELS, runs_here
 

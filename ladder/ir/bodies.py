@@ -1,11 +1,11 @@
-"""Pieces of the bodies of the dialect's functions, as lines of ONNX text."""
+"""Pieces of the bodies of the dialect's operators on weights, as lines of ONNX text."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ladder.ir.dtype import FLOAT_ZERO, DType
-from ladder.ir.numerics import ACTIVATION_LEVELS, DIGIT_OFFSET, LUT_GROUP, SMALLEST_SCALE
+from ladder.ir.numerics import DIGIT_OFFSET, LUT_GROUP
 
 
 def dequantized(dtype: DType) -> list[str]:
@@ -83,93 +83,6 @@ def _per_weight(name: str, out: str, dtype: DType) -> list[str]:
     ]
 
 
-def blocks(block: int) -> list[str]:
-    """x [..., K] -> blocks [..., B, block padded to whole tables]."""
-    padded = -(-block // LUT_GROUP) * LUT_GROUP
-    lines = [
-        "last = Constant <value_ints=[-1]> ()",
-        f"block = Constant <value_ints=[{block}]> ()",
-        "k = Shape <start=-1> (x)",
-        "lead = Shape <end=-1> (x)",
-        "minus_k = Neg (k)",
-        "rest = Mod (minus_k, block)",
-        "tail_shape = Concat <axis=0> (lead, rest)",
-        "tail = ConstantOfShape (tail_shape)",
-        "whole = Concat <axis=-1> (x, tail)",
-        "block_shape = Concat <axis=0> (lead, last, block)",
-    ]
-    if padded == block:
-        return [*lines, "blocks = Reshape (whole, block_shape)"]
-    return [
-        *lines,
-        "ragged = Reshape (whole, block_shape)",
-        "ragged_lead = Shape <end=-1> (ragged)",
-        f"extra = Constant <value_ints=[{padded - block}]> ()",
-        "fill_shape = Concat <axis=0> (ragged_lead, extra)",
-        "fill = ConstantOfShape (fill_shape)",
-        "blocks = Concat <axis=-1> (ragged, fill)",
-    ]
-
-
-def grouped(name: str, block: int) -> list[str]:
-    groups = -(-block // LUT_GROUP)
-    return [
-        f"group_lead = Shape <end=-1> ({name})",
-        f"group_tail = Constant <value_ints=[{groups}, {LUT_GROUP}]> ()",
-        "group_shape = Concat <axis=0> (group_lead, group_tail)",
-        f"groups = Reshape ({name}, group_shape)",
-    ]
-
-
-def split(prefix: str, name: str) -> list[str]:
-    names = ", ".join(f"{prefix}{j}" for j in range(LUT_GROUP))
-    return [f"{names} = Split <axis=-1, num_outputs={LUT_GROUP}> ({name})"]
-
-
-def largest(per_token: bool) -> list[str]:
-    """amax of size [..., B, block]: [..., B, 1], or [..., 1, 1] for a whole token."""
-    if not per_token:
-        return ["amax = ReduceMax <keepdims=1> (size, last)"]
-    return [
-        "two_last = Constant <value_ints=[-2, -1]> ()",
-        "amax = ReduceMax <keepdims=1> (size, two_last)",
-    ]
-
-
-def scale_of_blocks(per_token: bool) -> list[str]:
-    """scale [..., B] from kept [..., B or 1, 1]."""
-    if not per_token:
-        return ["scale = Squeeze (kept, last)"]
-    return [
-        "one_scale = Squeeze (kept, last)",
-        "scale_shape = Shape (total)",
-        "scale = Expand (one_scale, scale_shape)",
-    ]
-
-
-def scale_and_inverse(bits: int) -> list[str]:
-    return [
-        f"levels = Constant <value_float={float(ACTIVATION_LEVELS[bits])}> ()",
-        "raw_scale = Div (amax, levels)",
-        f"smallest = Constant <value_float={float(SMALLEST_SCALE):.40f}> ()",
-        "live = GreaterOrEqual (raw_scale, smallest)",
-        "one = Constant <value_float=1.0> ()",
-        "none = Constant <value_float=0.0> ()",
-        "safe = Where (live, raw_scale, one)",
-        "reciprocal = Div (one, safe)",
-        "inverse = Where (live, reciprocal, none)",
-        "kept = Where (live, raw_scale, none)",
-    ]
-
-
-def signed_sums() -> list[str]:
-    lines = []
-    for j in range(LUT_GROUP):
-        signs = ", ".join("1.0" if i >> j & 1 else "-1.0" for i in range(16))
-        lines += [f"sign{j} = Constant <value_floats=[{signs}]> ()", f"p{j} = Mul (a{j}, sign{j})"]
-    return [*lines, "t1 = Add (p0, p1)", "t2 = Add (t1, p2)", "t3 = Add (t2, p3)"]
-
-
 def flat_activation(name: str, kept: int) -> list[str]:
     """[..., B, ...] -> flat [M, B, ...] and lead, the shape before it."""
     return [
@@ -234,8 +147,12 @@ def book_product(dtype: DType) -> list[str]:
     """sums [B, M, N], float: each digit of a code book is an exact product of its own."""
     found = dtype.levels
     assert found is not None
+    count = len(found.digits)
+    parts = ", ".join(f"digit{d}" for d in range(count))
     lines = [
-        "entry = Cast <to=6> (codes)",
+        f"{parts} = Split <axis=0, num_outputs={count}> (digits)",
+        "front = Constant <value_ints=[0]> ()",
+        "codes = Squeeze (digit0, front)",
         "at = Transpose <perm=[1, 0, 2]> (flat)",
         "turned_total = Transpose <perm=[1, 0]> (flat_total)",
         "deep_total = Unsqueeze (turned_total, last)",
@@ -244,23 +161,21 @@ def book_product(dtype: DType) -> list[str]:
         "shift = Mul (deep_total, offset)",
         "base = Constant <value_float=256.0> ()",
     ]
-    for d in reversed(range(len(found.digits))):
-        lines += _digit(d, found.digits[d], dtype.block)
+    for d in reversed(range(count)):
+        lines += _digit(d, dtype.block)
         lines += (
             [f"so_far{d} = Identity (part{d})"]
-            if d == len(found.digits) - 1
+            if d == count - 1
             else [f"raised{d} = Mul (so_far{d + 1}, base)", f"so_far{d} = Add (raised{d}, part{d})"]
         )
     return [*lines, "sums = Identity (so_far0)"]
 
 
-def _digit(d: int, digits: np.ndarray, block: int) -> list[str]:
+def _digit(d: int, block: int) -> list[str]:
     """part [B, M, N]: the product with digit ``d``, as float."""
     return [
-        f"wide{d} = Constant <value_ints=[{', '.join(str(int(v)) for v in digits)}]> ()",
-        f"table{d} = Cast <to=2> (wide{d})",
-        f"digit{d} = Gather (table{d}, entry)",
-        *weight_blocks(f"digit{d}", block, str(d)),
+        f"plain{d} = Squeeze (digit{d}, front)",
+        *weight_blocks(f"plain{d}", block, str(d)),
         f"wt{d} = Transpose <perm=[1, 2, 0]> (wb{d})",
         f"raw{d} = MatMulInteger (at, wt{d})",
         f"moved{d} = Sub (raw{d}, shift)",

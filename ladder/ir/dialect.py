@@ -8,8 +8,9 @@ the IR. One function is written for each type, told apart by its overload (``int
     QuantizeActivation(x) -> q, scale, total       modes int8, int4, int2
     TabulateActivation(q) -> table                 exact tables of 4 codes
     PrecomputeTable(x) -> table, scale, total      mode table8
-    DotGemm(q, scale, total, weight) -> y
+    DotGemm(q, scale, total, weight) -> y          a code book's codes as digits (LookUpCodes)
     LutGemm(table, scale, total, weight) -> y
+    SplitPlanes, PadPlanes, PackPlanes, ...        the way of a weight: ``ladder.ir.rungs``
 
 ``weight`` is: codes, scale[, zero point][, tensor scale]. Shapes: x [..., K], codes [N, K],
 scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N].
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
-from ladder.ir import activation, bodies
+from ladder.ir import activation, activation_bodies, bodies, rungs
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import LUT_GROUP
 
@@ -39,6 +40,7 @@ OUTPUTS = {
     "PrecomputeTable": 3,
     "DotGemm": 1,
     "LutGemm": 1,
+    **dict.fromkeys(rungs.RUNGS, 1),
 }
 
 
@@ -58,16 +60,16 @@ def quantize_activation(block: int, mode: str = "int8") -> ir.Function:
     """Symmetric integer codes: per token and K-block, or per token (``ladder.ir.activation``)."""
     kind = activation.QUANTIZED[mode]
     lines = [
-        *bodies.blocks(block),
+        *activation_bodies.blocks(block),
         "size = Abs (blocks)",
-        *bodies.largest(kind.per_token),
-        *bodies.scale_and_inverse(kind.bits),
+        *activation_bodies.largest(kind.per_token),
+        *activation_bodies.scale_and_inverse(kind.bits),
         "scaled = Mul (blocks, inverse)",
         "rounded = Round (scaled)",
         "q = Cast <to=3> (rounded)",
         "wide = Cast <to=6> (q)",
         "total = ReduceSum <keepdims=0> (wide, last)",
-        *bodies.scale_of_blocks(kind.per_token),
+        *activation_bodies.scale_of_blocks(kind.per_token),
     ]
     text = activation.overload(mode, block)
     return _function("QuantizeActivation", text, ["x"], ["q", "scale", "total"], lines)
@@ -79,7 +81,7 @@ def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
     flat = ", ".join(str(v) for row in subset for v in row)
     byte = activation.QUANTIZED[mode].exact_tables_fit_a_byte
     lines = [
-        *bodies.grouped("q", block),
+        *activation_bodies.grouped("q", block),
         f"subset_flat = Constant <value_ints=[{flat}]> ()",
         f"subset_shape = Constant <value_ints=[{LUT_GROUP}, 16]> ()",
         "subset_wide = Reshape (subset_flat, subset_shape)",
@@ -95,18 +97,18 @@ def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
 def precompute_table(block: int) -> ir.Function:
     """Mode table8: signed sums of four activations, rounded to int8, one scale per K-block."""
     lines = [
-        *bodies.blocks(block),
-        *bodies.grouped("blocks", block),
+        *activation_bodies.blocks(block),
+        *activation_bodies.grouped("blocks", block),
         "parts = Abs (groups)",
-        *bodies.split("size", "parts"),
+        *activation_bodies.split("size", "parts"),
         "s1 = Add (size0, size1)",
         "s2 = Add (s1, size2)",
         "s3 = Add (s2, size3)",
         "tables = Squeeze (s3, last)",
         "amax = ReduceMax <keepdims=1> (tables, last)",
-        *bodies.scale_and_inverse(8),
-        *bodies.split("a", "groups"),
-        *bodies.signed_sums(),
+        *activation_bodies.scale_and_inverse(8),
+        *activation_bodies.split("a", "groups"),
+        *activation_bodies.signed_sums(),
         "deep_inverse = Unsqueeze (inverse, last)",
         "scaled = Mul (t3, deep_inverse)",
         "rounded = Round (scaled)",
@@ -127,7 +129,8 @@ def dot_gemm(dtype: DType) -> ir.Function:
     """Integer block products of activation codes, combined in float32."""
     product = bodies.book_product(dtype) if dtype.levels else bodies.integer_product(dtype)
     lines = [*bodies.flat_activation("q", 2), *product, *bodies.combined(dtype)]
-    inputs = ["q", "scale", "total", *_weight(dtype, "weight_scale")]
+    codes, *rest = _weight(dtype, "weight_scale")
+    inputs = ["q", "scale", "total", "digits" if dtype.levels else codes, *rest]
     return _function("DotGemm", str(dtype), inputs, ["y"], lines)
 
 
@@ -145,6 +148,12 @@ def lut_gemm(dtype: DType, mode: str) -> ir.Function:
     return _function("LutGemm", f"{mode}:{dtype}", inputs, ["y"], lines)
 
 
+def rung(op: str, overload: str) -> ir.Function:
+    """One step of a weight's way (``ladder.ir.rungs``)."""
+    source, result, lines = rungs.body(op, overload)
+    return _function(op, overload, [source], [result], lines)
+
+
 def required_functions(nodes: Iterable[ir.Node]) -> list[ir.Function]:
     """The functions that the ladder nodes among ``nodes`` call, each once."""
     keys = {(n.op_type, n.overload) for n in nodes if n.domain == DOMAIN}
@@ -160,6 +169,8 @@ def build(op: str, overload: str) -> ir.Function:
     if op in on_codes:
         mode, block = activation.parse_overload(overload)
         return on_codes[op](block, mode)
+    if op in rungs.RUNGS:
+        return rung(op, overload)
     if op == "PrecomputeTable":
         return precompute_table(activation.parse_overload(overload)[1])
     if op == "LutGemm":
@@ -173,6 +184,16 @@ def weight_type(node: ir.Node) -> DType:
     """The weight's type of a node that has one, from its overload."""
     mode_first = node.op_type == "LutGemm"
     return DType.parse(node.overload.partition(":")[2] if mode_first else node.overload)
+
+
+def stored_codes(value: ir.Value | None) -> ir.Value:
+    """The codes that a product's operand comes from, behind all rungs."""
+    while value is not None and value.producer() is not None:
+        producer = value.producer()
+        assert producer is not None and producer.op_type in rungs.RUNGS
+        value = producer.inputs[0]
+    assert value is not None
+    return value
 
 
 def install(model: ir.Model) -> None:

@@ -115,7 +115,7 @@ def _closest(values: np.ndarray, digits: int) -> tuple[np.ndarray, float]:
     reach = sum(127 * 256**d for d in range(digits))
     power = 2.0 ** np.floor(np.log2(reach / largest))
     exact = np.rint(values * power)
-    if (exact == values * power).all() or digits > 1 and len(values) > 64:
+    if (exact == values * power).all() or (digits > 1 and len(values) > 64):
         whole = exact.astype(np.int64)
         common = int(np.gcd.reduce(whole))
         common &= -common  # the power of two that all have in common

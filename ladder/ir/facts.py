@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from math import log2
 from typing import Any, TypeVar
 
 import onnx_ir as ir
@@ -46,6 +47,44 @@ class Rounding:
 
     methods: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """How one product is computed: ``lut``, ``dot`` or ``fp32``, its activations, and why."""
+
+    scheme: str
+    activation: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernel of each site, by site name."""
+
+    choices: dict[str, KernelChoice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What passes may know of a target: the schemes it has kernels for, and measured costs.
+
+    ``costs`` is element -> scheme -> M -> seconds of one product of the size that ``measured``
+    names; only their ratios are used.
+    """
+
+    name: str = "any target"
+    schemes: tuple[str, ...] = ("lut", "dot")
+    costs: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
+    measured: str = ""
+
+    def seconds(self, element: str, scheme: str, m: int | None) -> float | None:
+        """The time measured at the M closest to ``m``; None where there is none."""
+        found = self.costs.get(element, {}).get(scheme)
+        if not found or m is None:
+            return None
+        nearest = min(found, key=lambda known: abs(log2(known) - log2(m)))
+        return found[nearest]
 
 
 def put(model: ir.Model, fact: object) -> None:

@@ -96,9 +96,7 @@ def table_indices(codes: U8, bits: int, block: int) -> U8:
     return np.stack(planes).astype(np.uint8)
 
 
-def dot_sums(
-    q: I8, total: I32, codes: U8, zero: I32 | F32, block: int, step: int = 1
-) -> I32 | F32:
+def dot_sums(q: I8, total: I32, codes: U8, zero: I32 | F32, block: int, step: int = 1) -> I32 | F32:
     """Block sums [M, N, B] = sum_k q[m,k] (step * code[n,k] - zero[n,b]).
 
     Exact integers; with a float zero, float32: raw - zero * total.

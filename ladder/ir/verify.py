@@ -66,10 +66,12 @@ def _verify_weight(node: ir.Node) -> str | None:
     shape = static_shape(codes)
     if codes is None or scale is None or shape is None or scale.shape is None:
         return f"{_where(node)}: codes and scales need static shapes"
-    n, k = shape
+    n, k = shape[-2:]  # a code book's digits stand one behind the other: [D, N, K]
     expected = dtype.scale_shape(n, k)
     if tuple(scale.shape) != expected:
         return f"{_where(node)}: scale of {dtype} for [{n}, {k}] is {expected}, not {scale.shape}"
+    if (node.op_type == "DotGemm" and dtype.levels) or codes.producer() is not None:
+        return None  # bytes, from rungs
     if codes.dtype != dtype.element.onnx:
         return f"{_where(node)}: codes of {dtype} are {dtype.element.onnx.name}, not {codes.dtype}"
     return None

@@ -14,7 +14,7 @@ from small_graphs import graph, random
 from tiny import CHUNK, CONTEXT
 
 from ladder import bench_kernel
-from ladder.ir.dtype import ELEMENTS
+from ladder.ir.element import ELEMENTS
 from ladder.passes.registry import PASSES
 from ladder.targets import known_targets
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from ladder.codegen.layout import Packing, pack_planes
 from ladder.ir import dialect, numerics
 from ladder.ir.activation import QUANTIZED, overload
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
@@ -128,11 +129,11 @@ class Case:
 
     @property
     def zeros(self) -> numerics.I32 | numerics.F32:
-        if self.zero is None:
-            offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
-            return self.by_block(offset).astype(np.int32)
-        kind = np.float32 if self.dtype.zero == FLOAT_ZERO else np.int32
-        return self.by_block(self.zero).astype(kind)
+        if self.dtype.zero == FLOAT_ZERO:
+            assert self.zero is not None
+            return self.by_block(self.zero).astype(np.float32)
+        offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
+        return self.by_block(offset if self.zero is None else self.zero).astype(np.int32)
 
     @property
     def weight(self) -> np.ndarray:
@@ -140,9 +141,8 @@ class Case:
         k, shape = self.x.shape[1], (N, self.scale.shape[1])
         group = np.arange(k) // self.dtype.group_size(k)
         scale = np.broadcast_to(self.scale.astype(np.float64) * self.factor, shape)[:, group]
-        zero = 0.0
-        if self.zero is not None:
-            zero = np.broadcast_to(self.zero, shape)[:, group].astype(np.float64)
+        stored = np.zeros((1, 1)) if self.zero is None else self.zero
+        zero = np.broadcast_to(stored, shape)[:, group].astype(np.float64)
         weight: np.ndarray = (self.dtype.element.values[self.unsigned] - zero) * scale
         return weight
 
@@ -183,7 +183,10 @@ def test_code_book_products(text: str) -> None:
     sums = numerics.book_sums(q, total, case.unsigned, levels.digits, block)
     wanted = numerics.combine(sums, case.block_scale, scale)
     got = run("QuantizeActivation", f"k{block}", [case.x[None]])
-    assert_close(run("DotGemm", text, [*got, *case.operands])[0], wanted)
+    codes, *rest = case.operands
+    (digits,) = run("LookUpCodes", text, [codes])
+    np.testing.assert_array_equal(digits, levels.digits[:, case.unsigned])
+    assert_close(run("DotGemm", text, [*got, digits, *rest])[0], wanted)
     exact = quantized_activation(q, scale, case.x.shape[1], block) @ case.weight.T
     assert np.abs(wanted - exact).max() <= 2e-5 * np.abs(exact).max()
 
@@ -233,6 +236,23 @@ def test_any_leading_axes(lead: tuple[int, ...]) -> None:
     got = run("QuantizeActivation", "k32", [np.ascontiguousarray(x)])
     out = run("DotGemm", "int4:g32", [*got, *case.operands])[0]
     assert out.shape == (*lead, N)
+
+
+@pytest.mark.parametrize("text", ["int1:g32", "int3:g20", "uint5:row:zp", "nf4:g64", "int4:g512"])
+def test_rungs_lead_to_the_physical_layout_and_back(text: str) -> None:
+    case = Case.of(text)
+    n, k = case.codes.shape
+    overload, packing = f"{text}@{n}x{k}", Packing.of(case.dtype)
+    (planes,) = run("SplitPlanes", overload, [case.operands[0]])
+    (padded,) = run("PadPlanes", overload, [planes])
+    (packed,) = run("PackPlanes", overload, [padded])
+    wanted = pack_planes(case.unsigned, packing.bits, packing.block)
+    np.testing.assert_array_equal(packed.view(np.int32)[..., 0], wanted)
+    for op, expected in (("UnpackPlanes", padded), ("CropPlanes", planes)):
+        (packed,) = run(op, overload, [packed])
+        np.testing.assert_array_equal(packed, expected)
+    (codes,) = run("JoinPlanes", overload, [packed])
+    np.testing.assert_array_equal(codes, case.codes)
 
 
 def test_install_keeps_exactly_what_is_called() -> None:
