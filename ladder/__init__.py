@@ -14,16 +14,25 @@ from typing import TYPE_CHECKING, Any
 from ladder.errors import LadderError, NothingToQuantize
 
 if TYPE_CHECKING:
-    from ladder.api import compile, export_onnx, load
+    from ladder.api import compile, export_onnx, load, register_type
     from ladder.ir.dtype import DType
 
 __version__ = "0.1.0"
-__all__ = ["DType", "LadderError", "NothingToQuantize", "compile", "export_onnx", "load"]
+__all__ = [
+    "DType",
+    "LadderError",
+    "NothingToQuantize",
+    "compile",
+    "export_onnx",
+    "load",
+    "register_type",
+]
 
 _HOMES = {
     "load": "ladder.api",
     "compile": "ladder.api",
     "export_onnx": "ladder.api",
+    "register_type": "ladder.api",
     "DType": "ladder.ir.dtype",
 }
 

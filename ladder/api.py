@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,26 @@ def compile(model: str | Path | Source, output: str | Path, **wishes: Any) -> di
     """Compile into the artifact folder ``output``; returns the report.
 
     Wishes are those of ``ladder compile``: ``type``, ``target``, ``rounding``, ``activation``,
-    ``context``, ``chunk``, ``dims``, ``keep``.
+    ``context``, ``chunk``, ``dims``, ``keep``, ``rules``.
     """
-    from ladder.driver import Wish, compile_model
+    from ladder.driver import compile_model
+    from ladder.wish import Wish
 
     known = {f.name for f in fields(Wish)}
     unknown = sorted(set(wishes) - known)
     if unknown:
         raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
-    if isinstance(wishes.get("keep"), str):
-        wishes["keep"] = (wishes["keep"],)
+    for name in ("keep", "rules"):
+        given = wishes.get(name, ())
+        wishes[name] = (given,) if isinstance(given, str) else tuple(given)
     return compile_model(model, output, Wish(**wishes)).report
+
+
+def register_type(name: str, codebook: Iterable[float]) -> str:
+    """Make a code book of 2 to 256 values a type: ``name:g64`` works everywhere from here on."""
+    from ladder.ir.element import code_book, register
+
+    return register(code_book(name, codebook)).name
 
 
 def export_onnx(

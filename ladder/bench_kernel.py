@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from ladder.costs import machine_of
 from ladder.errors import LadderError
-from ladder.ir.dtype import DType
+from ladder.ir import dialect
+from ladder.ir.activation import FLOAT, check
+from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
+from ladder.passes.choose_kernel import SCHEMES, choose
 from ladder.runtime.session import aligned_zeros, threads
-from ladder.targets import levels_of, runs_here
+from ladder.targets import Level, levels_of, runs_here
 
 ROTATED_BYTES = 300e6  # copies of the weights, taken in turn
 SECONDS, ROUNDS = 0.4, 5
-DOT_FROM = 4
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
@@ -27,68 +32,103 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return m, n, k
 
 
+def level_here(target: str) -> Level:
+    """The most able level of a target; refused where this CPU cannot run it."""
+    level = levels_of(target)[-1]
+    if not runs_here(level):
+        raise LadderError(f"target {level.name}: this CPU cannot run it; see 'ladder targets'")
+    return level
+
+
 def bench_kernel(
     type: str, shape: str, activation: str, scheme: str, target: str
 ) -> dict[str, Any]:
     """Median seconds of a product and the rate at which it reads weights, scales included."""
-    import tvm
-
-    from ladder.codegen.kernels.library import kernel, kernels_of
-    from ladder.codegen.layout import Packing
-
-    dtype, (m, n, k) = DType.parse(type), parse_shape(shape)
-    level = levels_of(target)[-1]
-    if not runs_here(level):
-        raise LadderError(f"target {level.name}: this CPU cannot run it; see 'ladder targets'")
-    packing = Packing.of(dtype)
-    has_dot = "dot_gemm" in kernels_of(level.kernels)
-    if scheme == "auto":
-        scheme = "dot" if activation == "int8" and has_dot and m >= DOT_FROM else "lut"
-    func = kernel(f"{scheme}_gemm", packing, activation, level.kernels)
-    library = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(level.llvm)))
-    first, weights = _operands(dtype, packing, m, n, k, f"{activation}.{scheme}")
-    copies = _copies(weights)
-    out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
-    shared = [tvm.runtime.from_dlpack(a) for a in first]
-    sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in copies]
-    median = _time(lambda weight: library["main"](*shared, *weight, out), sets)
-    stored = sum(a.nbytes for a in weights)
+    if scheme not in SCHEMES:
+        raise LadderError(f"unknown scheme '{scheme}'; one of: {', '.join(SCHEMES)}")
+    dtype, (m, n, k), level = DType.parse(type), parse_shape(shape), level_here(target)
+    if dtype.is_float or check(activation) == FLOAT:
+        raise LadderError("bench kernel times integer products: give a low-bit type and int8")
+    chosen = choose(dtype, activation, m, machine_of(level.name), scheme)
+    call, sets, stored = prepared(dtype, m, n, k, chosen.activation, chosen.scheme, level)
+    median, spread = time_calls(call, sets)
     return {
         "type": str(dtype),
         "m": m,
         "n": n,
         "k": k,
-        "activation": activation,
-        "scheme": scheme,
+        "activation": chosen.activation,
+        "scheme": chosen.scheme,
+        "reason": chosen.reason,
         "isa": level.name,
         "threads": threads(),
         "bits_per_weight": 8 * stored / (n * k),
         "median_s": median,
+        "spread_s": spread,
         "weight_gb_per_s": stored / median / 1e9,
     }
 
 
-def _operands(
-    dtype: DType, packing: Any, m: int, n: int, k: int, kind: str
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Random activation operands and random packed weights of the right shapes."""
-    from ladder.codegen.layout import blocks_of, pack_rows, tiles_of, total_chunks
+def prepared(
+    dtype: DType, m: int, n: int, k: int, activation: str, scheme: str, level: Level
+) -> tuple[Callable[[list[Any]], Any], list[Any], int]:
+    """A compiled product, its weights several times over, and the bytes of one copy."""
+    import tvm
 
-    random = np.random.default_rng(0)
-    c, b = total_chunks(k, packing.block), blocks_of(k, packing.block)
-    inner = {"int8.lut": (2, 64), "table8.lut": (64,), "int8.dot": (16,)}[kind]
-    first = [
+    from ladder.codegen.kernels.library import kernel
+    from ladder.codegen.layout import Packing
+
+    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, level.kernels, m)
+    library = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(level.llvm)))
+    weights = _weights(dtype, n, k, scheme, activation)
+    out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
+    shared = [tvm.runtime.from_dlpack(a) for a in _activations(dtype, m, k, scheme, activation)]
+    sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights)]
+    stored = sum(a.nbytes for a in weights)
+    return lambda weight: library["main"](*shared, *weight, out), sets, stored
+
+
+def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
+    """Codes and all that stands beside them, as the dialect's operands."""
+    random, element = np.random.default_rng(0), dtype.element
+    used = np.flatnonzero(np.isfinite(element.values)).astype(np.uint8)
+    shape = dtype.scale_shape(n, k)
+    codes = element.from_unsigned(random.choice(used, (n, k)))
+    parts = [codes, (random.random(shape) + 0.5).astype(SCALES[dtype.scale])]
+    if dtype.zero_point:
+        kind = dtype.zero_kind if dtype.zero == FLOAT_ZERO else element.onnx.numpy()
+        parts.append(random.integers(0, 1 << element.bits, shape).astype(kind))
+    return parts + ([np.array(0.5, np.float32)] if dtype.tensor_scale else [])
+
+
+def _weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
+    """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
+    from ladder.codegen.weights import Weights
+
+    names = ("w.codes", "w.scale", *(f"w.rest{i}" for i in range(2)))
+    values: list[ir.Value | None] = [None] * 3
+    for name, array in zip(names, random_weight(dtype, n, k), strict=False):
+        values.append(ir.Value(name=name, const_value=ir.Tensor(array, name=name)))
+    lut = scheme == "lut"
+    op, overload = ("LutGemm", f"{activation}:{dtype}") if lut else ("DotGemm", str(dtype))
+    packed = Weights()
+    order = packed.low_bit(dialect.node(op, overload, values, [ir.Value(name="y")]), dtype)
+    return [_aligned(packed.arrays[name]) for name in order]
+
+
+def _activations(dtype: DType, m: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
+    from ladder.codegen.layout import blocks_of, total_chunks
+    from ladder.ir.activation import QUANTIZED
+
+    random, block = np.random.default_rng(1), dtype.block
+    c, b = total_chunks(k, block), blocks_of(k, block)
+    split = activation in QUANTIZED and not QUANTIZED[activation].exact_tables_fit_a_byte
+    inner = ((2, 64) if split else (64,)) if scheme == "lut" else (16,)
+    return [
         _aligned(random.integers(-3, 4, (m, c, *inner)).astype(np.int8)),
         _aligned(random.random((m, b)).astype(np.float32)),
         _aligned(random.integers(-99, 99, (m, b)).astype(np.int32)),
     ]
-    words = random.integers(-(2**31), 2**31, (tiles_of(n), c, packing.bits, 2, 16))
-    scale = random.random(dtype.scale_shape(n, k)).astype(np.float32)
-    weights = [_aligned(words.astype(np.int32)), _aligned(pack_rows(scale, dtype, n, k))]
-    if dtype.zero_point:
-        zero = np.ones(dtype.scale_shape(n, k), np.uint8)
-        weights.append(_aligned(pack_rows(zero, dtype, n, k)))
-    return first, weights
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
@@ -97,20 +137,25 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def _copies(weights: list[np.ndarray]) -> list[list[np.ndarray]]:
+def rotated(weights: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """The weights and copies of them, more than any cache holds."""
     size = sum(a.nbytes for a in weights)
     return [weights, *([_aligned(a) for a in weights] for _ in range(int(ROTATED_BYTES // size)))]
 
 
-def _time(call: Any, sets: list[Any]) -> float:
-    """Median over rounds of the mean seconds of a call, the weight sets taken in turn."""
-    for weight in sets:
-        call(weight)
-    rounds = []
-    for _ in range(ROUNDS):
+def time_calls(
+    call: Callable[[Any], Any], sets: list[Any], seconds: float = SECONDS, rounds: int = ROUNDS
+) -> tuple[float, float]:
+    """(median, spread) over rounds of the mean seconds of a call, the weight sets in turn.
+
+    The spread is the largest less the smallest round. A call longer than a round is one round.
+    """
+    call(sets[0])
+    times = []
+    for _ in range(rounds):
         start, done = time.perf_counter(), 0
-        while time.perf_counter() - start < SECONDS:
+        while done == 0 or time.perf_counter() - start < seconds:
             call(sets[done % len(sets)])
             done += 1
-        rounds.append((time.perf_counter() - start) / done)
-    return statistics.median(rounds)
+        times.append((time.perf_counter() - start) / done)
+    return statistics.median(times), max(times) - min(times)

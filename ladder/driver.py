@@ -14,13 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder import cache
-from ladder.errors import LadderError, NothingToQuantize
+from ladder.compile_report import compile_report, kernel_rows
+from ladder.costs import machine_of
+from ladder.errors import NothingToQuantize
 from ladder.files import folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
-from ladder.ir.activation import FLOAT, MODES
-from ladder.ir.dtype import DType
-from ladder.ir.site import Site, find_sites
+from ladder.ir.element import ELEMENTS, user_elements
+from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
@@ -28,40 +29,11 @@ from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.rounding import METHODS
 from ladder.passes.runner import run_passes
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
-from ladder.targets import NATIVE, Level, levels_of
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asked of a compilation. Defaults are reported as assumed."""
-
-    type: str = "int4:g128"
-    target: str = NATIVE
-    rounding: str = "mse"
-    activation: str = "int8"
-    scheme: str = "auto"
-    context: int = 2048
-    chunk: int = 64
-    dims: str = ""
-    keep: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Refuse what cannot be meant before anything is loaded."""
-        if DType.parse(self.type).is_float:
-            raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
-        for what, value, known in (
-            ("rounding", self.rounding, tuple(METHODS)),
-            ("activation mode", self.activation, MODES),
-        ):
-            if value not in known:
-                raise LadderError(f"unknown {what} '{value}'; one of: {', '.join(known)}")
-        for name in ("context", "chunk"):
-            if getattr(self, name) < 1:
-                raise LadderError(f"--{name} {getattr(self, name)}: give a positive number")
+from ladder.targets import Level, levels_of
+from ladder.wish import Wish
 
 
 @dataclass
@@ -115,7 +87,12 @@ def compile_model(
     levels = levels_of(wish.target)
     source = load_source(model)
     place = cache.entry(
-        "artifacts", source.digest, wish, [level.name for level in levels], version("apache-tvm")
+        "artifacts",
+        source.digest,
+        wish,
+        [(name, ELEMENTS[name].book) for name in wish.elements if name in ELEMENTS],
+        [level.name for level in levels],
+        version("apache-tvm"),
     )
     if not (place / MANIFEST).exists():
         _compile_into(place, source, wish, levels)
@@ -139,7 +116,7 @@ def _compile_into(
     start = time.perf_counter()
     shared = facts.clone(source.model)
     plan: list[Pass] = [
-        AllocateUniform(wish.type, "|".join(wish.keep)),
+        AllocateUniform(wish.type, "|".join(wish.keep), "|".join(wish.rules)),
         RoundWeights(wish.rounding),
     ]
     if not source.is_language_model:
@@ -151,10 +128,12 @@ def _compile_into(
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
+        kernels: list[dict[str, Any]] = []
         for level in levels:
-            functions = _build_level(shared, source, wish, level, weights, aside)
-        report = _report(shared, sites, source, wish, weights)
-        report["notes"] = [*source.notes, *_slower_kernels(wish, levels)]
+            functions, rows = _build_level(shared, source, wish, level, weights, aside)
+            kernels += rows
+        report = compile_report(shared, sites, source, wish, weights)
+        report["notes"], report["kernels"] = list(source.notes), kernels
         report["seconds"] = round(time.perf_counter() - start, 2)
         _write(aside, source, wish, levels, weights, functions, report)
 
@@ -174,21 +153,20 @@ def _build_level(
     level: Level,
     weights: Any,
     folder: Path,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The functions of a level's library, and which kernels their products got."""
     from ladder.codegen.build import build_library
-    from ladder.codegen.kernels.library import kernels_of
 
-    graphs = {}
+    graphs, kernels = {}, []
     for name, dims in _functions(source, wish).items():
         graph = facts.clone(shared)
-        scheme = wish.scheme
-        if scheme == "auto" and "dot_gemm" not in kernels_of(level.kernels):
-            scheme = "lut"
-        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, scheme)])
+        facts.put(graph, machine_of(level.name))
+        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, wish.scheme)])
+        kernels += kernel_rows(graph, level.name, name)
         graphs[name] = graph
     with stage(f"compile for {level.name}"):
         signatures = build_library(graphs, level, weights, folder / f"{level.name}.so")
-    return [vars(s) for s in signatures]
+    return [vars(s) for s in signatures], kernels
 
 
 def _functions(source: Source, wish: Wish) -> dict[str, str]:
@@ -199,54 +177,6 @@ def _functions(source: Source, wish: Wish) -> dict[str, str]:
     return {
         name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
         for name, tokens in (("decode", 1), ("prefill", wish.chunk))
-    }
-
-
-def _slower_kernels(wish: Wish, levels: tuple[Level, ...]) -> list[str]:
-    """Where a slower kernel stands in for one that a level, or a mode, has not."""
-    from ladder.codegen.kernels.library import kernels_of
-
-    if wish.activation == FLOAT:
-        return ["activation mode fp32: every product takes the slow kernel that decodes weights"]
-    if wish.activation != "int8" or wish.scheme != "auto":
-        return []
-    return [
-        f"{level.name}: has no integer dot product kernel: many tokens at once take table look-ups"
-        for level in levels
-        if "dot_gemm" not in kernels_of(level.kernels)
-    ]
-
-
-def _report(
-    model: ir.Model, sites: list[Site], source: Source, wish: Wish, weights: Any
-) -> dict[str, Any]:
-    """What each site got and why, and what was left alone: nothing is quiet."""
-    plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
-    rounding = facts.get(model, facts.Rounding)
-    assert plan is not None and alone is not None and rounding is not None
-    rows, bits, parameters, seen = [], 0, 0, set()
-    for site in sites:
-        choice = plan.choices.get(site.name)
-        kind = choice.type if choice else "fp32"
-        reason = choice.reason if choice else alone.reasons.get(site.name, "")
-        row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        error = rounding.errors.get(site.name)
-        rows.append({**row, "type": kind, "reason": reason, "weight_error": error})
-        if id(site.weight) not in seen:
-            seen.add(id(site.weight))
-            parameters += site.parameters
-            bits += DType.parse(kind).stored_bits(site.n, site.k)
-    assumed = [
-        f"{name} = {value}" for name, value in vars(Wish()).items() if getattr(wish, name) == value
-    ]
-    return {
-        "model": source.origin,
-        "bits_per_weight": round(bits / parameters, 4),
-        "weights_bytes": weights.size_bytes,
-        "sites": rows,
-        "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
-        "assumed": assumed,
-        "language_model": source.is_language_model,
     }
 
 
@@ -270,6 +200,7 @@ def _write(
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
             "wish": vars(wish),
+            "types": {n: e.book for n, e in user_elements().items() if n in wish.elements},
             "levels": [level.name for level in levels],
             "files": files,
             "functions": functions,
@@ -315,4 +246,4 @@ def known_model(digest: str) -> Path | None:
     return None
 
 
-__all__ = ["Compiled", "LadderError", "Wish", "compile_model", "known_model", "load_source"]
+__all__ = ["Compiled", "Wish", "compile_model", "known_model", "load_source"]

@@ -1,8 +1,7 @@
-"""One type for every site."""
+"""One type for every site, but for those that a rule names."""
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,20 +11,23 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice, LeftAlone
-from ladder.ir.site import find_sites
+from ladder.ir.site import Site, find_sites
 from ladder.passes.base import Facts, Pass
+from ladder.passes.patterns import check_pattern, matches, parse_rules
 
 
 @dataclass(frozen=True)
 class AllocateUniform(Pass):
     """Plan ``type`` for every site and note what is left alone.
 
-    ``keep`` holds site name patterns (``lm_head|*.down_proj``) that stay float. Leaves the facts
-    BitPlan and LeftAlone; the graph does not change.
+    ``keep`` holds patterns (``lm_head|*.down_proj``) of sites that stay float, ``rules`` patterns
+    with another type (``lm_head=int8:row|*.down_proj=nf4:g64``; a later one wins). Sites that
+    share a weight share its type. Leaves the facts BitPlan and LeftAlone; the graph stays.
     """
 
     type: str = "int4:g128"
     keep: str = ""
+    rules: str = ""
     gives: ClassVar[Facts] = (BitPlan, LeftAlone)
 
     def run(self, model: ir.Model) -> None:
@@ -33,24 +35,36 @@ class AllocateUniform(Pass):
         if dtype.is_float:
             raise LadderError(f"type '{dtype}' is a float: there is nothing to quantize to")
         sites, refusals = find_sites(model)
-        self._check_patterns([site.name for site in sites])
-        choice = Choice(str(dtype), "uniform")
-        kept = {site.name for site in sites if self._keeps(site.name)}
-        facts.put(model, BitPlan({s.name: choice for s in sites if s.name not in kept}))
+        kept = self._kept(sites)
+        choices = {s.name: Choice(str(dtype), "uniform") for s in sites if s.name not in kept}
+        for pattern, other in parse_rules(self.rules):
+            check_pattern("--rule", pattern, sites)
+            for name, reason in _ruled(sites, pattern, other).items():
+                if other.is_float:
+                    choices.pop(name, None)
+                    kept[name] = reason
+                elif name in choices:
+                    choices[name] = Choice(str(other), reason)
+        facts.put(model, BitPlan(choices))
         reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-        facts.put(model, LeftAlone({**reasons, **dict.fromkeys(sorted(kept), "kept by --keep")}))
+        facts.put(model, LeftAlone({**reasons, **dict(sorted(kept.items()))}))
 
-    @property
-    def patterns(self) -> list[str]:
-        return [pattern for pattern in self.keep.split("|") if pattern]
+    def _kept(self, sites: list[Site]) -> dict[str, str]:
+        kept = {}
+        for pattern in filter(None, self.keep.split("|")):
+            check_pattern("--keep", pattern, sites)
+            kept.update({s.name: "kept by --keep" for s in sites if matches(s, pattern)})
+        return kept
 
-    def _check_patterns(self, names: list[str]) -> None:
-        for pattern in self.patterns:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                raise LadderError(
-                    f"--keep '{pattern}' matches no site; "
-                    f"the first sites are: {', '.join(names[:5]) or 'none'}"
-                )
 
-    def _keeps(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
+def _ruled(sites: list[Site], pattern: str, dtype: DType) -> dict[str, str]:
+    """Names of the sites that a rule reaches, with the reason: those it names and their twins."""
+    rule = f"rule {pattern}={dtype}"
+    named = {site.name: rule for site in sites if matches(site, pattern)}
+    weights = {(id(s.weight), s.transposed): s.name for s in sites if s.name in named}
+    tied = {
+        s.name: f"{rule}, tied to {weights[id(s.weight), s.transposed]}"
+        for s in sites
+        if (id(s.weight), s.transposed) in weights
+    }
+    return {**tied, **named}

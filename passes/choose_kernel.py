@@ -22,7 +22,7 @@ def choose(
     if mode == FLOAT:
         return KernelChoice(FLOAT, FLOAT, "activations stay float: weights are decoded on the way")
     mode, because = _mode(dtype, mode)
-    only = _only(dtype, mode, machine)
+    only = _only(dtype, mode)
     if only is not None:
         return KernelChoice(only[0], mode, because + only[1])
     if scheme != "auto":
@@ -43,7 +43,7 @@ def _mode(dtype: DType, mode: str) -> tuple[str, str]:
     return "int8", f"table8 sums bit planes, and {dtype.name} has none ({what}): int8 instead; "
 
 
-def _only(dtype: DType, mode: str, machine: Machine) -> tuple[str, str] | None:
+def _only(dtype: DType, mode: str) -> tuple[str, str] | None:
     """The scheme where there is one alone."""
     if mode == TABLE8:
         return LUT, "table8 is computed by look-ups"
@@ -51,9 +51,6 @@ def _only(dtype: DType, mode: str, machine: Machine) -> tuple[str, str] | None:
         return DOT, "codes are looked up in registers and multiplied as integers"
     if dtype.element.trits:
         return DOT, "digits are unpacked in registers and multiplied as integers"
-    for have, other in ((LUT, DOT), (DOT, LUT)):
-        if other not in machine.schemes:
-            return have, f"{machine.name} has no {other} kernel"
     return None
 
 

@@ -27,6 +27,9 @@ LAYERS = {
     "ladder.files": ("ladder.errors",),
     "ladder.packages": ("ladder.cache", "ladder.errors"),
     "ladder.evaluate": BASE,
+    "ladder.config": IR,
+    "ladder.costs": IR,
+    "ladder.wish": ("ladder.passes", *IR),
     "ladder.reference": IR,
     "ladder.export": ("ladder.frontend", "ladder.passes", "ladder.files", *IR),
 }
@@ -38,6 +41,7 @@ DRIVERS = frozenset(
         "ladder.api",
         "ladder.bench_kernel",
         "ladder.cli",
+        "ladder.compile_report",
         "ladder.demo",
         "ladder.driver",
         "ladder.report_page",

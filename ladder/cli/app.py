@@ -30,8 +30,25 @@ Rounding = Annotated[
 Keep = Annotated[
     list[str] | None, typer.Option(help="Site name pattern that stays float; repeatable.")
 ]
+Rule = Annotated[
+    list[str] | None,
+    typer.Option("--rule", help="PATTERN=TYPE for sites or roles, e.g. lm_head=int8:row; repeat."),
+]
 Threads = Annotated[int, typer.Option(help="Threads; 0: all cores this process may use.")]
 Target = Annotated[str, typer.Option(help="See 'ladder targets'. native: this CPU.")]
+
+
+@app.callback()
+def common(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with types of your own; default: ./ladder.toml if it exists."),
+    ] = None,
+) -> None:
+    """Read the types of a configuration file before any command."""
+    from ladder.config import load_config
+
+    load_config(config)
 
 
 @app.command("compile")
@@ -43,7 +60,7 @@ def compile_command(
     rounding: Rounding = "mse",
     activation: Annotated[
         str,
-        typer.Option(help="int8: exact; table8: half the look-ups, rounded tables; fp32: slow."),
+        typer.Option(help="int8, int4, int2, table8 (half the look-ups), fp32 (slow, unrounded)."),
     ] = "int8",
     context: Annotated[int, typer.Option(help="Tokens a language model's cache holds.")] = 2048,
     chunk: Annotated[int, typer.Option(help="Tokens per prefill call.")] = 64,
@@ -51,15 +68,18 @@ def compile_command(
         list[str] | None, typer.Option(help="NAME=SIZE of an open input dimension; repeatable.")
     ] = None,
     keep: Keep = None,
+    rule: Rule = None,
     json: Json = False,
 ) -> None:
     """Compile a model into an artifact folder for 'ladder run'."""
-    from ladder.driver import Wish, compile_model
+    from ladder.driver import compile_model
+    from ladder.wish import Wish
 
     dims = "/".join(d.replace("=", ":") for d in dim or [])
     wish = Wish(
         type=type, target=target, rounding=rounding, activation=activation,
         context=context, chunk=chunk, dims=dims, keep=tuple(keep or ()),
+        rules=tuple(rule or ()),
     )  # fmt: skip
     with progress():
         report = compile_model(model, output, wish).report
@@ -77,6 +97,9 @@ def _print_report(report: dict[str, Any]) -> None:
         row = by_type.setdefault((site["role"], site["type"]), [0, 0])
         row[0] += 1
         row[1] += site["n"] * site["k"]
+    for row in report.get("kernels", []):
+        what = f"{row['level']} {row['function']}: {row['sites']} x {row['type']}"
+        out.print(f"{what}: {row['scheme']} with {row['activation']} activations: {row['reason']}")
     rows = [
         [role, kind, count, f"{size / 1e6:.2f} M"]
         for (role, kind), (count, size) in by_type.items()
@@ -178,7 +201,16 @@ def bench(
     shape: Annotated[
         str, typer.Option(help="MxNxK: tokens, out features, in features.")
     ] = "1x4096x4096",
-    activation: Annotated[str, typer.Option(help="int8 or table8.")] = "int8",
+    all_types: Annotated[
+        bool, typer.Option("--all-types", help="Kernel: every type, at M = 1, 32 and 128.")
+    ] = False,
+    against: Annotated[
+        str, typer.Option(help="With --all-types: tvm, its default pipeline without Ladder.")
+    ] = "",
+    save_costs: Annotated[
+        Path | None, typer.Option(help="With --all-types: write a cost table of every scheme.")
+    ] = None,
+    activation: Annotated[str, typer.Option(help="int8, int4, int2 or table8.")] = "int8",
     scheme: Annotated[str, typer.Option(help="auto, lut or dot.")] = "auto",
     target: Target = "native",
     tokens: Annotated[int, typer.Option(help="Context to fill before decoding is timed.")] = 256,
@@ -186,27 +218,15 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time a kernel (weights rotated through memory), or an artifact's decode and prefill."""
+    from ladder.cli import benches
+
     _set_threads(threads)
-    if what == "kernel":
-        from ladder.bench_kernel import bench_kernel
-
-        row = bench_kernel(type, shape, activation, scheme, target)
-        if json:
-            print_json(row)
-        else:
-            print_table("", list(row), [list(row.values())])
-        return
-    from ladder.runtime.bench import bench_artifact
-
-    result = bench_artifact(Path(what), tokens)
-    if json:
-        print_json(result)
-        return
-    rows = [[k, f"{1e3 * v:.3f} ms"] for k, v in result["breakdown"].items()]
-    print_table("Where a decoded token's time goes", ["kernel", "time"], rows)
-    for key in ("decode_tokens_per_s", "prefill_tokens_per_s", "low_bit_share"):
-        out.print(f"{key}: {result[key]:.4g}")
-    out.print(f"peak memory: {mega(result['peak_rss_bytes'])}")
+    if what != "kernel":
+        benches.artifact(Path(what), tokens, json)
+    elif all_types:
+        benches.all_types(shape, activation, target, against, save_costs, json)
+    else:
+        benches.kernel(type, shape, activation, scheme, target, json)
 
 
 @app.command()
@@ -258,11 +278,16 @@ def opt(
 
 
 @app.command()
-def types(json: Json = False) -> None:
-    """The weight types and what they cost."""
-    from ladder.cli.listing import type_rows
+def types(
+    target: Target = "native",
+    activation: Annotated[str, typer.Option(help="As for 'compile'.")] = "int8",
+    json: Json = False,
+) -> None:
+    """The weight types, what they cost, and how a target computes them."""
+    from ladder.cli.listing import type_columns, type_rows
 
-    _list(type_rows(), json)
+    rows = type_rows(target, activation)
+    _list(rows if json else type_columns(rows), json)
 
 
 @app.command()

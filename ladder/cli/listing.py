@@ -5,31 +5,73 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ladder.ir.dtype import DType
+import numpy as np
+
+from ladder.costs import machine_of
+from ladder.ir.activation import check
+from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS
+from ladder.ir.facts import Machine
+from ladder.passes.choose_kernel import choose, rungs_of
 from ladder.passes.registry import PASSES, pass_class
-from ladder.targets import FAMILIES, LEVELS, runs_here
+from ladder.targets import FAMILIES, LEVELS, levels_of, runs_here
 
 EXAMPLE = 4096  # features of the square weight that bits per weight are quoted for
 
 
-def type_rows() -> list[dict[str, Any]]:
-    """One row an element type, quoted with groups of 128 and one scale per row."""
-    rows = []
-    for element in ELEMENTS.values():
-        zero = "" if element.signed else ":zp"
-        grouped, row = (DType.parse(f"{element.name}:{g}{zero}") for g in ("g128", "row"))
-        rows.append(
-            {
-                "type": element.name,
-                "example": str(grouped),
-                "codes": f"{element.low}..{element.high}",
-                "bits_per_weight_g128": grouped.bits_per_weight(EXAMPLE, EXAMPLE),
-                "bits_per_weight_row": round(row.bits_per_weight(EXAMPLE, EXAMPLE), 4),
-                "onnx": element.onnx.name,
+def type_rows(target: str, activation: str) -> list[dict[str, Any]]:
+    """One row an element type and alias: its cost, and its rungs on ``target`` at M = 1 and 128."""
+    check(activation)
+    level = levels_of(target)[-1]
+    machine = machine_of(level.name)
+    return [_type_row(text, machine, activation) for text in (*_examples(), *ALIASES)]
+
+
+def _examples() -> list[str]:
+    zero = {True: "", False: ":zp"}
+    return [f"{e.name}:g128{zero[e.signed]}" for e in ELEMENTS.values()]
+
+
+def _type_row(text: str, machine: Machine, activation: str) -> dict[str, Any]:
+    dtype = DType.parse(text)
+    element = dtype.element
+    alias = text in ALIASES
+    used = element.values[np.isfinite(element.values)]
+    rungs = {m: choose(dtype, activation, m, machine) for m in (1, 128)}
+    return {
+        "type": text if alias else element.name,
+        "example": str(dtype),
+        "codes": len(used),
+        "least": float(used.min()),
+        "largest": float(used.max()),
+        "bits_per_weight": round(dtype.bits_per_weight(EXAMPLE, EXAMPLE), 4),
+        "onnx": element.onnx.name,
+        "target": machine.name,
+        **{
+            f"m{m}": {
+                "scheme": choice.scheme,
+                "activation": choice.activation,
+                **rungs_of(dtype, choice),
+                "reason": choice.reason,
             }
-        )
-    return rows
+            for m, choice in rungs.items()
+        },
+    }
+
+
+def type_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a table has room for: the reasons are in ``--json``."""
+    return [
+        {
+            "type": row["type"],
+            "example": row["example"],
+            "codes": row["codes"],
+            "bits per weight": row["bits_per_weight"],
+            "in registers, M=1": ", ".join(row["m1"]["in_registers"]),
+            "M=128": row["m128"]["scheme"],
+        }
+        for row in rows
+    ]
 
 
 def target_rows() -> list[dict[str, Any]]:

@@ -136,8 +136,9 @@ class DType:
             return n * k * self.bits
         scale = SCALES[self.scale].itemsize * 8
         zero = self.zero_kind.itemsize * 8 if self.zero_point else 0
-        rows = int(np.prod(self.scale_shape(n, k))) * (scale + zero)
-        return n * k * self.element.stored_bits + rows + (32 if self.tensor_scale else 0)
+        rows, columns = self.scale_shape(n, k)
+        beside = rows * columns * (scale + zero)
+        return n * k * self.element.stored_bits + beside + (32 if self.tensor_scale else 0)
 
     def bits_per_weight(self, n: int, k: int) -> float:
         """Stored bits per weight of an [N, K] matrix, scales and zero points counted."""

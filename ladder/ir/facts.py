@@ -50,6 +50,33 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """What the output loses when one site alone has one type and all else is float.
+
+    ``scores`` is site -> type -> measure -> value; ``metric`` is the measure that allocation
+    minimises: ``kl`` (nats per token, KL(quantized || float)) or ``mse`` where the output is no
+    distribution. ``tokens`` and ``text`` say what it was measured on.
+    """
+
+    metric: str
+    scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    tokens: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class ProductCosts:
+    """Seconds of one product: type -> ``NxK`` -> seconds at M=1 and at the prefill chunk.
+
+    ``source`` says how they were found: measured here, read from a device's file, or a model.
+    """
+
+    decode: dict[str, dict[str, float]] = field(default_factory=dict)
+    prefill: dict[str, dict[str, float]] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class KernelChoice:
     """How one product is computed: ``lut``, ``dot`` or ``fp32``, its activations, and why."""
 
@@ -67,14 +94,13 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Machine:
-    """What passes may know of a target: the schemes it has kernels for, and measured costs.
+    """What passes may know of a target: its name, and measured costs.
 
     ``costs`` is element -> scheme -> M -> seconds of one product of the size that ``measured``
     names; only their ratios are used.
     """
 
     name: str = "any target"
-    schemes: tuple[str, ...] = ("lut", "dot")
     costs: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     measured: str = ""
 

@@ -73,7 +73,7 @@ PRINTED = [
     (AllocateUniform(keep="lm_head|*.down"), "allocate-uniform{keep=lm_head|*.down}"),
     (RoundWeights("rtn"), "round-weights{method=rtn}"),
     (BindShapes("batch:1/tokens:64"), "bind-shapes{dims=batch:1/tokens:64}"),
-    (LowerTypes("table8", dot_from=9), "lower-types{activation=table8,dot-from=9}"),
+    (LowerTypes("table8", stop="pad"), "lower-types{activation=table8,stop=pad}"),
 ]
 
 
