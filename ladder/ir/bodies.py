@@ -18,7 +18,7 @@ def dequantized(dtype: DType) -> list[str]:
             *lines,
             "whole = Cast <to=1> (codes)",
             "wide_zero = Cast <to=1> (zero)",
-            *_per_weight("wide_zero", "every_zero", dtype),
+            *_per_weight("wide_zero", "every_zero", "whole", dtype),
             "moved = Sub (whole, every_zero)",
             *_scaled("moved", dtype),
         ]
@@ -62,11 +62,12 @@ def _book_values(dtype: DType) -> list[str]:
 
 
 def _scaled(name: str, dtype: DType) -> list[str]:
-    return [*_per_weight("wide_scale", "every_scale", dtype), f"w = Mul ({name}, every_scale)"]
+    every = _per_weight("wide_scale", "every_scale", name, dtype)
+    return [*every, f"w = Mul ({name}, every_scale)"]
 
 
-def _per_weight(name: str, out: str, dtype: DType) -> list[str]:
-    """[N, groups] -> a shape that broadcasts to [N, K]."""
+def _per_weight(name: str, out: str, like: str, dtype: DType) -> list[str]:
+    """[N, groups] -> a shape that broadcasts to that of ``like`` [N, K]."""
     if not isinstance(dtype.group, int):
         return [f"{out} = Identity ({name})"]
     return [
@@ -78,7 +79,7 @@ def _per_weight(name: str, out: str, dtype: DType) -> list[str]:
         f"{out}_flat = Constant <value_ints=[0, -1]> ()",
         f"{out}_long = Reshape ({out}_many, {out}_flat)",
         f"{out}_from = Constant <value_ints=[0]> ()",
-        f"{out}_k = Shape <start=1> (codes)",
+        f"{out}_k = Shape <start=1> ({like})",
         f"{out} = Slice ({out}_long, {out}_from, {out}_k, {out}_one)",
     ]
 
@@ -103,8 +104,8 @@ def weight_blocks(name: str, block: int, out: str = "") -> list[str]:
     padded = -(-block // LUT_GROUP) * LUT_GROUP
     return [
         f"block{out} = Constant <value_ints=[{block}]> ()",
-        f"n{out} = Shape <end=1> (codes)",
-        f"k{out} = Shape <start=1> (codes)",
+        f"n{out} = Shape <end=1> ({name})",
+        f"k{out} = Shape <start=1> ({name})",
         f"minus_k{out} = Neg (k{out})",
         f"rest{out} = Mod (minus_k{out}, block{out})",
         f"three_zeros{out} = Constant <value_ints=[0, 0, 0]> ()",
@@ -152,7 +153,6 @@ def book_product(dtype: DType) -> list[str]:
     lines = [
         f"{parts} = Split <axis=0, num_outputs={count}> (digits)",
         "front = Constant <value_ints=[0]> ()",
-        "codes = Squeeze (digit0, front)",
         "at = Transpose <perm=[1, 0, 2]> (flat)",
         "turned_total = Transpose <perm=[1, 0]> (flat_total)",
         "deep_total = Unsqueeze (turned_total, last)",
@@ -313,7 +313,7 @@ def combined(dtype: DType) -> list[str]:
         "products = Mul (weighed, as_deep)",
         "first = Constant <value_ints=[0]> ()",
         "flat_y = ReduceSum <keepdims=0> (products, first)",
-        "out_n = Shape <end=1> (codes)",
+        "out_n = Shape <start=2> (sums)",
         "out_shape = Concat <axis=0> (lead, out_n)",
         "y = Reshape (flat_y, out_shape)",
     ]
