@@ -135,8 +135,10 @@ def _shared(
     """The outputs of ``op`` on ``x``: made once, for all its users in the graph."""
     key = (id(x), op, overload)
     if key not in made:
-        base = f"{x.name}.{overload}"
-        parts = PARTS.get(op, (op,))
+        if op in rungs.RUNGS:  # named by the weight, not by all the steps before
+            base, parts = str(dialect.stored_codes(x).name), (op,)
+        else:
+            base, parts = f"{x.name}.{overload}", PARTS[op]
         outputs = [ir.Value(name=f"{base}.{part}") for part in parts]
         new = dialect.node(op, overload, [x], outputs)
         new.name = f"{base}.{op}"

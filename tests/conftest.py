@@ -28,6 +28,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def own_types() -> Iterator[None]:
+    """Types that a test registers are gone after it."""
+    from ladder.ir.element import ELEMENTS
+
+    before = dict(ELEMENTS)
+    yield
+    ELEMENTS.clear()
+    ELEMENTS.update(before)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Compare a text with tests/golden/TEST.txt; ``--update-golden`` rewrites it."""

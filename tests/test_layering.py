@@ -40,6 +40,7 @@ DRIVERS = frozenset(
         "ladder.__main__",
         "ladder.api",
         "ladder.bench_kernel",
+        "ladder.bench_types",
         "ladder.cli",
         "ladder.compile_report",
         "ladder.demo",

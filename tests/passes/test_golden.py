@@ -148,6 +148,13 @@ def test_lower_types(lower: str, golden: Golden) -> None:
     golden(ran(f"{ROUNDED},lower-types{{{lower}}}", TWO, TWO_WEIGHTS))
 
 
+def test_lower_types_of_a_code_book(golden: Golden) -> None:
+    """Every rung of the weight is there to be read: planes, padding, layout, code book."""
+    text = 'g (float[2, 64] x) => (float[2, 8] y) { y = MatMul(x, "fc.weight") }'
+    rounded = "allocate-uniform{type=fp4_e2m1:g32:e8m0},round-weights{method=rtn}"
+    golden(ran(f"{rounded},lower-types{{stop=repack}}", text, {"fc.weight": ones(64, 8)}))
+
+
 @pytest.mark.parametrize(("tokens", "op"), [(1, "LutGemm"), (3, "LutGemm"), (4, "DotGemm")])
 def test_auto_scheme_goes_by_tokens(tokens: int, op: str) -> None:
     text = ran(f"{ROUNDED},bind-shapes{{dims=M:{tokens}}},lower-types", TWO, TWO_WEIGHTS)
