@@ -1,40 +1,59 @@
-"""ONNX Runtime's own low-bit operators: MatMulNBits and GatherBlockQuantized."""
+"""ONNX Runtime's own low-bit operators: MatMulNBits, MatMulBnb4 and GatherBlockQuantized."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.export import bnb4
+from ladder.export.emit import Emitter
 from ladder.export.weights import (
     Names,
-    Weight,
-    add_initializer,
     drop_weight,
     find_weights,
     original_op,
     replace_node,
     site_of,
 )
-from ladder.ir.dtype import DType
+from ladder.ir.dtype import FLOAT_ZERO, DType
 
 DOMAIN, VERSION = "com.microsoft", 1
+PRODUCT, GATHER = "MatMulNBits", "GatherBlockQuantized"
 WIDTHS = (2, 4, 8)
 BLOCKS = (16, 32, 64, 128, 256)
 
 
+def operator(op: str, dtype: DType) -> str:
+    """The operator that a MatMul, Gemm or Gather over this type becomes."""
+    if op == "Gather":
+        return GATHER
+    return bnb4.OPERATOR if bnb4.takes(dtype) else PRODUCT
+
+
 def refuse(op: str, dtype: DType, k: int) -> str | None:
     """Why a site of this operator, type and K has no such form, or None."""
-    name = "GatherBlockQuantized" if op == "Gather" else "MatMulNBits"
-    if dtype.bits not in WIDTHS:
+    name, element = operator(op, dtype), dtype.element
+    if op == "Conv":
+        return "ONNX Runtime has no low-bit convolution"
+    if name == bnb4.OPERATOR:
+        return bnb4.refuse(dtype, k)
+    if element.book:
+        return f"{name} has integers only, not the code book of {element.name}"
+    if width(dtype) not in WIDTHS or (element.bits > 2 and element.bits != width(dtype)):
         return f"{name} stores {', '.join(map(str, WIDTHS))} bits, not {dtype.bits}"
+    if dtype.zero == FLOAT_ZERO and (op == "Gather" or dtype.bits == 8):
+        return f"{name} has no float zero points{'' if op == 'Gather' else ' with 8 bits'}"
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):
         return f"{name} needs groups that are a power of two from 16 on, not {dtype.group}"
-    if op == "Gather" and k * dtype.bits % 8:
-        return f"{name} stores whole bytes in a row, not {k} codes of {dtype.bits} bits"
+    if op == "Gather" and k * width(dtype) % 8:
+        return f"{name} stores whole bytes in a row, not {k} codes of {width(dtype)} bits"
     return None
+
+
+def width(dtype: DType) -> int:
+    """Bits that a code takes: those of one bit take two, like ternary."""
+    return max(dtype.bits, WIDTHS[0])
 
 
 def to_nbits(model: ir.Model, accuracy_level: int = 0) -> None:
@@ -46,31 +65,22 @@ def to_nbits(model: ir.Model, accuracy_level: int = 0) -> None:
     """
     weights = find_weights(model)
     for weight in weights:
-        _check(weight)
-    names = Names(model)
+        for node in weight.users:
+            check(site_of(node), original_op(node), weight.dtype, weight.shape[1])
+    names, opset = Names(model), model.graph.opset_imports.get("", 1)
     for weight in weights:
-        _rewrite(weight, names, accuracy_level)
+        _rewrite(Emitter(weight, names, opset), accuracy_level)
     model.graph.opset_imports[DOMAIN] = VERSION
 
 
-def _check(weight: Weight) -> None:
-    for node in weight.users:
-        reason = refuse(original_op(node), weight.dtype, weight.shape[1])
-        if reason is not None:
-            raise LadderError(
-                f"site {site_of(node)}: {weight.dtype} has no nbits form: {reason}; "
-                "choose another type, or --format qdq"
-            )
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """Unsigned codes [N, blocks, block], scales and zero points [N, blocks]."""
-
-    block: int
-    codes: np.ndarray
-    scale: np.ndarray
-    zero: np.ndarray | None
+def check(site: str, op: str, dtype: DType, k: int) -> None:
+    """Raise where a site cannot be written."""
+    reason = refuse(op, dtype, k)
+    if reason is not None:
+        raise LadderError(
+            f"site {site}: {dtype} has no nbits form: {reason}; "
+            "choose another type, or --format qdq"
+        )
 
 
 def _fits(group: int) -> bool:
@@ -81,26 +91,11 @@ def block_size(dtype: DType, k: int) -> int:
     """The operator's block: the group, or where that is larger, the cheapest part of it."""
     if dtype.groups(k) > 1 and dtype.group_size(k) in BLOCKS:
         return dtype.group_size(k)
+    # ONNX Runtime has fast 2-bit products (accuracy_level 4) for blocks of up to 128.
+    blocks = BLOCKS[:-1] if width(dtype) == 2 else BLOCKS
     if dtype.groups(k) > 1:
-        return BLOCKS[-1]
-    return min(BLOCKS, key=lambda b: -(-k // b) * (b * dtype.bits // 8 + 4))
-
-
-def _packed(weight: Weight) -> _Packed:
-    """Cut K into blocks; a group wider than a block repeats its scale, the tail holds zeros."""
-    dtype, (n, k) = weight.dtype, weight.shape
-    block = block_size(dtype, k)
-    blocks = -(-k // block)
-    group_of = np.arange(blocks) * block // dtype.group_size(k)
-    zero = weight.zero_array()
-    codes = np.full((n, blocks * block), dtype.element.offset, np.uint8)
-    codes[:, :k] = weight.code_array().astype(np.int16) + dtype.element.offset
-    return _Packed(
-        block,
-        codes.reshape(n, blocks, block),
-        weight.scale_array()[:, group_of],
-        None if zero is None else zero[:, group_of],
-    )
+        return blocks[-1]
+    return min(blocks, key=lambda b: -(-k // b) * (b * width(dtype) // 8 + 4))
 
 
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -114,51 +109,52 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     return packed.astype(np.uint8)
 
 
-def _rewrite(weight: Weight, names: Names, accuracy_level: int) -> None:
-    packed = _packed(weight)
-    made: dict[bool, list[ir.Value]] = {}
-    for node in list(weight.users):
-        gather = node.op_type == "LowBitGather"
-        if gather not in made:
-            made[gather] = _constants(weight, packed, gather, names)
-        replace_node(
-            node,
-            _gather(weight, packed, node, made[True])
-            if gather
-            else _product(weight, packed, node, made[False], accuracy_level),
-        )
+def _rewrite(emit: Emitter, accuracy_level: int) -> None:
+    weight = emit.weight
+    names = [operator(original_op(node), weight.dtype) for node in weight.users]
+    # Everything is written before the first user goes: new nodes stand before it.
+    forms = {name: _form(emit, name, accuracy_level) for name in dict.fromkeys(names)}
+    for node, name in zip(list(weight.users), names, strict=True):
+        constants, attributes = forms[name]
+        at = 1 if name == GATHER else 0
+        inputs = [*constants[:at], node.inputs[0], *constants[at:]]
+        replace_node(node, ir.node(name, inputs, attributes, domain=DOMAIN, version=VERSION))
     drop_weight(weight)
 
 
-def _constants(weight: Weight, packed: _Packed, gather: bool, names: Names) -> list[ir.Value]:
-    """Bytes [N, blocks, bytes] (a Gather's: [N, bytes]), scales and zero points [N, blocks]."""
-    n, k = weight.shape
-    codes = packed.codes.reshape(n, -1)[:, :k] if gather else packed.codes
-    arrays = {"packed": pack_bits(codes, weight.dtype.bits), "packed.scale": packed.scale}
-    if packed.zero is not None:
-        arrays["packed.zero"] = pack_bits(packed.zero, weight.dtype.bits)
-    graph = weight.graph
-    return [add_initializer(graph, names.fresh(f"{weight.name}.{p}"), a) for p, a in arrays.items()]
+def _form(emit: Emitter, name: str, accuracy_level: int) -> tuple[list[ir.Value], dict[str, int]]:
+    """An operator's constants, in order, and its attributes."""
+    dtype, (n, k) = emit.weight.dtype, emit.weight.shape
+    if name == bnb4.OPERATOR:
+        return bnb4.constants(emit), bnb4.attributes(dtype, n, k)
+    shared = {"bits": width(dtype), "block_size": block_size(dtype, k)}
+    if name == GATHER:
+        return _constants(emit, True), {**shared, "gather_axis": 0, "quantize_axis": 1}
+    level = {"accuracy_level": accuracy_level} if accuracy_level else {}
+    return _constants(emit, False), {**shared, "K": k, "N": n, **level}
 
 
-def _product(
-    weight: Weight, packed: _Packed, node: ir.Node, constants: list[ir.Value], accuracy_level: int
-) -> ir.Node:
-    n, k = weight.shape
-    attributes = {"K": k, "N": n, "bits": weight.dtype.bits, "block_size": packed.block}
-    if accuracy_level:
-        attributes["accuracy_level"] = accuracy_level
-    inputs = [node.inputs[0], *constants]
-    return ir.node("MatMulNBits", inputs, attributes, domain=DOMAIN, version=VERSION)
+def _constants(emit: Emitter, gather: bool) -> list[ir.Value]:
+    """Bytes [N, blocks, bytes] (a Gather's: [N, bytes]), scales and zero points [N, blocks].
 
-
-def _gather(weight: Weight, packed: _Packed, node: ir.Node, constants: list[ir.Value]) -> ir.Node:
-    codes, *rest = constants
-    attributes = {
-        "bits": weight.dtype.bits,
-        "block_size": packed.block,
-        "gather_axis": 0,
-        "quantize_axis": 1,
-    }
-    inputs = [codes, node.inputs[0], *rest]
-    return ir.node("GatherBlockQuantized", inputs, attributes, domain=DOMAIN, version=VERSION)
+    A group wider than a block repeats its scale; behind K the last block holds zeros.
+    """
+    weight, dtype = emit.weight, emit.weight.dtype
+    bits, (n, k) = width(dtype), weight.shape
+    block = block_size(dtype, k)
+    blocks = -(-k // block)
+    offset = 0 if dtype.zero_point else 1 << (bits - 1)
+    codes = np.full((n, k if gather else blocks * block), offset, np.uint8)
+    codes[:, :k] = weight.code_array().astype(np.int16) + offset
+    rows = codes if gather else codes.reshape(n, blocks, block)
+    group_of = np.arange(blocks) * block // dtype.group_size(k)
+    made = [
+        emit.constant("packed", pack_bits(rows, bits)),
+        emit.scale("packed.scale", weight.scale_array()[:, group_of]),
+    ]
+    zero = weight.zero_array()
+    if zero is None:
+        return made
+    if dtype.zero == FLOAT_ZERO:
+        return [*made, emit.as_float("packed.zero", zero[:, group_of])]
+    return [*made, emit.constant("packed.zero", pack_bits(zero[:, group_of], bits))]

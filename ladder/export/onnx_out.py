@@ -7,10 +7,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.export import decode, nbits
 from ladder.export.nbits import to_nbits
 from ladder.export.qdq import to_qdq
 from ladder.export.save import save
 from ladder.ir import dialect, facts
+from ladder.ir.dtype import DType
 
 FORMATS = ("qdq", "nbits")
 
@@ -37,6 +39,11 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0) -> None:
         to_qdq(model)
     dialect.install(model)
     model.graph.opset_imports.pop(dialect.DOMAIN, None)
+
+
+def form(format: str, op: str, dtype: DType) -> str:
+    """What a MatMul, Gemm or Gather over this type becomes, in a word for reports."""
+    return nbits.operator(op, dtype) if format == "nbits" else decode.form(dtype)
 
 
 def _refuse_lowered(model: ir.Model) -> None:

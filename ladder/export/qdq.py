@@ -1,129 +1,126 @@
-"""Standard operators: blocked DequantizeLinear before the original MatMul, Gemm or Gather."""
+"""Standard operators: the decoded weight before the original MatMul, Gemm, Gather or Conv."""
 
 from __future__ import annotations
 
+from math import prod
+
 import onnx_ir as ir
 
+from ladder.export.decode import DEQUANTIZE, FUSED_BLOCKS, block_size, decoded, form, least_opset
+from ladder.export.emit import Emitter
 from ladder.export.opset import raise_opset
 from ladder.export.weights import (
     Names,
     Weight,
-    add_initializer,
     drop_weight,
     find_weights,
     original_op,
     replace_node,
 )
 
-OPSET, OPSET_2_BITS = 21, 25
-# ONNX Runtime replaces MatMul(x, DequantizeLinear(w)) by a product with int8 activations (an
-# error of 0.5 %) when w is stored [K, N] in blocks of these sizes.
-FUSED_BLOCKS = (16, 32, 64, 128, 256)
-
 
 def to_qdq(model: ir.Model) -> None:
-    """Rewrite in place; the model's opset becomes at least 21, or 25 for 2-bit types.
+    """Rewrite in place; the model's opset is raised as far as its types need (21, 2 bits: 25).
 
     %y = LowBitMatMul(%x, %codes, %scale)
       -->  %w = DequantizeLinear[block_size](%codes, %scale); %y = MatMul(%x, %w)
+
+    Where DequantizeLinear has no such type, %w = Mul(Gather(%book, %codes), %scale) or
+    %w = Mul(Sub(%codes, %zero), %scale).
     """
-    weights = find_weights(model)
-    two_bits = any(w.dtype.element.onnx.bitwidth == 2 for w in weights)
-    raise_opset(model, OPSET_2_BITS if two_bits else OPSET)
-    names = Names(model)
+    needed = max((least_opset(weight.dtype) for weight in find_weights(model)), default=1)
+    raise_opset(model, needed)
+    names, opset = Names(model), model.graph.opset_imports.get("", needed)
     for weight in find_weights(model):
-        _rewrite(weight, names)
+        _rewrite(Emitter(weight, names, opset))
 
 
 def stored_transposed(weight: Weight) -> bool:
     """Whether the codes are stored [K, N], as a MatMul reads them."""
-    ops = {original_op(node) for node in weight.users}
-    return ops == {"MatMul"} and block_size(weight) not in FUSED_BLOCKS
+    dtype, ops = weight.dtype, {original_op(node) for node in weight.users}
+    fused = form(dtype) == DEQUANTIZE and block_size(dtype, weight.shape[1]) in FUSED_BLOCKS
+    return ops == {"MatMul"} and not fused
 
 
-def block_size(weight: Weight) -> int:
-    """Weights along K that share a scale, as DequantizeLinear is told it."""
-    _, k = weight.shape
-    if weight.dtype.groups(k) > 1:
-        return weight.dtype.group_size(k)
-    return k + 1 if k in FUSED_BLOCKS else k  # one block: any size from K on means the same
-
-
-def _rewrite(weight: Weight, names: Names) -> None:
+def _rewrite(emit: Emitter) -> None:
+    weight = emit.weight
     turned = stored_transposed(weight)
-    kernel = _dequantized(weight, turned, names)
-    swapped: ir.Value | None = None
+    kernel = decoded(emit, turned)
+    # Everything is written before the first user goes: new nodes stand before it.
+    by_op = {} if turned else _layouts(emit, kernel)
     for node in list(weight.users):
-        op = original_op(node)
-        if op == "MatMul" and not turned and swapped is None:
-            swapped = _transposed(weight, kernel, node, names)
-        _restore(node, op, swapped if op == "MatMul" and swapped is not None else kernel)
+        op, x = original_op(node), node.inputs[0]
+        if op == "Gather":
+            replace_node(node, ir.node(op, [kernel, x], {"axis": 0}))
+        elif op == "MatMul":
+            replace_node(node, ir.node(op, [x, by_op.get(op, kernel)]))
+        elif op == "Gemm":
+            _restore_with_bias(node, op, kernel, [ir.AttrInt64("transB", 1)])
+        else:
+            _restore_with_bias(node, op, by_op[op], list(node.attributes.values()))
     drop_weight(weight)
 
 
-def _dequantized(weight: Weight, turned: bool, names: Names) -> ir.Value:
-    """Constants and the DequantizeLinear node: w [N, K], or [K, N] if ``turned``."""
-    graph, kind = weight.graph, weight.dtype.element.onnx
-    arrays = {"quantized": weight.code_array(), "quantized.scale": weight.scale_array()}
-    zero = weight.zero_array()
-    if zero is not None:
-        arrays["quantized.zero"] = zero
-    inputs = [
-        add_initializer(
-            graph,
-            names.fresh(f"{weight.name}.{part}"),
-            array.T if turned else array,
-            ir.DataType.FLOAT if part.endswith("scale") else kind,
-        )
-        for part, array in arrays.items()
-    ]
-    shape = ir.Shape(reversed(weight.shape) if turned else weight.shape)
-    attributes = {"axis": 0 if turned else 1, "block_size": block_size(weight)}
-    made = ir.node(
-        "DequantizeLinear", inputs, attributes, name=names.fresh(f"{weight.name}.dequantize")
-    )
-    return _inserted(weight.users[0], made, names.fresh(f"{weight.name}.dequantized"), shape)
+def _layouts(emit: Emitter, kernel: ir.Value) -> dict[str, ir.Value]:
+    """w [N, K] as a MatMul reads it, and as a Conv does, where there is one.
+
+    Convolutions share a weight only if they share its window: one layout is enough.
+    """
+    users = {original_op(node): node for node in emit.weight.users}
+    made = {}
+    if "MatMul" in users:
+        shape = tuple(reversed(emit.weight.shape))
+        swap = {"perm": [1, 0]}
+        made["MatMul"] = emit.node("Transpose", [kernel], swap, "transposed", shape)
+    if "Conv" in users:
+        made["Conv"] = _window(emit, kernel, users["Conv"])
+    return made
 
 
-def _transposed(weight: Weight, kernel: ir.Value, user: ir.Node, names: Names) -> ir.Value:
-    name = f"{weight.name}.transpose"
-    made = ir.node("Transpose", [kernel], {"perm": [1, 0]}, name=names.fresh(name))
-    shape = ir.Shape(reversed(weight.shape))
-    return _inserted(user, made, names.fresh(f"{weight.name}.transposed"), shape)
+def _window(emit: Emitter, kernel: ir.Value, node: ir.Node) -> ir.Value:
+    """A weight [N, K], a tap's channels side by side, as a convolution's [O, C/group, *taps]."""
+    (n, k), taps = emit.weight.shape, list(node.attributes["kernel_shape"].as_ints())
+    channels = k // prod(taps)
+    if channels < k and channels > 1:
+        deep = [n, k // channels, channels]
+        kernel = emit.reshape(kernel, "by_tap", deep)
+        first = [n, channels, k // channels]
+        kernel = emit.node("Transpose", [kernel], {"perm": [0, 2, 1]}, "by_channel", first)
+    return emit.reshape(kernel, "window", [n, channels, *taps])
 
 
-def _inserted(before: ir.Node, made: ir.Node, name: str, shape: ir.Shape) -> ir.Value:
-    out = made.outputs[0]
-    out.name, out.shape, out.type = name, shape, ir.TensorType(ir.DataType.FLOAT)
-    assert isinstance(before.graph, ir.Graph)
-    before.graph.insert_before(before, made)
-    return out
-
-
-def _restore(node: ir.Node, op: str, kernel: ir.Value) -> None:
-    x = node.inputs[0]
-    if op == "Gather":
-        replace_node(node, ir.node("Gather", [kernel, x], {"axis": 0}))
-    elif op == "Gemm":
-        _restore_gemm(node, x, kernel)
-    else:
-        replace_node(node, ir.node("MatMul", [x, kernel]))
-
-
-def _restore_gemm(node: ir.Node, x: ir.Value | None, kernel: ir.Value) -> None:
+def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: list[ir.Attr]) -> None:
     """Take back the Add that rounding split off for the bias.
 
     %p = LowBitMatMul(%x, ...); %y = Add(%p, %b)  -->  %y = Gemm[transB=1](%x, %w, %b)
+    %p = LowBitConv(%x, ...); %y = Add(%p, Reshape(%b))  -->  %y = Conv(%x, %w, %b)
     """
     add = _bias_of(node)
-    bias = [add.inputs[1]] if add is not None else []
-    gemm = ir.node("Gemm", [x, kernel, *bias], {"transB": 1})
+    bias, column = (None, None) if add is None else _unshaped(add.inputs[1], op)
+    inputs = [node.inputs[0], kernel, *([] if bias is None else [bias])]
+    made = ir.Node("", op, inputs, attributes)
     if add is None:
-        replace_node(node, gemm)
+        replace_node(node, made)
         return
     add.name = node.name
     add.metadata_props.update(node.metadata_props)
-    replace_node(add, gemm)
+    replace_node(add, made)
+    _remove(node)
+    if column is not None:
+        assert column.inputs[1] is not None
+        maker = column.inputs[1].producer()
+        _remove(column)
+        if maker is not None:
+            _remove(maker)
+
+
+def _unshaped(bias: ir.Value | None, op: str) -> tuple[ir.Value | None, ir.Node | None]:
+    """A Conv's bias [O] and the Reshape that rounding put before it, which nobody else reads."""
+    column = bias.producer() if bias is not None and op == "Conv" else None
+    return (bias, None) if column is None else (column.inputs[0], column)
+
+
+def _remove(node: ir.Node) -> None:
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import nbits
-from ladder.export.onnx_out import FORMATS, export_onnx
+from ladder.export.onnx_out import FORMATS, export_onnx, form
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.site import Refusal, Site, find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.patterns import parse_rules
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding import METHODS
 from ladder.passes.runner import run_passes
@@ -34,25 +34,30 @@ def quantize_onnx(
     format: str = "qdq",
     keep: tuple[str, ...] = (),
     accuracy_level: int = 0,
+    rules: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Quantize ``source`` into ``target`` and report what every site got and why.
 
-    ``keep`` holds patterns (``*``, ``?``) of site names that stay float. Raises
-    ``NothingToQuantize`` where no weight may change; then nothing is written.
+    ``keep`` holds patterns (``*``, ``?``) of sites or roles that stay float, ``rules`` has
+    ``PATTERN=TYPE``. Raises ``NothingToQuantize`` where no weight may change; then nothing is
+    written.
     """
     start = time.perf_counter()
-    _check_options(type, rounding, format)
+    _check_options(type, rounding, format, rules)
     loaded = load_onnx(source)
     model, before = loaded.model, size_on_disk(source, loaded.model)
-    run_passes(model, [AllocateUniform(type)])
+    run_passes(model, [AllocateUniform(type, "|".join(keep), "|".join(rules))])
     sites, refusals = find_sites(model)
-    left = [*refusals, *_plan_keeps(model, sites, keep, format)]
+    left = [*refusals, *_plan_floats(model, sites, format)]
     plan = facts.get(model, BitPlan)
     assert plan is not None
     chosen = [site for site in sites if site.name in plan.choices]
     if not chosen:
         raise NothingToQuantize(_nothing(source, left, bool(sites)))
-    rows = [_row(site, plan) for site in chosen]
+    if format == "nbits":  # before the work of rounding
+        for site in chosen:
+            nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
+    rows = [_row(site, plan, format) for site in chosen]
     bits = bits_per_weight(chosen, plan)
     run_passes(model, [RoundWeights(rounding)])
     size = export_onnx(model, target, format, accuracy_level)
@@ -70,51 +75,45 @@ def quantize_onnx(
     }
 
 
-def _check_options(type: str, rounding: str, format: str) -> None:
+def _check_options(type: str, rounding: str, format: str, rules: tuple[str, ...]) -> None:
     """Fail on a mistyped option before a large file is read."""
     DType.parse(type)
+    parse_rules("|".join(rules))
     if rounding not in METHODS:
         raise LadderError(f"unknown rounding '{rounding}'; one of: {', '.join(METHODS)}")
     if format not in FORMATS:
         raise LadderError(f"unknown format '{format}'; one of: {', '.join(FORMATS)}")
 
 
-def _plan_keeps(
-    model: ir.Model, sites: list[Site], keep: tuple[str, ...], format: str
-) -> list[Refusal]:
-    """Take out of the plan what stays float, and say why."""
-    _check_patterns(sites, keep)
+def _plan_floats(model: ir.Model, sites: list[Site], format: str) -> list[Refusal]:
+    """What stays float: by the plan, or because this file could not hold it well."""
     plan, left = facts.get(model, BitPlan), facts.get(model, LeftAlone)
     assert plan is not None and left is not None
     found = []
     for site in sites:
-        reason = _keep_reason(site, DType.parse(plan.choices[site.name].type), keep, format)
+        choice = plan.choices.get(site.name)
+        reason = (
+            _float_reason(site, DType.parse(choice.type), format)
+            if choice is not None
+            else left.reasons[site.name]
+        )
         if reason is not None:
             found.append(Refusal(site.name, site.node.op_type, reason))
     for r in found:
-        del plan.choices[r.name]
+        plan.choices.pop(r.name, None)
         left.reasons[r.name] = f"{r.op}: {r.reason}"
     return found
 
 
-def _check_patterns(sites: list[Site], keep: tuple[str, ...]) -> None:
-    for pattern in keep:
-        if not any(fnmatch(site.name, pattern) for site in sites):
-            names = ", ".join(site.name for site in sites[:5]) or "none"
-            raise LadderError(f"--keep '{pattern}' matches no site; the first sites are: {names}")
-
-
-def _keep_reason(site: Site, dtype: DType, keep: tuple[str, ...], format: str) -> str | None:
-    if any(fnmatch(site.name, pattern) for pattern in keep):
-        return "kept by --keep"
+def _float_reason(site: Site, dtype: DType, format: str) -> str | None:
     if dtype.stored_bits(site.n, site.k) / 8 + NODE_BYTES >= site.parameters * 4:
         return f"too small: {dtype} would not shrink its {site.parameters} weights"
-    if format == "nbits" and site.node.op_type == "Gather":
-        return nbits.refuse("Gather", dtype, site.k)
+    if format == "nbits" and site.node.op_type in ("Gather", "Conv"):
+        return nbits.refuse(site.node.op_type, dtype, site.k)
     return None
 
 
-def _row(site: Site, plan: BitPlan) -> dict[str, Any]:
+def _row(site: Site, plan: BitPlan, format: str) -> dict[str, Any]:
     choice = plan.choices[site.name]
     return {
         "name": site.name,
@@ -123,13 +122,18 @@ def _row(site: Site, plan: BitPlan) -> dict[str, Any]:
         "k": site.k,
         "type": choice.type,
         "reason": choice.reason,
+        "form": form(format, site.node.op_type, _type(site, plan)),
     }
+
+
+def _type(site: Site, plan: BitPlan) -> DType:
+    return DType.parse(plan.choices[site.name].type)
 
 
 def bits_per_weight(sites: list[Site], plan: BitPlan) -> float:
     """Stored bits per weight of the quantized sites, scales counted, a tied weight once."""
     weights = {id(site.weight): site for site in sites}.values()
-    stored = sum(DType.parse(plan.choices[s.name].type).stored_bits(s.n, s.k) for s in weights)
+    stored = sum(_type(s, plan).stored_bits(s.n, s.k) for s in weights)
     return stored / sum(site.parameters for site in weights)
 
 

@@ -12,7 +12,8 @@ from ladder.ir import dialect
 from ladder.ir.dtype import DType
 from ladder.ir.site import OP_KEY, SITE_KEY
 
-HIGH_RUNG = ("LowBitMatMul", "LowBitGather")
+# The dialect's operators that read a weight, and what they stand for where they do not say it.
+HIGH_RUNG = {"LowBitMatMul": "MatMul", "LowBitGather": "Gather", "LowBitConv": "Conv"}
 
 
 @dataclass
@@ -39,16 +40,22 @@ class Weight:
 
     def code_array(self) -> np.ndarray:
         """Codes [N, K] as whole bytes."""
-        byte = np.int8 if self.dtype.element.signed else np.uint8
+        byte = np.int8 if self.dtype.element.low < 0 else np.uint8
         return array_of(self.codes).astype(byte)
 
     def scale_array(self) -> np.ndarray:
-        """Scales [N, groups], repeated where the type has one for the whole tensor."""
+        """Scales [N, groups] in their stored type, repeated where there is one for all rows."""
         return self._per_row(array_of(self.scale))
 
     def zero_array(self) -> np.ndarray | None:
-        """Zero points [N, groups] as uint8, or None."""
-        return None if self.zero is None else self._per_row(array_of(self.zero).astype(np.uint8))
+        """Zero points [N, groups], uint8 or of the scale's type, or None."""
+        if self.zero is None:
+            return None
+        return self._per_row(array_of(self.zero).astype(self.dtype.zero_kind))
+
+    def tensor_scale_array(self) -> np.ndarray | None:
+        """The scale of the whole tensor, float32, or None."""
+        return None if self.tensor_scale is None else array_of(self.tensor_scale)
 
     def _per_row(self, array: np.ndarray) -> np.ndarray:
         n, k = self.shape
@@ -75,17 +82,15 @@ def find_weights(model: ir.Model) -> list[Weight]:
 
 
 def high_rung_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """The LowBitMatMul and LowBitGather nodes, in order."""
+    """The nodes that read a low-bit weight, in order."""
     for node in model.graph.all_nodes():
         if node.domain == dialect.DOMAIN and node.op_type in HIGH_RUNG:
             yield node
 
 
 def original_op(node: ir.Node) -> str:
-    """The standard operator that a dialect node stands for: MatMul, Gemm or Gather."""
-    if node.op_type == "LowBitGather":
-        return "Gather"
-    return node.metadata_props.get(OP_KEY, "MatMul")
+    """The standard operator that a dialect node stands for: MatMul, Gemm, Gather or Conv."""
+    return node.metadata_props.get(OP_KEY, HIGH_RUNG[node.op_type])
 
 
 class Names:

@@ -82,7 +82,13 @@ def test_packing_can_be_undone(bits: int, k: int, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("type", "k", "block"),
-    [("int4:g32", 97, 32), ("int8:g512", 600, 256), ("int8:row", 3, 16), ("int8:row", 120, 128)],
+    [
+        ("int4:g32", 97, 32),
+        ("int8:g512", 600, 256),
+        ("int8:row", 3, 16),
+        ("int8:row", 120, 128),
+        ("int2:row", 600, 128),
+    ],
 )
 def test_block_size(type: str, k: int, block: int) -> None:
     assert block_size(DType.parse(type), k) == block

@@ -1,0 +1,128 @@
+"""A low-bit weight as standard operators: the nodes that give w in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.export.emit import Emitter
+from ladder.ir.dtype import FLOAT_ZERO, DType
+
+DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
+BLOCKED_OPSET = 21  # DequantizeLinear with block_size
+OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
+FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
+# ONNX Runtime replaces MatMul(x, DequantizeLinear(w)) by a product with int8 activations (an
+# error of 0.5 %) when w is stored [K, N] in blocks of these sizes.
+FUSED_BLOCKS = (16, 32, 64, 128, 256)
+
+
+def form(dtype: DType) -> str:
+    """What a weight of this type becomes, as reports call it."""
+    if container(dtype) is not None:
+        return DEQUANTIZE
+    return BOOK if dtype.element.book else ARITHMETIC
+
+
+def container(dtype: DType) -> ir.DataType | None:
+    """The ONNX type from which DequantizeLinear gets the values, or None where there is none.
+
+    A code book that takes a byte anyway is stored as a FLOAT8 that has all its values: fp6
+    without loss. ONNX Runtime 1.31 has no kernel for FLOAT4E2M1.
+    """
+    element = dtype.element
+    if not element.book:
+        return None if dtype.zero == FLOAT_ZERO else element.onnx
+    if element.onnx.bitwidth < 8:
+        return None
+    values = np.nan_to_num(element.values)
+    for kind in FLOAT8:
+        if (values.astype(kind.numpy()).astype(np.float32) == values).all():
+            return kind
+    return None
+
+
+def least_opset(dtype: DType) -> int:
+    """The opset that the form needs; types of scales ask for none."""
+    codes = OPSET_OF_BITS[dtype.element.onnx.bitwidth]
+    return max(codes, BLOCKED_OPSET) if form(dtype) == DEQUANTIZE else codes
+
+
+def block_size(dtype: DType, k: int) -> int:
+    """Weights along K that share a scale, as DequantizeLinear is told it."""
+    if dtype.groups(k) > 1:
+        return dtype.group_size(k)
+    return k + 1 if k in FUSED_BLOCKS else k  # one block: any size from K on means the same
+
+
+def decoded(emit: Emitter, turned: bool) -> ir.Value:
+    """w [N, K], or [K, N] if ``turned``."""
+    kind = container(emit.weight.dtype)
+    return _by_arithmetic(emit, turned) if kind is None else _dequantized(emit, kind, turned)
+
+
+def _dequantized(emit: Emitter, kind: ir.DataType, turned: bool) -> ir.Value:
+    weight, element = emit.weight, emit.weight.dtype.element
+    codes, scale, zero = weight.code_array(), weight.scale_array(), weight.zero_array()
+    if element.book:
+        codes = element.values.astype(kind.numpy())[codes]
+    if turned:
+        codes, scale, zero = codes.T, scale.T, None if zero is None else zero.T
+    inputs = [emit.constant("quantized", codes, kind), emit.scale("quantized.scale", scale)]
+    if zero is not None:
+        inputs.append(emit.constant("quantized.zero", zero, kind))
+    blocks = {"axis": 0 if turned else 1, "block_size": block_size(weight.dtype, weight.shape[1])}
+    return emit.node("DequantizeLinear", inputs, blocks, "dequantized", codes.shape)
+
+
+def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
+    """book[codes] * scale, or (codes - zero) * scale, on [N, groups, group].
+
+    Scales broadcast over their group: written out for every weight, ONNX Runtime would compute
+    them when it loads the file and keep as many floats as the weight has.
+    """
+    weight, dtype = emit.weight, emit.weight.dtype
+    (n, k), zero = weight.shape, weight.zero_array()
+    groups = dtype.groups(k)
+    size = dtype.group_size(k) if groups > 1 else k
+    axes = (1, 2, 0) if turned else (0, 1, 2)
+    codes = np.pad(weight.code_array(), ((0, 0), (0, groups * size - k)))
+    codes = codes.reshape(n, groups, size).transpose(axes)
+    w, shape = _numbers(emit, codes), codes.shape
+    if zero is not None:
+        zeros = emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+        w = emit.node("Sub", [w, zeros], {}, "shifted", shape)
+    scale = emit.scale("quantized.scale", weight.scale_array()[..., None].transpose(axes))
+    w = emit.node("Mul", [w, scale], {}, "scaled", shape)
+    return _flat(emit, w, groups * size, turned)
+
+
+def _numbers(emit: Emitter, codes: np.ndarray) -> ir.Value:
+    """What the codes stand for before scales: float32, in the shape of ``codes``.
+
+    A DequantizeLinear by 1 reads them: alone among the operators, ONNX Runtime does not compute
+    it when it loads the file, which would keep the whole weight in float32.
+    """
+    element = emit.weight.dtype.element
+    stored = emit.constant("quantized", codes, element.onnx)
+    one = emit.constant("one", np.array(1, np.float32))
+    numbers = emit.node("DequantizeLinear", [stored, one], {}, "codes.float", codes.shape)
+    if not element.book:
+        return numbers
+    index, kind = {"to": int(ir.DataType.INT32)}, ir.DataType.INT32
+    entries = emit.node("Cast", [numbers], index, "entries", codes.shape, kind)
+    book = emit.constant("book", np.nan_to_num(element.values))
+    return emit.node("Gather", [book, entries], {"axis": 0}, "looked_up", codes.shape)
+
+
+def _flat(emit: Emitter, w: ir.Value, padded: int, turned: bool) -> ir.Value:
+    """[N, groups, group] -> [N, K], without what fills up the last group."""
+    n, k = emit.weight.shape
+    shape = [padded, n] if turned else [n, padded]
+    name = "dequantized" if padded == k else "padded"
+    flat = emit.reshape(w, name, shape)
+    if padded == k:
+        return flat
+    ends = {"from": [0], "to": [k], "axis": [0 if turned else 1]}
+    cut = [emit.constant(f"slice.{part}", np.array(at)) for part, at in ends.items()]
+    return emit.node("Slice", [flat, *cut], {}, "dequantized", [k, n] if turned else [n, k])
