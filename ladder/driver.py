@@ -27,6 +27,7 @@ from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
@@ -161,7 +162,8 @@ def _build_level(
     for name, dims in _functions(source, wish).items():
         graph = facts.clone(shared)
         facts.put(graph, machine_of(level.name))
-        run_passes(graph, [BindShapes(dims), LowerTypes(wish.activation, wish.scheme)])
+        lower = [LowerConvolutions(), LowerTypes(wish.activation, wish.scheme)]
+        run_passes(graph, [BindShapes(dims), *lower])
         kernels += kernel_rows(graph, level.name, name)
         graphs[name] = graph
     with stage(f"compile for {level.name}"):

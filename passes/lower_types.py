@@ -56,7 +56,8 @@ class LowerTypes(Pass):
                 listed = ", ".join(filter(None, known))
                 raise LadderError(f"unknown {what} '{value}'; one of: {listed}")
         machine = facts.get(model, Machine) or Machine()
-        kernels = Kernels()
+        before = facts.get(model, Kernels)
+        kernels = Kernels(dict(before.choices) if before else {})
         made: Made = {}
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":

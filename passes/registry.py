@@ -13,8 +13,10 @@ PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",
+    "allocate-bits": "ladder.passes.allocate_bits:AllocateBits",
     "round-weights": "ladder.passes.round_weights:RoundWeights",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",
+    "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",
 }
 

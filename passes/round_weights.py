@@ -20,6 +20,8 @@ from ladder.passes.rounding import METHODS, Rounded
 from ladder.progress import track
 
 THREADS = 2
+HIGH_RUNG = {"Gather": "LowBitGather", "Conv": "LowBitConv"}  # others: LowBitMatMul
+WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class RoundWeights(Pass):
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
+    %y = Conv(%x, %w, %b)  -->  %p = ladder.LowBitConv[type](%x, %w.codes, %w.scale)
+                                %y = Add(%p, %b as [O, 1, 1])
     """
 
     method: str = "mse"
@@ -112,17 +116,17 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
 
 def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]) -> None:
     old = site.node
-    gather = old.op_type == "Gather"
-    first = old.inputs[1] if gather else old.inputs[0]
-    op = "LowBitGather" if gather else "LowBitMatMul"
+    first = old.inputs[1] if old.op_type == "Gather" else old.inputs[0]
     out = ir.Value(name=old.outputs[0].name, type=old.outputs[0].type, shape=old.outputs[0].shape)
-    new = dialect.node(op, str(dtype), [first, *weight], [out])
+    op = HIGH_RUNG.get(old.op_type, "LowBitMatMul")
+    attributes = site.window.attributes() if site.window else []
+    new = dialect.node(op, str(dtype), [first, *weight], [out], attributes)
     new.name, new.doc_string = old.name, old.doc_string
     new.metadata_props.update({**old.metadata_props, SITE_KEY: site.name})
     if old.op_type == "Gemm":
         new.metadata_props[OP_KEY] = old.op_type
-    nodes, result = [new], out
-    bias = old.inputs[2] if old.op_type == "Gemm" and len(old.inputs) > 2 else None
+    before, bias = _bias(site)
+    nodes, result = [*before, new], out
     if bias is not None:
         result = ir.Value(name=out.name, type=out.type, shape=out.shape)
         out.name = f"{out.name}.product"
@@ -130,6 +134,23 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     graph.insert_before(old, nodes)
     old.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove(old, safe=True)
+
+
+def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:
+    """What is added to the product, and the nodes that make it."""
+    node, window = site.node, site.window
+    bias = node.inputs[2] if node.op_type in WITH_BIAS and len(node.inputs) > 2 else None
+    if bias is None or window is None:
+        return [], bias
+    # [O] as [O, 1, ...]: along the channels of an output [B, O, ...].
+    name, shape = node.outputs[0].name, [site.n] + [1] * len(window.kernel)
+    tensor = ir.tensor(shape, dtype=ir.DataType.INT64)
+    constant = ir.node("Constant", [], {"value": tensor}, name=f"{name}.bias_shape")
+    reshape = ir.node("Reshape", [bias, constant.outputs[0]], name=f"{name}.bias_column")
+    constant.outputs[0].name = constant.name
+    out = reshape.outputs[0]
+    out.name, out.type, out.shape = reshape.name, bias.type, ir.Shape(shape)
+    return [constant, reshape], out
 
 
 def _drop_unused(weights: Iterable[ir.Value | None]) -> None:

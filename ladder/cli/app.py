@@ -92,19 +92,16 @@ def compile_command(
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    by_type: dict[tuple[str, str], list[int]] = {}
+    by_type: dict[tuple[str, str, str], list[int]] = {}
     for site in report["sites"]:
-        row = by_type.setdefault((site["role"], site["type"]), [0, 0])
+        row = by_type.setdefault((site["role"], site["type"], site.get("form", "")), [0, 0])
         row[0] += 1
         row[1] += site["n"] * site["k"]
+    rows = [[*key, count, f"{size / 1e6:.2f} M"] for key, (count, size) in by_type.items()]
+    print_table("Sites", ["role", "type", "form", "sites", "weights"], rows)
     for row in report.get("kernels", []):
         what = f"{row['level']} {row['function']}: {row['sites']} x {row['type']}"
         out.print(f"{what}: {row['scheme']} with {row['activation']} activations: {row['reason']}")
-    rows = [
-        [role, kind, count, f"{size / 1e6:.2f} M"]
-        for (role, kind), (count, size) in by_type.items()
-    ]
-    print_table("Sites", ["role", "type", "sites", "weights"], rows)
     for row in report["left_alone"]:
         out.print(f"left alone: {row['name']}: {row['reason']}")
     for note in report["notes"]:
@@ -123,13 +120,16 @@ def quantize(
         str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
     ] = "qdq",
     keep: Keep = None,
+    rule: Rule = None,
     json: Json = False,
 ) -> None:
     """ONNX in, ONNX out: low-bit weights for any ONNX Runtime."""
     from ladder.export.quantize import quantize_onnx
 
     with progress():
-        report = quantize_onnx(source, target, type, rounding, format, tuple(keep or ()))
+        report = quantize_onnx(
+            source, target, type, rounding, format, tuple(keep or ()), rules=tuple(rule or ())
+        )
     if json:
         print_json(report)
         return

@@ -5,6 +5,7 @@ the IR. One function is written for each type, told apart by its overload (``int
 
     LowBitMatMul(x, weight) -> y                   x @ dequantize(weight).T
     LowBitGather(ids, weight) -> y                 dequantize(weight)[ids]
+    LowBitConv(x, weight) -> y                     a Conv's attributes: ``ladder.ir.convolution``
     QuantizeActivation(x) -> q, scale, total       modes int8, int4, int2
     TabulateActivation(q) -> table                 exact tables of 4 codes
     PrecomputeTable(x) -> table, scale, total      mode table8
@@ -24,7 +25,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
-from ladder.ir import activation, activation_bodies, bodies, rungs
+from ladder.ir import activation, activation_bodies, bodies, convolution, rungs
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import LUT_GROUP
 
@@ -35,6 +36,7 @@ OPSET = 25
 OUTPUTS = {
     "LowBitMatMul": 1,
     "LowBitGather": 1,
+    "LowBitConv": 1,
     "QuantizeActivation": 3,
     "TabulateActivation": 1,
     "PrecomputeTable": 3,
@@ -54,6 +56,13 @@ def low_bit_gather(dtype: DType) -> ir.Function:
     """An embedding table in a low-bit type."""
     lines = [*bodies.dequantized(dtype), "y = Gather <axis=0> (w, ids)"]
     return _function("LowBitGather", str(dtype), ["ids", *_weight(dtype)], ["y"], lines)
+
+
+def low_bit_conv(dtype: DType) -> ir.Function:
+    """A convolution whose kernel [O, C/group, *taps] is a weight [N, K]."""
+    lines = [*bodies.dequantized(dtype), *convolution.BODY]
+    inputs, attributes = ["x", *_weight(dtype)], convolution.ATTRIBUTES
+    return _function("LowBitConv", str(dtype), inputs, ["y"], lines, attributes)
 
 
 def quantize_activation(block: int, mode: str = "int8") -> ir.Function:
@@ -176,7 +185,12 @@ def build(op: str, overload: str) -> ir.Function:
     if op == "LutGemm":
         mode, _, text = overload.partition(":")
         return lut_gemm(DType.parse(text), mode)
-    typed = {"LowBitMatMul": low_bit_matmul, "LowBitGather": low_bit_gather, "DotGemm": dot_gemm}
+    typed = {
+        "LowBitMatMul": low_bit_matmul,
+        "LowBitGather": low_bit_gather,
+        "LowBitConv": low_bit_conv,
+        "DotGemm": dot_gemm,
+    }
     return typed[op](DType.parse(overload))
 
 
@@ -208,10 +222,16 @@ def install(model: ir.Model) -> None:
 
 
 def node(
-    op: str, overload: str, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value]
+    op: str,
+    overload: str,
+    inputs: Sequence[ir.Value | None],
+    outputs: Sequence[ir.Value],
+    attributes: Sequence[ir.Attr] = (),
 ) -> ir.Node:
     """A node of the dialect."""
-    return ir.Node(DOMAIN, op, inputs, outputs=outputs, overload=overload, version=VERSION)
+    return ir.Node(
+        DOMAIN, op, inputs, attributes, outputs=outputs, overload=overload, version=VERSION
+    )
 
 
 def _weight(dtype: DType, scale: str = "scale") -> list[str]:
@@ -220,12 +240,18 @@ def _weight(dtype: DType, scale: str = "scale") -> list[str]:
 
 
 def _function(
-    op: str, overload: str, inputs: list[str], outputs: list[str], lines: list[str]
+    op: str,
+    overload: str,
+    inputs: list[str],
+    outputs: list[str],
+    lines: list[str],
+    attributes: Sequence[str] = (),
 ) -> ir.Function:
     body = "\n  ".join(lines)
+    options = f"<{', '.join(attributes)}> " if attributes else ""
     text = (
         f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">\n'
-        f"{op} ({', '.join(inputs)}) => ({', '.join(outputs)}) {{\n  {body}\n}}"
+        f"{op} {options}({', '.join(inputs)}) => ({', '.join(outputs)}) {{\n  {body}\n}}"
     )
     proto = onnx.parser.parse_function(text)
     proto.overload = overload

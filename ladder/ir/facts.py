@@ -77,6 +77,28 @@ class ProductCosts:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """What a plan is expected to be, beside the uniform plans.
+
+    ``predicted`` and each row of ``uniform`` (by type) hold ``loss`` (in ``metric``), ``bytes`` of
+    all weights, ``bpw`` with scales, ``seconds`` a decoded token and ``prefill`` seconds a chunk;
+    times are there where products' costs were known. ``least`` is the least reachable of each.
+    ``fitting`` names the uniform types within the budget.
+    """
+
+    asked: str
+    minimised: str
+    metric: str
+    status: str
+    predicted: dict[str, float] = field(default_factory=dict)
+    uniform: dict[str, dict[str, float]] = field(default_factory=dict)
+    least: dict[str, float] = field(default_factory=dict)
+    fitting: tuple[str, ...] = ()
+    costs: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class KernelChoice:
     """How one product is computed: ``lut``, ``dot`` or ``fp32``, its activations, and why."""
 

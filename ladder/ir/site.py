@@ -6,15 +6,26 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
+from ladder.ir import convolution
+from ladder.ir.convolution import Window
+
 SITE_KEY = "ladder.site"
-OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, where not MatMul or Gather
+OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, where the name does not say
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(
-    {"MatMulNBits", "GatherBlockQuantized", "MatMulBnb4", "DequantizeLinear", "LowBitMatMul"}
+    {
+        "MatMulNBits",
+        "GatherBlockQuantized",
+        "MatMulBnb4",
+        "DequantizeLinear",
+        "LowBitMatMul",
+        "LowBitConv",
+    }
 )
 OTHER_WEIGHTED_OPS = frozenset({"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger"})
 SMALLEST_EMBEDDING_ROWS = 16
@@ -51,11 +62,21 @@ class Site:
     def parameters(self) -> int:
         return self.n * self.k
 
+    @property
+    def window(self) -> Window | None:
+        """A Conv's window; None for products and tables."""
+        tensor = constant_of(self.weight)
+        if self.node.op_type != "Conv" or tensor is None:
+            return None
+        return Window.of(self.node, [int(d) for d in tensor.shape[2:]])  # type: ignore[arg-type]
+
     def array(self) -> np.ndarray:
         """The weight as [N, K] float32."""
         tensor = constant_of(self.weight)
         assert tensor is not None
         array = tensor.numpy().astype(np.float32, copy=False)
+        if self.node.op_type == "Conv":
+            array = convolution.rows_of(array)
         return np.ascontiguousarray(array.T if self.transposed else array)
 
 
@@ -123,7 +144,8 @@ def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:
         return reason
     tensor = constant_of(value)
     assert value is not None and tensor is not None
-    rows, columns = (int(d) for d in tensor.shape)  # type: ignore[arg-type]
+    rows, *inner = (int(d) for d in tensor.shape)  # type: ignore[arg-type]
+    columns = prod(inner)
     n, k = (columns, rows) if flipped else (rows, columns)
     return value, flipped, n, k
 
@@ -132,10 +154,12 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
     tensor = constant_of(value)
     if tensor is None:
         return "its second operand is computed, not a constant weight"
-    if node.op_type in ("Conv", "ConvTranspose"):
-        return f"{node.op_type} has no low-bit kernel yet"
+    if node.op_type == "ConvTranspose":
+        return "ConvTranspose has no low-bit form"
     if tensor.dtype != ir.DataType.FLOAT:
         return f"its weight is {tensor.dtype.name}, not FLOAT"
+    if node.op_type == "Conv":
+        return convolution.refuse(node, [int(d) for d in tensor.shape])  # type: ignore[arg-type]
     if len(tensor.shape) != 2:
         return f"its weight has {len(tensor.shape)} dimensions, not 2"
     return _refuse_attributes(node, tensor)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ladder.ir import dialect
+from ladder.ir import convolution, dialect
+from ladder.ir.convolution import Window
 from ladder.ir.shapes import static_shape
+
+PLACES = {"LowBitMatMul": 1, "LowBitGather": 1, "LowBitConv": 1, "DotGemm": 3, "LutGemm": 3}
 
 
 def verify(model: ir.Model) -> str | None:
@@ -53,12 +56,12 @@ def _verify_node(node: ir.Node) -> str | None:
     if len(node.outputs) != dialect.OUTPUTS[node.op_type]:
         wanted = dialect.OUTPUTS[node.op_type]
         return f"{_where(node)}: {node.op_type} has {wanted} outputs, not {len(node.outputs)}"
-    return _verify_weight(node)
+    return _verify_weight(node) or (_verify_window(node) if node.op_type == "LowBitConv" else None)
 
 
 def _verify_weight(node: ir.Node) -> str | None:
     """Codes [N, K] and scales [N, groups] fit the type in the overload."""
-    place = {"LowBitMatMul": 1, "LowBitGather": 1, "DotGemm": 3, "LutGemm": 3}.get(node.op_type)
+    place = PLACES.get(node.op_type)
     if place is None:
         return None
     dtype = dialect.weight_type(node)
@@ -74,6 +77,18 @@ def _verify_weight(node: ir.Node) -> str | None:
         return None  # bytes, from rungs
     if codes.dtype != dtype.element.onnx:
         return f"{_where(node)}: codes of {dtype} are {dtype.element.onnx.name}, not {codes.dtype}"
+    return None
+
+
+def _verify_window(node: ir.Node) -> str | None:
+    """Every attribute is there: a function's body has no defaults for them."""
+    missing = [name for name in convolution.ATTRIBUTES if name not in node.attributes]
+    if missing:
+        return f"{_where(node)}: LowBitConv has no {missing[0]}"
+    window = Window.of(node)
+    n, k = static_shape(node.inputs[1]) or (0, 0)
+    if window is None or k % window.taps or n % window.group:
+        return f"{_where(node)}: the weight [{n}, {k}] does not fit its window and groups"
     return None
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from small_graphs import graph, random
 
+from ladder.ir.convolution import Window
 from ladder.ir.site import Refusal, Site, find_sites
 
 MATMUL = "g (float[M, 64] x) => (float[M, 8] y) { y = MatMul(x, w) }"
@@ -111,7 +112,15 @@ def test_names_are_unique() -> None:
         ("Gemm<beta = 0.5>(x, w)", (64, 64), "Gemm with beta other than 1"),
         ("Gather<axis = 1>(w, i)", (64, 64), "it gathers along another axis than the rows"),
         ("Gather(w, i)", (4, 64), "its table is too small to be worth it"),
-        ("Conv(x, w)", (64, 64, 3), "Conv has no low-bit kernel yet"),
+        ("Conv(x, x)", (64, 64, 3), "its second operand is computed, not a constant weight"),
+        ("Conv(x, w)", (64, 64), "its window has 0 dimensions, not 1, 2 or 3"),
+        ("Conv(x, w)", (4, 4, 2, 2, 2, 2), "its window has 4 dimensions, not 1, 2 or 3"),
+        (
+            "Conv<group = 64>(x, w)",
+            (64, 1, 1),
+            "each output has a single weight: its scale would be larger",
+        ),
+        ("ConvTranspose(x, w)", (64, 64, 3), "ConvTranspose has no low-bit form"),
         ("DequantizeLinear(x, w)", (), "already low-bit"),
         ("ConvInteger(x, w)", (64, 64, 3), "ConvInteger has no low-bit kernel"),
     ],
@@ -121,6 +130,57 @@ def test_refusals(line: str, shape: tuple[int, ...], reason: str) -> None:
     sites, refusals = found(text, {"w": random(*shape)})
     assert not sites
     assert refusals == [Refusal("y", line.partition("(")[0].partition("<")[0], reason)]
+
+
+CONV = "g ({x} x) => (float[B, O, R, S] y) {{ y = Conv<{options}>(x, w) }}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "n", "k"),
+    [
+        ((8, 4, 3, 5), "strides = [2, 1]", 8, 60),
+        ((8, 4, 1, 1), "dilations = [1, 1]", 8, 4),
+        ((8, 1, 3, 3), "group = 8", 8, 9),
+    ],
+)
+def test_convolutions(shape: tuple[int, ...], options: str, n: int, k: int) -> None:
+    """K runs over the taps first, over a tap's channels last."""
+    weight = random(*shape)
+    site = only_site(CONV.format(x="float[B, C, H, W]", options=options), {"w": weight})
+    assert (site.role, site.n, site.k, site.transposed) == ("conv", n, k, False)
+    by_tap = site.array().reshape(n, *shape[2:], shape[1])
+    np.testing.assert_array_equal(np.moveaxis(by_tap, -1, 1), weight)
+
+
+def test_window() -> None:
+    """Every default is spelled out."""
+    options = "strides = [2, 1], pads = [1, 0, 2, 0]"
+    site = only_site(CONV.format(x="float[B, C, H, W]", options=options), {"w": random(8, 4, 3, 5)})
+    assert site.window == Window((3, 5), (2, 1), (1, 1), (1, 0, 2, 0), 1)
+    assert only_site(MATMUL, {"w": random(64, 8)}).window is None
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "pads"),
+    [
+        ("float[B, 4, 9, 9]", 'auto_pad = "VALID", strides = [2, 2]', (0, 0, 0, 0)),
+        ("float[B, 4, 9, 9]", 'auto_pad = "SAME_UPPER", strides = [2, 3]', (1, 0, 1, 1)),
+        ("float[B, 4, 9, 9]", 'auto_pad = "SAME_LOWER", strides = [2, 3]', (1, 1, 1, 0)),
+        ("float[B, 4, 9, 8]", 'auto_pad = "SAME_UPPER", strides = [2, 4]', (1, 0, 1, 0)),
+        ("float[B, 4, H, W]", 'auto_pad = "SAME_UPPER"', (1, 1, 1, 2)),
+        ("float[B, 4, H, W]", 'auto_pad = "SAME_LOWER", dilations = [2, 1]', (2, 2, 2, 1)),
+        ("float[B, 4, H, 9]", 'auto_pad = "SAME_UPPER", strides = [1, 2]', (1, 1, 1, 2)),
+        ("float[B, 4, H, W]", 'auto_pad = "SAME_UPPER", strides = [1, 2]', None),
+    ],
+)
+def test_pads_from_sizes(x: str, options: str, pads: tuple[int, ...] | None) -> None:
+    """Without strides they do not depend on the input."""
+    sites, refusals = found(CONV.format(x=x, options=options), {"w": random(8, 4, 3, 4)})
+    if pads is not None:
+        assert sites[0].window is not None and sites[0].window.pads == pads
+        return
+    reason = "its pads (SAME_UPPER) depend on the input's size, which is not static"
+    assert not sites and refusals == [Refusal("y", "Conv", reason)]
 
 
 def test_other_types_are_refused() -> None:

@@ -1,0 +1,343 @@
+"""Blocks: a model as a chain of pieces between the cut points of its residual stream.
+
+A *cut point* is a value through which every path from earlier to later nodes passes. Nodes are of
+three kinds, and only the last one is cut:
+
+- constant: made of weights and constants alone, such as a transposed weight. Belongs to every
+  block that reads it.
+- side: made of the graph's inputs without any weighted operator, such as masks and rotary tables.
+  Computed once, read by any block.
+- main: everything behind a weighted operator.
+
+A state (key/value cache) is an input that one block reads and an output that nobody reads, so it
+never stands in the way of a cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ladder.ir.site import constant_of, weighted_nodes
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+LARGEST_SHARE = 0.5  # of the weighted nodes in one piece: above it, try with carried values
+
+
+@dataclass(frozen=True)
+class Block:
+    """One piece of the chain.
+
+    ``nodes`` are in order, constant nodes first. ``inputs`` come from earlier blocks: the stream,
+    and values that are carried along it. ``sides`` are graph inputs and side values. ``weights``
+    are the initializers, in order of first use. ``outputs`` are read by later blocks or are the
+    graph's. Blocks are alike, that is differ only in what weights hold, where ``structure`` is
+    equal; then these lists correspond one to one.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    inputs: tuple[ir.Value, ...]
+    sides: tuple[ir.Value, ...]
+    weights: tuple[ir.Value, ...]
+    outputs: tuple[ir.Value, ...]
+    structure: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The whole model. ``blocks[first:last]`` repeat; prologue and epilogue are around them.
+
+    Where nothing repeats, all blocks count as the middle.
+    """
+
+    blocks: tuple[Block, ...]
+    side_nodes: tuple[ir.Node, ...]
+    first: int
+    last: int
+
+    @property
+    def prologue(self) -> tuple[Block, ...]:
+        return self.blocks[: self.first]
+
+    @property
+    def middle(self) -> tuple[Block, ...]:
+        return self.blocks[self.first : self.last]
+
+    @property
+    def epilogue(self) -> tuple[Block, ...]:
+        return self.blocks[self.last :]
+
+    def block_of(self, node: ir.Node) -> int:
+        """The number of the block that runs a main node (or holds it in a subgraph)."""
+        for number, block in enumerate(self.blocks):
+            if any(node is own or node in list(_inner_nodes(own)) for own in block.nodes):
+                return number
+        raise KeyError(node.name)
+
+
+def find_blocks(model: ir.Model) -> Chain:
+    """Cut the model into blocks; one block where there is no cut point."""
+    kinds = _Kinds.of(model)
+    pieces = _pieces(kinds, frozenset())
+    if len(kinds.weighted) > 2 and _largest_share(pieces, kinds) > LARGEST_SHARE:
+        # Some models (Zamba) feed the embedding to every layer: no value is alone anywhere.
+        first = _first_cut(kinds)
+        again = _pieces(kinds, frozenset(first))
+        pieces = again if len(again) > len(pieces) else pieces
+    blocks = [_block(piece, kinds) for piece in pieces]
+    runs = _repeats([block.structure for block in blocks])
+    merged: list[Block] = []
+    repeated: list[int] = []
+    for start, period, count in runs:
+        for i in range(count):
+            at = start + i * period
+            nodes = [node for piece in pieces[at : at + period] for node in piece]
+            repeated += [len(merged)] if count > 1 else []
+            merged.append(_block(nodes, kinds))
+    first, last = (repeated[0], repeated[-1] + 1) if repeated else (0, len(merged))
+    return Chain(tuple(merged), tuple(kinds.side_nodes), first, last)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kinds:
+    """The nodes by kind, each in graph order; ``weighted`` are those with a weight."""
+
+    constant: frozenset[ir.Node]
+    side_nodes: tuple[ir.Node, ...]
+    main: tuple[ir.Node, ...]
+    weighted: frozenset[ir.Node]
+    place: dict[ir.Value, int]  # main value -> its node's place in ``main``
+    last_use: dict[ir.Value, int]  # main value -> place of the last main node that reads it
+    graph_outputs: frozenset[ir.Value]
+
+    @staticmethod
+    def of(model: ir.Model) -> _Kinds:
+        inner = set(weighted_nodes(model))
+        constant: set[ir.Node] = set()
+        side: list[ir.Node] = []
+        main: list[ir.Node] = []
+        behind: set[ir.Value] = set()
+        weighted: set[ir.Node] = set()
+        for node in model.graph:
+            sources = [v for v in reads(node) if not _is_constant(v, constant)]
+            has_weight = node in inner or any(n in inner for n in _inner_nodes(node))
+            if has_weight:
+                weighted.add(node)
+            if has_weight or any(v in behind for v in sources):
+                main.append(node)
+                behind.update(node.outputs)
+            elif sources or not _is_pure(node):
+                side.append(node)
+            else:
+                constant.add(node)
+        place = {v: i for i, node in enumerate(main) for v in node.outputs}
+        last_use = {v: i for i, node in enumerate(main) for v in reads(node) if v in place}
+        outputs = frozenset(model.graph.outputs)
+        return _Kinds(
+            frozenset(constant), tuple(side), tuple(main), frozenset(weighted), place, last_use,
+            outputs,
+        )  # fmt: skip
+
+
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """The values a node reads, those its subgraphs capture from outside too."""
+    yield from (v for v in node.inputs if v is not None)
+    inside: set[ir.Value] = set()
+    for inner in _inner_nodes(node):
+        inside.update(inner.outputs)
+    for attribute in node.attributes.values():
+        for graph in _graphs(attribute):
+            inside.update(graph.inputs)
+            inside.update(graph.initializers.values())
+            yield from (v for v in graph.outputs if v is not None and v not in inside)
+    for inner in _inner_nodes(node):
+        yield from (v for v in inner.inputs if v is not None and v not in inside)
+
+
+def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    for attribute in node.attributes.values():
+        for graph in _graphs(attribute):
+            yield from graph.all_nodes()
+
+
+def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
+
+
+def _is_constant(value: ir.Value, constant: Iterable[ir.Node]) -> bool:
+    producer = value.producer()
+    return producer in constant if producer is not None else value.is_initializer()
+
+
+def _is_pure(node: ir.Node) -> bool:
+    return not node.op_type.startswith("Random")
+
+
+def _pieces(kinds: _Kinds, carried: frozenset[ir.Value]) -> list[list[ir.Node]]:
+    """Main nodes between cut points; each piece but perhaps the only one has a weight.
+
+    One scan in any topological order finds every cut point: what comes before it are exactly the
+    nodes it depends on, so behind it nothing else is live.
+    """
+    pieces: list[list[ir.Node]] = [[]]
+    live: set[ir.Value] = set()
+    ends: dict[int, list[ir.Value]] = {}
+    for value, at in kinds.last_use.items():
+        ends.setdefault(at, []).append(value)
+    for at, node in enumerate(kinds.main):
+        pieces[-1].append(node)
+        live.update(v for v in node.outputs if kinds.last_use.get(v, -1) > at)
+        live.difference_update(ends.get(at, ()))
+        if len(live - carried) == 1:
+            pieces.append([])
+    return _with_weights([p for p in pieces if p], kinds)
+
+
+def _with_weights(pieces: list[list[ir.Node]], kinds: _Kinds) -> list[list[ir.Node]]:
+    """A piece without a weight joins the next one: a norm belongs to what it feeds."""
+    joined: list[list[ir.Node]] = []
+    waiting: list[ir.Node] = []
+    for piece in pieces:
+        waiting += piece
+        if any(node in kinds.weighted for node in piece):
+            joined.append(waiting)
+            waiting = []
+    if waiting and joined:
+        joined[-1] += waiting
+    return joined if joined else [waiting] if waiting else []
+
+
+def _largest_share(pieces: list[list[ir.Node]], kinds: _Kinds) -> float:
+    counts = [sum(node in kinds.weighted for node in piece) for piece in pieces]
+    return max(counts, default=0) / len(kinds.weighted)
+
+
+def _first_cut(kinds: _Kinds) -> list[ir.Value]:
+    """What the first weighted operator with a far-away reader makes: the carried value."""
+    far = len(kinds.main) // 2
+    for node in kinds.main:
+        found = [v for v in node.outputs if kinds.last_use.get(v, 0) - kinds.place[v] > far]
+        if found:
+            return found
+    return []
+
+
+def _repeats(structures: Sequence[str]) -> list[tuple[int, int, int]]:
+    """(start, period, count) in order, covering all; the longest repetition first, then around.
+
+    Of repetitions of equal length the shortest period, then the earliest.
+    """
+    best, found = 0, (0, 1, 1)
+    size = len(structures)
+    for period in range(1, size // 2 + 1):
+        run = 0
+        for at in range(size - period):
+            run = run + 1 if structures[at] == structures[at + period] else 0
+            count = run // period + 1
+            if count > 1 and count * period > best:
+                best = count * period
+                found = (at + period + 1 - best - run % period, period, count)
+    if best == 0:
+        return [(i, 1, 1) for i in range(size)]
+    start, end = found[0], found[0] + best
+    behind = [(s + end, p, c) for s, p, c in _repeats(structures[end:])]
+    return [*_repeats(structures[:start]), found, *behind]
+
+
+def _block(main: list[ir.Node], kinds: _Kinds) -> Block:
+    """The block of some main nodes that follow each other."""
+    own = {v for node in main for v in node.outputs}
+    constants = _constants(main, kinds)
+    made = own | {v for node in constants for v in node.outputs}
+    inputs: dict[ir.Value, None] = {}
+    sides: dict[ir.Value, None] = {}
+    weights: dict[ir.Value, None] = {}
+    for value in (v for node in (*constants, *main) for v in reads(node)):
+        if value in made:
+            continue
+        kind = weights if value.is_initializer() else inputs if value in kinds.place else sides
+        kind[value] = None
+    end = kinds.place[main[-1].outputs[0]] if main else -1
+    outputs = [
+        v
+        for node in main
+        for v in node.outputs
+        if kinds.last_use.get(v, -1) > end or v in kinds.graph_outputs
+    ]
+    nodes = (*constants, *main)
+    digest = _structure(nodes, list(inputs), list(sides), list(weights), outputs)
+    return Block(nodes, tuple(inputs), tuple(sides), tuple(weights), tuple(outputs), digest)
+
+
+def _constants(main: list[ir.Node], kinds: _Kinds) -> list[ir.Node]:
+    """The constant nodes behind some nodes, in an order that follows from theirs."""
+    found: dict[ir.Node, None] = {}
+
+    def visit(node: ir.Node) -> None:
+        for value in reads(node):
+            producer = value.producer()
+            if producer in kinds.constant and producer not in found:
+                assert producer is not None
+                visit(producer)
+                found[producer] = None
+
+    for node in main:
+        visit(node)
+    return list(found)
+
+
+def _structure(
+    nodes: Sequence[ir.Node],
+    inputs: list[ir.Value],
+    sides: list[ir.Value],
+    weights: list[ir.Value],
+    outputs: list[ir.Value],
+) -> str:
+    """A digest of all but names and what float weights hold."""
+    labels: dict[ir.Value | None, str] = {None: "none"}
+    labels.update({v: f"in{i}" for i, v in enumerate(inputs)})
+    labels.update({v: f"side{i}:{v.dtype}" for i, v in enumerate(sides)})
+    labels.update({v: f"weight{i}:{_content(v)}" for i, v in enumerate(weights)})
+    digest = hashlib.sha256()
+    for number, node in enumerate(nodes):
+        labels.update({v: f"n{number}.{i}" for i, v in enumerate(node.outputs)})
+        _add_node(digest, node, labels)
+    digest.update(str([labels[v] for v in outputs]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _add_node(digest: hashlib._Hash, node: ir.Node, labels: dict[ir.Value | None, str]) -> None:
+    digest.update(f"{node.domain}.{node.op_type}.{node.overload}".encode())
+    digest.update(str([labels.get(v, "captured") for v in node.inputs]).encode())
+    for name in sorted(node.attributes):
+        attribute = node.attributes[name]
+        if attribute.type == ir.AttributeType.TENSOR:
+            tensor = attribute.as_tensor()
+            digest.update(f"{name}={tensor.dtype}{list(tensor.shape)}".encode())
+            digest.update(tensor.tobytes())
+        elif _graphs(attribute):
+            for graph in _graphs(attribute):
+                local = dict(labels)
+                local.update({v: f"given{i}" for i, v in enumerate(graph.inputs)})
+                local.update({v: _content(v) for v in graph.initializers.values()})
+                for number, inner in enumerate(graph):
+                    local.update({v: f"i{number}.{i}" for i, v in enumerate(inner.outputs)})
+                    _add_node(digest, inner, local)
+        else:
+            digest.update(f"{name}={attribute.value}".encode())
+
+
+def _content(value: ir.Value) -> str:
+    """Type and shape of a float weight; of anything else the content too: it steers the graph."""
+    tensor = constant_of(value)
+    if tensor is None:
+        return "?"
+    text = f"{tensor.dtype}{list(tensor.shape)}"
+    if tensor.dtype in FLOATS and tensor.size > 1:
+        return text
+    return text + hashlib.sha256(tensor.tobytes()).hexdigest()[:16]
