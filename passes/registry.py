@@ -12,6 +12,7 @@ from ladder.passes.base import Pass, make
 PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
+    "measure-sensitivity": "ladder.passes.measure_sensitivity:MeasureSensitivity",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",
     "allocate-bits": "ladder.passes.allocate_bits:AllocateBits",
     "round-weights": "ladder.passes.round_weights:RoundWeights",

@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from fetch import package_file
 
 from ladder.demo import MODEL, TEXT, wiki_text
-from ladder.driver import Wish, compile_model, load_source
+from ladder.driver import compile_model, load_source
 from ladder.evaluate import evaluate
+from ladder.export.onnx_out import export_onnx
 from ladder.frontend.source import Source
+from ladder.ir import facts
+from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.registry import parse_pipeline
+from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
 from ladder.reference import ReferenceLanguageModel
 from ladder.runtime import load
 from ladder.runtime.language_model import LanguageModel
 from ladder.scoring import encode
+from ladder.wish import Wish
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]
 CONTEXT, CHUNK, SCORED, WINDOW = 256, 64, 2048, 512
@@ -34,8 +40,10 @@ def tokens(source: Source) -> list[int]:
     return encode(source, wiki_text(package_file(*TEXT)))[:SCORED]
 
 
-def compiled(source: Source, folder: Path, kind: str, activation: str) -> LanguageModel:
-    wish = Wish(type=kind, activation=activation, context=CONTEXT, chunk=CHUNK)
+def compiled(
+    source: Source, folder: Path, kind: str, activation: str, rules: tuple[str, ...] = ()
+) -> LanguageModel:
+    wish = Wish(type=kind, activation=activation, context=CONTEXT, chunk=CHUNK, rules=rules)
     report = compile_model(source, folder, wish).report
     assert len(report["sites"]) == 212
     assert not report["left_alone"]
@@ -94,6 +102,36 @@ def test_int8_activations(source: Source, tokens: list[int], tmp_path: Path) -> 
     assert np.median(differences) < 1e-3, differences
     assert max(differences) < 0.2
     assert same >= 44
+
+
+def test_two_types_in_one_model_equal_the_exported_onnx(source: Source, tmp_path: Path) -> None:
+    """A code book and a 6-bit float: the artifact, and ONNX Runtime on the exported file."""
+    rule = "mlp.down=fp6_e3m2:g32:fp16"
+    model = compiled(source, tmp_path / "art", "nf4:g64", "fp32", (rule,))
+    exported = facts.clone(source.model)
+    run_passes(exported, [AllocateUniform("nf4:g64", rules=rule), RoundWeights()])
+    export_onnx(exported, tmp_path / "model.onnx")
+    other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), CONTEXT + CHUNK)
+    prompt = model.encode(PROMPT)
+    ours, theirs = model.feed(prompt), other.feed(prompt)
+    assert difference(ours, theirs) < 1e-3
+    for _ in range(8):
+        token = int(theirs[-1].argmax())
+        ours, theirs = model.step(token)[None], other.step(token)[None]
+        assert difference(ours, theirs) < 1e-3
+
+
+def test_two_types_with_int8_activations(source: Source, tokens: list[int], tmp_path: Path) -> None:
+    """Prefill and decode give the same bits, and nearly what float activations give."""
+    rules = ("mlp.down=fp6_e2m3:g32:e8m0", "attn.v=ternary:g64")
+    model = compiled(source, tmp_path / "art", "nf4:g64", "int8", rules)
+    piece = tokens[:70]
+    chunked = model.feed(piece)
+    model.reset()
+    assert np.array_equal(chunked, np.stack([model.step(t) for t in piece]))
+    plan = f"allocate-uniform{{type=nf4:g64,rules={'|'.join(rules)}}},round-weights"
+    theirs = reference(source, plan, CONTEXT + CHUNK).feed(piece)
+    assert (chunked.argmax(-1) == theirs.argmax(-1)).mean() > 0.85
 
 
 def test_int8_row_keeps_perplexity(source: Source, tokens: list[int], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -37,7 +38,7 @@ def save(model: ir.Model, target: Path) -> int:
 def _write(model: ir.Model, aside: Path) -> list[Path]:
     """The files written, the model last: it must never name data that is not there yet."""
     if _bytes(model) <= LARGEST_INLINE:
-        ir.external_data.load_to_model(model)
+        _load(model)
         ir.save(model, aside)
         return [aside]
     data = aside.with_name(aside.name + ".data")
@@ -45,12 +46,20 @@ def _write(model: ir.Model, aside: Path) -> list[Path]:
     return [data, aside]
 
 
+def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in [model.graph, *model.graph.subgraphs()]:
+        yield from graph.initializers.values()
+
+
+def _load(model: ir.Model) -> None:
+    """Take weights out of files. onnx_ir's own way closes maps that other models may still read."""
+    for value in _initializers(model):
+        if isinstance(tensor := value.const_value, ir.ExternalTensor):
+            value.const_value = ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name)
+
+
 def _bytes(model: ir.Model) -> int:
-    tensors = [
-        value.const_value
-        for graph in [model.graph, *model.graph.subgraphs()]
-        for value in graph.initializers.values()
-    ]
+    tensors = [value.const_value for value in _initializers(model)]
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 

@@ -194,6 +194,11 @@ BUILT_IN = (
     _small_float("fp8_e5m2", ml_dtypes.float8_e5m2, 8),
 )
 ELEMENTS = {element.name: element for element in BUILT_IN}
+# Names that types are spelled with besides elements (``ladder.ir.dtype``).
+RESERVED = frozenset(
+    "fp32 fp16 bf16 e8m0 e4m3 row tensor zp zpf "
+    "mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()
+)
 
 
 def register(element: Element) -> Element:
@@ -202,6 +207,8 @@ def register(element: Element) -> Element:
         raise LadderError(
             f"type name '{element.name}': small letters, digits and _, a letter first"
         )
+    if element.name in RESERVED:
+        raise LadderError(f"type '{element.name}' is built in; choose another name")
     known = ELEMENTS.get(element.name)
     if known is not None and known != element and element.name in {e.name for e in BUILT_IN}:
         raise LadderError(f"type '{element.name}' is built in; choose another name")

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder.driver import Wish
+from ladder.wish import Wish
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 

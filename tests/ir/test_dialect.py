@@ -161,9 +161,7 @@ def assert_close(got: np.ndarray, wanted: np.ndarray) -> None:
 def test_integer_products(case: Case, mode: str) -> None:
     dtype, kind = case.dtype, QUANTIZED[mode]
     block, step = overload(mode, dtype.block), dtype.element.step
-    q, scale, total = numerics.quantize_activation(
-        case.x, dtype.block, kind.bits, kind.per_token
-    )
+    q, scale, total = numerics.quantize_activation(case.x, dtype.block, kind.bits, kind.per_token)
     got = run("QuantizeActivation", block, [case.x[None]])
     for a, b in zip(got, (q, scale, total), strict=True):
         np.testing.assert_array_equal(a[0], b)
@@ -191,9 +189,7 @@ def test_code_book_products(text: str) -> None:
     assert np.abs(wanted - exact).max() <= 2e-5 * np.abs(exact).max()
 
 
-def quantized_activation(
-    q: numerics.I8, scale: numerics.F32, k: int, block: int
-) -> np.ndarray:
+def quantized_activation(q: numerics.I8, scale: numerics.F32, k: int, block: int) -> np.ndarray:
     wide = (q * scale[..., None].astype(np.float64))[..., :block]
     flat: np.ndarray = wide.reshape(len(q), -1)[:, :k]
     return flat

@@ -128,9 +128,7 @@ def test_unused_codes_count_as_nothing() -> None:
 
 
 @given(
-    st.lists(
-        st.integers(-127, 127).filter(bool), min_size=2, max_size=256
-    ),
+    st.lists(st.integers(-127, 127).filter(bool), min_size=2, max_size=256),
     st.integers(-20, 20),
 )
 def test_integer_books_are_exact_in_one_digit(integers: list[int], power: int) -> None:

@@ -1,0 +1,34 @@
+"""What the operands of a low-bit weight stand for, as float32: the dialect's meaning in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ladder.ir.dtype import DType
+from ladder.ir.numerics import F32, stored_scale
+
+
+def dequantized(
+    dtype: DType,
+    codes: np.ndarray,
+    scale: np.ndarray,
+    zero: np.ndarray | None = None,
+    tensor_scale: np.float32 | None = None,
+) -> F32:
+    """(value - zero) * scale, each in float32 and rounded on its own: w [N, K].
+
+    ``codes`` [N, K] are as the IR stores them, ``scale`` and ``zero`` have the shape of
+    ``DType.scale_shape``. ``ladder.ir.bodies.dequantized`` says the same in ONNX.
+    """
+    element, (n, k) = dtype.element, codes.shape
+    values = np.nan_to_num(element.values)
+    factor = np.float32(1) if tensor_scale is None else tensor_scale
+    wide = np.broadcast_to(stored_scale(scale, factor), (n, dtype.groups(k)))
+    w: F32 = values[element.to_unsigned(codes)]
+    size = dtype.group_size(k)
+    for group, first in enumerate(range(0, k, size)):
+        part = w[:, first : first + size]
+        if zero is not None:
+            part -= np.broadcast_to(zero, wide.shape)[:, group, None].astype(np.float32)
+        part *= wide[:, group, None]
+    return w

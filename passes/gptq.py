@@ -1,0 +1,175 @@
+"""GPTQ: weights rounded one after the other, each one's error made good by those still to come.
+
+Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+Transformers", ICLR'23. For y = W x the loss of a row is (w - q) H (w - q)' with H = sum x x'.
+Rounding column j leaves the error e = w_j - q_j; the others lose least when they become
+w_k - e U[j, k] / U[j, j], U the upper Cholesky factor of the inverse of H (equations 2 to 5).
+The loss of a row is then the sum of (e_j / U[j, j])^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ladder.errors import LadderError
+from ladder.ir.dtype import DType
+from ladder.ir.numerics import F32
+from ladder.passes.rounding.matrix import Rounded, finished, joined
+from ladder.passes.rounding.search import Choice, Coder, least_squares
+
+ROWS_AT_A_TIME = 2048  # a block of columns of so many rows stays in the cache
+LEAST_RETRY, MOST_DAMPING = 1e-4, 100.0
+SMALL_FACTOR = 64  # triangles up to this size are inverted directly
+
+
+def gptq(
+    weight: np.ndarray,
+    dtype: DType,
+    hessian: np.ndarray,
+    damping: float = 0.01,
+    block: int = 128,
+) -> Rounded:
+    """Round [N, K] to any type for the least error of its products; the Hessian is [K, K].
+
+    The Hessian is the sum (or mean) of x x' over the tokens of a calibration text. Beyond the
+    paper:
+
+    - A group's scale and zero point are searched as ``mse`` does when its first column comes up,
+      on weights that carry the errors so far, each column counted by its 1 / U[j, j]^2. Without
+      that, columns hardly ever excited, which take up most of the errors, spoil the scale.
+    - Within a group, columns come in the order of the Hessian's diagonal, largest first; for
+      scales per row this is the paper's act-order. Groups stay where they are.
+    - A column that no token excites is rounded to nearest, not set to 0.
+
+    ``damping`` times the mean of the Hessian's diagonal is added to the diagonal; if that does
+    not make it positive definite, ten times as much, and so on, which ``Rounded.note`` tells.
+    ``block`` columns are corrected together (the paper's lazy batches) and change nothing but
+    the speed. ``Rounded.relative_error`` is that of the weights, larger than with ``mse``.
+    """
+    n, k = weight.shape
+    if hessian.shape != (k, k):
+        raise LadderError(f"a weight of {n} x {k} needs a Hessian of {k} x {k}")
+    order = _order(np.diag(hessian), dtype.group_size(k))
+    feedback = Feedback.of(hessian[np.ix_(order, order)], damping)
+    coder = Coder.of(dtype, weight)
+    w = coder.tame(weight)
+    sorted_w = w[:, order]
+    fixed = None
+    if dtype.group == "tensor":
+        every = np.tile(feedback.importance, n)
+        fixed = least_squares(coder, sorted_w.reshape(1, 1, -1), every)
+    codes, choices = [], []
+    for i in range(0, n, ROWS_AT_A_TIME):
+        some, choice = _round_rows(sorted_w[i : i + ROWS_AT_A_TIME], coder, feedback, block, fixed)
+        codes.append(some[:, np.argsort(order)])
+        choices.append(choice)
+    rounded = finished(np.concatenate(codes), fixed or joined(choices, axis=0), coder, w)
+    if feedback.damping == damping:
+        return rounded
+    note = f"Hessian damped by {feedback.damping:g}, not {damping:g}, to be positive definite"
+    return replace(rounded, note=note)
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What the Hessian says: ``factors`` [K, K], ``importance`` [K], the damping it took.
+
+    An error in column j takes factors[j, k] = U[j, k] / U[j, j] times itself from column k > j,
+    and costs its square times importance[j] = U[j, j]^-2 (their mean is 1).
+    """
+
+    factors: F32
+    importance: F32
+    damping: float
+
+    @staticmethod
+    def of(hessian: np.ndarray, damping: float) -> Feedback:
+        """With H = P P', P upper triangular, U = P^-1: one Cholesky decomposition, in float64."""
+        h, mean = _live(hessian)
+        while damping <= MOST_DAMPING:
+            try:
+                lower = np.linalg.cholesky((h + damping * mean * np.eye(len(h)))[::-1, ::-1])
+            except np.linalg.LinAlgError:
+                damping = max(damping * 10, LEAST_RETRY)
+                continue
+            u = _upper_inverse(lower[::-1, ::-1])
+            diagonal = np.diag(u)
+            importance = diagonal**-2 / np.mean(diagonal**-2)
+            factors = u / diagonal[:, None]
+            return Feedback(factors.astype(np.float32), importance.astype(np.float32), damping)
+        raise LadderError("the Hessian is not positive definite: it must be a sum of x x'")
+
+
+def _live(hessian: np.ndarray) -> tuple[np.ndarray, float]:
+    """The Hessian in float64, columns without activations made independent; its mean diagonal."""
+    h = np.array(hessian, np.float64)
+    if not np.isfinite(h).all():
+        raise LadderError("the Hessian has NaN or infinity; check the calibration data")
+    dead = np.diag(h) == 0
+    mean = float(np.diag(h)[~dead].mean()) if not dead.all() else 1.0
+    if mean <= 0:
+        raise LadderError("the Hessian is not positive definite: it must be a sum of x x'")
+    h[dead, :] = h[:, dead] = 0
+    h[dead, dead] = mean
+    return h, mean
+
+
+def _order(diagonal: np.ndarray, size: int) -> np.ndarray:
+    """Columns by descending diagonal within their groups: permutation [K]."""
+    starts = range(0, len(diagonal), size)
+    return np.concatenate([i + np.argsort(-diagonal[i : i + size], kind="stable") for i in starts])
+
+
+def _upper_inverse(p: np.ndarray) -> np.ndarray:
+    """The inverse of an upper triangle by halves: NumPy has no triangular solver."""
+    if len(p) <= SMALL_FACTOR:
+        return np.triu(np.linalg.inv(p))
+    half, out = len(p) // 2, np.zeros_like(p)
+    first, last = _upper_inverse(p[:half, :half]), _upper_inverse(p[half:, half:])
+    out[:half, :half], out[half:, half:] = first, last
+    out[:half, half:] = -first @ p[:half, half:] @ last
+    return out
+
+
+def _round_rows(
+    weight: F32, coder: Coder, feedback: Feedback, block: int, fixed: Choice | None
+) -> tuple[np.ndarray, Choice]:
+    """Codes [n, K] and choices [n, groups] of some rows; ``fixed`` is the tensor's choice."""
+    n, k = weight.shape
+    size = coder.dtype.group_size(k)
+    w = np.array(weight.T, order="C")  # [K, n]: a column of the weight lies together
+    codes, choices = [], []
+    for start, end in _blocks(k, size, block):
+        error = np.empty((end - start, n), np.float32)
+        for j in range(start, end):
+            if fixed is None and j % size == 0:
+                group = np.ascontiguousarray(w[j : j + size].T)[:, None, :]
+                choices.append(least_squares(coder, group, feedback.importance[j : j + size]))
+            choice = fixed or choices[-1]
+            column = w[j].reshape(n, 1, 1)
+            codes.append(coder.encode(column, _each_row(choice, n)))
+            error[j - start] = (column - coder.decode(codes[-1], choice)).reshape(n)
+            w[j + 1 : end] -= feedback.factors[j, j + 1 : end, None] * error[j - start]
+        w[end:] -= feedback.factors[start:end, end:].T @ error
+    return np.concatenate(codes, axis=1)[..., 0], fixed or joined(choices, axis=1)
+
+
+def _blocks(k: int, size: int, block: int) -> Iterator[tuple[int, int]]:
+    """Columns to be corrected together: whole groups, or parts of one.
+
+    So a group begins either inside a block, where every correction is made at once, or with a
+    block, when all corrections have been made: its scale sees all errors so far.
+    """
+    step = size if size > block else block // size * size
+    for first in range(0, k, step):
+        last = min(first + step, k)
+        yield from ((i, min(i + block, last)) for i in range(first, last, block))
+
+
+def _each_row(choice: Choice, n: int) -> Choice:
+    """The tensor's choice for each of n rows."""
+    zero = None if choice.zero is None else np.broadcast_to(choice.zero, (n, 1))
+    return Choice(np.broadcast_to(choice.scale, (n, 1)), zero)

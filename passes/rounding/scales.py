@@ -1,0 +1,111 @@
+"""Scales and float zero points as they are stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ladder.ir.dtype import SCALES, DType
+from ladder.ir.numerics import F32, SMALLEST_SCALE, stored_scale
+from ladder.passes.rounding.grid import grid_of
+
+LARGEST_EXPONENT = 40
+LARGEST_STORED = {"fp16": 65504.0, "e4m3": 448.0}  # other types reach what float32 does
+SMALLEST_STORED = {"fp16": 2.0**-24, "e4m3": 2.0**-9}
+# Log2 of the largest zpf zero point: above it, codes would drown in the rounding of the zero.
+ZERO_REACH = {"fp32": 12, "fp16": 10, "bf16": 7}
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Rounds scales to a type's stored form; what it returns and takes is float32.
+
+    All work on a weight is done with it times 2^-exponent, so that squares neither overflow nor
+    vanish. That changes no code, but the stored type sees the true size: ``wide`` is the decoded
+    scale times 2^-exponent.
+    """
+
+    kind: np.dtype
+    smallest: np.float32
+    largest: np.float32
+    factor: np.float32  # the tensor's own scale, 1 where there is none
+    exponent: int
+    has_zero: bool  # the element has the value 0, so a small scale does no harm
+
+    @staticmethod
+    def of(dtype: DType, largest_weight: float) -> Scales:
+        """Chosen so that every decoded weight is a finite, normal float32.
+
+        ``factor`` (NVFP4): largest |w| / (448 * largest value), so that rtn gives the group with
+        the largest weight the largest e4m3 as its scale (NVIDIA, "Pretraining Large Language
+        Models with NVFP4", 2025, appendix on quantization); twice that where a zero point lets
+        a group range from -|w| to |w|.
+        """
+        values = grid_of(dtype.element).values
+        reach = float(np.abs(values).max())
+        _, exponent = math.frexp(largest_weight)
+        factor = np.float32(1)
+        if dtype.tensor_scale and largest_weight > 0:
+            range_of = largest_weight * (2 if dtype.zero_point else 1)
+            spans = np.float32(range_of / (span_of(dtype) * LARGEST_STORED["e4m3"]))
+            factor = max(spans, SMALLEST_SCALE)
+        limit = 2.0 ** (127 - math.ceil(math.log2(max(reach, 1))))
+        return Scales(
+            SCALES[dtype.scale],
+            np.float32(SMALLEST_STORED.get(dtype.scale, SMALLEST_SCALE)),
+            np.float32(min(LARGEST_STORED.get(dtype.scale, limit), limit)),
+            factor,
+            exponent if abs(exponent) > LARGEST_EXPONENT else 0,
+            bool((values == 0).any()),
+        )
+
+    @property
+    def signed(self) -> bool:
+        return not self.powers_of_two
+
+    @property
+    def powers_of_two(self) -> bool:
+        return bool(self.kind == SCALES["e8m0"])
+
+    def store(self, scale: F32) -> np.ndarray:
+        """To the nearest of the type, clamped to its range.
+
+        A scale that is too small becomes the smallest there is, where codes of value 0 keep
+        small weights harmless; it becomes 0 where the element has no 0 and 0 is nearer.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            true = np.ldexp(scale.astype(np.float32), self.exponent) / self.factor
+        size = np.minimum(np.abs(true), self.largest)
+        if self.powers_of_two:
+            fraction, power = np.frexp(size)  # fraction in [0.5, 1), halfway at 0.75
+            nearest = np.ldexp(np.float32(0.5), power + (fraction > 0.75))
+            true = np.clip(np.where(size > 0, nearest, 0), self.smallest, self.largest)
+        else:
+            floor = 0 if self.has_zero else self.smallest / 2
+            size = np.where(size > floor, np.maximum(size, self.smallest), np.float32(0))
+            true = np.copysign(size, true)
+        stored: np.ndarray = true.astype(self.kind)
+        return stored
+
+    def wide(self, stored: np.ndarray) -> F32:
+        """What a stored scale decodes to, times 2^-exponent."""
+        return np.ldexp(stored_scale(stored, self.factor), -self.exponent)
+
+    def rounded(self, scale: F32) -> F32:
+        """The scale that will be decoded where this one is stored."""
+        return self.wide(self.store(scale))
+
+
+def span_of(dtype: DType) -> float:
+    """The value that rtn puts the largest weight on: 7 for int4, where -8 is on one side only."""
+    values = grid_of(dtype.element).values
+    return float(np.abs(values).max() if dtype.element.book else values[-1])
+
+
+def rounded_zero(zero: F32, dtype: DType) -> F32:
+    """A float zero point as it will be decoded."""
+    reach = np.float32(2.0 ** (ZERO_REACH[dtype.scale] + 1))
+    whole: F32 = np.clip(zero, -reach, reach).astype(dtype.zero_kind).astype(np.float32)
+    return whole
