@@ -12,11 +12,13 @@ from typing import Any
 from tvm import relax, s_tir, tirx
 
 from ladder.codegen.kernels import activation, attention, normalize
+from ladder.codegen.kernels.common import two_planes
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
 from ladder.codegen.layout import Packing, blocks_of, total_chunks
 from ladder.errors import LadderError
+from ladder.ir.activation import parse_overload
 from ladder.ir.dtype import DType
 
 Attributes = dict[str, Any]
@@ -76,23 +78,25 @@ def _no_kernel(what: str) -> LadderError:
 
 
 def quantize_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
-    """Mode int8. q is [M, C, 16] from here on; tokens are flat."""
-    block, k = int(overload.removeprefix("k")), _shape(inputs[0])[-1]
+    """Integer modes. q is [M, C, 16] from here on; tokens are flat."""
+    (mode, block), k = parse_overload(overload), _shape(inputs[0])[-1]
     x = context.flat(inputs[0], k)
     m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
     outputs = [((m, c, 16), "int8"), ((m, b), "float32"), ((m, b), "int32")]
-    return context.call(activation.quantize_activation(block, m > 1), [x], outputs)
+    return context.call(activation.quantize_activation(mode, block, m > 1), [x], outputs)
 
 
 def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
-    """Exact tables as two planes of bytes, [M, C, 2, 64]."""
+    """Exact tables, [M, C, 64], or as two planes of bytes, [M, C, 2, 64]."""
+    mode, _block = parse_overload(overload)
     m, c, _lanes = _shape(inputs[0])
-    return context.call(activation.int8_tables(m > 1), [inputs[0]], [((m, c, 2, 64), "int8")])
+    shape = (m, c, 2, 64) if two_planes(mode) else (m, c, 64)
+    return context.call(activation.exact_tables(mode, m > 1), [inputs[0]], [(shape, "int8")])
 
 
 def precompute_table(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
     """Mode table8, [M, C, 64]."""
-    block, k = int(overload.removeprefix("k")), _shape(inputs[0])[-1]
+    (_mode, block), k = parse_overload(overload), _shape(inputs[0])[-1]
     x = context.flat(inputs[0], k)
     m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
     outputs = [((m, c, 64), "int8"), ((m, b), "float32"), ((m, b), "int32")]
@@ -107,6 +111,7 @@ def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: s
 
 
 def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    """One kernel for all integer modes: they differ in the codes alone."""
     packing = Packing.of(DType.parse(overload))
     func = kernel("dot_gemm", packing, "int8", context.family)
     return _product(context, func, inputs, int(attrs["n"]))

@@ -219,8 +219,8 @@ def pack_trits(codes: U8, block: int) -> I32:
     digits = np.zeros((tiles * TILE, units * TRITS_PER_BYTE, LUT_GROUP), np.uint8)
     groups = to_chunks(codes, block).reshape(n, chunks, LUT_GROUP, LUT_GROUP)
     digits[:n, : chunks * LUT_GROUP] = groups.swapaxes(2, 3).reshape(n, -1, LUT_GROUP)
-    digits = digits.reshape(tiles * TILE, units, TRITS_PER_BYTE, LUT_GROUP)
-    number = np.einsum("nuij,i->nuj", digits, TRIT_WEIGHTS.astype(np.uint16))
+    by_unit = digits.reshape(tiles * TILE, units, TRITS_PER_BYTE, LUT_GROUP)
+    number = np.einsum("nuij,i->nuj", by_unit, TRIT_WEIGHTS.astype(np.uint16))
     stored = (number * 256 + TRIT_BYTES - 1) // TRIT_BYTES
     words = stored.astype(np.uint8).view(np.int32).reshape(tiles, TILE, units)
     return np.ascontiguousarray(words.swapaxes(1, 2)).reshape(tiles, units, 2, 2, LANES)
@@ -230,11 +230,11 @@ def unpack_trits(trits: I32, n: int, k: int, block: int) -> U8:
     """Trits [NT, U, 2, 2, 16] -> codes 0..2 [N, K]."""
     tiles, units = trits.shape[:2]
     words = np.ascontiguousarray(trits.reshape(tiles, units, TILE).swapaxes(1, 2))
-    rest = words.view(np.uint8).reshape(tiles * TILE, units, LUT_GROUP).astype(np.uint16)
+    rest = words.view(np.uint8).reshape(tiles * TILE, units, LUT_GROUP)
     digits = np.zeros((*rest.shape[:2], TRITS_PER_BYTE, LUT_GROUP), np.uint8)
     for i in range(TRITS_PER_BYTE):
-        digits[:, :, i] = rest * 3 >> 8
-        rest = rest * 3 & 255
+        tripled = rest.astype(np.uint16) * 3
+        digits[:, :, i], rest = tripled >> 8, tripled.astype(np.uint8)
     chunks = total_chunks(k, block)
     quads = digits.reshape(tiles * TILE, -1)[:, : chunks * CHUNK]
     codes = quads.reshape(-1, chunks, LUT_GROUP, LUT_GROUP).swapaxes(2, 3)

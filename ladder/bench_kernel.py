@@ -78,7 +78,7 @@ def prepared(
     from ladder.codegen.kernels.library import kernel
     from ladder.codegen.layout import Packing
 
-    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, level.kernels, m)
+    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, level.kernels)
     library = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(level.llvm)))
     weights = _weights(dtype, n, k, scheme, activation)
     out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))

@@ -17,7 +17,7 @@ from ladder.progress import track
 from ladder.runtime.session import threads
 from ladder.targets import Level
 
-TOKENS = (1, 32, 128)
+TOKENS, COST_TOKENS = (1, 32, 128), (1, 2, 4, 8, 32, 128)
 QUICK_SECONDS, QUICK_ROUNDS = 0.15, 3
 RIVALS = ("tvm",)
 
@@ -39,7 +39,7 @@ def bench_types(
         raise LadderError(f"--against '{against}': one of: {', '.join(RIVALS)}")
     level, rivals = level_here(target), {}
     rows = []
-    for m in TOKENS:
+    for m in COST_TOKENS if every_scheme else TOKENS:
         for dtype in track(all_types(), f"every type at M={m}"):
             key = (m, _program(dtype))
             if against and key not in rivals:

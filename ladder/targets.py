@@ -18,7 +18,7 @@ class Level:
     arch: str
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
-    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avx512
+    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, avx512
 
 
 def _x86(name: str, mcpu: str, flags: str, kernels: str) -> Level:
@@ -36,6 +36,7 @@ LEVELS = {
     for level in (
         _x86("x86-64", "x86-64", "", "portable"),
         _x86("x86-64-v3", "x86-64-v3", "avx2 fma f16c bmi2", "avx2"),
+        _x86("x86-64-avxvnni", "alderlake", "avx2 fma f16c bmi2 avx_vnni", "avxvnni"),
         _x86(
             "x86-64-vnni",
             "icelake-server",

@@ -11,11 +11,14 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, splat
+from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
+from ladder.ir.activation import QUANTIZED
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 WITHOUT_SIGN = 0x7FFFFFFF
+BY_QUAD = [LUT_GROUP * group + i for i in range(LUT_GROUP) for group in range(CHUNK // LUT_GROUP)]
 
 
 def _largest(bits: Expr) -> Expr:
@@ -43,7 +46,7 @@ def _entry_sum(q: Any, m: Expr, chunk: Expr, group: Expr) -> Expr:
     """Entry i: the sum of the codes whose bit is set in i, int32 [16]."""
     total = splat(T.int32(0), LANES)
     for j in range(LUT_GROUP):
-        code = splat(T.cast(q[m, chunk, group * LUT_GROUP + j], "int32"), LANES)
+        code = splat(T.cast(q[m, chunk, j * LUT_GROUP + group], "int32"), LANES)
         mask = splat(T.int32(0), LANES) - _bit_of_entry(j)
         total = total + T.bitwise_and(code, mask)
     return total
@@ -63,15 +66,26 @@ def _load_block(padded, x, m, block, size):  # type: ignore[no-untyped-def]
 
 
 @T.inline
-def _set_scale(scale, inverse, m, block, largest, factor):  # type: ignore[no-untyped-def]
-    """The scale of a block and 1 / scale: both 0 where the block counts as zero."""
-    inverse[1] = largest / T.float32(float(ACTIVATION_LEVELS[8]))
+def _set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
+    """inverse[1] = the scale of what is at most ``largest``, inverse[0] = 1 / scale.
+
+    Both are 0 where it counts as zero.
+    """
+    inverse[1] = largest / T.float32(float(levels))
     if inverse[1] >= T.float32(float(SMALLEST_SCALE)):
-        scale[m, block] = inverse[1] * T.float32(factor)
         inverse[0] = T.float32(1) / inverse[1]
     else:
-        scale[m, block] = T.float32(0)
+        inverse[1] = T.float32(0)
         inverse[0] = T.float32(0)
+
+
+@T.inline
+def _widen_peak(peak, padded, count):  # type: ignore[no-untyped-def]
+    """The largest magnitudes so far and of ``count`` chunks, by lane, as int32 bits."""
+    for i in T.serial(count):
+        bits = T.meta_var(T.reinterpret(padded[lanes(i * CHUNK)], dtype="int32x16"))
+        size = T.meta_var(T.bitwise_and(bits, splat(T.int32(WITHOUT_SIGN), LANES)))
+        peak[lanes(0)] = T.max(peak[lanes(0)], size)
 
 
 def _loop(parallel: bool) -> Any:
@@ -79,10 +93,11 @@ def _loop(parallel: bool) -> Any:
 
 
 @cache
-def quantize_activation(block: int, parallel: bool = False) -> Any:
+def quantize_activation(mode: str, block: int, parallel: bool = False) -> Any:
     """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
-    name = f"quantize_activation_k{block}{'_parallel' if parallel else ''}"
-    chunks, tokens = chunks_of(block), _loop(parallel)
+    name = f"quantize_activation_{mode}_k{block}{'_parallel' if parallel else ''}"
+    chunks, tokens, per_token = chunks_of(block), _loop(parallel), QUANTIZED[mode].per_token
+    levels = ACTIVATION_LEVELS[QUANTIZED[mode].bits]
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(x_: T.handle, q_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
@@ -93,23 +108,28 @@ def quantize_activation(block: int, parallel: bool = False) -> Any:
         scale = T.match_buffer(scale_, (M, B), "float32")
         total = T.match_buffer(total_, (M, B), "int32")
         for m in tokens(M):
-            padded = T.alloc_buffer((chunks * CHUNK,), "float32", scope="local")
-            inverse = T.alloc_buffer((2,), "float32", scope="local")
-            peak = T.alloc_buffer((LANES,), "int32", scope="local")
+            padded = T.alloc_buffer((chunks * CHUNK,), "float32")
+            inverse = T.alloc_buffer((2,), "float32")
+            peak = T.alloc_buffer((LANES,), "int32")
+            if per_token:
+                peak[lanes(0)] = splat(T.int32(0), LANES)
+                for b in T.serial(B):
+                    _load_block(padded, x, m, b, block)
+                    _widen_peak(peak, padded, T.min(T.int64(chunks), C - b * chunks))
+                _set_scale(inverse, _largest(peak[lanes(0)]), levels)
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
                 _load_block(padded, x, m, b, block)
-                peak[lanes(0)] = splat(T.int32(0), LANES)
-                for i in T.serial(count):
-                    bits = T.meta_var(T.reinterpret(padded[lanes(i * CHUNK)], dtype="int32x16"))
-                    size = T.meta_var(T.bitwise_and(bits, splat(T.int32(WITHOUT_SIGN), LANES)))
-                    peak[lanes(0)] = T.max(peak[lanes(0)], size)
-                _set_scale(scale, inverse, m, b, _largest(peak[lanes(0)]), 1.0)
+                if not per_token:
+                    peak[lanes(0)] = splat(T.int32(0), LANES)
+                    _widen_peak(peak, padded, count)
+                    _set_scale(inverse, _largest(peak[lanes(0)]), levels)
+                scale[m, b] = inverse[1]
                 peak[lanes(0)] = splat(T.int32(0), LANES)
                 for i in T.serial(count):
                     scaled = T.meta_var(padded[lanes(i * CHUNK)] * splat(inverse[0], LANES))
                     code = T.meta_var(round_to_int(scaled, "int32x16"))
-                    q[m, b * chunks + i, lanes(0)] = T.cast(code, "int8x16")
+                    q[m, b * chunks + i, lanes(0)] = shuffle([T.cast(code, "int8x16")], BY_QUAD)
                     peak[lanes(0)] = peak[lanes(0)] + code
                 total[m, b] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
 
@@ -132,10 +152,10 @@ def table8(block: int, parallel: bool = False) -> Any:
         scale = T.match_buffer(scale_, (M, B), "float32")
         total = T.match_buffer(total_, (M, B), "int32")
         for m in tokens(M):
-            padded = T.alloc_buffer((chunks * CHUNK,), "float32", scope="local")
-            inverse = T.alloc_buffer((2,), "float32", scope="local")
-            peak = T.alloc_buffer((LANES,), "float32", scope="local")
-            plus = T.alloc_buffer((LANES,), "int32", scope="local")
+            padded = T.alloc_buffer((chunks * CHUNK,), "float32")
+            inverse = T.alloc_buffer((2,), "float32")
+            peak = T.alloc_buffer((LANES,), "float32")
+            plus = T.alloc_buffer((LANES,), "int32")
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
                 _load_block(padded, x, m, b, block)
@@ -144,7 +164,8 @@ def table8(block: int, parallel: bool = False) -> Any:
                 for g in T.serial(count * groups):
                     peak[lanes(0)] = T.max(peak[lanes(0)], _signed_sum(padded, g * LUT_GROUP))
                 largest = T.meta_var(_largest(T.reinterpret(peak[lanes(0)], dtype="int32x16")))
-                _set_scale(scale, inverse, m, b, largest, 0.5)
+                _set_scale(inverse, largest, ACTIVATION_LEVELS[8])
+                scale[m, b] = inverse[1] * T.float32(0.5)
                 plus[lanes(0)] = splat(T.int32(0), LANES)
                 for i in T.serial(count):
                     for j in T.unroll(groups):
@@ -159,23 +180,29 @@ def table8(block: int, parallel: bool = False) -> Any:
 
 
 @cache
-def int8_tables(parallel: bool = False) -> Any:
-    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]: low bytes, then high bytes."""
-    name = f"int8_tables{'_parallel' if parallel else ''}"
+def exact_tables(mode: str, parallel: bool = False) -> Any:
+    """q int8 [M, C, 16] -> exact tables int8 [M, C, 64], or [M, C, 2, 64] with high bytes last."""
+    split = two_planes(mode)
+    name = f"exact_tables_{mode if split else 'byte'}{'_parallel' if parallel else ''}"
     tokens, groups = _loop(parallel), CHUNK // LUT_GROUP
+    entries = (2, groups * LANES) if split else (groups * LANES,)
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, C = T.int64(), T.int64()
         q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, 2, groups * LANES), "int8")
+        table = T.match_buffer(table_, (M, C, *entries), "int8")
         for m in tokens(M):
             for i in T.serial(C):
                 for j in T.unroll(groups):
                     entry = T.meta_var(_entry_sum(q, m, i, j))
-                    high = T.meta_var(T.shift_right(entry, splat(T.int32(8), LANES)))
-                    table[m, i, 0, lanes(j * LANES)] = T.cast(entry, "int8x16")
-                    table[m, i, 1, lanes(j * LANES)] = T.cast(high, "int8x16")
+                    at = T.meta_var(lanes(j * LANES))
+                    if split:
+                        high = T.meta_var(T.shift_right(entry, splat(T.int32(8), LANES)))
+                        table[m, i, 0, at] = T.cast(entry, "int8x16")
+                        table[m, i, 1, at] = T.cast(high, "int8x16")
+                    else:
+                        table[m, i, at] = T.cast(entry, "int8x16")
 
     return kernel

@@ -12,13 +12,13 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common
 from ladder.codegen.kernels.common import VECTORS, fetch_ahead
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, shuffle, splat, unfused
+from ladder.codegen.kernels.vector import Expr, kept, lanes, llvm, shuffle, splat
 from ladder.codegen.layout import LANES, Packing
 from ladder.ir.numerics import LUT_GROUP
 
 BYTES = 32
-# Chunks whose look-ups fit an int16: 4 entries of at most 127 (table8) or 4 * 127 (int8) each.
-LONGEST = {"table8": 64, "int8": 16}
+# Chunks whose look-ups fit an int16: 4 entries of at most 127 each, or of 4 * 127 in two planes.
+LONGEST, LONGEST_OF_TWO_PLANES = 64, 16
 BY_GROUP = [16 * lane + 4 * d + j for lane in range(2) for j in range(4) for d in range(4)]
 DOWN_LANES = [0, 2, 1, 3]  # quadwords: undoes the order in which unpacking leaves 16 rows
 
@@ -40,9 +40,8 @@ def _quads(x: Expr, dtype: str) -> Expr:
 def _half(planes: Any, tile: Expr, chunk: Expr, bit: Expr, half: int) -> Expr:
     """Eight dwords of a plane with the bytes of a K-group side by side, as int32 [8]."""
     dwords = planes[tile, chunk, bit, half // 2, T.ramp(half % 2 * 8, 1, 8)]
-    by_group = _quads(shuffle([_quads(dwords, "int8x32")], BY_GROUP), "float32x8")
-    # Without the fence LLVM merges this shuffle into the next ones and needs twice as many.
-    return _quads(unfused(by_group, "float32x8"), "int32x8")
+    # LLVM would merge this shuffle into the next ones and need twice as many.
+    return kept(shuffle([_quads(dwords, "int8x32")], BY_GROUP), "int32x8")
 
 
 def _group(planes: Any, tile: Expr, chunk: Expr, bit: Expr, j: int) -> Expr:
@@ -90,14 +89,15 @@ def _sum_of_pair(split: bool, pair: Any, half: int) -> Expr:
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
     """The product by table look-ups; arguments in ``common``."""
-    bits, split, longest = packing.bits, mode == "int8", LONGEST[mode]
+    bits, split = packing.bits, common.two_planes(mode)
+    longest = LONGEST_OF_TWO_PLANES if split else LONGEST
     chunks = packing.chunks
     segments = -(-chunks // longest)
     steps = LUT_GROUP if split else LUT_GROUP // 2
 
     @T.inline
     def add_chunk(acc, table, planes, m, tile, chunk, bit):  # type: ignore[no-untyped-def]
-        nibbles = T.alloc_buffer((LUT_GROUP * BYTES,), "uint8", scope="local")
+        nibbles = T.alloc_buffer((LUT_GROUP * BYTES,), "uint8")
         nibbles[T.ramp(0, 1, BYTES)] = _group(planes, tile, chunk, bit, 0)
         nibbles[T.ramp(BYTES, 1, BYTES)] = _group(planes, tile, chunk, bit, 1)
         nibbles[T.ramp(2 * BYTES, 1, BYTES)] = _group(planes, tile, chunk, bit, 2)
@@ -116,7 +116,7 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for bit in T.serial(bits):
             for segment in T.serial(segments):
-                acc = T.alloc_buffer((VECTORS * LANES,), "int16", scope="local")
+                acc = T.alloc_buffer((VECTORS * LANES,), "int16")
                 for v in T.unroll(VECTORS):
                     acc[lanes(v * LANES)] = splat(T.int16(0), LANES)
                 for i in T.serial(T.min(T.int64(longest), count - segment * longest)):

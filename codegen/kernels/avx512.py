@@ -1,4 +1,4 @@
-"""Table look-up GEMM for AVX-512 VBMI and VNNI.
+"""Low-bit products for AVX-512 VBMI and VNNI.
 
 One register holds the four tables of a chunk. A dword of a plane holds the indices of one row
 into them, so ``vpermb`` looks all four up and ``vpdpbusd`` with the constant 2^bit sums them and
@@ -11,13 +11,14 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import common
+from ladder.codegen.kernels import common, dot
 from ladder.codegen.kernels.common import VECTORS, fetch_ahead
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, splat
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, repeated, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 
 TABLE_OF_BYTE = 0x30201000  # byte j of a dword looks in table j
 LOW_NIBBLES = 0x0F0F0F0F
+BYTES = 64
 LARGEST_SIGNED = 64  # power of two in an int8: bit 7 of unsigned look-ups takes two steps
 
 
@@ -26,14 +27,17 @@ def dot_bytes(acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
     return llvm("x86.avx512.vpdpbusd.512", "int32x16", acc, unsigned, signed)
 
 
+def _permuted(table: Expr, index: Expr) -> Expr:
+    """vpermb: the bytes of ``table`` [64] that the low 6 bits of the bytes of ``index`` name."""
+    return llvm("x86.avx512.permvar.qi.512", "int8x64", table, index)
+
+
 def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
     """The bytes of ``table`` [4 x 16] that the low or the high nibbles of a plane vector name."""
     dwords = T.shift_right(plane, splat(T.cast(high * 4, "int32"), LANES))
     nibbles = T.bitwise_and(dwords, splat(T.int32(LOW_NIBBLES), LANES))
     index = T.bitwise_or(nibbles, splat(T.int32(TABLE_OF_BYTE), LANES))
-    return llvm(
-        "x86.avx512.permvar.qi.512", "int8x64", table, T.reinterpret(index, dtype="int8x64")
-    )
+    return _permuted(table, T.reinterpret(index, dtype="int8x64"))
 
 
 def _bytes(value: Expr) -> Expr:
@@ -42,7 +46,7 @@ def _bytes(value: Expr) -> Expr:
     return T.reinterpret(splat(dword, LANES), dtype="int8x64")
 
 
-def _table8(bits: int) -> Any:
+def _one_plane(bits: int) -> Any:
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
@@ -61,10 +65,10 @@ def _table8(bits: int) -> Any:
     return accumulate
 
 
-def _int8(bits: int) -> Any:
+def _two_planes(bits: int) -> Any:
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        high = T.alloc_buffer((TILE,), "int32", scope="local")
+        high = T.alloc_buffer((TILE,), "int32")
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
             high[lanes(v * LANES)] = splat(T.int32(0), LANES)
@@ -95,5 +99,44 @@ def _int8(bits: int) -> Any:
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
     """The product by table look-ups; arguments in ``common``."""
-    accumulate = _int8(packing.bits) if mode == "int8" else _table8(packing.bits)
+    accumulate = (_two_planes if common.two_planes(mode) else _one_plane)(packing.bits)
     return common.lut_gemm("avx512", packing, mode, accumulate)
+
+
+def _multiply(sums: Expr, quads: Expr, four: Expr) -> Expr:
+    rows = T.reinterpret(splat(four, LANES), dtype="int8x64")
+    return dot_bytes(sums, T.reinterpret(quads, dtype="int8x64"), rows)
+
+
+def _part(digits: Any, d: Expr, entries: int, start: int) -> Expr:
+    """64 entries of a code book from ``start`` on; a smaller book is repeated."""
+    width = min(entries, BYTES)
+    part = digits[d, T.ramp(start, 1, width)]
+    return T.reinterpret(repeated(part, width, BYTES // width), dtype="int8x64")
+
+
+def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
+    """vpermb for up to 64 entries; vpermi2b looks in 128."""
+    index = T.reinterpret(quads, dtype="int8x64")
+    if entries <= BYTES:
+        found = _permuted(_part(digits, d, entries, 0), index)
+        return T.reinterpret(found, dtype="int32x16")
+    found = [
+        llvm(
+            "x86.avx512.vpermi2var.qi.512",
+            "int8x64",
+            _part(digits, d, entries, start),
+            index,
+            _part(digits, d, entries, start + BYTES),
+        )
+        for start in range(0, entries, 2 * BYTES)
+    ]
+    chosen = found[0]
+    if len(found) > 1:
+        chosen = T.Select(index < splat(T.int8(0), BYTES), found[1], found[0])
+    return T.reinterpret(chosen, dtype="int32x16")
+
+
+def dot_gemm(packing: Packing, mode: str) -> Any:
+    """The product by integer dot products; arguments in ``common``."""
+    return dot.dot_gemm("avx512", packing, _multiply, _book_entries)

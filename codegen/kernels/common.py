@@ -2,11 +2,16 @@
 
 Arguments, in this order (shapes and terms: ``ladder.codegen.layout``):
 
-- ``table``: int8 [M, C, 64] (``table8``) or [M, C, 2, 64] (``int8``)
+- ``table``: int8 [M, C, 64], or [M, C, 2, 64] in mode ``int8``; dot products: ``q`` [M, C, 16]
 - ``a_scale``: float32 [M, B], ``a_total``: int32 [M, B]
-- ``planes``: int32 [NT, C, bits, 2, 16]
-- ``w_scale``: float32 [NT, S, 64], ``zero``: uint8 [NT, S, 64] (only types with a zero point)
+- ``planes``: int32 [NT, C, bits, 2, 16], or trits
+- ``digits``: uint8 [D, 2^bits], only of code books
+- ``w_scale``: [NT, S, 64] as stored, ``zero``: [NT, S, 64] (only types with a zero point)
+- ``factor``: float32 [1], only where ``Packing.factor``
 - ``out``: float32 [M, N]
+
+Buffers of less than 1024 bytes get no scope: TVM puts those on the stack, where LLVM makes them
+registers; ``scope="local"`` would make each a call for workspace.
 """
 
 from __future__ import annotations
@@ -16,42 +21,85 @@ from typing import Any
 import tvm
 from tvm.script import tirx as T
 
+from ladder.codegen.kernels.stored import scale_of, to_float
 from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
+from ladder.ir.activation import QUANTIZED, TABLE8
 
 VECTORS = TILE // LANES
-MODES = ("int8", "table8")
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 
-def correction(packing: Packing, mode: str, zero: Expr) -> Expr:
-    """The factor of ``total`` in a block sum [16 rows], for zero points ``zero`` [16] uint8."""
-    code = T.cast(zero, "int32x16") if packing.zero_point else splat(T.int32(packing.offset), LANES)
-    if mode == "int8":
-        return T.int32(0) - code if not packing.zero_point else splat(T.int32(0), LANES) - code
-    return splat(T.int32((1 << packing.bits) - 1), LANES) - splat(T.int32(2), LANES) * code
+def two_planes(mode: str) -> bool:
+    """Whether the tables of a mode are 16-bit numbers, as two planes of bytes."""
+    return mode in QUANTIZED and not QUANTIZED[mode].exact_tables_fit_a_byte
 
 
 def trimmed(func: Any, packing: Packing) -> Any:
-    """``func`` without its parameter ``zero`` where the type has none."""
-    if packing.zero_point:
-        return func
-    kept = [p for p in func.params if p.name != "zero"]
+    """``func`` without the parameters that the type has no operand for."""
+    book = packing.digits > 0
+    has = {"digits": book, "values": book, "zero": bool(packing.zero), "factor": packing.factor}
+    kept = [p for p in func.params if has.get(p.name, True)]
     return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
+
+
+def zero_rows_type(packing: Packing) -> str:
+    """The type in which the zero points of a tile are kept: as they enter the sums."""
+    return "float32" if packing.zero == "zpf" else "int32"
+
+
+def _zero_term(packing: Packing, mode: str, stored: Expr) -> Expr:
+    """How often the sum of activations is taken off a block sum, for 16 stored zero points."""
+    doubled = 2 if mode == TABLE8 else 1
+    if packing.zero == "zpf":
+        return to_float(stored, packing.scale) * splat(T.float32(doubled), LANES)
+    return T.cast(stored, "int32x16") * splat(T.int32(doubled), LANES)
+
+
+def read_rows(packing: Packing, mode: str) -> Any:
+    """Row values of a (tile, block) as the float sums want them."""
+    grouped, has_zero = packing.grouped, bool(packing.zero)
+
+    @T.inline
+    def emit(scales, zeros, w_scale, zero, factor, tile, block):  # type: ignore[no-untyped-def]
+        at = T.meta_var(block if grouped else T.int64(0))
+        for v in T.unroll(VECTORS):
+            row = T.meta_var(lanes(v * LANES))
+            scales[row] = scale_of(packing, w_scale[tile, at, row], factor)
+            if has_zero:
+                zeros[row] = _zero_term(packing, mode, zero[tile, at, row])
+
+    return emit
+
+
+def block_sum(packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr) -> Expr:
+    """float32 [16]: raw sums of 16 rows as ``numerics.dot_sums`` and ``lut_sums`` finish them.
+
+    ``total`` is a scalar; the sums of code books come finished.
+    """
+    if packing.digits:
+        return sums
+    signs = (1 << packing.bits) - 1 if mode == TABLE8 else 0  # look-ups read bits as +-1
+    raw = (sums + splat(T.int32(signs) * total, LANES)) * splat(T.int32(packing.step), LANES)
+    if packing.zero == "zpf":
+        shift = zeros * splat(T.cast(total, "float32"), LANES)
+        return T.cast(raw, "float32x16") - unfused(shift)
+    if packing.zero:
+        return T.cast(raw - zeros * splat(total, LANES), "float32x16")
+    offset = T.int32(packing.offset * (2 if mode == TABLE8 else 1))
+    return T.cast(raw - splat(offset * total, LANES), "float32x16")
 
 
 def combine(packing: Packing, mode: str) -> Any:
     """One block into the float sums of a tile, as ``numerics.combine`` has it."""
-    grouped = packing.grouped
 
     @T.inline
-    def emit(result, first, sums, at_sum, tile, block, w_scale, zero, scale, total):  # type: ignore[no-untyped-def]
+    def emit(result, first, sums, at_sum, scales, zeros, scale, total):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             row = T.meta_var(lanes(v * LANES))
-            at = T.meta_var(block if grouped else T.int64(0))
-            factor = T.meta_var(correction(packing, mode, zero[tile, at, row]))
-            whole = T.meta_var(sums[lanes(at_sum + v * LANES)] + factor * splat(total, LANES))
-            product = T.meta_var(T.cast(whole, "float32x16") * w_scale[tile, at, row])
+            raw = T.meta_var(sums[lanes(at_sum + v * LANES)])
+            whole = T.meta_var(block_sum(packing, mode, raw, zeros[row], total))
+            product = T.meta_var(whole * scales[row])
             result[lanes(first + v * LANES)] = result[lanes(first + v * LANES)] + unfused(
                 product * splat(scale, LANES)
             )
@@ -89,13 +137,15 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
     """
     name = f"lut_gemm_{family}_{mode}_{packing}"
     bits, chunks = packing.bits, packing.chunks
-    entry = (2, 64) if mode == "int8" else (64,)
-    add_block = combine(packing, mode)
+    entry = (2, 64) if two_planes(mode) else (64,)
+    scale_type, zero_type = packing.scale_type, packing.zero_type
+    zeros_type = zero_rows_type(packing)
+    rows, add_block = read_rows(packing, mode), combine(packing, mode)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               w_scale_: T.handle, zero_: T.handle, out_: T.handle):
+               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, out_: T.handle):
         # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, N, B, C, S, NT = T.int64(), T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
@@ -103,20 +153,24 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
         a_scale = T.match_buffer(a_scale_, (M, B), "float32")
         a_total = T.match_buffer(a_total_, (M, B), "int32")
         planes = T.match_buffer(planes_, (NT, C, bits, 2, LANES), "int32")
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), "float32")
-        zero = T.match_buffer(zero_, (NT, S, TILE), "uint8")
+        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
+        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
+        factor = T.match_buffer(factor_, (1,), "float32")
         out = T.match_buffer(out_, (M, N), "float32")
         for tile in T.parallel(NT):
             for m in T.serial(M):
-                result = T.alloc_buffer((TILE,), "float32", scope="local")
+                result = T.alloc_buffer((TILE,), "float32")
                 for v in T.unroll(VECTORS):
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
                 for block in T.serial(B):
-                    sums = T.alloc_buffer((TILE,), "int32", scope="local")
+                    sums = T.alloc_buffer((TILE,), "int32")
+                    scales = T.alloc_buffer((TILE,), "float32")
+                    zeros = T.alloc_buffer((TILE,), zeros_type)
                     first = T.meta_var(block * chunks)
                     accumulate(sums, table, planes, m, tile, first, T.min(chunks, C - first))
-                    add_block(result, 0, sums, 0, tile, block, w_scale, zero,
-                              a_scale[m, block], a_total[m, block])
+                    rows(scales, zeros, w_scale, zero, factor, tile, block)
+                    add_block(result, 0, sums, 0, scales, zeros, a_scale[m, block],
+                              a_total[m, block])
                 store(out, m, tile, result, 0)
 
     return trimmed(kernel, packing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, llvm, shuffle, splat
+from ladder.codegen.kernels.vector import Expr, const, llvm, shuffle, typed
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
@@ -22,24 +22,19 @@ LOWEST, HIGHEST = -87.0, 88.0
 def exp(x: Expr, width: int = 1) -> Expr:
     """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes."""
 
-    def const(value: float) -> Expr:
-        return splat(T.float32(value), width) if width > 1 else T.float32(value)
+    def real(value: float) -> Expr:
+        return const(T.float32(value), width)
 
-    def typed(name: str) -> str:
-        return f"{name}x{width}" if width > 1 else name
-
-    x = T.max(T.min(x, const(HIGHEST)), const(LOWEST))
-    n = llvm("rint", typed("float32"), x * const(LOG2_E))
-    r = x - n * const(LN2_HIGH) - n * const(LN2_LOW)
-    p = const(EXP_TERMS[0])
+    x = T.max(T.min(x, real(HIGHEST)), real(LOWEST))
+    n = llvm("rint", typed("float32", width), x * real(LOG2_E))
+    r = x - n * real(LN2_HIGH) - n * real(LN2_LOW)
+    p = real(EXP_TERMS[0])
     for term in EXP_TERMS[1:]:
-        p = p * r + const(term)
-    value = p * (r * r) + r + const(1.0)
-    bias, shift = (T.int32(127), T.int32(23))
-    if width > 1:
-        bias, shift = splat(bias, width), splat(shift, width)
-    power = T.shift_left(T.cast(n, typed("int32")) + bias, shift)
-    return value * T.reinterpret(power, dtype=typed("float32"))
+        p = p * r + real(term)
+    value = p * (r * r) + r + real(1.0)
+    bias, shift = const(T.int32(127), width), const(T.int32(23), width)
+    power = T.shift_left(T.cast(n, typed("int32", width)) + bias, shift)
+    return value * T.reinterpret(power, dtype=typed("float32", width))
 
 
 def sum_lanes(x: Expr) -> Expr:

@@ -6,34 +6,34 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ladder.codegen.kernels import activation, avx2, avx512, dot_avx512, portable
-from ladder.codegen.kernels.common import MODES
+from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, portable
 from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
+from ladder.ir.activation import INTEGER_MODES
 
 Build = Callable[[Packing, str], Any]
 
 ACTIVATION: dict[str, Build] = {
-    "quantize_activation": lambda packing, mode: activation.quantize_activation(packing.block),
+    "quantize_activation": lambda packing, mode: activation.quantize_activation(
+        mode, packing.block
+    ),
     "table8": lambda packing, mode: activation.table8(packing.block),
-    "int8_tables": lambda packing, mode: activation.int8_tables(),
+    "exact_tables": lambda packing, mode: activation.exact_tables(mode),
 }
 KERNELS: dict[str, dict[str, Build]] = {
-    "portable": {**ACTIVATION, "lut_gemm": portable.lut_gemm},
-    "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm},
-    "avx512": {
-        **ACTIVATION,
-        "lut_gemm": avx512.lut_gemm,
-        "dot_gemm": lambda packing, mode: dot_avx512.dot_gemm(packing),
-    },
+    "portable": {**ACTIVATION, "lut_gemm": portable.lut_gemm, "dot_gemm": portable.dot_gemm},
+    "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm},
+    "avxvnni": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm_vnni},
+    "avx512": {**ACTIVATION, "lut_gemm": avx512.lut_gemm, "dot_gemm": avx512.dot_gemm},
 }
 
 
 @cache
 def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
     """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
-    if mode not in MODES:
-        raise LadderError(f"unknown activation mode '{mode}'; one of {', '.join(MODES)}")
+    if mode not in INTEGER_MODES:
+        known = ", ".join(INTEGER_MODES)
+        raise LadderError(f"activation mode '{mode}' has no integer kernel; one of: {known}")
     if op not in KERNELS[family]:
         known = ", ".join(KERNELS[family])
         raise LadderError(f"no kernel '{op}' for {family} instructions; one of {known}")

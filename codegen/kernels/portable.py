@@ -1,4 +1,4 @@
-"""Table look-up GEMM in plain TIR, for any CPU: one scalar look-up at a time."""
+"""Low-bit products in plain TIR, for any CPU: one scalar look-up at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import common
+from ladder.codegen.kernels import common, dot
 from ladder.codegen.kernels.common import VECTORS
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, TILE, Packing
@@ -33,11 +33,11 @@ def _looked_up(entries: Any, word: Expr, half: int) -> Expr:
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
     """The product by table look-ups; arguments in ``common``."""
-    bits, split = packing.bits, mode == "int8"
+    bits, split = packing.bits, common.two_planes(mode)
 
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        entries = T.alloc_buffer((TILE,), "int32", scope="local")
+        entries = T.alloc_buffer((TILE,), "int32")
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
@@ -54,3 +54,29 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
                         sums[row + LANES] = sums[row + LANES] + T.shift_left(high, bit)
 
     return common.lut_gemm("portable", packing, mode, accumulate)
+
+
+def _byte(words: Expr, j: int) -> Expr:
+    """Byte j of each dword, unsigned."""
+    moved = T.shift_right(words, splat(T.int32(8 * j), LANES))
+    return T.bitwise_and(moved, splat(T.int32(255), LANES))
+
+
+def _multiply(sums: Expr, quads: Expr, four: Expr) -> Expr:
+    for j in range(LUT_GROUP):
+        signed = T.cast(T.cast(T.shift_right(four, T.int32(8 * j)), "int8"), "int32")
+        sums = sums + _byte(quads, j) * splat(signed, LANES)
+    return sums
+
+
+def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
+    found = splat(T.int32(0), LANES)
+    for j in range(LUT_GROUP):
+        entry = T.cast(digits[d, _byte(quads, j)], "int32x16")
+        found = T.bitwise_or(found, T.shift_left(entry, splat(T.int32(8 * j), LANES)))
+    return found
+
+
+def dot_gemm(packing: Packing, mode: str) -> Any:
+    """The product by integer dot products; arguments in ``common``."""
+    return dot.dot_gemm("portable", packing, _multiply, _book_entries, T.serial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -22,8 +23,24 @@ def unfused(product: Expr, dtype: str = "float32x16") -> Expr:
     return llvm("arithmetic.fence", dtype, product)
 
 
+def kept(x: Expr, dtype: str = "int32x16") -> Expr:
+    """Integers that LLVM must compute as they stand, without merging them into what follows."""
+    as_float = f"float32x{dtype.rpartition('x')[2]}"
+    return T.reinterpret(unfused(T.reinterpret(x, dtype=as_float), as_float), dtype=dtype)
+
+
 def splat(value: Expr, lanes: int) -> Expr:
     return T.broadcast(value, lanes)
+
+
+def typed(name: str, width: int) -> str:
+    """The type of ``width`` lanes of ``name``; a scalar for one."""
+    return f"{name}x{width}" if width > 1 else name
+
+
+def const(value: Expr, width: int) -> Expr:
+    """``value`` in each of ``width`` lanes; itself for one."""
+    return splat(value, width) if width > 1 else value
 
 
 def lanes(start: Expr) -> Expr:
@@ -34,6 +51,18 @@ def lanes(start: Expr) -> Expr:
 def shuffle(vectors: list[Expr], order: list[int]) -> Expr:
     """Lanes ``order`` of the concatenated ``vectors``."""
     return tvm.tirx.Shuffle(vectors, [T.int32(i) for i in order])
+
+
+def repeated(vector: Expr, width: int, times: int) -> Expr:
+    """A vector of ``width`` lanes, so many times over."""
+    return shuffle([vector] * times, [*range(width * times)])
+
+
+def halves(function: Callable[..., Expr], *vectors: Expr) -> Expr:
+    """``function`` of 8 dwords at a time, for operands of 16: what 256-bit registers need."""
+    low = function(*(shuffle([v], [*range(8)]) for v in vectors))
+    high = function(*(shuffle([v], [*range(8, 16)]) for v in vectors))
+    return shuffle([low, high], [*range(16)])
 
 
 def round_to_int(x: Expr, dtype: str) -> Expr:

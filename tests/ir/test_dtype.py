@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder.errors import LadderError
-from ladder.ir.dtype import ALIASES, FLOAT_ZERO, INTEGER_ZERO, NO_ZERO, SCALES, DType
-from ladder.ir.element import ELEMENTS
+from ladder.ir.dtype import ALIASES, FLOAT_ZERO, FLOATS, INTEGER_ZERO, NO_ZERO, SCALES, DType
+from ladder.ir.element import ELEMENTS, RESERVED
 
 GROUPS = st.one_of(st.just("row"), st.just("tensor"), st.integers(1, 1 << 20))
 
@@ -182,3 +182,8 @@ def test_elements(name: str, low: int, high: int, onnx: str) -> None:
 def test_refusals(text: str, message: str) -> None:
     with pytest.raises(LadderError, match=message):
         DType.parse(text)
+
+
+def test_no_type_of_ones_own_can_hide_a_part_of_the_spelling() -> None:
+    parts = {*ALIASES, *SCALES, *FLOATS, "row", "tensor", NO_ZERO, INTEGER_ZERO, FLOAT_ZERO}
+    assert parts - {NO_ZERO} == RESERVED

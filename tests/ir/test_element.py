@@ -168,6 +168,8 @@ def test_the_bits_of_a_code_book(count: int) -> None:
     [
         ("int4", [1, 2], r"^type 'int4' is built in; choose another name"),
         ("nf4", [1, 2], r"^type 'nf4' is built in"),
+        ("mxfp4", [1, 2], r"^type 'mxfp4' is built in"),
+        ("fp32", [1, 2], r"^type 'fp32' is built in"),
         ("Mine", [1, 2], r"^type name 'Mine': small letters, digits and _, a letter first"),
         ("4mine", [1, 2], r"^type name '4mine': small letters"),
         ("my:type", [1, 2], r"^type name 'my:type': small letters"),

@@ -1,0 +1,95 @@
+"""How kernels read what is stored: scales and zero points of any type, codes one at a time.
+
+Bit tricks that every target has and that are exact; ``width`` is 16 lanes or 1.
+"""
+
+from __future__ import annotations
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels.vector import Expr, const, typed
+from ladder.codegen.layout import LANES, Packing
+from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
+
+# Small floats: their sign bit, what moves their magnitude under float32's exponent, and the
+# power of two that corrects the exponent's bias (denormals come right by themselves).
+SMALL_FLOATS = {"fp16": (15, 13, 2.0**112), "e4m3": (7, 20, 2.0**120)}
+SMALLEST_E8M0 = 0x00400000  # 2^-127, which has no exponent of its own in float32
+POWERS_OF_3 = sum(3**d << 8 * d for d in range(TRITS_PER_BYTE))
+
+
+def to_float(stored: Expr, kind: str, width: int = LANES) -> Expr:
+    """Stored scales of type ``kind`` -> float32."""
+    if kind == "fp32":
+        return stored
+    bits = T.cast(stored, typed("int32", width))
+    if kind == "bf16":
+        return _float(T.shift_left(bits, _int(16, width)), width)
+    if kind == "e8m0":
+        exponent = T.shift_left(bits, _int(23, width))
+        return _float(T.max(exponent, _int(SMALLEST_E8M0, width)), width)
+    sign_bit, up, bias = SMALL_FLOATS[kind]
+    sign = T.shift_left(T.shift_right(bits, _int(sign_bit, width)), _int(31, width))
+    magnitude = T.bitwise_and(bits, _int((1 << sign_bit) - 1, width))
+    number = _float(T.bitwise_or(sign, T.shift_left(magnitude, _int(up, width))), width)
+    return number * const(T.float32(bias), width)
+
+
+def _int(value: int, width: int) -> Expr:
+    return const(T.int32(value), width)
+
+
+def _float(bits: Expr, width: int) -> Expr:
+    return T.reinterpret(bits, dtype=typed("float32", width))
+
+
+def scale_of(packing: Packing, stored: Expr, factor: Expr, width: int = LANES) -> Expr:
+    """``numerics.stored_scale``: float32, times the number ``factor`` [1] where there is one."""
+    scale = to_float(stored, packing.scale, width)
+    return scale * const(factor[0], width) if packing.factor else scale
+
+
+def float_zero(packing: Packing, stored: Expr, width: int = LANES) -> Expr:
+    """The stored zero points, or the offset of a type without, as float32."""
+    if not packing.zero:
+        return const(T.float32(packing.offset), width)
+    if packing.zero == "zpf":
+        return to_float(stored, packing.scale, width)
+    return T.cast(stored, typed("float32", width))
+
+
+def code_at(
+    packing: Packing, planes: Expr, tile: Expr, chunk: Expr, place: Expr,
+    vector: Expr, lane: Expr, width: int = LANES,
+) -> Expr:  # fmt: skip
+    """The codes of weight ``place`` of a chunk, int32: of row ``lane`` of 16-row ``vector``."""
+    group, i = place // LUT_GROUP, place % LUT_GROUP
+    if packing.trits:
+        quad = chunk * LUT_GROUP + i
+        word = planes[tile, quad // TRITS_PER_BYTE, vector // 2, vector % 2, lane]
+        return _trit(word, group, quad % TRITS_PER_BYTE, width)
+    shift = const(T.cast(8 * group + 4 * (vector % 2) + i, "int32"), width)
+    code = _int(0, width)
+    for bit in range(packing.bits):
+        word = planes[tile, chunk, bit, vector // 2, lane]
+        one = T.bitwise_and(T.shift_right(word, shift), _int(1, width))
+        code = T.bitwise_or(code, T.shift_left(one, _int(bit, width)))
+    return code
+
+
+def _trit(word: Expr, byte: Expr, digit: Expr, width: int) -> Expr:
+    """Digit ``digit`` of a byte of ``word``: byte * 3^digit goes on in its low byte."""
+    shift = T.cast(digit * 8, "int64")
+    power = T.bitwise_and(T.shift_right(T.int64(POWERS_OF_3), shift), T.int64(255))
+    moved = T.shift_right(word, const(T.cast(8 * byte, "int32"), width))
+    number = T.bitwise_and(moved, _int(255, width))
+    rest = T.bitwise_and(number * const(T.cast(power, "int32"), width), _int(255, width))
+    return T.shift_right(rest * _int(3, width), _int(8, width))
+
+
+def number_at(packing: Packing, code: Expr, zero: Expr, values: Expr, width: int = LANES) -> Expr:
+    """What codes stand for before their scale, float32: step * code - zero, or a book's entry."""
+    if packing.digits:
+        return values[code]
+    return T.cast(code * _int(packing.step, width), typed("float32", width)) - zero
