@@ -53,5 +53,5 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]], measured: str) -> No
     for row in rows:
         element = DType.parse(row["type"]).name
         by_m = seconds.setdefault(element, {}).setdefault(row["scheme"], {})
-        by_m[str(row["m"])] = float(f"{row['median_s']:.4g}")
+        by_m.setdefault(str(row["m"]), float(f"{row['median_s']:.4g}"))
     path.write_text(json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n")

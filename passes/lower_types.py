@@ -102,8 +102,6 @@ class LowerTypes(Pass):
         steps = list(rungs.DOWN)
         shown = steps[: steps.index(self.stop) + 1] if self.stop else []
         text = f"{dtype}@{n}x{k}"
-        if dtype.element.trits:
-            shown = []
         for op in [*(rungs.DOWN[s] for s in shown), *(rungs.UP[s] for s in reversed(shown))]:
             (codes,) = _shared(made, op, text, codes, node)
         if dtype.levels:

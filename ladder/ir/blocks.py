@@ -16,7 +16,7 @@ never stands in the way of a cut.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -50,11 +50,11 @@ class Block:
 class Chain:
     """The whole model. ``blocks[first:last]`` repeat; prologue and epilogue are around them.
 
-    Where nothing repeats, all blocks count as the middle.
+    Where nothing repeats, all blocks count as the middle. ``side`` makes the side values.
     """
 
     blocks: tuple[Block, ...]
-    side_nodes: tuple[ir.Node, ...]
+    side: Block
     first: int
     last: int
 
@@ -84,21 +84,14 @@ def find_blocks(model: ir.Model) -> Chain:
     pieces = _pieces(kinds, frozenset())
     if len(kinds.weighted) > 2 and _largest_share(pieces, kinds) > LARGEST_SHARE:
         # Some models (Zamba) feed the embedding to every layer: no value is alone anywhere.
-        first = _first_cut(kinds)
-        again = _pieces(kinds, frozenset(first))
+        again = _pieces(kinds, frozenset(_first_cut(kinds)))
         pieces = again if len(again) > len(pieces) else pieces
-    blocks = [_block(piece, kinds) for piece in pieces]
-    runs = _repeats([block.structure for block in blocks])
-    merged: list[Block] = []
-    repeated: list[int] = []
-    for start, period, count in runs:
-        for i in range(count):
-            at = start + i * period
-            nodes = [node for piece in pieces[at : at + period] for node in piece]
-            repeated += [len(merged)] if count > 1 else []
-            merged.append(_block(nodes, kinds))
-    first, last = (repeated[0], repeated[-1] + 1) if repeated else (0, len(merged))
-    return Chain(tuple(merged), tuple(kinds.side_nodes), first, last)
+    weighted = [any(node in kinds.weighted for node in piece) for piece in pieces]
+    runs = _repeats([_block(piece, kinds).structure for piece in pieces], weighted)
+    merged, repeated = _merged(pieces, weighted, runs)
+    begin, end = (repeated[0], repeated[-1] + 1) if repeated else (0, len(merged))
+    blocks = tuple(_block(nodes, kinds) for nodes in merged)
+    return Chain(blocks, _block(list(kinds.side_nodes), kinds), begin, end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +104,7 @@ class _Kinds:
     weighted: frozenset[ir.Node]
     place: dict[ir.Value, int]  # main value -> its node's place in ``main``
     last_use: dict[ir.Value, int]  # main value -> place of the last main node that reads it
+    read_by: dict[ir.Value, list[ir.Node]]  # main and side value -> the main nodes that read it
     graph_outputs: frozenset[ir.Value]
 
     @staticmethod
@@ -135,11 +129,20 @@ class _Kinds:
                 constant.add(node)
         place = {v: i for i, node in enumerate(main) for v in node.outputs}
         last_use = {v: i for i, node in enumerate(main) for v in reads(node) if v in place}
-        outputs = frozenset(model.graph.outputs)
+        read_by: dict[ir.Value, list[ir.Node]] = {}
+        for node in main:
+            for value in reads(node):
+                read_by.setdefault(value, []).append(node)
         return _Kinds(
-            frozenset(constant), tuple(side), tuple(main), frozenset(weighted), place, last_use,
-            outputs,
-        )  # fmt: skip
+            constant=frozenset(constant),
+            side_nodes=tuple(side),
+            main=tuple(main),
+            weighted=frozenset(weighted),
+            place=place,
+            last_use=last_use,
+            read_by=read_by,
+            graph_outputs=frozenset(model.graph.outputs),
+        )
 
 
 def reads(node: ir.Node) -> Iterator[ir.Value]:
@@ -169,7 +172,7 @@ def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
     return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
 
 
-def _is_constant(value: ir.Value, constant: Iterable[ir.Node]) -> bool:
+def _is_constant(value: ir.Value, constant: set[ir.Node]) -> bool:
     producer = value.producer()
     return producer in constant if producer is not None else value.is_initializer()
 
@@ -179,7 +182,7 @@ def _is_pure(node: ir.Node) -> bool:
 
 
 def _pieces(kinds: _Kinds, carried: frozenset[ir.Value]) -> list[list[ir.Node]]:
-    """Main nodes between cut points; each piece but perhaps the only one has a weight.
+    """Main nodes between cut points.
 
     One scan in any topological order finds every cut point: what comes before it are exactly the
     nodes it depends on, so behind it nothing else is live.
@@ -195,21 +198,43 @@ def _pieces(kinds: _Kinds, carried: frozenset[ir.Value]) -> list[list[ir.Node]]:
         live.difference_update(ends.get(at, ()))
         if len(live - carried) == 1:
             pieces.append([])
-    return _with_weights([p for p in pieces if p], kinds)
+    return [piece for piece in pieces if piece]
 
 
-def _with_weights(pieces: list[list[ir.Node]], kinds: _Kinds) -> list[list[ir.Node]]:
-    """A piece without a weight joins the next one: a norm belongs to what it feeds."""
-    joined: list[list[ir.Node]] = []
+def _merged(
+    pieces: list[list[ir.Node]], weighted: Sequence[bool], runs: list[tuple[int, int, int]]
+) -> tuple[list[list[ir.Node]], list[int]]:
+    """The nodes of each block, and which blocks repeat.
+
+    Outside of repetitions a piece without a weight joins the next one, as a norm belongs to what
+    it feeds, or the one before it.
+    """
+    merged: list[list[ir.Node]] = []
+    repeated: list[int] = []
     waiting: list[ir.Node] = []
-    for piece in pieces:
-        waiting += piece
-        if any(node in kinds.weighted for node in piece):
-            joined.append(waiting)
-            waiting = []
-    if waiting and joined:
-        joined[-1] += waiting
-    return joined if joined else [waiting] if waiting else []
+    alone = False  # whether the last block is a single piece, which others may join
+    for start, period, count in runs:
+        if count == 1:
+            waiting += pieces[start]
+            if weighted[start]:
+                merged.append(waiting)
+                waiting, alone = [], True
+            continue
+        _settle(waiting, merged, alone)
+        waiting, alone = [], False
+        for at in range(start, start + period * count, period):
+            repeated.append(len(merged))
+            merged.append([node for piece in pieces[at : at + period] for node in piece])
+    _settle(waiting, merged, alone)
+    return merged, repeated
+
+
+def _settle(waiting: list[ir.Node], merged: list[list[ir.Node]], alone: bool) -> None:
+    """Nodes without a weight behind them: part of the block before, or one of their own."""
+    if waiting and alone:
+        merged[-1] += waiting
+    elif waiting:
+        merged.append(waiting)
 
 
 def _largest_share(pieces: list[list[ir.Node]], kinds: _Kinds) -> float:
@@ -227,10 +252,11 @@ def _first_cut(kinds: _Kinds) -> list[ir.Value]:
     return []
 
 
-def _repeats(structures: Sequence[str]) -> list[tuple[int, int, int]]:
+def _repeats(structures: Sequence[str], weighted: Sequence[bool]) -> list[tuple[int, int, int]]:
     """(start, period, count) in order, covering all; the longest repetition first, then around.
 
-    Of repetitions of equal length the shortest period, then the earliest.
+    Of repetitions of equal length the shortest period, then the earliest. What repeats has a
+    weight.
     """
     best, found = 0, (0, 1, 1)
     size = len(structures)
@@ -238,22 +264,25 @@ def _repeats(structures: Sequence[str]) -> list[tuple[int, int, int]]:
         run = 0
         for at in range(size - period):
             run = run + 1 if structures[at] == structures[at + period] else 0
-            count = run // period + 1
-            if count > 1 and count * period > best:
-                best = count * period
-                found = (at + period + 1 - best - run % period, period, count)
+            length, end = (run // period + 1) * period, at + period + 1
+            if run >= period and length > best and any(weighted[end - period : end]):
+                best, found = length, (end - length, period, length // period)
     if best == 0:
         return [(i, 1, 1) for i in range(size)]
     start, end = found[0], found[0] + best
-    behind = [(s + end, p, c) for s, p, c in _repeats(structures[end:])]
-    return [*_repeats(structures[:start]), found, *behind]
+    behind = _repeats(structures[end:], weighted[end:])
+    return [
+        *_repeats(structures[:start], weighted[:start]),
+        found,
+        *((s + end, p, c) for s, p, c in behind),
+    ]
 
 
 def _block(main: list[ir.Node], kinds: _Kinds) -> Block:
     """The block of some main nodes that follow each other."""
-    own = {v for node in main for v in node.outputs}
+    own = dict.fromkeys(v for node in main for v in node.outputs)
     constants = _constants(main, kinds)
-    made = own | {v for node in constants for v in node.outputs}
+    made = {*own, *(v for node in constants for v in node.outputs)}
     inputs: dict[ir.Value, None] = {}
     sides: dict[ir.Value, None] = {}
     weights: dict[ir.Value, None] = {}
@@ -262,12 +291,12 @@ def _block(main: list[ir.Node], kinds: _Kinds) -> Block:
             continue
         kind = weights if value.is_initializer() else inputs if value in kinds.place else sides
         kind[value] = None
-    end = kinds.place[main[-1].outputs[0]] if main else -1
+    inside = {id(node) for node in main}
     outputs = [
         v
-        for node in main
-        for v in node.outputs
-        if kinds.last_use.get(v, -1) > end or v in kinds.graph_outputs
+        for v in own
+        if v in kinds.graph_outputs
+        or any(id(node) not in inside for node in kinds.read_by.get(v, ()))
     ]
     nodes = (*constants, *main)
     digest = _structure(nodes, list(inputs), list(sides), list(weights), outputs)

@@ -196,8 +196,7 @@ BUILT_IN = (
 ELEMENTS = {element.name: element for element in BUILT_IN}
 # Names that types are spelled with besides elements (``ladder.ir.dtype``).
 RESERVED = frozenset(
-    "fp32 fp16 bf16 e8m0 e4m3 row tensor zp zpf "
-    "mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()
+    "fp32 fp16 bf16 e8m0 e4m3 row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()
 )
 
 

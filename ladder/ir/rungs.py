@@ -11,13 +11,15 @@ when it packs the weights, and absorbs those behind it into the kernel.
                  -> UnpackPlanes -> CropPlanes -> JoinPlanes -> codes
     codes [N, K] -> LookUpCodes -> digits uint8 [D, N, K]
 
-Overloads are ``type`` or ``type@NxK``.
+``ternary`` has one plane of digits 0, 1, 2, which PackPlanes writes five to a byte: uint8
+[NT, U, 2, 2, 16, 4]. Overloads are ``type`` or ``type@NxK``.
 """
 
 from __future__ import annotations
 
 from ladder.ir import bodies
 from ladder.ir.dtype import DType
+from ladder.ir.element import TRITS_PER_BYTE
 
 TILE, CHUNK, LANES, GROUP = 64, 16, 16, 4  # as ladder.codegen.layout has them
 DOWN = {"planes": "SplitPlanes", "pad": "PadPlanes", "repack": "PackPlanes"}
@@ -31,6 +33,14 @@ def parse_overload(overload: str) -> tuple[DType, int, int]:
     text, _, shape = overload.partition("@")
     n, _, k = shape.partition("x")
     return DType.parse(text), int(n or 0), int(k or 0)
+
+
+TRIT_STATES = 3**TRITS_PER_BYTE
+
+
+def planes_of(dtype: DType) -> int:
+    """Planes of a type's codes: its bits, or one of base-3 digits."""
+    return 1 if dtype.element.trits else dtype.bits
 
 
 def body(op: str, overload: str) -> tuple[str, str, list[str]]:
@@ -83,6 +93,8 @@ def _shape(name: str, *sizes: int) -> str:
 
 
 def _split(dtype: DType, n: int, k: int) -> list[str]:
+    if dtype.element.trits:
+        return [*bodies.unsigned_codes(dtype), _shape("first", 0), "y = Unsqueeze (u, first)"]
     lines = [*bodies.unsigned_codes(dtype), *_bytes("one", 1), _shape("first", 0)]
     for b in range(dtype.bits):
         lines += [
@@ -96,12 +108,12 @@ def _split(dtype: DType, n: int, k: int) -> list[str]:
 
 
 def _join(dtype: DType, n: int, k: int) -> list[str]:
-    element, weights = dtype.element, ", ".join(str(1 << b) for b in range(dtype.bits))
+    element, weights = dtype.element, ", ".join(str(1 << b) for b in range(planes_of(dtype)))
     lines = [
         "wide = Cast <to=6> (x)",
         f"weights64 = Constant <value_ints=[{weights}]> ()",
         "weights32 = Cast <to=6> (weights64)",
-        _shape("spread", dtype.bits, 1, 1),
+        _shape("spread", planes_of(dtype), 1, 1),
         "weights = Reshape (weights32, spread)",
         "weighed = Mul (wide, weights)",
         _shape("axis", 0),
@@ -123,11 +135,11 @@ def _pad(dtype: DType, n: int, k: int) -> list[str]:
     return [
         _shape("ends", 0, 0, 0, 0, rows - n, blocks * block - k),
         "whole = Pad (x, ends)",
-        _shape("in_blocks", dtype.bits, rows, blocks, block),
+        _shape("in_blocks", planes_of(dtype), rows, blocks, block),
         "blocks = Reshape (whole, in_blocks)",
         _shape("fill", 0, 0, 0, 0, 0, 0, 0, wide - block),
         "wide = Pad (blocks, fill)",
-        _shape("flat", dtype.bits, rows, blocks * wide),
+        _shape("flat", planes_of(dtype), rows, blocks * wide),
         "long = Reshape (wide, flat)",
         *_first_columns("long", columns),
     ]
@@ -139,13 +151,13 @@ def _crop(dtype: DType, n: int, k: int) -> list[str]:
     return [
         _shape("ends", 0, 0, 0, 0, 0, blocks * wide - columns),
         "long = Pad (x, ends)",
-        _shape("in_blocks", dtype.bits, rows, blocks, wide),
+        _shape("in_blocks", planes_of(dtype), rows, blocks, wide),
         "wide_blocks = Reshape (long, in_blocks)",
         _shape("zero", 0),
         _shape("last", 3),
         _shape("block", block),
         "blocks = Slice (wide_blocks, zero, block, last)",
-        _shape("flat", dtype.bits, rows, blocks * block),
+        _shape("flat", planes_of(dtype), rows, blocks * block),
         "whole = Reshape (blocks, flat)",
         _shape("start", 0, 0),
         _shape("size", n, k),
@@ -164,8 +176,10 @@ def _first_columns(name: str, columns: int) -> list[str]:
 
 
 def _pack(dtype: DType, n: int, k: int) -> list[str]:
-    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte."""
+    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte; or five trits to a byte."""
     rows, columns = padded_shape(dtype, n, k)
+    if dtype.element.trits:
+        return _pack_trits(rows, columns)
     tiles, chunks = rows // TILE, columns // CHUNK
     return [
         _shape("split", dtype.bits, tiles, 2, 2, LANES, chunks, GROUP, GROUP),
@@ -190,6 +204,8 @@ def _pack(dtype: DType, n: int, k: int) -> list[str]:
 
 def _unpack(dtype: DType, n: int, k: int) -> list[str]:
     rows, columns = padded_shape(dtype, n, k)
+    if dtype.element.trits:
+        return _unpack_trits(rows, columns)
     lines = [
         "turned = Transpose <perm=[2, 0, 3, 4, 1, 5]> (x)",
         _shape("half_axis", 3),
@@ -216,3 +232,90 @@ def _unpack(dtype: DType, n: int, k: int) -> list[str]:
         _shape("flat", dtype.bits, rows, columns),
         "y = Reshape (bits, flat)",
     ]
+
+
+def _units(columns: int) -> tuple[int, int]:
+    """(quads of weights, units of five quads) of a padded row."""
+    quads = columns // GROUP
+    return quads, -(-quads // TRITS_PER_BYTE)
+
+
+def _pack_trits(rows: int, columns: int) -> list[str]:
+    """Stored is ceil(256 t / 243) of t = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4."""
+    (quads, units), tiles = _units(columns), rows // TILE
+    places = ", ".join(str(3**i) for i in reversed(range(TRITS_PER_BYTE)))
+    return [
+        _shape("split", rows, columns // CHUNK, GROUP, GROUP),
+        "parts = Reshape (x, split)",
+        "turned = Transpose <perm=[0, 1, 3, 2]> (parts)",
+        _shape("flat", rows, quads, GROUP),
+        "quads = Reshape (turned, flat)",
+        _shape("ends", 0, 0, 0, 0, units * TRITS_PER_BYTE - quads, 0),
+        "whole = Pad (quads, ends)",
+        _shape("by_unit", rows, units, TRITS_PER_BYTE, GROUP),
+        "fives = Reshape (whole, by_unit)",
+        "wide = Cast <to=6> (fives)",
+        f"places64 = Constant <value_ints=[{places}]> ()",
+        "places32 = Cast <to=6> (places64)",
+        _shape("spread", TRITS_PER_BYTE, 1),
+        "places = Reshape (places32, spread)",
+        "placed = Mul (wide, places)",
+        _shape("axis", 2),
+        "number = ReduceSum <keepdims=0> (placed, axis)",
+        *_whole_number("range", 256),
+        *_whole_number("states", TRIT_STATES),
+        *_whole_number("more", TRIT_STATES - 1),
+        "scaled = Mul (number, range)",
+        "raised = Add (scaled, more)",
+        "stored = Div (raised, states)",
+        "bytes = Cast <to=2> (stored)",
+        _shape("in_tiles", tiles, TILE, units, GROUP),
+        "tiles = Reshape (bytes, in_tiles)",
+        "lines = Transpose <perm=[0, 2, 1, 3]> (tiles)",
+        _shape("vectors", tiles, units, 2, 2, LANES, GROUP),
+        "y = Reshape (lines, vectors)",
+    ]
+
+
+def _unpack_trits(rows: int, columns: int) -> list[str]:
+    """Of byte * 3, the high byte is the next code and the low byte goes on."""
+    (quads, units), tiles = _units(columns), rows // TILE
+    lines = [
+        _shape("in_tiles", tiles, units, TILE, GROUP),
+        "lines = Reshape (x, in_tiles)",
+        "tiles = Transpose <perm=[0, 2, 1, 3]> (lines)",
+        _shape("by_unit", rows, units, GROUP),
+        "bytes = Reshape (tiles, by_unit)",
+        "rest0 = Cast <to=6> (bytes)",
+        *_whole_number("three", 3),
+        *_whole_number("range", 256),
+        _shape("axis", 2),
+    ]
+    for i in range(TRITS_PER_BYTE):
+        lines += [
+            f"tripled{i} = Mul (rest{i}, three)",
+            f"digit{i} = Div (tripled{i}, range)",
+            f"rest{i + 1} = Mod (tripled{i}, range)",
+            f"deep{i} = Unsqueeze (digit{i}, axis)",
+        ]
+    every = ", ".join(f"deep{i}" for i in range(TRITS_PER_BYTE))
+    return [
+        *lines,
+        f"fives = Concat <axis=2> ({every})",
+        "digits = Cast <to=2> (fives)",
+        _shape("long", rows, units * TRITS_PER_BYTE * GROUP),
+        "row = Reshape (digits, long)",
+        _shape("start", 0),
+        _shape("end", quads * GROUP),
+        _shape("along", 1),
+        "cut = Slice (row, start, end, along)",
+        _shape("split", rows, columns // CHUNK, GROUP, GROUP),
+        "quads = Reshape (cut, split)",
+        "turned = Transpose <perm=[0, 1, 3, 2]> (quads)",
+        _shape("flat", 1, rows, columns),
+        "y = Reshape (turned, flat)",
+    ]
+
+
+def _whole_number(name: str, value: int) -> list[str]:
+    return [f"{name}64 = Constant <value_int={value}> ()", f"{name} = Cast <to=6> ({name}64)"]

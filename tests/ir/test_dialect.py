@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ladder.codegen.layout import Packing, pack_planes
+from ladder.codegen.layout import Packing, pack_codes
 from ladder.ir import dialect, numerics
 from ladder.ir.activation import QUANTIZED, overload
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
@@ -234,7 +234,10 @@ def test_any_leading_axes(lead: tuple[int, ...]) -> None:
     assert out.shape == (*lead, N)
 
 
-@pytest.mark.parametrize("text", ["int1:g32", "int3:g20", "uint5:row:zp", "nf4:g64", "int4:g512"])
+RUNGS = ["int1:g32", "int3:g20", "uint5:row:zp", "nf4:g64", "int4:g512", "ternary:g20"]
+
+
+@pytest.mark.parametrize("text", RUNGS)
 def test_rungs_lead_to_the_physical_layout_and_back(text: str) -> None:
     case = Case.of(text)
     n, k = case.codes.shape
@@ -242,7 +245,7 @@ def test_rungs_lead_to_the_physical_layout_and_back(text: str) -> None:
     (planes,) = run("SplitPlanes", overload, [case.operands[0]])
     (padded,) = run("PadPlanes", overload, [planes])
     (packed,) = run("PackPlanes", overload, [padded])
-    wanted = pack_planes(case.unsigned, packing.bits, packing.block)
+    wanted = pack_codes(case.unsigned, packing)
     np.testing.assert_array_equal(packed.view(np.int32)[..., 0], wanted)
     for op, expected in (("UnpackPlanes", padded), ("CropPlanes", planes)):
         (packed,) = run(op, overload, [packed])

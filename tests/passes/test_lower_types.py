@@ -29,7 +29,7 @@ def lowered(type: str, options: str = "") -> ir.Model:
 
 
 @pytest.mark.parametrize("stop", ["planes", "pad", "repack"])
-@pytest.mark.parametrize("type", ["int3:g16", "nf4:g20", "uint4:row:zp", "fp6_e3m2:g32", "int1:g8"])
+@pytest.mark.parametrize("type", ["int3:g16", "nf4:g20", "uint4:row:zp", "ternary:g8", "int1:g8"])
 def test_rungs_change_nothing(type: str, stop: str) -> None:
     plain, shown = lowered(type), lowered(type, f"{{stop={stop}}}")
     steps = {"planes": 1, "pad": 2, "repack": 3}[stop]
