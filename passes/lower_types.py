@@ -135,10 +135,10 @@ def _shared(
     key = (id(x), op, overload)
     if key not in made:
         if op in rungs.RUNGS:  # named by the weight, not by all the steps before
-            base, parts = str(dialect.stored_codes(x).name), (op,)
+            base = str(dialect.stored_codes(x).name)
         else:
-            base, parts = f"{x.name}.{overload}", PARTS[op]
-        outputs = [ir.Value(name=f"{base}.{part}") for part in parts]
+            base = f"{x.name}.{overload}"
+        outputs = [ir.Value(name=f"{base}.{part}") for part in PARTS.get(op, (op,))]
         new = dialect.node(op, overload, [x], outputs)
         new.name = f"{base}.{op}"
         assert before.graph is not None

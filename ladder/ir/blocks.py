@@ -16,6 +16,7 @@ never stands in the way of a cut.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,11 @@ def find_blocks(model: ir.Model) -> Chain:
     weighted = [any(node in kinds.weighted for node in piece) for piece in pieces]
     runs = _repeats([_block(piece, kinds).structure for piece in pieces], weighted)
     merged, repeated = _merged(pieces, weighted, runs)
-    begin, end = (repeated[0], repeated[-1] + 1) if repeated else (0, len(merged))
     blocks = tuple(_block(nodes, kinds) for nodes in merged)
+    # Pieces may be alike and blocks not: where the stream still is the carried value.
+    counts = Counter(blocks[i].structure for i in repeated)
+    alike = [i for i in repeated if counts[blocks[i].structure] > 1]
+    begin, end = (alike[0], alike[-1] + 1) if alike else (0, len(blocks))
     return Chain(blocks, _block(list(kinds.side_nodes), kinds), begin, end)
 
 
@@ -196,7 +200,7 @@ def _pieces(kinds: _Kinds, carried: frozenset[ir.Value]) -> list[list[ir.Node]]:
         pieces[-1].append(node)
         live.update(v for v in node.outputs if kinds.last_use.get(v, -1) > at)
         live.difference_update(ends.get(at, ()))
-        if len(live - carried) == 1:
+        if len(live) == 1 or len(live - carried) == 1:
             pieces.append([])
     return [piece for piece in pieces if piece]
 

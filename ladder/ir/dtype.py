@@ -134,8 +134,8 @@ class DType:
         """Bits that an [N, K] weight takes with its scales and zero points."""
         if self.is_float:
             return n * k * self.bits
-        scale = SCALES[self.scale].itemsize * 8
-        zero = self.zero_kind.itemsize * 8 if self.zero_point else 0
+        scale = int(SCALES[self.scale].itemsize) * 8
+        zero = int(self.zero_kind.itemsize) * 8 if self.zero_point else 0
         rows, columns = self.scale_shape(n, k)
         beside = rows * columns * (scale + zero)
         return n * k * self.element.stored_bits + beside + (32 if self.tensor_scale else 0)
