@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ladder.errors import LadderError, NothingToQuantize
 
 if TYPE_CHECKING:
-    from ladder.api import compile, export_onnx, load, register_type
+    from ladder.api import compile, export_onnx, load, plan, register_type
     from ladder.ir.dtype import DType
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "compile",
     "export_onnx",
     "load",
+    "plan",
     "register_type",
 ]
 
@@ -32,6 +33,7 @@ _HOMES = {
     "load": "ladder.api",
     "compile": "ladder.api",
     "export_onnx": "ladder.api",
+    "plan": "ladder.api",
     "register_type": "ladder.api",
     "DType": "ladder.ir.dtype",
 }

@@ -33,14 +33,37 @@ def compile(model: str | Path | Source, output: str | Path, **wishes: Any) -> di
     from ladder.driver import compile_model
     from ladder.wish import Wish
 
-    known = {f.name for f in fields(Wish)}
-    unknown = sorted(set(wishes) - known)
+    wishes = _checked(wishes, Wish)
+    return compile_model(model, output, Wish(**wishes)).report
+
+
+def plan(
+    model: str | Path | Source, output: str | Path | None = None, **wishes: Any
+) -> dict[str, Any]:
+    """Which site gets which type within a budget; writes the plan file ``output``.
+
+    Wishes are those of ``ladder plan``: ``types``, ``bpw``, ``size``, ``latency``, ``max_kl``, ...
+    """
+    from ladder.planning import PlanWish, plan_model
+
+    planned = plan_model(model, PlanWish(**_checked(wishes, PlanWish)))
+    if output is not None:
+        planned.save(Path(output))
+    return planned.report
+
+
+def _checked(wishes: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Only wishes there are; a single text where several may be given is one of them."""
+    known = {f.name: str(f.type) for f in fields(kind)}
+    unknown = sorted(set(wishes) - set(known))
     if unknown:
         raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
-    for name in ("keep", "rules"):
-        given = wishes.get(name, ())
-        wishes[name] = (given,) if isinstance(given, str) else tuple(given)
-    return compile_model(model, output, Wish(**wishes)).report
+    return {
+        name: ((value,) if isinstance(value, str) else tuple(value))
+        if known[name].startswith("tuple")
+        else value
+        for name, value in wishes.items()
+    }
 
 
 def register_type(name: str, codebook: Iterable[float]) -> str:

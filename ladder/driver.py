@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from ladder.errors import NothingToQuantize
 from ladder.files import folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
-from ladder.ir.element import ELEMENTS, user_elements
+from ladder.ir.dtype import DType
+from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
-from ladder.passes.base import Pass
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
@@ -31,6 +31,7 @@ from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
+from ladder.plan_file import Plan, put_plan, read_plan
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
 from ladder.targets import Level, levels_of
@@ -86,17 +87,19 @@ def compile_model(
     wish, start = wish or Wish(), time.perf_counter()
     wish.check()
     levels = levels_of(wish.target)
+    planned = read_plan(Path(wish.plan)) if wish.plan else None
     source = load_source(model)
     place = cache.entry(
         "artifacts",
         source.digest,
-        wish,
-        [(name, ELEMENTS[name].book) for name in wish.elements if name in ELEMENTS],
+        replace(wish, plan=""),
+        planned.sites if planned else "",
+        _own_types(wish, planned),
         [level.name for level in levels],
         version("apache-tvm"),
     )
     if not (place / MANIFEST).exists():
-        _compile_into(place, source, wish, levels)
+        _compile_into(place, source, wish, levels, planned)
     target = Path(output)
     with folder_aside(target, MANIFEST) as aside:
         for file in place.iterdir():
@@ -111,21 +114,22 @@ def _compile_into(
     source: Source,
     wish: Wish,
     levels: tuple[Level, ...],
+    planned: Plan | None,
 ) -> None:
     from ladder.codegen.weights import Weights
 
     start = time.perf_counter()
     shared = facts.clone(source.model)
-    plan: list[Pass] = [
-        AllocateUniform(wish.type, "|".join(wish.keep), "|".join(wish.rules)),
-        RoundWeights(wish.rounding),
-    ]
     if not source.is_language_model:
-        plan = [CleanUp(), FuseOperators(), *plan]
-    run_passes(shared, plan[:-1])
+        run_passes(shared, [CleanUp(), FuseOperators()])
+    if planned is not None:
+        put_plan(shared, planned, source.digest, Path(wish.plan))
+    else:
+        keep, rules = "|".join(wish.keep), "|".join(wish.rules)
+        run_passes(shared, [AllocateUniform(wish.type, keep, rules)])
     _check_sites(shared, source)
     sites = find_sites(shared)[0]
-    run_passes(shared, plan[-1:])
+    run_passes(shared, [RoundWeights(wish.rounding)])
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
@@ -136,7 +140,15 @@ def _compile_into(
         report = compile_report(shared, sites, source, wish, weights)
         report["notes"], report["kernels"] = list(source.notes), kernels
         report["seconds"] = round(time.perf_counter() - start, 2)
-        _write(aside, source, wish, levels, weights, functions, report)
+        own = dict(_own_types(wish, planned))
+        _write(aside, source, wish, levels, weights, functions, report, own)
+
+
+def _own_types(wish: Wish, planned: Plan | None) -> list[tuple[str, tuple[float, ...]]]:
+    """The types of the user's own that are asked for, by name and code book."""
+    asked = {DType.parse(text).name for text in planned.sites.values()} if planned else set()
+    own = user_elements()
+    return [(name, own[name].book) for name in sorted({*wish.elements, *asked} & set(own))]
 
 
 def _check_sites(model: ir.Model, source: Source) -> None:
@@ -190,6 +202,7 @@ def _write(
     weights: Any,
     functions: list[dict[str, Any]],
     report: dict[str, Any],
+    types: dict[str, tuple[float, ...]],
 ) -> None:
     with full_disk_is_plain(folder):
         tensors = _write_weights(folder / WEIGHTS, weights.arrays)
@@ -202,7 +215,7 @@ def _write(
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
             "wish": vars(wish),
-            "types": {n: e.book for n, e in user_elements().items() if n in wish.elements},
+            "types": types,
             "levels": [level.name for level in levels],
             "files": files,
             "functions": functions,

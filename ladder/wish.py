@@ -26,12 +26,15 @@ class Wish:
     dims: str = ""
     keep: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    plan: str = ""
 
     def check(self) -> None:
         """Refuse what cannot be meant before anything is loaded."""
         if DType.parse(self.type).is_float:
             raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
         parse_rules("|".join(self.rules))
+        if self.plan and (self.rules or self.keep or self.type != Wish.type):
+            raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
         check_activation(self.activation)
         if self.rounding not in METHODS:
             raise LadderError(f"unknown rounding '{self.rounding}'; one of: {', '.join(METHODS)}")

@@ -31,6 +31,19 @@ LAYERS = {
     "ladder.costs": IR,
     "ladder.wish": ("ladder.passes", *IR),
     "ladder.reference": IR,
+    "ladder.sensitivity": (
+        "ladder.cache",
+        "ladder.demo",  # its text, as long as that has no module of its own
+        "ladder.files",
+        "ladder.frontend",
+        "ladder.packages",
+        "ladder.passes",
+        "ladder.reference",
+        "ladder.scoring",
+        *IR,
+    ),
+    "ladder.pareto": ("ladder.passes", "ladder.files", *IR),
+    "ladder.plan_file": ("ladder.passes", "ladder.files", *IR),
     "ladder.export": ("ladder.frontend", "ladder.passes", "ladder.files", *IR),
 }
 # They may see several layers.
@@ -45,6 +58,9 @@ DRIVERS = frozenset(
         "ladder.compile_report",
         "ladder.demo",
         "ladder.driver",
+        "ladder.plan_check",
+        "ladder.planning",
+        "ladder.product_costs",
         "ladder.report_page",
         "ladder.scoring",
     }

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ladder.cli.planning import plan_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.errors import LadderError
 
@@ -69,6 +70,7 @@ def compile_command(
     ] = None,
     keep: Keep = None,
     rule: Rule = None,
+    plan: Annotated[Path | None, typer.Option(help="Plan file of 'ladder plan'.")] = None,
     json: Json = False,
 ) -> None:
     """Compile a model into an artifact folder for 'ladder run'."""
@@ -79,7 +81,7 @@ def compile_command(
     wish = Wish(
         type=type, target=target, rounding=rounding, activation=activation,
         context=context, chunk=chunk, dims=dims, keep=tuple(keep or ()),
-        rules=tuple(rule or ()),
+        rules=tuple(rule or ()), plan=str(plan or ""),
     )  # fmt: skip
     with progress():
         report = compile_model(model, output, wish).report
@@ -108,6 +110,9 @@ def _print_report(report: dict[str, Any]) -> None:
         out.print(f"note: {note}")
     out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")
+
+
+app.command("plan")(plan_command)
 
 
 @app.command()

@@ -115,7 +115,7 @@ def test_a_convolutional_network() -> None:
     assert [names(b.inputs) for b in chain.blocks] == [[], ["s"], ["t"], ["u"]]
 
 
-def test_without_a_cut_point_the_model_is_one_block() -> None:
+def test_branches_are_not_cut() -> None:
     text = """g (float[M, 8] x) => (float[M, 4] y) {
       whole = MatMul(x, w0) a, b = Split<axis=1, num_outputs=2>(whole)
       c = MatMul(a, w1) d = MatMul(b, w2) e = Mul(c, b) f = Mul(d, a) y = Add(e, f)
@@ -123,8 +123,12 @@ def test_without_a_cut_point_the_model_is_one_block() -> None:
     weights = {"w0": random(8, 8), "w1": random(4, 4), "w2": random(4, 4)}
     inner = chain_of(text, weights).blocks[1]
     assert len(inner.nodes) == 6 and names(inner.inputs) == ["whole"]
-    merged = chain_of(text.replace("MatMul(x, w0)", "Identity(x)"), weights)
-    assert shape(merged) == (0, 1, 0) and names(merged.blocks[0].inputs) == []
+
+
+def test_a_single_weight_is_a_single_block() -> None:
+    text = "g (float[M, 8] x) => (float[M, 8] y) { a = MatMul(x, w) b = Relu(a) y = Mul(b, x) }"
+    chain = chain_of(text, square("w"))
+    assert shape(chain) == (0, 1, 0) and len(chain.blocks[0].nodes) == 3
 
 
 def test_no_weights_no_blocks() -> None:
@@ -145,9 +149,9 @@ def test_an_embedding_that_every_layer_reads_is_carried_along() -> None:
     assert [names(b.inputs) for b in chain.blocks] == [
         [],
         ["start"],
-        ["a0", "start"],
-        ["a1", "start"],
-        ["a2", "start"],
+        ["b0", "start"],
+        ["b1", "start"],
+        ["b2"],
     ]
     assert shape(chain) == (2, 2, 1)
 

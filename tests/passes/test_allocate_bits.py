@@ -317,7 +317,7 @@ REFUSED = [
     ("size=1kB", r"--size 1kB cannot be met: the least reachable is 3\.\d+kB with"),
     ("latency=1us", r"--latency 1us cannot be met: the least reachable is 24.58us a token"),
     ("max-kl=0.001", r"--max-kl 0.001 cannot be met: the least reachable is 0.384 nats a token"),
-    ("bpw=3.2,rules=mlp.up=int8:row", r"least reachable is .* \(1 sites are fixed by --rule"),
+    ("bpw=3.2,rules=mlp.up=int8:row", r"\(sites that --rule or --keep fix: 1\)"),
     ("bpw=3.2,max-kl=1", r"--bpw 3.2 and --max-kl 1 cannot be met together: within --max-kl 1 "),
     ("bpw=0", "--bpw '0': write a positive number, for example 3.5"),
     ("bpw=nan", "--bpw 'nan': write a positive number"),

@@ -1,0 +1,113 @@
+"""The Pareto front of loss against size and latency: as rows, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.files import file_aside
+from ladder.passes.allocate_bits import LABELS, numbers
+from ladder.passes.allocation.front import Point, front
+from ladder.passes.allocation.problem import Problem
+
+PICTURES = (".png", ".svg")
+# Column of a row -> (factor, label of the axis).
+UNITS = {"bytes": (1e-6, "weights, MB"), "seconds": (1e3, "decoded token, ms")}
+AXES = {"bytes": "bits", "seconds": "seconds"}
+LOSSES = {"kl": "predicted KL to the float model, nats a token", "mse": "predicted MSE"}
+TEXT_POINTS = 8
+MARGIN = 0.12  # so that the names of plans at the edges stay inside
+
+
+def fronts(problem: Problem) -> dict[str, list[dict[str, Any]]]:
+    """``bytes`` and, where times are known, ``seconds`` -> rows of the front, cheapest first."""
+    columns = [name for name in AXES if name != "seconds" or problem.timed]
+    return {name: [_row(problem, p) for p in front(problem, AXES[name])] for name in columns}
+
+
+def _row(problem: Problem, point: Point) -> dict[str, Any]:
+    """Totals of a plan, and which share of the weights has which type."""
+    shares: dict[str, float] = {}
+    for part, pick in zip(problem.parts, point.picks, strict=True):
+        type = part.options[pick].type
+        shares[type] = shares.get(type, 0.0) + part.parameters / problem.parameters
+    return {**numbers(problem, point.totals), "shares": shares}
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], metric: str
+) -> tuple[list[str], list[list[float | str]]]:
+    """Columns and cells for a terminal."""
+    timed = bool(rows) and "seconds" in rows[0]
+    columns = [LABELS.get(metric, metric), "MB", "bpw", *(["ms a token"] if timed else []), "types"]
+    cells: list[list[float | str]] = []
+    for row in rows:
+        times = [1e3 * row["seconds"]] if timed else []
+        mix = ", ".join(f"{share:.0%} {type}" for type, share in sorted(row["shares"].items()))
+        cells.append([row["loss"], row["bytes"] / 1e6, row["bpw"], *times, mix])
+    return columns, cells
+
+
+def check_picture(path: Path) -> None:
+    """Refuse before the work what could not be drawn after it."""
+    if path.suffix.lower() not in PICTURES:
+        raise LadderError(f"--picture {path}: give a file that ends in {' or '.join(PICTURES)}")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise LadderError("--picture needs matplotlib: pip install 'ladder[plot]'") from error
+
+
+def draw(
+    path: Path,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    uniform: Mapping[str, Mapping[str, float]],
+    chosen: Mapping[str, float] | None,
+    metric: str,
+    title: str,
+) -> None:
+    """One plot a front, the uniform plans and the chosen one marked; PNG or SVG by the suffix."""
+    check_picture(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 * len(rows), 4.8), layout="constrained")
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
+    for plot, (column, points) in zip(axes, rows.items(), strict=True):
+        _plot(plot, column, points, uniform, chosen)
+        plot.set_ylabel(LOSSES.get(metric, metric))
+    figure.suptitle(title)
+    with file_aside(path) as aside, aside.open("wb") as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
+
+
+def _plot(
+    plot: Any,
+    column: str,
+    points: Sequence[Mapping[str, Any]],
+    uniform: Mapping[str, Mapping[str, float]],
+    chosen: Mapping[str, float] | None,
+) -> None:
+    factor, label = UNITS[column]
+    across, up = [factor * p[column] for p in points], [p["loss"] for p in points]
+    plot.plot(across, up, marker="o", markersize=3, label="mixed plans, each optimal")
+    plain = [(factor * row[column], row["loss"]) for row in uniform.values()]
+    plot.plot(*zip(*plain, strict=True), "s", color="tab:orange", label="uniform plans")
+    for type, at in zip(uniform, plain, strict=True):
+        plot.annotate(type, at, (4, 4), textcoords="offset points", fontsize=TEXT_POINTS)
+    if chosen is not None:
+        plot.plot(
+            [factor * chosen[column]],
+            [chosen["loss"]],
+            "*",
+            color="tab:red",
+            markersize=12,
+            label="this plan",
+        )
+    if min([*up, *(loss for _, loss in plain)]) > 0:
+        plot.set_yscale("log")
+    plot.set_xlabel(label)
+    plot.margins(x=MARGIN)
+    plot.grid(True, which="both", alpha=0.3)
+    plot.legend()

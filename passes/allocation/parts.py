@@ -1,0 +1,174 @@
+"""The parts of a model: sites by shared weight, what rules fix, and what each type costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from ladder.errors import LadderError
+from ladder.ir.dtype import DType
+from ladder.ir.facts import ProductCosts, Sensitivity
+from ladder.ir.site import Site
+from ladder.passes.allocation.problem import Option, Part
+from ladder.passes.patterns import check_pattern, matches, parse_rules
+
+FLOAT = "fp32"  # what a site has that is left alone
+LOOK_UP = "Gather"  # one row a token: no product, no time
+NOISE = 1e-6  # stored bits of fractional elements are floats
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A part's type that a rule or keep sets, and the reason."""
+
+    type: str
+    why: str
+
+
+def candidates(texts: Sequence[str]) -> tuple[str, ...]:
+    """The types to choose among, in their usual text; fewer than two leave no choice."""
+    types = [DType.parse(text) for text in texts]
+    floats = [str(t) for t in types if t.is_float]
+    if floats:
+        raise LadderError(
+            f"--types: '{floats[0]}' is a float; to leave sites as they are use --keep"
+        )
+    names = tuple(dict.fromkeys(map(str, types)))
+    if len(names) < 2:
+        only = names[0] if names else "none"
+        raise LadderError(
+            f"--types: {only} leaves nothing to choose; give two or more, "
+            "or compile with --type for one type everywhere"
+        )
+    return names
+
+
+def groups_of(sites: Sequence[Site]) -> list[list[Site]]:
+    """Sites by the stored weight that they share."""
+    groups: dict[int, list[Site]] = {}
+    for site in sites:
+        groups.setdefault(id(site.weight), []).append(site)
+    return list(groups.values())
+
+
+def fixed_groups(groups: Sequence[Sequence[Site]], rules: str, keep: str) -> dict[int, Fixed]:
+    """Group number -> what rules and keep say; a later rule wins, keep before all rules.
+
+    A rule that nothing follows contradicts the others, and is refused.
+    """
+    sites = [site for group in groups for site in group]
+    kept: dict[int, Fixed] = {}
+    for pattern in filter(None, keep.split("|")):
+        check_pattern("--keep", pattern, sites)
+        for number in _named(groups, pattern):
+            kept[number] = Fixed(FLOAT, "kept by --keep")
+    pairs = parse_rules(rules)
+    ruled: dict[int, Fixed] = {}
+    for pattern, dtype in pairs:
+        check_pattern("--rule", pattern, sites)
+        kind = FLOAT if dtype.is_float else str(dtype)
+        for number in _named(groups, pattern):
+            ruled[number] = Fixed(kind, f"rule {pattern}={dtype}")
+    result = {**ruled, **kept}
+    for pattern, dtype in pairs:
+        _refuse_idle(f"{pattern}={dtype}", [result[n] for n in _named(groups, pattern)], dtype)
+    return result
+
+
+def _named(groups: Sequence[Sequence[Site]], pattern: str) -> list[int]:
+    return [n for n, group in enumerate(groups) if any(matches(site, pattern) for site in group)]
+
+
+def _refuse_idle(rule: str, got: list[Fixed], dtype: DType) -> None:
+    kind = FLOAT if dtype.is_float else str(dtype)
+    if all(fixed.type != kind for fixed in got):
+        raise LadderError(
+            f"rules contradict: --rule '{rule}' has no effect, since all of its sites are "
+            f"{got[0].why if got[0].type == FLOAT else 'taken by ' + got[0].why} (a later rule "
+            "wins, --keep before all; sites that share a weight share its type); remove one"
+        )
+
+
+def parts_of(
+    groups: Sequence[Sequence[Site]],
+    fixed: dict[int, Fixed],
+    types: Sequence[str],
+    sensitivity: Sensitivity,
+    costs: ProductCosts | None,
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The parts, and notes on what could not be counted."""
+    parts, notes = [], []
+    for number, group in enumerate(groups):
+        rule = fixed.get(number)
+        known = _scores(group, sensitivity)
+        kinds = (rule.type,) if rule else tuple(types)
+        unknown = [t for t in kinds if t != FLOAT and t not in known]
+        if unknown and rule is None:
+            raise LadderError(
+                f"site {group[0].name} was not measured in {unknown[0]}: "
+                "measure-sensitivity has to run on this model with the same types"
+            )
+        if unknown:
+            notes.append(f"{group[0].name}: its loss in {unknown[0]} was not measured; counted 0")
+        if costs and rule is None:
+            _check_times(group, kinds, costs)
+        options = tuple(
+            _option(group, type, 0.0 if type in (*unknown, FLOAT) else known[type], costs)
+            for type in kinds
+        )
+        if rule and costs and _products(group) and not _has_time(costs, rule.type, group[0]):
+            notes.append(f"{group[0].name}: its time in {rule.type} is not known; counted 0")
+        names = tuple(site.name for site in group)
+        why = rule.why if rule else ""
+        parts.append(Part(names, _role(group), group[0].parameters, options, why))
+    return tuple(parts), tuple(notes)
+
+
+def _role(group: Sequence[Site]) -> str:
+    return "+".join(dict.fromkeys(site.role for site in group))
+
+
+def _scores(group: Sequence[Site], sensitivity: Sensitivity) -> dict[str, float]:
+    """Type -> loss. Sites that share a weight are measured together, under one name or all."""
+    measured = [sensitivity.scores[s.name] for s in group if s.name in sensitivity.scores]
+    if not measured:
+        raise LadderError(
+            f"site {group[0].name} was not measured: measure-sensitivity has to run on this model"
+        )
+    return {
+        str(DType.parse(type)): float(measures[sensitivity.metric])
+        for type, measures in measured[0].items()
+    }
+
+
+def _option(group: Sequence[Site], type: str, loss: float, costs: ProductCosts | None) -> Option:
+    first = group[0]
+    # A weight that is used both ways round is stored both ways round.
+    copies = {site.transposed: site for site in group}.values()
+    bits = sum(ceil(DType.parse(type).stored_bits(s.n, s.k) - NOISE) for s in copies)
+    count, shape = _products(group), f"{first.n}x{first.k}"
+    seconds = prefill = 0.0
+    if costs is not None and count and _has_time(costs, type, first):
+        seconds, prefill = count * costs.decode[type][shape], count * costs.prefill[type][shape]
+    return Option(type, loss, bits, seconds, prefill)
+
+
+def _products(group: Sequence[Site]) -> int:
+    return sum(site.node.op_type != LOOK_UP for site in group)
+
+
+def _has_time(costs: ProductCosts, type: str, site: Site) -> bool:
+    shape = f"{site.n}x{site.k}"
+    return all(shape in table.get(type, {}) for table in (costs.decode, costs.prefill))
+
+
+def _check_times(group: Sequence[Site], types: Sequence[str], costs: ProductCosts) -> None:
+    """Types that are compared need times, all of them."""
+    site = group[0]
+    for type in types if _products(group) else ():
+        if not _has_time(costs, type, site):
+            raise LadderError(
+                f"site {site.name}: the costs have no time of {type} at {site.n}x{site.k}; "
+                "measure it with the same types, or drop the type"
+            )

@@ -1,0 +1,283 @@
+"""``ladder plan`` on a tiny model: every budget, the real run, fronts, costs, bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from small_graphs import graph, random
+
+from ladder import pareto, plan_check, planning, product_costs
+from ladder.cli.planning import DEFAULT_TYPES
+from ladder.errors import LadderError, NothingToQuantize
+from ladder.frontend.source import Source
+from ladder.ir.dtype import DType
+from ladder.ir.site import find_sites
+from ladder.plan_file import read_plan
+from ladder.planning import PlanWish, plan_model
+from ladder.targets import levels_of
+from ladder.wish import Wish
+
+TYPES = ("int2:g32", "int3:g32", "int4:g32", "int8:row")
+TEXT = "the quick brown fox jumps over the lazy dog. "
+BYTE, CALL = 1e-9, 2e-6
+SLOPE, REST, MIXED = 1.25, 1e-4, 1.1
+
+
+def fake_seconds(key: product_costs.Key, level: Any, activation: str) -> float:
+    type, m, (n, k) = key
+    return DType.parse(type).stored_bits(n, k) / 8 * BYTE * (1 + m / 64) + CALL
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times follow a formula: what is tested does not depend on the machine."""
+
+    def decoded(source: Source, wish: Wish) -> float:
+        sites = [s for s in find_sites(source.model)[0] if s.node.op_type != "Gather"]
+        types = {s.name: wish.type for s in sites}
+        types |= dict(rule.split("=") for rule in wish.rules)
+        each = (fake_seconds((types[s.name], 1, (s.n, s.k)), None, "int8") for s in sites)
+        # A model of many types is a bit slower than the sum of its products.
+        return (SLOPE * sum(each) + REST) * (MIXED if wish.rules else 1.0)
+
+    monkeypatch.setattr(product_costs, "_seconds", fake_seconds)
+    monkeypatch.setattr(plan_check, "_decode_seconds", decoded)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "calibration.txt"
+    path.write_text(TEXT * 20)
+    return path
+
+
+@pytest.fixture
+def wish(text: Path) -> PlanWish:
+    return PlanWish(types=TYPES, calib=text, windows=4, tokens=24, rest="100us")
+
+
+ASKED: list[tuple[dict[str, Any], Callable[[dict[str, float]], bool]]] = [
+    ({"bpw": "4.2"}, lambda p: p["bpw"] <= 4.2),
+    ({"size": "40kB"}, lambda p: p["bytes"] <= 40e3),
+    ({"latency": "180us"}, lambda p: p["seconds"] <= 180e-6),
+    ({"max_kl": "0.2"}, lambda p: p["loss"] <= 0.2),
+    ({"max_kl": "0.2", "minimise": "latency"}, lambda p: p["loss"] <= 0.2),
+    ({"prefer": "memory=1,latency=1,accuracy=1"}, lambda p: True),
+    ({"size": "40kB", "latency": "180us"}, lambda p: p["bytes"] <= 40e3),
+]
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+@pytest.mark.parametrize(("asked", "holds"), ASKED, ids=lambda v: str(v)[:40])
+def test_budgets(
+    tiny_chat_folder: Path,
+    wish: PlanWish,
+    asked: dict[str, Any],
+    holds: Callable[[dict[str, float]], bool],
+) -> None:
+    report = plan_model(tiny_chat_folder, replace(wish, **asked)).report
+    json.dumps(report)
+    assert holds(report["predicted"]) and report["status"] == "optimal"
+    assert set(report["uniform"]) == set(TYPES)
+    measured = report["measured"]
+    assert 0 < measured["kl"] < 3 * report["predicted"]["loss"] + 0.01
+    assert measured["kl"] <= measured.get("uniform_kl", np.inf)
+    if "max_kl" in asked:
+        assert measured["kl"] <= 0.2
+    assert ("seconds" in report["predicted"]) == ("latency" in str(asked))
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_files(tiny_chat_folder: Path, wish: PlanWish, tmp_path: Path) -> None:
+    """The plan file, the front, and the picture of it."""
+    planned = plan_model(
+        tiny_chat_folder, replace(wish, bpw="4.2", pareto=True, rules=("lm_head=int8:row",))
+    )
+    planned.save(tmp_path / "plan.toml")
+    plan = read_plan(tmp_path / "plan.toml")
+    assert plan.sites == planned.report["plan"] and plan.sites["lm_head"] == "int8:row"
+    assert plan.measured["kl"] == pytest.approx(planned.report["measured"]["kl"], rel=1e-5)
+    for name, rows in planned.report["fronts"].items():
+        assert len(rows) > 8
+        assert [r[name] for r in rows] == sorted(r[name] for r in rows)
+        assert all(sum(row["shares"].values()) == pytest.approx(1) for row in rows)
+    columns, cells = pareto.table(planned.report["fronts"]["bytes"], "kl")
+    assert columns == ["KL", "MB", "bpw", "ms a token", "types"]
+    assert all(len(row) == len(columns) for row in cells)
+    pytest.importorskip("matplotlib")
+    for suffix, magic in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        planned.draw(tmp_path / f"front{suffix}")
+        assert (tmp_path / f"front{suffix}").read_bytes().startswith(magic)
+    drawn = (tmp_path / "front.svg").read_text()
+    assert "uniform plans" in drawn and "weights, MB" in drawn
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_the_front_alone(tiny_chat_folder: Path, wish: PlanWish) -> None:
+    planned = plan_model(tiny_chat_folder, replace(wish, pareto=True))
+    assert set(planned.report["fronts"]) == {"bytes", "seconds"} and planned.plan is None
+    with pytest.raises(LadderError, match="there is no plan to write: give a budget"):
+        planned.save(Path("plan.toml"))
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_a_plan_that_is_measured_worse_than_a_uniform_one(
+    tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = iter((0.9, 0.5))
+    monkeypatch.setattr(plan_check.Check, "loss", lambda self, picks: next(runs))
+    report = plan_model(tiny_chat_folder, replace(wish, bpw="4.2")).report
+    assert set(report["plan"].values()) == {"int3:g32"}
+    assert report["measured"] == {"kl": 0.5, "uniform": "int3:g32", "uniform_kl": 0.5}
+    assert any("int3:g32 everywhere is measured better (0.5)" in note for note in report["notes"])
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_a_kl_limit_is_one_of_the_real_run(
+    tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(self: plan_check.Check, picks: Any) -> float:
+        return 1.5 * self.problem.totals(picks).loss
+
+    monkeypatch.setattr(plan_check.Check, "loss", worse)
+    report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report
+    assert report["measured"]["kl"] <= 0.2 and report["predicted"]["loss"] <= 0.2 / 1.5
+    assert any(note.startswith("predicted 0.2 was measured as") for note in report["notes"])
+    monkeypatch.setattr(plan_check.Check, "loss", lambda self, picks: 9.0)
+    report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report
+    assert any("--max-kl 0.2 is not met by the real run: 9" in note for note in report["notes"])
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, wish: PlanWish) -> None:
+    """A line through two measured plans."""
+    alone = plan_model(tiny_chat_folder, replace(wish, latency="1ms")).report
+    report = plan_model(tiny_chat_folder, replace(wish, latency="1ms", rest="")).report
+    for type, row in report["uniform"].items():
+        products = alone["uniform"][type]["seconds"] - 100e-6
+        assert row["seconds"] == pytest.approx(MIXED * (SLOPE * products + REST))
+    assert any("a token is 1.25 x its products + 0.1 ms, from int2" in n for n in report["notes"])
+    assert report["measured"]["seconds"] == pytest.approx(report["predicted"]["seconds"])
+    within = plan_model(tiny_chat_folder, replace(wish, latency="200us", rest="")).report
+    assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6
+    found = plan_model(tiny_chat_folder, replace(wish, bpw="4.2", rest="")).report
+    assert "seconds" not in found["predicted"]
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_a_model_of_another_kind(tmp_path: Path) -> None:
+    shape = "g (float[M, 64] x) => (float[M, 32] y) { h = MatMul(x, a) y = MatMul(h, b) }"
+    onnx.save(graph(shape, {"a": random(64, 64), "b": random(64, 32)}), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=random(3, 5, 64))
+    asked = PlanWish(types=TYPES, bpw="6", calib=tmp_path / "x.npz")
+    report = plan_model(tmp_path / "m.onnx", asked).report
+    assert report["metric"] == "mse" and report["measured"]["mse"] > 0
+    for calib, message in (
+        (None, r"not a language model: give samples of its inputs by name with --calib FILE\.npz"),
+        (tmp_path / "none.npz", "no such file; give samples"),
+        (tmp_path / "m.onnx", "not an NPZ file; give samples"),
+    ):
+        with pytest.raises(LadderError, match=message):
+            plan_model(tmp_path / "m.onnx", replace(asked, calib=calib))
+
+
+@pytest.mark.models
+def test_nothing_to_plan(tmp_path: Path) -> None:
+    onnx.save(graph("g (float[M] x) => (float[M] y) { y = Relu(x) }", {}), tmp_path / "m.onnx")
+    with pytest.raises(NothingToQuantize, match="nothing to plan"):
+        plan_model(tmp_path / "m.onnx", PlanWish(bpw="4"))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({}, "no budget: say what the plan may cost with --bpw, --size"),
+    ({"bpw": "4", "types": ("int4:g32",)}, "--types: int4:g32 leaves nothing to choose"),
+    ({"bpw": "4", "types": ("int4:g32", "int5:g")}, "unknown type 'int5:g'"),
+    ({"bpw": "4", "rules": ("lm_head",)}, "write PATTERN=TYPE"),
+    ({"bpw": "4", "tokens": 1}, "--tokens 1: a window is two tokens at least"),
+    ({"bpw": "4", "windows": 0}, "--windows 0: give a positive number"),
+    ({"bpw": "4", "rest": "3"}, "--rest '3': write a positive number with a unit"),
+    ({"bpw": "4", "target": "z80"}, "z80"),
+    ({"bpw": "4", "activation": "int3"}, "unknown activation mode"),
+    ({"size": "12"}, "--size '12': write a positive number with a unit"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), REFUSED, ids=lambda v: str(v)[:40])
+def test_refused_before_anything_is_loaded(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(LadderError, match=message):
+        plan_model("no-such-model", PlanWish(**asked))
+
+
+def test_the_command_lines_default_types_are_the_planners() -> None:
+    assert tuple(DEFAULT_TYPES.split(",")) == planning.DEFAULT_TYPES
+
+
+# Costs of products.
+SHAPES = [(65, 32), (32, 65)]
+
+
+def test_measured_costs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[product_costs.Key] = []
+
+    def counted(key: product_costs.Key, level: Any, activation: str) -> float:
+        calls.append(key)
+        return fake_seconds(key, level, activation)
+
+    monkeypatch.setattr(product_costs, "_seconds", counted)
+    first = product_costs.product_costs(TYPES[:2], SHAPES, 48, "native")
+    assert len(calls) == 2 * 2 * 2 and first.source.startswith("measured: ")
+    assert first.decode["int2:g32"]["65x32"] < first.prefill["int2:g32"]["65x32"]
+    again = product_costs.product_costs(TYPES[:3], SHAPES, 48, "native")
+    assert len(calls) == 8 + 4 and again.decode["int2:g32"] == first.decode["int2:g32"]
+
+
+def test_costs_of_another_device(tmp_path: Path) -> None:
+    path = tmp_path / "board.json"
+    costs = product_costs.product_costs(TYPES, SHAPES, 64, "native")
+    product_costs.write_costs(path, costs)
+    read = product_costs.product_costs(TYPES, SHAPES, 64, "arm64", file=path)
+    assert (read.decode, read.prefill) == (costs.decode, costs.prefill)
+    assert read.source.endswith("(from board.json)")
+    for broken, message in (
+        ("{", "cannot be read as JSON"),
+        ("[]", "not a file of product costs, format 1"),
+        ('{"format": 1, "decode": 3}', "its times are not type -> NxK -> positive seconds"),
+        ('{"format": 1, "decode": {"int2:g32": {"1x1": -1}}}', "positive seconds"),
+    ):
+        path.write_text(broken)
+        with pytest.raises(LadderError, match=message):
+            product_costs.read_costs(path)
+    with pytest.raises(LadderError, match="no such file of costs"):
+        product_costs.read_costs(tmp_path / "none.json")
+
+
+def test_a_target_that_is_not_at_hand_has_a_model_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(product_costs, "runs_here", lambda level: False)
+    costs = product_costs.product_costs(TYPES, [(4096, 4096)], 64, "arm64")
+    assert costs.source.startswith("a model, not measured: arm64 is not at hand")
+    assert levels_of("arm64")[-1].name == "arm64"
+    times = [costs.decode[type]["4096x4096"] for type in TYPES]
+    assert times == sorted(times) and costs.prefill["int2:g32"]["4096x4096"] > times[0]
+
+
+def test_pictures(tmp_path: Path) -> None:
+    with pytest.raises(
+        LadderError, match=r"--picture .*front\.gif: give a file that ends in \.png"
+    ):
+        pareto.check_picture(tmp_path / "front.gif")
