@@ -14,6 +14,7 @@ from small_graphs import graph, random
 from tiny import CHUNK, CONTEXT
 
 from ladder import bench_kernel
+from ladder.ir.dtype import ALIASES
 from ladder.ir.element import ELEMENTS
 from ladder.passes.registry import PASSES
 from ladder.targets import known_targets
@@ -44,7 +45,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_lists(read: Cli) -> None:
-    assert [row["type"] for row in read("types")] == list(ELEMENTS)
+    rows = read("types", "--target", "x86-64", "--activation", "table8")
+    assert [row["type"] for row in rows] == [*ELEMENTS, *ALIASES]
+    assert all(row["m1"]["reason"] and row["m128"]["in_registers"] for row in rows)
     names = [row["target"] for row in read("targets")]
     assert set(names) <= set(known_targets()) and "x86-64" in names
     assert [row["pass"] for row in read("passes")] == list(PASSES)

@@ -124,7 +124,7 @@ def test_external_data_missing(refuses: Cli, model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("type", "message"),
     [
-        ("int9:g32", "unknown type 'int9:g32': the element is one of int2"),
+        ("int9:g32", "unknown type 'int9:g32': the element is one of int1, int2"),
         ("int4:g0", "type 'int4:g0': the group must be positive; write for example g128"),
         ("int4:g-8", "type 'int4:g-8': the group must be positive"),
         ("fp32", "type 'fp32' is a float: there is nothing to quantize to"),
@@ -300,6 +300,6 @@ def test_quantized_already(refuses: Cli, cli: Cli, model: Path, tmp_path: Path) 
 def test_wishes_are_checked_before_anything_is_loaded(refuses: Cli, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not read")
     words = ["compile", tmp_path / "model.onnx", "-o", tmp_path / "out"]
-    refuses("unknown type", *words, "--type", "int1:row")
+    refuses("unknown type", *words, "--type", "int9:row")
     refuses("unknown target", *words, "--target", "z80")
     assert Wish().target == "native"

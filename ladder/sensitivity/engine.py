@@ -1,0 +1,219 @@
+"""The engine: runs candidates from their own block on, against activations kept from the float run.
+
+The float model runs once, block by block; what every block reads is kept. A candidate's weight is
+rounded and put into its own block; from there on only the suffix runs. Candidates of one block run
+together, block after block: so a block's weights are read (and, where memory is scarce, its session
+is built) once for all of them. Work is spread over windows and candidates, one thread each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir.blocks import find_blocks
+from ladder.ir.dtype import DType
+from ladder.progress import track
+from ladder.sensitivity.divergence import (
+    LOGITS,
+    Expected,
+    Sums,
+    kind_of,
+    metric_of,
+)
+from ladder.sensitivity.groups import Group, Task, find_groups
+from ladder.sensitivity.kept import Kept
+from ladder.sensitivity.programs import Arrays, Program
+
+SESSIONS_SHARE = 0.5  # of the memory limit: the float model's sessions
+ROUNDED_SHARE = 0.25  # and the weights of candidates that run together
+COPIES = 3  # of a rounded weight: itself, transposed by ONNX Runtime, packed
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class _Run:
+    """A candidate on its way: its weight, and per window the values that are not the float ones."""
+
+    task: Task
+    group: Group
+    weight: np.ndarray
+    windows: list[dict[str, np.ndarray]]
+    sums: list[Sums] = field(default_factory=list)
+
+
+class Engine:
+    """Scores candidates of one model on one set of windows.
+
+    ``windows`` are feeds by input name. ``logits`` says that the output's last axis is logits;
+    otherwise it is looked at. ``labels``, where given, are for each window the tokens that follow
+    each token but the last. The output is the graph's first.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        windows: Sequence[Arrays],
+        method: str,
+        logits: bool,
+        labels: Sequence[np.ndarray] | None = None,
+        threads: int = 1,
+        limit: int | None = None,
+    ) -> None:
+        self.model, self.method = model, method
+        self.chain = find_blocks(model)
+        self.groups = {group.name: group for group in find_groups(model, self.chain)}
+        self.output = model.graph.outputs[0].name or ""
+        self.kept = Kept(limit)
+        self._pool = ThreadPoolExecutor(threads)
+        self._threads = threads
+        self._programs: dict[int, Program] = {}
+        self._wanted = self._outputs_of_blocks()
+        self.last = max((i for i, w in enumerate(self._wanted) if self.output in w), default=-1)
+        if self.last >= 0:
+            self._wanted[self.last] = [self.output]
+        self._values = [self._side_values(window) for window in windows]
+        self.expected = self._float_run(logits, labels)
+        self._buffers: SimpleQueue[np.ndarray] = SimpleQueue()
+        for _ in range(threads):
+            self._buffers.put(np.empty(0, np.float32))
+
+    @property
+    def metric(self) -> str:
+        return metric_of(self.expected[0].kind)
+
+    def score(self, tasks: Sequence[Task]) -> list[dict[str, float]]:
+        """Scores of candidates, in order. Those of one block are cheapest together."""
+        room = int(self.kept.limit * ROUNDED_SHARE)
+        found: list[dict[str, float]] = []
+        batch: list[Task] = []
+        for task in tasks:
+            size = COPIES * 4 * self.groups[task.group].sites[0].parameters
+            if batch and (len(batch) + 1) * size > room:
+                found += self._score_together(batch)
+                batch = []
+            batch.append(task)
+        return found + (self._score_together(batch) if batch else [])
+
+    def _score_together(self, tasks: Sequence[Task]) -> list[dict[str, float]]:
+        runs = self._each(self._start, tasks)
+        for number in range(min(run.group.blocks[0] for run in runs), self.last + 1):
+            active = [run for run in runs if run.group.blocks[0] <= number]
+            self._advance(number, active)
+        for run in runs:
+            if not run.sums:  # nothing that the output depends on
+                run.sums = [e.compare(e.output.copy()) for e in self.expected]
+        return [Sums.total(run.sums).scores(self.expected[0].kind) for run in runs]
+
+    def _start(self, task: Task) -> _Run:
+        group = self.groups[task.group]
+        weight = group.rounded(DType.parse(task.type), self.method)
+        return _Run(task, group, weight, [{} for _ in self._values])
+
+    def _advance(self, number: int, runs: list[_Run]) -> None:
+        """Run one block for all candidates that have got to it."""
+        changed = [run for run in runs if number in run.group.blocks]
+        swapped = [{run.group.weight_name: run.weight} for run in changed]
+        own = self._each(lambda weights: self._build(number, weights), swapped)
+        programs = {id(run): program for run, program in zip(changed, own, strict=True)}
+        if len(changed) < len(runs):
+            shared = self._program(number)
+            programs.update({id(run): shared for run in runs if id(run) not in programs})
+        jobs = [(programs[id(run)], run, w) for run in runs for w in range(len(self._values))]
+        work = self._finish if number == self.last else self._run_window
+        sums = self._each(lambda job: work(number, *job), jobs)
+        if number == self.last:
+            for (_, run, _), part in zip(jobs, sums, strict=True):
+                assert part is not None
+                run.sums.append(part)
+
+    def _run_window(self, number: int, program: Program, run: _Run, w: int) -> None:
+        values = run.windows[w]
+        made = program.run({**self._values[w], **values})
+        later = self._needed_after[number]
+        run.windows[w] = {k: v for k, v in {**values, **made}.items() if k in later}
+
+    def _finish(self, number: int, program: Program, run: _Run, w: int) -> Sums:
+        """Run the last block and compare; logits are large, so their buffers are used again."""
+        expected, feeds = self.expected[w], {**self._values[w], **run.windows[w]}
+        buffer = self._buffers.get()
+        try:
+            if buffer.shape != self._shapes[w]:
+                buffer = np.empty(self._shapes[w], np.float32)
+            program.run_into(feeds, buffer)
+            return expected.compare(buffer)
+        except LadderError as error:
+            raise LadderError(f"site {run.task.group} in {run.task.type}: {error}") from None
+        finally:
+            self._buffers.put(buffer)
+
+    def _outputs_of_blocks(self) -> list[list[str]]:
+        """For each block the values that later blocks read, or the measured output."""
+        needed: set[str] = set()
+        wanted: list[list[str]] = []
+        self._needed_after: list[frozenset[str]] = []
+        for block in reversed(self.chain.blocks):
+            self._needed_after.append(frozenset(needed))
+            names = [v.name or "" for v in block.outputs]
+            wanted.append([n for n in names if n in needed or n == self.output])
+            needed.update(v.name or "" for v in block.inputs)
+        self._needed_after.reverse()
+        return wanted[::-1]
+
+    def _side_values(self, window: Arrays) -> dict[str, np.ndarray]:
+        """A window's inputs and the values made of them alone."""
+        values = dict(window)
+        read = {v.name for block in self.chain.blocks for v in block.sides} | {self.output}
+        side = self.chain.side
+        names = [v.name or "" for node in side.nodes for v in node.outputs if v.name in read]
+        if names:
+            values.update(Program(self.model, side, names, values).run(values))
+        return values
+
+    def _float_run(self, logits: bool, labels: Sequence[np.ndarray] | None) -> list[Expected]:
+        """Run the float model once and keep what every block reads."""
+        for number in track(range(self.last + 1), "run the float model"):
+            program = self._program(number)
+            made = self._each(program.run, self._values)
+            for values, new in zip(self._values, made, strict=True):
+                values.update({name: self.kept.put(array) for name, array in new.items()})
+        outputs = [values[self.output] for values in self._values]
+        if outputs[0].dtype != np.float32:
+            raise LadderError(
+                f"output '{self.output}' is {outputs[0].dtype}, not float32: it has no score"
+            )
+        self._shapes = [output.shape for output in outputs]
+        kind = LOGITS if logits else kind_of(outputs[0])
+        found = []
+        for i, output in enumerate(outputs):  # one after the other: they may be larger than memory
+            expected = Expected.of(output, kind, labels[i] if labels else None)
+            if kind == LOGITS and expected.softmax is not None:
+                expected = replace(expected, softmax=self.kept.put(expected.softmax))
+            found.append(expected)
+        return found
+
+    def _program(self, number: int) -> Program:
+        """The float block; kept as long as all of them fit."""
+        if number in self._programs:
+            return self._programs[number]
+        program = self._build(number, {})
+        size = 2 * program.weight_bytes  # as it lies in memory, and packed
+        if self.kept.fits(size, SESSIONS_SHARE):
+            self.kept.used += size
+            self._programs[number] = program
+        return program
+
+    def _build(self, number: int, replaced: Arrays) -> Program:
+        block = self.chain.blocks[number]
+        return Program(self.model, block, self._wanted[number], self._values[0], replaced)
+
+    def _each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        return list(self._pool.map(work, items))

@@ -1,0 +1,97 @@
+"""What is measured: sites that share a weight, and the weight they get in a type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir.blocks import Chain
+from ladder.ir.dequantize import dequantized
+from ladder.ir.dtype import DType
+from ladder.ir.site import Site, constant_of, find_sites
+from ladder.passes.rounding import METHODS
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement: the sites of a weight, named by the first, in one type."""
+
+    group: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sites that share a weight (a tied embedding and lm_head): they have one score together.
+
+    ``blocks`` are the numbers of the blocks that read the weight. If one site reads it
+    transposed and another not, it is rounded as the first one's.
+    """
+
+    sites: tuple[Site, ...]
+    blocks: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.sites[0].name
+
+    @property
+    def weight_name(self) -> str:
+        return self.sites[0].weight.name or ""
+
+    def rounded(self, dtype: DType, method: str) -> np.ndarray:
+        """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
+        site = self.sites[0]
+        weight = site.array()
+        if not np.isfinite(weight).all():
+            raise LadderError(
+                f"site {site.name}: its weight has NaN or infinity; "
+                "check the model file, or keep the site with --keep"
+            )
+        if dtype.is_float:
+            kind = np.float16 if dtype.name == "fp16" else np.float32
+            return _stored(site, weight.astype(kind).astype(np.float32))
+        done = METHODS[method](weight, dtype)
+        w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
+        return _stored(site, w)
+
+
+def find_groups(model: ir.Model, chain: Chain) -> list[Group]:
+    """All sites, those with a common weight together, in the order of their first blocks."""
+    by_weight: dict[ir.Value, list[Site]] = {}
+    for site in find_sites(model)[0]:
+        by_weight.setdefault(site.weight, []).append(site)
+    groups = []
+    for sites in by_weight.values():
+        blocks = {chain.block_of(site.node) for site in sites}
+        groups.append(Group(tuple(sites), tuple(sorted(blocks))))
+    return sorted(groups, key=lambda group: group.blocks[0])
+
+
+def tasks_of(groups: Sequence[Group], types: Sequence[str]) -> list[Task]:
+    """Every weight in every type; refuses what cannot be rounded, in one line."""
+    if not types:
+        raise LadderError("no types to measure: give some, for example int2:g64|int4:g128")
+    named = list(dict.fromkeys(str(DType.parse(t)) for t in types))
+    return [Task(group.name, t) for group in groups for t in named]
+
+
+def check_method(method: str) -> None:
+    if method not in METHODS:
+        raise LadderError(f"unknown rounding '{method}'; one of: {', '.join(METHODS)}")
+
+
+def _stored(site: Site, w: np.ndarray) -> np.ndarray:
+    """Undo ``Site.array``: [N, K] as the weight's initializer has it."""
+    tensor = constant_of(site.weight)
+    assert tensor is not None
+    shape = [int(d) for d in tensor.shape]  # type: ignore[arg-type]
+    w = w.T if site.transposed else w
+    if site.node.op_type == "Conv":
+        # [O, taps, channels] -> [O, channels, *taps], see ladder.ir.convolution.rows_of
+        w = w.reshape(shape[0], -1, shape[1]).transpose(0, 2, 1).reshape(shape)
+    return np.ascontiguousarray(w)

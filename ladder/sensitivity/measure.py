@@ -1,0 +1,205 @@
+"""``measure``: a source and a text in, the fact ``Sensitivity`` out; resumes what was begun."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import psutil
+
+from ladder import cache
+from ladder.errors import LadderError
+from ladder.frontend.source import Source
+from ladder.ir.blocks import find_blocks
+from ladder.ir.element import user_elements
+from ladder.ir.facts import Sensitivity
+from ladder.sensitivity.calibration import calibration
+from ladder.sensitivity.groups import Group, Task, check_method, find_groups, tasks_of
+from ladder.sensitivity.kept import SHARE
+from ladder.sensitivity.state import Key, Scores, State
+from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, own_threads, processes, run_all
+
+
+@dataclass(frozen=True)
+class How:
+    """How to measure: none of it changes a score.
+
+    ``workers`` is a number of processes (0: this one) or ``dask://host:port``; ``threads`` are
+    those of all local workers, 0 for every processor; ``limit`` is the memory for what is kept, in
+    bytes (half of what is free); ``state`` is the file that scores are saved to, and read from.
+    """
+
+    workers: str = "0"
+    threads: int = 0
+    limit: int | None = None
+    state: Path | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the model is fed: windows by input name, each of ``tokens`` tokens.
+
+    ``labels`` are the tokens that follow, for a language model: then its output is logits.
+    """
+
+    name: str
+    digest: str
+    feeds: list[dict[str, np.ndarray]]
+    tokens: int
+    labels: list[np.ndarray] | None = None
+
+
+def measure(
+    source: Source,
+    types: Sequence[str],
+    text: Path | None = None,
+    windows: int = 8,
+    tokens: int = 128,
+    method: str = "mse",
+    how: How | None = None,
+) -> Sensitivity:
+    """Score every site of a language model in every type on a calibration text.
+
+    Sites that share a weight are measured together, and each has the score of them all: it counts
+    once.
+    """
+    if not source.is_language_model:
+        raise LadderError(
+            f"{source.origin}: not a language model: text cannot be fed to it; "
+            "measure it on samples of its inputs (measure_feeds)"
+        )
+    found = calibration(source, text, windows, tokens)
+    feeds = [language_model_feeds(source.model, ids) for ids in found.tokens]
+    labels = [ids[1:] for ids in found.tokens]
+    data = Data(found.name, _digest(found.tokens), feeds, found.tokens.shape[1], labels)
+    return _measure(source, types, data, method, how or How())
+
+
+def measure_feeds(
+    source: Source,
+    types: Sequence[str],
+    samples: dict[str, np.ndarray],
+    method: str = "mse",
+    name: str = "samples",
+    how: How | None = None,
+) -> Sensitivity:
+    """Score every site of any model on samples of its inputs: name -> [samples, *input's shape].
+
+    The measure is KL where the output's last axis holds probabilities, else MSE; ``metric`` of
+    what is returned says which.
+    """
+    inputs = {v.name or "" for v in source.model.graph.inputs}
+    if set(samples) != inputs or len({len(s) for s in samples.values()}) != 1:
+        shapes = ", ".join(f"{name} {list(s.shape)}" for name, s in samples.items())
+        raise LadderError(
+            f"{source.origin}: its inputs are {', '.join(sorted(inputs))}, the samples {shapes}; "
+            "give each input one array, all with the same number of samples"
+        )
+    count = len(next(iter(samples.values())))
+    feeds = [{name: np.asarray(s[i]) for name, s in samples.items()} for i in range(count)]
+    data = Data(name, _digest(*(samples[name] for name in sorted(samples))), feeds, 1)
+    return _measure(source, types, data, method, how or How())
+
+
+def language_model_feeds(model: ir.Model, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """One window from the start of a text: states are zero, with just enough room."""
+    feeds: dict[str, np.ndarray] = {"input_ids": ids[None], "position": np.zeros(1, np.int64)}
+    for value in model.graph.inputs:
+        if value.name not in feeds:
+            assert value.shape is not None
+            shape = [d if isinstance(d, int) else len(ids) for d in value.shape]
+            feeds[value.name or ""] = np.zeros(shape, np.float32)
+    return feeds
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _measure(
+    source: Source,
+    types: Sequence[str],
+    data: Data,
+    method: str,
+    how: How,
+) -> Sensitivity:
+    check_method(method)
+    chain = find_blocks(source.model)
+    groups = find_groups(source.model, chain)
+    if not groups:
+        raise LadderError(f"{source.origin}: has no weights to measure")
+    blocks = {group.name: group.blocks[0] for group in groups}
+    tasks = tasks_of(groups, types)
+    key = Key(source.digest, data.digest, len(data.feeds), data.tokens, method)
+    state = State(how.state or cache.entry("sensitivity", *vars(key).values()), key)
+    missing = [task for task in tasks if task not in state.scores]
+    if missing:
+        books = {name: element.book for name, element in user_elements().items()}
+        job = Job(uuid.uuid4().hex, data.feeds, method, data.labels, books)
+        with _crew(source.model, job, how) as crew:
+            known = len(tasks) - len(missing)
+            run_all(missing, lambda task: blocks[task.group], crew, state.add, known)
+    return _fact(groups, tasks, state.scores, data)
+
+
+def _fact(
+    groups: list[Group], tasks: list[Task], scores: dict[Task, Scores], data: Data
+) -> Sensitivity:
+    rows: dict[str, dict[str, Scores]] = {}
+    sites = {group.name: group.sites for group in groups}
+    for task in tasks:
+        for site in sites[task.group]:
+            rows.setdefault(site.name, {})[task.type] = scores[task]
+    metric = "kl" if "kl" in scores[tasks[0]] else "mse"
+    return Sensitivity(metric, rows, len(data.feeds) * data.tokens, data.name)
+
+
+@contextmanager
+def _crew(model: ir.Model, job: Job, how: How) -> Iterator[Crew]:
+    threads = how.threads or own_threads()
+    if how.workers == "0":
+        yield Alone(_with(job, threads, how.limit).engine(model))
+        return
+    with _saved(model) as path:
+        if how.workers.startswith(DASK):
+            with dask(how.workers, partial(_with, job, model=path, limit=how.limit)) as crew:
+                yield crew
+            return
+        count = _count(how.workers)
+        limit = how.limit or int(psutil.virtual_memory().available * SHARE) // count
+        own = _with(job, max(1, threads // count), limit, path)
+        with processes(count, own) as crew:
+            yield crew
+
+
+def _with(job: Job, threads: int, limit: int | None, model: Path = Path()) -> Job:
+    return replace(job, threads=threads, limit=limit, model=model)
+
+
+def _count(workers: str) -> int:
+    if workers.isdecimal():
+        return int(workers)
+    raise LadderError(f"workers '{workers}': write a number of processes, or dask://HOST:PORT")
+
+
+@contextmanager
+def _saved(model: ir.Model) -> Iterator[Path]:
+    """The model as a file that workers can read; in the cache, which clusters can share."""
+    root = cache.cache_folder() / "sensitivity"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="model-", dir=root) as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
+        yield path

@@ -1,0 +1,117 @@
+"""The state of a measurement: one line of JSON for each score, added as it comes.
+
+Lines are appended and synchronised, so a killed run loses only what it had not finished; a last
+line that was cut off is ignored and written again. Types are not part of the key: more of them
+are a longer list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.files import full_disk_is_plain
+from ladder.sensitivity.groups import Task
+
+FORMAT = 1
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What scores depend on, types aside. Digests are of the model's files and of the feeds."""
+
+    model: str
+    text: str
+    windows: int
+    tokens: int
+    method: str
+    format: int = FORMAT
+
+
+NAMES = {
+    "model": "another model",
+    "text": "another calibration text",
+    "windows": "another number of windows",
+    "tokens": "windows of another length",
+    "method": "another rounding",
+    "format": "another version of Ladder",
+}
+
+
+class State:
+    """The scores known so far, and the file that they are added to."""
+
+    def __init__(self, path: Path, key: Key) -> None:
+        """Read ``path`` if it is there; refuse it where it belongs to another measurement."""
+        self.path, self.scores = path, dict[Task, Scores]()
+        lines = _lines(path)
+        if lines:
+            _check(path, lines[0], key)
+        for line in lines[1:]:
+            self.scores[Task(line["group"], line["type"])] = line["scores"]
+        self._begin([asdict(key), *lines[1:]])
+
+    def add(self, found: Iterable[tuple[Task, Scores]]) -> None:
+        """Append scores; they are on disk when this returns."""
+        with full_disk_is_plain(self.path), self.path.open("a", encoding="utf-8") as file:
+            for task, scores in found:
+                self.scores[task] = scores
+                file.write(json.dumps({"group": task.group, "type": task.type, "scores": scores}))
+                file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _begin(self, lines: list[dict[str, Any]]) -> None:
+        """Write anew what is whole: the file may end in the middle of a line."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        if self.path.exists() and self.path.read_text(encoding="utf-8") == text:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            with full_disk_is_plain(self.path):
+                aside.write_text(text, encoding="utf-8")
+            os.replace(aside, self.path)
+        except OSError as error:
+            reason = error.strerror
+            raise LadderError(
+                f"{self.path}: the state cannot be written ({reason}); give another place"
+            ) from error
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a state file; none where there is no file."""
+    if not path.exists():
+        return []
+    if not path.is_file():
+        raise LadderError(f"{path}: is not a file; give another place for the state")
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+        whole = [json.loads(text) for text in texts[:-1]]
+        keys = {"group", "type", "scores"}
+        if whole and "model" in whole[0] and all(keys <= line.keys() for line in whole[1:]):
+            return whole
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
+        pass
+    raise LadderError(f"{path}: holds no scores of Ladder's; give another place for the state")
+
+
+def _check(path: Path, header: Mapping[str, Any], key: Key) -> None:
+    wanted = asdict(key)
+    for name, what in NAMES.items():
+        if header.get(name) != wanted[name]:
+            detail = f"{_short(header.get(name))}, not {_short(wanted[name])}"
+            raise LadderError(
+                f"{path}: holds scores of {what} ({detail}); "
+                "give another place for the state, or delete the file"
+            )
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]
