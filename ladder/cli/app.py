@@ -99,8 +99,9 @@ def _print_report(report: dict[str, Any]) -> None:
         row = by_type.setdefault((site["role"], site["type"], site.get("form", "")), [0, 0])
         row[0] += 1
         row[1] += site["n"] * site["k"]
-    rows = [[*key, count, f"{size / 1e6:.2f} M"] for key, (count, size) in by_type.items()]
-    print_table("Sites", ["role", "type", "form", "sites", "weights"], rows)
+    shown = 3 if any(form for _, _, form in by_type) else 2  # an ONNX file has forms
+    rows = [[*key[:shown], count, f"{n / 1e6:.2f} M"] for key, (count, n) in by_type.items()]
+    print_table("Sites", [*("role", "type", "form")[:shown], "sites", "weights"], rows)
     for row in report.get("kernels", []):
         what = f"{row['level']} {row['function']}: {row['sites']} x {row['type']}"
         out.print(f"{what}: {row['scheme']} with {row['activation']} activations: {row['reason']}")

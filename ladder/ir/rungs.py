@@ -17,6 +17,8 @@ when it packs the weights, and absorbs those behind it into the kernel.
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from ladder.ir import bodies
 from ladder.ir.dtype import DType
 from ladder.ir.element import TRITS_PER_BYTE
@@ -36,6 +38,12 @@ def parse_overload(overload: str) -> tuple[DType, int, int]:
 
 
 TRIT_STATES = 3**TRITS_PER_BYTE
+
+
+def result_type(op: str, overload: str) -> ir.DataType:
+    """What a rung gives: bytes, signed where they are codes below zero."""
+    signed = op == "JoinPlanes" and parse_overload(overload)[0].element.low < 0
+    return ir.DataType.INT8 if signed else ir.DataType.UINT8
 
 
 def planes_of(dtype: DType) -> int:

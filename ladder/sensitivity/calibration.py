@@ -58,11 +58,11 @@ def calibration_text(path: Path) -> str:
 
 def built_in_text() -> str:
     """The articles that evaluation does not begin with: the demo scores the first ones."""
-    from ladder.demo import TEXT, wiki_text
     from ladder.packages import package_file
+    from ladder.texts import WIKIPEDIA, wiki_text
 
     try:
-        content = wiki_text(package_file(*TEXT))
+        content = wiki_text(package_file(*WIKIPEDIA))
     except LadderError as error:
         raise LadderError(f"no calibration text was given, and {error}") from error
     return content[len(content) // 2 :]

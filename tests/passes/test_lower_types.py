@@ -106,6 +106,16 @@ def test_refusals(options: str, message: str) -> None:
         lowered("int4:g8", options)
 
 
+def test_a_later_rule_wins() -> None:
+    model = ir.from_proto(graph(PRODUCT, {"fc.weight": random(40, 10)}))
+    run_passes(model, parse_pipeline("allocate-uniform{rules=*=fp32|fc=int8:row}"))
+    plan = facts.get(model, facts.BitPlan)
+    assert plan is not None and plan.choices["fc"].type == "int8:row"
+    run_passes(model, parse_pipeline("allocate-uniform{rules=fc=int8:row|*=fp32}"))
+    alone = facts.get(model, facts.LeftAlone)
+    assert alone is not None and alone.reasons == {"fc": "rule *=fp32"}
+
+
 def test_rules_and_ties() -> None:
     text = """g (int64[5] i, float[3, 8] x) => (float[5, 8] e, float[3, 20] y, float[3, 8] z) {
         e = Gather("table", i)
@@ -124,6 +134,8 @@ def test_rules_and_ties() -> None:
     run_passes(model, parse_pipeline("round-weights{method=rtn}"))
     codes = [name for name in model.graph.initializers if name.endswith(".codes")]
     assert len(codes) == 2  # the tied weight is one
+    with pytest.raises(LadderError, match=r"--rule 'fc=fp16': what stays float .* write fp32"):
+        run_passes(model, parse_pipeline("allocate-uniform{rules=fc=fp16}"))
     with pytest.raises(LadderError, match="--rule 'nobody' matches no site; the first sites are"):
         run_passes(model, parse_pipeline("allocate-uniform{rules=nobody=int4:g8}"))
     with pytest.raises(LadderError, match="--rule 'fc': write PATTERN=TYPE, for example"):
