@@ -14,7 +14,7 @@ setup: $(VENV)/.done ## Make .venv with Ladder and its pinned dependencies.
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,plot,dask,dev]'
 	@touch $@
 
 demo: setup ## Fetch SmolLM2-135M, compile it at 4 and 2 bits, measure, generate.

@@ -76,7 +76,9 @@ ASKED: list[tuple[dict[str, Any], Callable[[dict[str, float]], bool]]] = [
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-@pytest.mark.parametrize(("asked", "holds"), ASKED, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("asked", "holds"), ASKED, ids=lambda v: str(v)[:40] if v.__class__ is dict else "holds"
+)
 def test_budgets(
     tiny_chat_folder: Path,
     wish: PlanWish,
