@@ -59,7 +59,7 @@ class PlanWish:
     calib: Path | None = None
     windows: int = 8
     tokens: int = 128
-    rounding: str = "rtn"
+    rounding: str = "mse"
     workers: str = "0"
     state: Path | None = None
     target: str = NATIVE

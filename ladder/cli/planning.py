@@ -39,7 +39,7 @@ def plan_command(
     ] = None,
     windows: Annotated[int, typer.Option(help="Windows of calibration text.")] = 8,
     tokens: Annotated[int, typer.Option(help="Tokens of a window.")] = 128,
-    rounding: Annotated[str, typer.Option(help="Rounding that the plan is made for.")] = "rtn",
+    rounding: Annotated[str, typer.Option(help="Rounding that the plan is made for.")] = "mse",
     workers: Annotated[
         str, typer.Option(help="Processes (0: this one), or dask://HOST:PORT.")
     ] = "0",
