@@ -37,6 +37,8 @@ def page(manifest: dict[str, Any]) -> str:
         _by_role(report["sites"]),
         "<h2>Sites</h2>",
         _sites(report["sites"]),
+        "<h2>Kernels</h2>",
+        _kernels(report["kernels"]),
         "<h2>Left alone</h2>",
         _left_alone(report["left_alone"]),
         "<h2>Notes</h2>",
@@ -85,6 +87,12 @@ def _sites(sites: list[dict[str, Any]]) -> str:
         rows.append((s["name"], s["role"], s["n"], s["k"], s["type"], error, s["reason"]))
     head = ["site", "role", "out features", "in features", "type", "relative error", "why"]
     return _table(head, rows)
+
+
+def _kernels(rows: list[dict[str, Any]]) -> str:
+    """Which kernel each product got on each level, and why."""
+    keys = ["level", "function", "type", "sites", "scheme", "activation", "reason"]
+    return _table(keys, [tuple(row[key] for key in keys) for row in rows])
 
 
 def _left_alone(rows: list[dict[str, str]]) -> str:

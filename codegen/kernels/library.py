@@ -43,8 +43,3 @@ def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
 def name_of(func: Any) -> str:
     """The symbol of a PrimFunc: it spells its parameters, so equal names mean equal code."""
     return str(func.attrs["global_symbol"])
-
-
-def kernels_of(family: str) -> frozenset[str]:
-    """The operators that a kernel family has."""
-    return frozenset(KERNELS[family])

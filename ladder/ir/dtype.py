@@ -13,7 +13,6 @@ from ladder.ir.element import ELEMENTS, Element, Levels, levels
 
 LARGEST_GROUP_AS_BLOCK = 256
 DEFAULT_BLOCK = 32
-ZERO_POINT_BITS = 8
 
 FLOATS = {"fp32": 32, "fp16": 16}
 SCALES = {
