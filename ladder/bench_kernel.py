@@ -67,6 +67,7 @@ def bench_kernel(
         "median_s": median,
         "spread_s": spread,
         "weight_gb_per_s": stored / median / 1e9,
+        "rotated_bytes": stored * len(sets),
     }
 
 

@@ -30,7 +30,8 @@ def choose(
         return KernelChoice(scheme, mode, because + "asked for")
     times = {s: machine.seconds(dtype.name, s, m) for s in (LUT, DOT)}
     if m is not None and all(times.values()):
-        return _cheaper(mode, m, machine, because, {k: v for k, v in times.items() if v})
+        at = min(machine.measured_at(dtype.name, s, m) for s in times)
+        return _cheaper(mode, at, machine, because, {k: v for k, v in times.items() if v})
     few = m is not None and m < DOT_FROM
     reason = f"fewer than {DOT_FROM} tokens" if few else f"{DOT_FROM} tokens or more"
     return KernelChoice(LUT if few else DOT, mode, f"{because}{reason} (a rule, not measured)")
@@ -56,11 +57,11 @@ def _only(dtype: DType, mode: str) -> tuple[str, str] | None:
 
 
 def _cheaper(
-    mode: str, m: int, machine: Machine, because: str, times: dict[str, float]
+    mode: str, at: int, machine: Machine, because: str, times: dict[str, float]
 ) -> KernelChoice:
     best, other = sorted(times, key=lambda s: times[s])
     compared = f"{best} {1e3 * times[best]:.3g} ms, {other} {1e3 * times[other]:.3g} ms"
-    return KernelChoice(best, mode, f"{because}{compared} at M={m} ({machine.measured})")
+    return KernelChoice(best, mode, f"{because}{compared} at M={at} ({machine.measured})")
 
 
 def rungs_of(dtype: DType, choice: KernelChoice) -> dict[str, list[str]]:

@@ -129,10 +129,11 @@ class Machine:
     def seconds(self, element: str, scheme: str, m: int | None) -> float | None:
         """The time measured at the M closest to ``m``; None where there is none."""
         found = self.costs.get(element, {}).get(scheme)
-        if not found or m is None:
-            return None
-        nearest = min(found, key=lambda known: abs(log2(known) - log2(m)))
-        return found[nearest]
+        return found[self.measured_at(element, scheme, m)] if found and m is not None else None
+
+    def measured_at(self, element: str, scheme: str, m: int) -> int:
+        """The M, of those that were measured, closest to ``m``."""
+        return min(self.costs[element][scheme], key=lambda known: abs(log2(known) - log2(m)))
 
 
 def put(model: ir.Model, fact: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -93,14 +94,14 @@ def _timed(engine: Engine, unit: Unit) -> Result:
     return scores, time.perf_counter() - start
 
 
-class Crew:
+class Crew(ABC):
     """Takes units, at most ``size`` at a time."""
 
     size = 1
 
+    @abstractmethod
     def submit(self, unit: Unit) -> Any:
         """A future of the unit's ``Result``."""
-        raise NotImplementedError
 
     def wait(self, futures: Sequence[Any]) -> list[Any]:
         """Those that are done, once there is one."""

@@ -134,7 +134,18 @@ def test_bench_kernel(read: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_kernel, "SECONDS", 0.01)
     monkeypatch.setattr(bench_kernel, "ROTATED_BYTES", 1e5)
     row = read("bench", "kernel", "--type", "int4:g32", "--shape", "1x64x64")
-    keys = {"type", "m", "n", "k", "scheme", "isa", "threads", "median_s", "weight_gb_per_s"}
+    keys = {
+        "type",
+        "m",
+        "n",
+        "k",
+        "scheme",
+        "isa",
+        "threads",
+        "median_s",
+        "weight_gb_per_s",
+        "rotated_bytes",
+    }
     assert keys <= set(row)
     assert (row["type"], row["m"], row["n"], row["k"]) == ("int4:g32", 1, 64, 64)
     assert row["median_s"] > 0 and row["weight_gb_per_s"] > 0

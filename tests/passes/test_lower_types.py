@@ -53,7 +53,7 @@ def test_what_was_measured_decides() -> None:
     one, many = (choose(DType.parse("int4:g128"), "int8", m, MEASURED) for m in (1, 100))
     assert (one.scheme, many.scheme) == ("lut", "dot")
     assert one.reason == "lut 1 ms, dot 2 ms at M=1 (4096x4096)"
-    assert many.reason == "dot 8 ms, lut 90 ms at M=100 (4096x4096)"
+    assert many.reason == "dot 8 ms, lut 90 ms at M=128 (4096x4096)"
 
 
 def test_without_measurements_a_rule_decides() -> None:
