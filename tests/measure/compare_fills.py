@@ -1,0 +1,160 @@
+"""The allocated plan against what people do by hand, at the same bytes and by the same rounding.
+
+    python tests/measure/compare_fills.py MODEL --bpw 2.5,3,3.5,4.25 --state s.jsonl -o out.json
+
+For each budget: the best uniform plan that fits; fills, which begin with a uniform plan and give
+the next larger type to block after block (from the first, from the last, in three random orders)
+while it fits; and the hand rule, lm_head and every block's ``down`` and ``v`` in the larger type.
+Every plan is rounded, and its perplexity and KL are measured on a text that calibration never saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ladder
+from ladder.evaluate import Score, evaluate
+from ladder.frontend.source import Source
+from ladder.ir import facts
+from ladder.ir.blocks import find_blocks
+from ladder.ir.facts import BitPlan
+from ladder.ir.site import find_sites
+from ladder.packages import package_file
+from ladder.passes.allocate_bits import problem_of, rows_of
+from ladder.passes.allocation.budget import Budget
+from ladder.passes.allocation.choose import allocate
+from ladder.passes.allocation.problem import Picks, Problem
+from ladder.passes.round_weights import RoundWeights
+from ladder.passes.runner import run_passes
+from ladder.planning import DEFAULT_TYPES
+from ladder.reference import ReferenceLanguageModel
+from ladder.scoring import encode
+from ladder.sensitivity import How, measure
+from ladder.texts import WIKIPEDIA, wiki_text
+
+WINDOW = 512
+SEEDS = 3
+HAND_RULE = ("lm_head", "mlp.down", "attn.v")
+
+
+@dataclass(frozen=True)
+class Fills:
+    """Plans made without any sensitivity, within a number of bits."""
+
+    problem: Problem
+    blocks: tuple[int, ...]  # of each part
+    bits: float
+
+    def plans(self) -> dict[str, Picks]:
+        """Name -> plan, of those that fit."""
+        order = sorted(range(len(self.blocks)), key=lambda i: self.blocks[i])
+        found = {"uniform": self._uniform(), "first blocks wider": self._filled(order),
+                 "last blocks wider": self._filled(order[::-1])}  # fmt: skip
+        for seed in range(SEEDS):
+            some = list(order)
+            random.Random(seed).shuffle(some)
+            found[f"random {seed}"] = self._filled(some)
+        hand = self._hand()
+        return found | ({"hand rule": hand} if hand else {})
+
+    def _fits(self, picks: Picks) -> bool:
+        chosen = zip(self.problem.parts, picks, strict=True)
+        return sum(part.options[pick].bits for part, pick in chosen) <= self.bits
+
+    def _types(self) -> list[Picks]:
+        """The uniform plans, smallest first."""
+        plans = [self.problem.uniform(type) for type in self.problem.types]
+        return sorted(plans, key=lambda picks: self.problem.totals(picks).bytes)
+
+    def _uniform(self) -> Picks:
+        return [picks for picks in self._types() if self._fits(picks)][-1]
+
+    def _filled(self, order: Sequence[int]) -> Picks:
+        """The next larger type for part after part, as long as all of it fits."""
+        plans = self._types()
+        picks = self._uniform()
+        wider = plans[min(plans.index(picks) + 1, len(plans) - 1)]
+        for i in order:
+            tried = (*picks[:i], wider[i], *picks[i + 1 :])
+            if not self._fits(tried):
+                break
+            picks = tried
+        return picks
+
+    def _hand(self) -> Picks | None:
+        """The widest type for the roles of the rule over the widest base that leaves room."""
+        plans, best = self._types(), None
+        for base in plans:
+            for wide in plans[plans.index(base) + 1 :]:
+                parts = self.problem.parts
+                picks = tuple(
+                    wide[i] if any(r in HAND_RULE for r in part.role.split("+")) else base[i]
+                    for i, part in enumerate(parts)
+                )
+                best = picks if self._fits(picks) else best
+        return best
+
+
+def main() -> None:
+    options = _options()
+    source = ladder.load(options.model)
+    types = tuple(options.types.split(","))
+    how = How(options.workers, state=options.state)
+    facts.put(source.model, measure(source, types, None, 8, 128, options.scored_by, how))
+    problem, _ = problem_of(source.model, "|".join(types))
+    text = wiki_text(package_file(*WIKIPEDIA))
+    tokens = encode(source, text[: len(text) // 2])[: options.limit]
+    rows: list[dict[str, object]] = []
+    for bpw in options.bpw.split(","):
+        found = allocate(problem, Budget.parse(bpw=bpw))
+        fills = Fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
+        scores: dict[Picks, Score] = {}
+        print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
+        for name, picks in {"allocated": found.picks, **fills.plans()}.items():
+            if picks not in scores:
+                scores[picks] = _score(source, problem, picks, options.rounding, tokens)
+            score, totals = scores[picks], problem.totals(picks)
+            print(f"  {name:20s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
+                  f"KL {score.kl_mean:.4f}", flush=True)  # fmt: skip
+            rows.append({"budget": bpw, "plan": name, "bpw": totals.bpw, **score.json()})
+            options.output.write_text(json.dumps(rows, indent=1))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--bpw", default="2.5,3,3.5,4.25")
+    parser.add_argument("--types", default=",".join(DEFAULT_TYPES))
+    parser.add_argument("--rounding", default="mse")
+    parser.add_argument("--scored-by", default="mse", help="rounding of the sensitivity")
+    parser.add_argument("--limit", type=int, default=4096, help="tokens of evaluation")
+    parser.add_argument("--workers", default="0")
+    parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    return parser.parse_args()
+
+
+def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
+    """The block of each part's last site: a tied embedding counts as lm_head."""
+    chain = find_blocks(source.model)
+    blocks = {site.name: chain.block_of(site.node) for site in find_sites(source.model)[0]}
+    return tuple(max(blocks[name] for name in part.names) for part in problem.parts)
+
+
+def _score(
+    source: Source, problem: Problem, picks: Picks, rounding: str, tokens: Sequence[int]
+) -> Score:
+    model = facts.clone(source.model)
+    facts.put(model, BitPlan(rows_of(problem, picks)[0]))
+    run_passes(model, [RoundWeights(rounding)])
+    original = ReferenceLanguageModel(source.model, WINDOW)
+    return evaluate(ReferenceLanguageModel(model, WINDOW), tokens, WINDOW, original)
+
+
+if __name__ == "__main__":
+    main()
