@@ -1,4 +1,4 @@
-"""Measured times of low-bit products, a table a target level: shipped, read by the driver."""
+"""Measured times of low-bit products, a table a target level: shipped, or tuned on this machine."""
 
 from __future__ import annotations
 
@@ -9,26 +9,55 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ladder import cache
+from ladder.errors import LadderError
+from ladder.files import file_aside
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Machine
+from ladder.runtime.session import threads
+from ladder.targets import LEVELS
 
 FOLDER = Path(__file__).parent / "cost_tables"
 
 
+Times = dict[str, dict[str, dict[int, float]]]  # element -> scheme -> M -> seconds
+
+
 def machine_of(level: str) -> Machine:
-    """What passes may know of a level: the shipped table, if there is one."""
-    file = FOLDER / f"{level}.json"
-    if not file.exists():
-        return Machine(level)
-    table = json.loads(file.read_text())
-    costs = {
-        element: {
-            scheme: {int(m): seconds for m, seconds in by_m.items()}
-            for scheme, by_m in by_scheme.items()
+    """What passes may know of a level: times tuned on this machine, else the shipped ones."""
+    shipped, tuned = FOLDER / f"{level}.json", tuned_file(level)
+    costs, measured = _read_table(shipped) if shipped.exists() else ({}, "")
+    own, tuning = _read_table(tuned) if tuned.exists() else ({}, "")
+    return Machine(
+        level,
+        {**costs, **own},
+        f"shipped: {measured}",
+        LEVELS[level].schemes,
+        dict.fromkeys(own, f"tuned here: {tuning}"),
+    )
+
+
+def tuned_file(level: str) -> Path:
+    """Where ``ladder tune kernels`` saves: by CPU, level, threads, and the kernels' own source."""
+    key = (cpu_name(), level, threads(), cache.kernel_digest())
+    return cache.place("tuned", *key).with_suffix(".json")
+
+
+def _read_table(file: Path) -> tuple[Times, str]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        costs = {
+            element: {
+                scheme: {int(m): float(seconds) for m, seconds in by_m.items()}
+                for scheme, by_m in by_scheme.items()
+            }
+            for element, by_scheme in table["seconds"].items()
         }
-        for element, by_scheme in table["seconds"].items()
-    }
-    return Machine(level, costs, table["measured"])
+        return costs, str(table["measured"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LadderError(
+            f"{file}: not a table of kernel times; delete it, or run ladder tune kernels again"
+        ) from error
 
 
 def measured_on(n: int, k: int, threads: int) -> str:
@@ -47,11 +76,16 @@ def cpu_name() -> str:
     return next(named, platform.machine())
 
 
-def write_table(path: Path, rows: Iterable[dict[str, Any]], measured: str) -> None:
-    """Rows of ``ladder bench kernel --all-types`` as a cost table."""
+def write_table(
+    path: Path, rows: Iterable[dict[str, Any]], measured: str, keep: bool = False
+) -> None:
+    """Rows of ``ladder bench kernel --all-types`` as a cost table; ``keep`` what is there."""
     seconds: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         element = DType.parse(row["type"]).name
         by_m = seconds.setdefault(element, {}).setdefault(row["scheme"], {})
         by_m.setdefault(str(row["m"]), float(f"{row['median_s']:.4g}"))
-    path.write_text(json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n")
+    if keep and path.exists():
+        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
+    with file_aside(path) as aside:
+        aside.write_text(json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n")

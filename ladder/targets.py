@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import os
 import platform
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ladder.errors import LadderError
+
+WITH_TILES = ("amx",)  # families that have matrix tiles
+VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
+# Linux gives the tile registers to who asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), see
+# Documentation/arch/x86/xstate.rst. The call has no name in the C library, but a number.
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True)
@@ -18,16 +28,29 @@ class Level:
     arch: str
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
-    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, avx512
+    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, ...
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """How its kernels compute a product."""
+        return ("lut", "dot", "tile") if self.kernels in WITH_TILES else ("lut", "dot")
 
 
-def _x86(name: str, mcpu: str, flags: str, kernels: str) -> Level:
+def _x86(name: str, mcpu: str, flags: str, kernels: str, *more: str) -> Level:
+    """``more`` are extensions that LLVM is told of besides those of ``mcpu``."""
     options: dict[str, object] = {"kind": "llvm", "mcpu": mcpu}
+    if more:
+        options["mattr"] = [f"+{name}" for name in more]
     return Level(name, "x86_64", options, frozenset(flags.split()), kernels)
 
 
 def _arm_triple() -> str:
     return "arm64-apple-macosx" if sys.platform == "darwin" else "aarch64-linux-gnu"
+
+
+def _arm(name: str, mcpu: str, flags: str) -> Level:
+    options: dict[str, object] = {"kind": "llvm", "mtriple": _arm_triple(), "mcpu": mcpu}
+    return Level(name, "arm64", options, frozenset(flags.split()))
 
 
 # Ordered from the plainest to the most able: the runtime takes the last one the CPU has.
@@ -36,17 +59,37 @@ LEVELS = {
     for level in (
         _x86("x86-64", "x86-64", "", "portable"),
         _x86("x86-64-v3", "x86-64-v3", "avx2 fma f16c bmi2", "avx2"),
-        _x86("x86-64-avxvnni", "alderlake", "avx2 fma f16c bmi2 avx_vnni", "avxvnni"),
         _x86(
-            "x86-64-vnni",
+            "x86-64-v4",
+            "x86-64-v4",
+            "avx2 fma f16c bmi2 avx512f avx512bw avx512cd avx512dq avx512vl",
+            "avx2",
+        ),
+        _x86("x86-64-avxvnni", "alderlake", "avx2 fma f16c bmi2 avx_vnni", "avxvnni"),
+        _x86("x86-64-vnni", "icelake-server", VNNI, "avx512"),
+        _x86(
+            "x86-64-amx",
             "icelake-server",
-            "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni",
-            "avx512",
+            f"{VNNI} amx_tile amx_int8",
+            "amx",
+            "amx-tile",
+            "amx-int8",
         ),
         Level("arm64", "arm64", {"kind": "llvm", "mtriple": _arm_triple()}),
+        _arm("raspberry-pi-5", "cortex-a76", "asimd asimddp fphp asimdhp atomics"),
+        _arm("snapdragon-x-elite", "oryon-1", "asimd asimddp fphp asimdhp atomics i8mm bf16"),
     )
 }
-FAMILIES = {"x86-64-all": tuple(n for n, level in LEVELS.items() if level.arch == "x86_64")}
+# In TVM a target is one level: its tag is ladder/NAME.
+TAGS = {name: dict(level.llvm) for name, level in LEVELS.items()}
+SAME_KERNELS = ("x86-64-v4",)  # those of x86-64-v3: not worth a library of its own in a family
+FAMILIES = {
+    "x86-64-all": tuple(
+        name
+        for name, level in LEVELS.items()
+        if level.arch == "x86_64" and name not in SAME_KERNELS
+    )
+}
 NATIVE = "native"
 
 
@@ -64,7 +107,24 @@ def runs_here(level: Level) -> bool:
     """Whether this machine can execute code of ``level``."""
     names = {"AMD64": "x86_64", "aarch64": "arm64"}
     arch = names.get(platform.machine(), platform.machine())
-    return arch == level.arch and level.flags <= cpu_flags()
+    if arch != level.arch or not level.flags <= cpu_flags():
+        return False
+    return "amx_tile" not in level.flags or tiles_permitted()
+
+
+@cache
+def tiles_permitted() -> bool:
+    """Whether the system lets this process use AMX's tiles: asked for once, a refusal logged."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0:
+        return True
+    why = os.strerror(ctypes.get_errno())
+    logging.getLogger("ladder").warning(
+        "this CPU has AMX, but the system refuses its tiles (arch_prctl: %s): going without", why
+    )
+    return False
 
 
 def native_level() -> Level:

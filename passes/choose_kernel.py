@@ -1,4 +1,4 @@
-"""Which rung a product stands on: look-ups, integer dot products, or float, and why.
+"""Which rung a product stands on: look-ups, dot products, matrix tiles, or float, and why.
 
 A pure choice from the type, the activation mode, M and what is known of the target
 (``facts.Machine``): its kernels and, where they were measured, its costs.
@@ -10,9 +10,9 @@ from ladder.ir.activation import FLOAT, TABLE8
 from ladder.ir.dtype import DType
 from ladder.ir.facts import KernelChoice, Machine
 
-LUT, DOT = "lut", "dot"
-SCHEMES = ("auto", LUT, DOT)
-DOT_FROM = 4  # tokens that pay for unpacking the weights once, where nothing was measured
+LUT, DOT, TILE = "lut", "dot", "tile"
+SCHEMES = ("auto", LUT, DOT, TILE)
+MANY = 4  # tokens that pay for unpacking the weights once, where nothing was measured
 
 
 def choose(
@@ -22,19 +22,33 @@ def choose(
     if mode == FLOAT:
         return KernelChoice(FLOAT, FLOAT, "activations stay float: weights are decoded on the way")
     mode, because = _mode(dtype, mode)
-    only = _only(dtype, mode)
-    if only is not None:
-        refused = f"; {scheme} was asked for" if scheme not in ("auto", only[0]) else ""
-        return KernelChoice(only[0], mode, because + only[1] + refused)
-    if scheme != "auto":
+    ways, why = _ways(dtype, mode)
+    able = [way for way in ways if way in machine.schemes]
+    refused = "" if scheme in ("auto", *able) else f"{scheme} was asked for"
+    if scheme in ways and refused:
+        refused += f", which {machine.name} has no kernels for"
+    if len(able) == 1:
+        return KernelChoice(able[0], mode, "; ".join(filter(None, (because + why, refused))))
+    if scheme in able:
         return KernelChoice(scheme, mode, because + "asked for")
-    times = {s: machine.seconds(dtype.name, s, m) for s in (LUT, DOT)}
+    if refused:
+        because += f"{refused}; " if scheme in ways else f"{why}; {refused}; "
+    return _by_cost(dtype, mode, m, machine, able, because)
+
+
+def _by_cost(
+    dtype: DType, mode: str, m: int | None, machine: Machine, ways: list[str], because: str
+) -> KernelChoice:
+    """The fastest of several ways as measured; where one was not, by a rule."""
+    times = {way: machine.seconds(dtype.name, way, m) for way in ways}
     if m is not None and all(times.values()):
-        at = min(machine.measured_at(dtype.name, s, m) for s in times)
-        return _cheaper(mode, at, machine, because, {k: v for k, v in times.items() if v})
-    few = m is not None and m < DOT_FROM
-    reason = f"fewer than {DOT_FROM} tokens" if few else f"{DOT_FROM} tokens or more"
-    return KernelChoice(LUT if few else DOT, mode, f"{because}{reason} (a rule, not measured)")
+        at = min(machine.measured_at(dtype.name, way, m) for way in ways)
+        measured = f"at M={at} ({machine.origin(dtype.name)})"
+        return _cheapest(mode, measured, because, {k: v for k, v in times.items() if v})
+    few = m is not None and m < MANY
+    reason = f"fewer than {MANY} tokens" if few else f"{MANY} tokens or more"
+    chosen = next(way for way in ((LUT, DOT) if few else (TILE, DOT)) if way in ways)
+    return KernelChoice(chosen, mode, f"{because}{reason} (a rule, not measured)")
 
 
 def _mode(dtype: DType, mode: str) -> tuple[str, str]:
@@ -45,23 +59,21 @@ def _mode(dtype: DType, mode: str) -> tuple[str, str]:
     return "int8", f"table8 sums bit planes, and {dtype.name} has none ({what}): int8 instead; "
 
 
-def _only(dtype: DType, mode: str) -> tuple[str, str] | None:
-    """The scheme where there is one alone."""
+def _ways(dtype: DType, mode: str) -> tuple[tuple[str, ...], str]:
+    """The schemes that a type can have, and why no others."""
     if mode == TABLE8:
-        return LUT, "table8 is computed by look-ups"
+        return (LUT,), "table8 is computed by look-ups"
     if dtype.levels:
-        return DOT, "codes are looked up in registers and multiplied as integers"
+        return (DOT, TILE), "codes are looked up in registers and multiplied as integers"
     if dtype.element.trits:
-        return DOT, "digits are unpacked in registers and multiplied as integers"
-    return None
+        return (DOT, TILE), "digits are unpacked in registers and multiplied as integers"
+    return (LUT, DOT, TILE), ""
 
 
-def _cheaper(
-    mode: str, at: int, machine: Machine, because: str, times: dict[str, float]
-) -> KernelChoice:
-    best, other = sorted(times, key=lambda s: times[s])
-    compared = f"{best} {1e3 * times[best]:.3g} ms, {other} {1e3 * times[other]:.3g} ms"
-    return KernelChoice(best, mode, f"{because}{compared} at M={at} ({machine.measured})")
+def _cheapest(mode: str, measured: str, because: str, times: dict[str, float]) -> KernelChoice:
+    ways = sorted(times, key=lambda way: times[way])
+    compared = ", ".join(f"{way} {1e3 * times[way]:.3g} ms" for way in ways)
+    return KernelChoice(ways[0], mode, f"{because}{compared} {measured}")
 
 
 def rungs_of(dtype: DType, choice: KernelChoice) -> dict[str, list[str]]:
@@ -77,4 +89,5 @@ def rungs_of(dtype: DType, choice: KernelChoice) -> dict[str, list[str]]:
     if found:
         exact = "exact" if found.error == 0 else f"error {found.error:.0e}"
         inside.append(f"look up code book ({len(found.digits)} byte digits, {exact})")
-    return {"ahead": ahead, "in_registers": [*inside, "integer dot product"]}
+    product = "matrix tiles" if choice.scheme == TILE else "integer dot product"
+    return {"ahead": ahead, "in_registers": [*inside, product]}

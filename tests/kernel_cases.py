@@ -184,8 +184,8 @@ def product(case: Case, mode: str, level: Level, op: str = "lut_gemm") -> F32:
     out = buffer(len(case.x), len(case.codes), dtype=np.float32)
     read = activation(case, mode, level, tables=op == "lut_gemm")
     weights = [tvm.runtime.tensor(w) for w in case.weights()]
-    # One dot kernel serves every mode.
-    compiled(op, case.packing, "int8" if op == "dot_gemm" else mode, level.name)(
+    # One kernel of codes serves every mode.
+    compiled(op, case.packing, mode if op == "lut_gemm" else "int8", level.name)(
         *read, *weights, out
     )
     return np.asarray(out.numpy())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,7 @@ from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
 from ladder.ir.activation import INTEGER_MODES
 
+DESCRIBED = "ladder.kernel"  # the attribute that tells what a PrimFunc computes
 Build = Callable[[Packing, str], Any]
 
 ACTIVATION: dict[str, Build] = {
@@ -20,11 +23,13 @@ ACTIVATION: dict[str, Build] = {
     "table8": lambda packing, mode: activation.table8(packing.block),
     "exact_tables": lambda packing, mode: activation.exact_tables(mode),
 }
+AVX512: dict[str, Build] = {"lut_gemm": avx512.lut_gemm, "dot_gemm": avx512.dot_gemm}
 KERNELS: dict[str, dict[str, Build]] = {
     "portable": {**ACTIVATION, "lut_gemm": portable.lut_gemm, "dot_gemm": portable.dot_gemm},
     "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm},
     "avxvnni": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm_vnni},
-    "avx512": {**ACTIVATION, "lut_gemm": avx512.lut_gemm, "dot_gemm": avx512.dot_gemm},
+    "avx512": {**ACTIVATION, **AVX512},
+    "amx": {**ACTIVATION, **AVX512, "tile_gemm": avx512.tile_gemm},
 }
 
 
@@ -37,7 +42,17 @@ def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
     if op not in KERNELS[family]:
         known = ", ".join(KERNELS[family])
         raise LadderError(f"no kernel '{op}' for {family} instructions; one of {known}")
-    return KERNELS[family][op](packing, mode)
+    func = KERNELS[family][op](packing, mode)
+    return func.with_attr(DESCRIBED, json.dumps([op, asdict(packing), mode]))
+
+
+def described(func: Any) -> tuple[str, Packing, str] | None:
+    """(operator, packing, mode) of a kernel of whatever family; None of other PrimFuncs."""
+    text = func.attrs.get(DESCRIBED) if func.attrs else None
+    if text is None:
+        return None
+    op, packing, mode = json.loads(str(text))
+    return op, Packing(**packing), mode
 
 
 def name_of(func: Any) -> str:

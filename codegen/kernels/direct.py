@@ -1,0 +1,133 @@
+"""One token: codes are unpacked and multiplied without leaving the registers.
+
+What other tokens would share is not worth its way through memory here. A *span* is blocks that
+end where a unit of codes does: one, or five short ones of trits, all of which is laid out at
+compile time. Longer blocks of trits, and a last span that is not whole, are left to ``unpack``'s
+staging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels.common import (
+    AHEAD,
+    LINE,
+    VECTORS,
+    add_digit,
+    clear,
+    combine,
+    fetch_codes,
+    read_rows,
+)
+from ladder.codegen.kernels.unpack import QUADS, Finish, Words, fill_quads
+from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat
+from ladder.codegen.layout import LANES, TILE, Packing
+from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
+
+Multiply = Callable[[Expr, Expr, Expr], Expr]
+LONGEST_SPAN = 10  # chunks
+
+
+def span_of(packing: Packing) -> int:
+    """Blocks of a span; 0 where none is short enough."""
+    if not packing.trits:
+        return 1
+    return TRITS_PER_BYTE if packing.chunks * TRITS_PER_BYTE <= LONGEST_SPAN else 0
+
+
+def four_of(q: Any, m: Expr, chunk: Expr, quad: Expr) -> Expr:
+    """The four activation codes of a quad, as one int32."""
+    return T.reinterpret(q[m, chunk, T.ramp(quad * LUT_GROUP, 1, LUT_GROUP)], dtype="int32")
+
+
+def add_span(packing: Packing, multiply: Multiply, finish: Finish, trits: Words) -> Any:
+    """Emits a span into the float sums ``result`` [64] of the one token."""
+    add = _add_trits if packing.trits else _add_planes
+    return add(packing, multiply, finish, trits)
+
+
+def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, _: Words) -> Any:
+    """The span is a block."""
+    parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
+    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
+    fetch = fetch_codes(packing)
+
+    @T.inline
+    def add_chunk(sums, q, planes, digits, tile, chunk):  # type: ignore[no-untyped-def]
+        for half in T.unroll(2):
+            quads = T.alloc_buffer((2 * QUADS * LANES,), "int32")
+            fill_quads(quads, [planes[tile, chunk, b, half, lanes(0)] for b in range(bits)])
+            for n in T.unroll(2 * QUADS):
+                for d in T.unroll(parts):
+                    row = T.meta_var((half * 2 + n // QUADS) * LANES)
+                    at = T.meta_var(lanes(d * TILE + row))
+                    code = T.meta_var(finish(digits, 0, d, quads[lanes(n * LANES)], row))
+                    sums[at] = multiply(sums[at], code, four_of(q, 0, chunk, n % QUADS))
+
+    # fmt: off
+    @T.inline
+    def emit(result, q, a_scale, a_total, planes, digits, w_scale, zero, factor, scales, zeros,  # type: ignore[no-untyped-def]
+             tile, block, first, count):
+        # fmt: on
+        sums = T.alloc_buffer((parts * TILE,), "int32")
+        clear(sums, parts * TILE)
+        for i in T.serial(count):
+            fetch(planes, tile, first + i)
+            add_chunk(sums, q, planes, digits, tile, first + i)
+        rows(scales, zeros, w_scale, zero, factor, tile, block)
+        scale, total = T.meta_var((a_scale[0, block], a_total[0, block]))
+        if book:
+            whole = T.alloc_buffer((TILE,), "float32")
+            clear(whole, TILE)
+            for d in T.unroll(parts):
+                add_digit(whole, sums, (parts - 1 - d) * TILE, 0, TILE, total)
+            add_block(result, 0, 0, whole, 0, scales, zeros, scale, total)
+        else:
+            add_block(result, 0, 0, sums, 0, scales, zeros, scale, total)
+
+    return emit
+
+
+def _add_trits(packing: Packing, multiply: Multiply, _: Finish, trits: Words) -> Any:
+    """Units go on from block to block: the sums of two blocks are under way at most."""
+    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
+    quads_of_block = packing.chunks * QUADS
+    units = span_of(packing) * quads_of_block // TRITS_PER_BYTE
+
+    @T.inline
+    def add_vector(sums, q, planes, tile, unit, first, u, v):  # type: ignore[no-untyped-def]
+        quads = T.alloc_buffer((TRITS_PER_BYTE * LANES,), "int32")
+        line = T.meta_var((unit + u) * VECTORS + v + AHEAD // LINE)
+        T.evaluate(prefetch(T.address_of(planes[tile, 0, 0, 0, line * LANES])))
+        trits(quads, planes[tile, unit + u, v // 2, v % 2, lanes(0)])
+        for i in T.unroll(TRITS_PER_BYTE):
+            quad = T.meta_var(u * TRITS_PER_BYTE + i)
+            at = T.meta_var(lanes(quad // quads_of_block % 2 * TILE + v * LANES))
+            four = T.meta_var(four_of(q, 0, first + quad // QUADS, quad % QUADS))
+            sums[at] = multiply(sums[at], quads[lanes(i * LANES)], four)
+
+    # fmt: off
+    @T.inline
+    def emit(result, q, a_scale, a_total, planes, digits, w_scale, zero, factor, scales, zeros,  # type: ignore[no-untyped-def]
+             tile, block, first, count):
+        # fmt: on
+        sums = T.alloc_buffer((2 * TILE,), "int32")
+        clear(sums, 2 * TILE)
+        for u in T.unroll(units):
+            for v in T.unroll(VECTORS):
+                add_vector(sums, q, planes, tile, first * QUADS // TRITS_PER_BYTE, first, u, v)
+            b = T.meta_var(u * TRITS_PER_BYTE // quads_of_block)
+            if (u + 1) * TRITS_PER_BYTE // quads_of_block > b:
+                at = T.meta_var(b % 2 * TILE)
+                rows(scales, zeros, w_scale, zero, factor, tile, block + b)
+                add_block(result, 0, 0, sums, at, scales, zeros, a_scale[0, block + b],
+                          a_total[0, block + b])  # fmt: skip
+                for v in T.unroll(VECTORS):
+                    sums[lanes(at + v * LANES)] = splat(T.int32(0), LANES)
+
+    return emit

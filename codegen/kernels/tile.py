@@ -1,0 +1,307 @@
+"""Integer GEMM by matrix tiles (AMX): 16 tokens by 64 rows at once.
+
+First the activation codes are put into tiles, once for all rows. Then the codes of a (row tile,
+K-block) are unpacked once for a panel of tokens, less their zero where that is a byte still. The
+sums of a group of tokens go through memory that the first cache holds; while its tiles are
+multiplied, the group before is combined in float32. Arguments: ``common``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels import amx
+from ladder.codegen.kernels.common import (
+    VECTORS,
+    block_sum,
+    fetch_codes,
+    read_rows,
+    store,
+    trimmed,
+    zero_rows_type,
+)
+from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size
+from ladder.codegen.kernels.vector import Expr, lanes, splat, unfused
+from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+
+PANEL = 8  # groups of tokens that share one unpacking
+RESIDENT = 1 << 20  # bytes of activation codes that stay in the second cache while rows go by
+BYTES = 4 * LANES
+EVERY_BYTE = 0x01010101
+SIGN = 0x80  # what makes of an unsigned byte the signed one that is less by 128
+
+LookUp = Callable[[Any, Expr, int, Expr], Expr]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros behind."""
+
+    steps: int
+    depth: int
+
+    @staticmethod
+    def of(packing: Packing) -> Cut:
+        """As few steps as can be, all alike."""
+        steps = -(-packing.chunks * QUADS // amx.QUADS)
+        return Cut(steps, -(-packing.chunks // steps))
+
+    @property
+    def width(self) -> int:
+        """Bytes of a token in a step."""
+        return self.depth * CHUNK
+
+    @property
+    def words(self) -> int:
+        """Dwords of the unpacked codes of a step."""
+        return self.depth * QUADS * TILE
+
+
+def _signed(packing: Packing) -> bool:
+    """Whether weights less their zero are bytes: then sums need no correction."""
+    if packing.digits:
+        return True
+    if packing.zero:
+        return packing.zero == "zp" and packing.bits < 8
+    return packing.bits < 8 or packing.offset == SIGN
+
+
+def _finish(packing: Packing, look_up: LookUp) -> Any:
+    """What ``unpack.stage`` stores: digits, weights less their zero, or codes as they are."""
+    entries, offset = packing.entries, (packing.offset + SIGN) % 256 - SIGN
+
+    def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
+        if packing.digits:
+            return look_up(digits, d, entries, quad)
+        if not _signed(packing) or not (packing.zero or offset):
+            return quad
+        code = T.reinterpret(quad, dtype="int8x64") * splat(T.int8(packing.step), BYTES)
+        zero = splat(T.int8(offset), BYTES)
+        if packing.zero:
+            every = zeros[lanes(row)] * splat(T.int32(EVERY_BYTE), LANES)
+            zero = T.reinterpret(every, dtype="int8x64")
+        return T.reinterpret(code - zero, dtype="int32x16")
+
+    return finish
+
+
+def _combine(packing: Packing) -> Any:
+    """Emits one block of tokens ``begin`` .. ``end`` of a group into their float results."""
+    parts, size = max(packing.digits, 1), amx.TOKENS * TILE
+
+    def whole(sums: Any, at: Expr, zeros: Expr, total: Expr) -> Expr:
+        if not _signed(packing):
+            return block_sum(packing, "int8", sums[lanes(at)], zeros, total)
+        value = T.cast(sums[lanes(at + (parts - 1) * size)], "float32x16")
+        for d in range(parts - 2, -1, -1):  # exact products: that they may be fused is the same
+            part = T.cast(sums[lanes(at + d * size)], "float32x16")
+            value = value * splat(T.float32(256), LANES) + part
+        return value
+
+    @T.inline
+    def emit(result, place, sums, begin, end, scales, zeros, a_scale, a_total, m, block):  # type: ignore[no-untyped-def]
+        for t in T.serial(begin, end):
+            for v in T.unroll(VECTORS):
+                row = T.meta_var(lanes(v * LANES))
+                total = T.meta_var(a_total[m + t, block])
+                value = T.meta_var(whole(sums, t * TILE + v * LANES, zeros[row], total))
+                product = T.meta_var(value * scales[row] * splat(a_scale[block, m + t], LANES))
+                to = T.meta_var(lanes((place + t) * TILE + v * LANES))
+                result[to] = result[to] + unfused(product)
+
+    return emit
+
+
+def _multiply(packing: Packing, combine: Any, meanwhile: bool) -> Any:
+    """Emits the sums [D, 16, 64] of a group; ``meanwhile`` those before are combined, in parts.
+
+    Where there are none before, the block's codes far ahead are asked for, a chunk at a time.
+    """
+    cut, signed, parts = Cut.of(packing), _signed(packing), max(packing.digits, 1)
+    size, chunks, fetch = stage_size(packing), packing.chunks, fetch_codes(packing)
+
+    # fmt: off
+    @T.inline
+    def emit(sums, codes, packed, at, height,  # type: ignore[no-untyped-def]
+             result, place, scales, zeros, a_scale, a_total, m, block, planes, tile):
+        # fmt: on
+        for d in T.unroll(parts):
+            for v in T.unroll(VECTORS):
+                T.evaluate(amx.clear(v))
+            for s in T.unroll(cut.steps):
+                group = T.meta_var(packed[at + s * height * cut.width])
+                T.evaluate(amx.load(amx.ACTIVATIONS, group, cut.width))
+                for v in T.unroll(VECTORS):
+                    first = T.meta_var(codes[d * size + s * cut.words + v * LANES])
+                    T.evaluate(amx.load(amx.CODES, first, TILE * 4))
+                    T.evaluate(amx.multiply(v, signed))
+                    if not meanwhile and d == 0 and v < cut.depth:
+                        fetch(planes, tile, block * chunks + s * cut.depth + v)
+                    done = T.meta_var(s * VECTORS + v + 1)
+                    if meanwhile and d == 0 and done % cut.steps == 0:
+                        part = T.meta_var(done // cut.steps - 1)
+                        combine(result, place, sums, height * part // VECTORS,
+                                height * (part + 1) // VECTORS, scales, zeros, a_scale, a_total,
+                                m, block)
+            for v in T.unroll(VECTORS):
+                T.evaluate(amx.store(v, sums[d * amx.TOKENS * TILE + v * LANES], TILE * 4))
+
+    return emit
+
+
+def _add_panel(packing: Packing) -> Any:
+    """Emits one block of ``count`` groups of tokens into their float results."""
+    cut, combine = Cut.of(packing), _combine(packing)
+    multiply, multiply_more = (_multiply(packing, combine, more) for more in (False, True))
+
+    # fmt: off
+    @T.inline
+    def emit(result, sums, codes, packed, group, count, groups, height,  # type: ignore[no-untyped-def]
+             scales, zeros, a_scale, a_total, block, planes, tile):
+        # fmt: on
+        size = T.meta_var(cut.steps * height * cut.width)
+        at, m = T.meta_var((block * groups + group) * size), T.meta_var(group * height)
+        multiply(sums, codes, packed, at, height, result, 0, scales, zeros, a_scale, a_total, m,
+                 block, planes, tile)
+        for i in T.serial(count - 1):
+            multiply_more(sums, codes, packed, at + (i + 1) * size, height, result, i * height,
+                          scales, zeros, a_scale, a_total, m + i * height, block, planes, tile)
+        last = T.meta_var((count - 1) * height)
+        tokens = T.meta_var(T.min(height, a_total.shape[0] - m - last))
+        combine(result, last, sums, T.int64(0), tokens,
+                scales, zeros, a_scale, a_total, m + last, block)
+
+    return emit
+
+
+def _pack_group(packing: Packing) -> Any:
+    """Emits the activations of one group of ``height`` tokens as tiles, and scales by block."""
+    cut, chunks = Cut.of(packing), packing.chunks
+
+    @T.inline
+    def emit(packed, by_block, q, a_scale, group, groups, height):  # type: ignore[no-untyped-def]
+        M, C, B = T.meta_var(q.shape[0]), T.meta_var(q.shape[1]), T.meta_var(a_scale.shape[1])
+        for t in T.serial(height):
+            m = T.meta_var(group * height + t)
+            for b in T.serial(B):
+                if m < M:
+                    by_block[b, m] = a_scale[m, b]
+                for s in T.unroll(cut.steps):
+                    for c in T.unroll(cut.depth):
+                        tile = T.meta_var((b * groups + group) * cut.steps + s)
+                        to = T.meta_var(lanes((tile * height + t) * cut.width + c * CHUNK))
+                        within = T.meta_var(s * cut.depth + c)
+                        chunk = T.meta_var(b * chunks + within)
+                        if m < M and within < chunks and chunk < C:
+                            packed[to] = q[m, chunk, lanes(0)]
+                        else:
+                            packed[to] = splat(T.int8(0), CHUNK)
+
+    return emit
+
+
+def _set_digits(packing: Packing) -> Any:
+    """Emits a code book's digits as signed bytes."""
+    parts, entries = packing.digits, packing.entries
+
+    @T.inline
+    def emit(signed, digits):  # type: ignore[no-untyped-def]
+        for d in T.unroll(parts):
+            for entry in T.serial(entries):
+                signed[d, entry] = T.bitwise_xor(digits[d, entry], T.uint8(SIGN))
+
+    return emit
+
+
+def _panel(packing: Packing, look_up: LookUp, trits: Words) -> Any:
+    """Emits the outputs of one row tile for ``count`` groups of tokens from ``group`` on."""
+    chunks, add_panel = packing.chunks, _add_panel(packing)
+    rows = read_rows(packing, "int8")
+    stage_block = stage(packing, _finish(packing, look_up), trits, max(packing.digits, 1))
+
+    # fmt: off
+    @T.inline
+    def emit(out, result, codes, sums, scales, zeros, packed, a_scale, a_total, planes, digits,  # type: ignore[no-untyped-def]
+             w_scale, zero, factor, C, tile, group, count, groups, height):
+        # fmt: on
+        m = T.meta_var(group * height)
+        tokens = T.meta_var(T.min(count * height, out.shape[0] - m))
+        for i in T.serial(tokens * VECTORS):
+            result[lanes(i * LANES)] = splat(T.float32(0), LANES)
+        for block in T.serial(a_total.shape[1]):
+            first = T.meta_var(block * chunks)
+            here = T.meta_var(T.min(T.int64(chunks), C - first))
+            rows(scales, zeros, w_scale, zero, factor, tile, block)
+            stage_block(codes, planes, digits, zeros, tile, first, here)
+            add_panel(result, sums, codes, packed, group, count, groups, height,
+                      scales, zeros, a_scale, a_total, block, planes, tile)
+        for t in T.serial(tokens):
+            store(out, m + t, tile, result, t * TILE)
+
+    return emit
+
+
+def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> Any:
+    """The product of activation codes by matrix tiles; ``look_up``, ``trits``: ``dot.dot_gemm``."""
+    name = f"tile_gemm_{family}_{packing}"
+    cut, bits, book = Cut.of(packing), packing.bits, packing.digits > 0
+    parts, entries = max(packing.digits, 1), packing.entries
+    words = parts * stage_size(packing) + cut.words  # the last step may reach beyond the last code
+    scale_type, zero_type = packing.scale_type, packing.zero_type
+    zeros_type = zero_rows_type(packing)
+    pack_group, set_digits = _pack_group(packing), _set_digits(packing)
+    panel = _panel(packing, look_up, trits)
+
+    # fmt: off
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(q_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
+               digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
+               out_: T.handle):
+        # fmt: on
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, N, B, C, P = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
+        S, NT = T.int64(), T.int64()
+        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
+        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
+        a_total = T.match_buffer(a_total_, (M, B), "int32")
+        planes = T.match_buffer(planes_, (NT, P, bits, 2, LANES), "int32")
+        digits = T.match_buffer(digits_, (parts, entries), "uint8")
+        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
+        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
+        factor = T.match_buffer(factor_, (1,), "float32")
+        out = T.match_buffer(out_, (M, N), "float32")
+        groups: T.let = T.ceildiv(M, amx.TOKENS)
+        height: T.let = T.ceildiv(M, groups)  # tokens of a group: in each as many as can be
+        size: T.let = B * height * cut.steps * cut.width  # bytes of a group
+        panels: T.let = T.max(RESIDENT // (size * PANEL), T.int64(1))
+        packed = T.alloc_buffer((groups * size,), "int8")
+        by_block = T.alloc_buffer((B, M), "float32")
+        with T.attr(0, "pragma_parallel_launch_point", 1):
+            with T.attr(0, "pragma_parallel_barrier_when_finish", 1):
+                for group in T.parallel(groups):
+                    pack_group(packed, by_block, q, a_scale, group, groups, height)
+            for begin in T.serial(T.ceildiv(groups, panels * PANEL)):
+                for tile in T.parallel(NT):
+                    codes = T.alloc_buffer((words,), "int32")
+                    result = T.alloc_buffer((PANEL * amx.TOKENS * TILE,), "float32")
+                    sums = T.alloc_buffer((parts * amx.TOKENS * TILE,), "int32")
+                    scales = T.alloc_buffer((TILE,), "float32")
+                    zeros = T.alloc_buffer((TILE,), zeros_type)
+                    signed = T.alloc_buffer((parts, entries), "uint8")
+                    config = T.alloc_buffer((amx.CONFIG_BYTES,), "uint8")
+                    if book:
+                        set_digits(signed, digits)
+                    amx.configure(config, height, cut.depth * QUADS)
+                    left = T.meta_var(T.min(groups - begin * panels * PANEL, panels * PANEL))
+                    for i in T.serial(T.ceildiv(left, PANEL)):
+                        group = T.meta_var((begin * panels + i) * PANEL)
+                        panel(out, result, codes, sums, scales, zeros, packed, by_block, a_total,
+                              planes, signed, w_scale, zero, factor, C, tile, group,
+                              T.min(T.int64(PANEL), groups - group), groups, height)
+                    T.evaluate(amx.release())
+
+    return trimmed(kernel, packing)
