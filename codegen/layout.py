@@ -19,9 +19,9 @@ short). Codes are unsigned: ``code = element + offset``.
 - *trits*, of ``ternary``: five codes 0..2 in a byte, int32 [NT, U, 2, 2, 16] in place of planes.
   The quads of all chunks in order make units of five (U = ceil(4 C / 5), the last one padded);
   units know nothing of blocks. Dword (tile, unit, v, h, r) belongs to row
-  ``64 tile + 32 v + 16 h + r``; its byte j holds code j of each of the five quads, the first as
-  the highest digit of t = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4. Stored is ceil(256 t / 243): of
-  byte * 3, the high byte is the next code and the low byte goes on, exactly.
+  ``64 tile + 32 v + 16 h + r``; its byte j holds code j of each of the five quads as
+  84 c0 + 28 c1 + 9 c2 + 3 c3 + c4: because 28 is a multiple of 4, the upper six bits name the
+  first two codes, which is what a 64-entry look-up takes, and what is left over needs five bits.
 - *row values*, rows in natural order: the weight scale [NT, S, 64] in the type it is stored in
   (as raw bits, but for fp32), and for types that have one the zero point [NT, S, 64]: the
   unsigned code that means 0.0 as uint8, or a float stored like the scale. S is B where groups
@@ -42,14 +42,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ladder.ir.dtype import FLOAT_ZERO, DType
-from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import I32, LUT_GROUP, U8
 
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
-TRIT_WEIGHTS = 3 ** np.arange(TRITS_PER_BYTE)[::-1]  # the first code is the highest digit
-TRIT_BYTES = 3**TRITS_PER_BYTE
 STORED = {"fp32": "float32", "fp16": "uint16", "bf16": "uint16", "e8m0": "uint8", "e4m3": "uint8"}
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
@@ -220,9 +218,8 @@ def pack_trits(codes: U8, block: int) -> I32:
     groups = to_chunks(codes, block).reshape(n, chunks, LUT_GROUP, LUT_GROUP)
     digits[:n, : chunks * LUT_GROUP] = groups.swapaxes(2, 3).reshape(n, -1, LUT_GROUP)
     by_unit = digits.reshape(tiles * TILE, units, TRITS_PER_BYTE, LUT_GROUP)
-    number = np.einsum("nuij,i->nuj", by_unit, TRIT_WEIGHTS.astype(np.uint16))
-    stored = (number * 256 + TRIT_BYTES - 1) // TRIT_BYTES
-    words = stored.astype(np.uint8).view(np.int32).reshape(tiles, TILE, units)
+    stored = np.einsum("nuij,i->nuj", by_unit, np.array(TRIT_WEIGHTS, np.uint8))
+    words = stored.view(np.int32).reshape(tiles, TILE, units)
     return np.ascontiguousarray(words.swapaxes(1, 2)).reshape(tiles, units, 2, 2, LANES)
 
 
@@ -232,9 +229,8 @@ def unpack_trits(trits: I32, n: int, k: int, block: int) -> U8:
     words = np.ascontiguousarray(trits.reshape(tiles, units, TILE).swapaxes(1, 2))
     rest = words.view(np.uint8).reshape(tiles * TILE, units, LUT_GROUP)
     digits = np.zeros((*rest.shape[:2], TRITS_PER_BYTE, LUT_GROUP), np.uint8)
-    for i in range(TRITS_PER_BYTE):
-        tripled = rest.astype(np.uint16) * 3
-        digits[:, :, i], rest = tripled >> 8, tripled.astype(np.uint8)
+    for i, weight in enumerate(TRIT_WEIGHTS):
+        digits[:, :, i], rest = np.divmod(rest, np.uint8(weight))
     chunks = total_chunks(k, block)
     quads = digits.reshape(tiles * TILE, -1)[:, : chunks * CHUNK]
     codes = quads.reshape(-1, chunks, LUT_GROUP, LUT_GROUP).swapaxes(2, 3)

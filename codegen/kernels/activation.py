@@ -12,6 +12,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.sources import PLAIN, Source, inverse_rms, load_block
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
 from ladder.ir.activation import QUANTIZED
@@ -53,19 +54,6 @@ def _entry_sum(q: Any, m: Expr, chunk: Expr, group: Expr) -> Expr:
 
 
 @T.inline
-def _load_block(padded, x, m, block, size):  # type: ignore[no-untyped-def]
-    """One block of a token, zeros behind its end to a whole chunk."""
-    length = T.meta_var(T.min(T.int64(size), x.shape[1] - block * size))
-    for i in T.serial(length // CHUNK):
-        padded[lanes(i * CHUNK)] = x[m, lanes(block * size + i * CHUNK)]
-    if length % CHUNK != 0:
-        padded[lanes(length // CHUNK * CHUNK)] = splat(T.float32(0), LANES)
-        for j in T.serial(length % CHUNK):
-            at = T.meta_var(length // CHUNK * CHUNK + j)
-            padded[at] = x[m, block * size + at]
-
-
-@T.inline
 def _set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
     """inverse[1] = the scale of what is at most ``largest``, inverse[0] = 1 / scale.
 
@@ -92,34 +80,77 @@ def _loop(parallel: bool) -> Any:
     return T.parallel if parallel else T.serial
 
 
-@cache
-def quantize_activation(mode: str, block: int, parallel: bool = False) -> Any:
-    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
-    name = f"quantize_activation_{mode}_k{block}{'_parallel' if parallel else ''}"
-    chunks, tokens, per_token = chunks_of(block), _loop(parallel), QUANTIZED[mode].per_token
-    levels = ACTIVATION_LEVELS[QUANTIZED[mode].bits]
+def _name(base: str, source: Source, parallel: bool) -> str:
+    epsilon = "" if source.epsilon is None else f"_e{source.epsilon:g}"
+    return f"{source.name}{base}{epsilon}{'_parallel' if parallel else ''}"
 
+
+@T.inline
+def _prepare(state, x, m, k, epsilon):  # type: ignore[no-untyped-def]
+    """What a source must know of the whole token."""
+    if epsilon is not None:
+        inverse_rms(state, x, m, k, epsilon)
+
+
+@T.inline
+def _fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-untyped-def]
+    """The tables of a chunk of codes; ``split``: as two planes of bytes."""
+    for j in T.unroll(CHUNK // LUT_GROUP):
+        entry = T.meta_var(_entry_sum(q, q_m, q_chunk, j))
+        at = T.meta_var(lanes(j * LANES))
+        if split:
+            high = T.meta_var(T.shift_right(entry, splat(T.int32(8), LANES)))
+            table[m, chunk, 0, at] = T.cast(entry, "int8x16")
+            table[m, chunk, 1, at] = T.cast(high, "int8x16")
+        else:
+            table[m, chunk, at] = T.cast(entry, "int8x16")
+
+
+@cache
+def quantize_activation(
+    mode: str, block: int, parallel: bool = False, source: Source = PLAIN, tables: bool = False
+) -> Any:
+    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B].
+
+    The operands of ``source`` stand in x's place; with ``tables`` the codes' exact tables, as of
+    ``exact_tables``, stand in q's.
+    """
+    split, per_token = two_planes(mode), QUANTIZED[mode].per_token
+    base = f"quantize_activation_{mode}_k{block}{'_tables' if tables else ''}"
+    name, tokens, chunks = _name(base, source, parallel), _loop(parallel), chunks_of(block)
+    levels = ACTIVATION_LEVELS[QUANTIZED[mode].bits]
+    inner = entries(mode) if tables else (CHUNK,)
+    load, width, epsilon = load_block(source, block), source.width, source.epsilon
+
+    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, q_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+    def kernel(x_: T.handle, operand_: T.handle, out_: T.handle, scale_: T.handle,  # type: ignore[no-untyped-def]
+               total_: T.handle):
+        # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, K, B, C = T.int64(), T.int64(), T.int64(), T.int64()
-        x = T.match_buffer(x_, (M, K), "float32")
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
+        M, X, B, C = T.int64(), T.int64(), T.int64(), T.int64()
+        K = T.meta_var(X // width if width > 1 else X)
+        x = T.match_buffer(x_, (M, X), "float32")
+        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
+        out = T.match_buffer(out_, (M, C, *inner), "int8")
         scale = T.match_buffer(scale_, (M, B), "float32")
         total = T.match_buffer(total_, (M, B), "int32")
         for m in tokens(M):
             padded = T.alloc_buffer((chunks * CHUNK,), "float32")
             inverse = T.alloc_buffer((2,), "float32")
             peak = T.alloc_buffer((LANES,), "int32")
+            state = T.alloc_buffer((1,), "float32")
+            codes = T.alloc_buffer((1, 1, CHUNK), "int8")
+            _prepare(state, x, m, K, epsilon)
             if per_token:
                 peak[lanes(0)] = splat(T.int32(0), LANES)
                 for b in T.serial(B):
-                    _load_block(padded, x, m, b, block)
+                    load(padded, state, x, operand, m, b, K)
                     _widen_peak(peak, padded, T.min(T.int64(chunks), C - b * chunks))
                 _set_scale(inverse, _largest(peak[lanes(0)]), levels)
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
-                _load_block(padded, x, m, b, block)
+                load(padded, state, x, operand, m, b, K)
                 if not per_token:
                     peak[lanes(0)] = splat(T.int32(0), LANES)
                     _widen_peak(peak, padded, count)
@@ -129,25 +160,38 @@ def quantize_activation(mode: str, block: int, parallel: bool = False) -> Any:
                 for i in T.serial(count):
                     scaled = T.meta_var(padded[lanes(i * CHUNK)] * splat(inverse[0], LANES))
                     code = T.meta_var(round_to_int(scaled, "int32x16"))
-                    q[m, b * chunks + i, lanes(0)] = shuffle([T.cast(code, "int8x16")], BY_QUAD)
+                    quads = T.meta_var(shuffle([T.cast(code, "int8x16")], BY_QUAD))
+                    if tables:
+                        codes[0, 0, lanes(0)] = quads
+                        _fill_tables(out, m, b * chunks + i, codes, 0, 0, split)
+                    else:
+                        out[m, b * chunks + i, lanes(0)] = quads
                     peak[lanes(0)] = peak[lanes(0)] + code
                 total[m, b] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
 
-    return kernel
+    return source.trimmed(kernel)
 
 
 @cache
-def table8(block: int, parallel: bool = False) -> Any:
-    """x float32 [M, K] -> table int8 [M, C, 64], half scale float32 [M, B], total int32 [M, B]."""
-    name = f"table8_k{block}{'_parallel' if parallel else ''}"
-    chunks, tokens = chunks_of(block), _loop(parallel)
-    groups = CHUNK // LUT_GROUP
+def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
+    """x float32 [M, K] -> table int8 [M, C, 64], half scale float32 [M, B], total int32 [M, B].
 
+    The operands of ``source`` stand in x's place.
+    """
+    name, tokens = _name(f"table8_k{block}", source, parallel), _loop(parallel)
+    chunks, groups = chunks_of(block), CHUNK // LUT_GROUP
+    load, width, epsilon = load_block(source, block), source.width, source.epsilon
+
+    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, table_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+    def kernel(x_: T.handle, operand_: T.handle, table_: T.handle, scale_: T.handle,  # type: ignore[no-untyped-def]
+               total_: T.handle):
+        # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, K, B, C = T.int64(), T.int64(), T.int64(), T.int64()
-        x = T.match_buffer(x_, (M, K), "float32")
+        M, X, B, C = T.int64(), T.int64(), T.int64(), T.int64()
+        K = T.meta_var(X // width if width > 1 else X)
+        x = T.match_buffer(x_, (M, X), "float32")
+        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
         table = T.match_buffer(table_, (M, C, groups * LANES), "int8")
         scale = T.match_buffer(scale_, (M, B), "float32")
         total = T.match_buffer(total_, (M, B), "int32")
@@ -156,9 +200,11 @@ def table8(block: int, parallel: bool = False) -> Any:
             inverse = T.alloc_buffer((2,), "float32")
             peak = T.alloc_buffer((LANES,), "float32")
             plus = T.alloc_buffer((LANES,), "int32")
+            state = T.alloc_buffer((1,), "float32")
+            _prepare(state, x, m, K, epsilon)
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
-                _load_block(padded, x, m, b, block)
+                load(padded, state, x, operand, m, b, K)
                 peak[lanes(0)] = splat(T.float32(0), LANES)
                 # The largest entry of a table is |a0| + |a1| + |a2| + |a3|, rounded alike.
                 for g in T.serial(count * groups):
@@ -176,33 +222,29 @@ def table8(block: int, parallel: bool = False) -> Any:
                         plus[lanes(0)] = plus[lanes(0)] + entry
                 total[m, b] = plus[LANES - 1]
 
-    return kernel
+    return source.trimmed(kernel)
+
+
+def entries(mode: str) -> tuple[int, ...]:
+    """The exact tables of a chunk: bytes, or two planes of them with the high bytes last."""
+    size = CHUNK // LUT_GROUP * LANES
+    return (2, size) if two_planes(mode) else (size,)
 
 
 @cache
 def exact_tables(mode: str, parallel: bool = False) -> Any:
     """q int8 [M, C, 16] -> exact tables int8 [M, C, 64], or [M, C, 2, 64] with high bytes last."""
-    split = two_planes(mode)
+    split, tokens, inner = two_planes(mode), _loop(parallel), entries(mode)
     name = f"exact_tables_{mode if split else 'byte'}{'_parallel' if parallel else ''}"
-    tokens, groups = _loop(parallel), CHUNK // LUT_GROUP
-    entries = (2, groups * LANES) if split else (groups * LANES,)
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, C = T.int64(), T.int64()
         q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, *entries), "int8")
+        table = T.match_buffer(table_, (M, C, *inner), "int8")
         for m in tokens(M):
             for i in T.serial(C):
-                for j in T.unroll(groups):
-                    entry = T.meta_var(_entry_sum(q, m, i, j))
-                    at = T.meta_var(lanes(j * LANES))
-                    if split:
-                        high = T.meta_var(T.shift_right(entry, splat(T.int32(8), LANES)))
-                        table[m, i, 0, at] = T.cast(entry, "int8x16")
-                        table[m, i, 1, at] = T.cast(high, "int8x16")
-                    else:
-                        table[m, i, at] = T.cast(entry, "int8x16")
+                _fill_tables(table, m, i, q, m, i, split)
 
     return kernel

@@ -25,8 +25,12 @@ from ladder.codegen.kernels.stored import scale_of, to_float
 from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.activation import QUANTIZED, TABLE8
+from ladder.ir.element import DIGIT_OFFSET, TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
 
 VECTORS = TILE // LANES
+LINE = 4 * LANES  # bytes
+UNIT_LINES = VECTORS  # of the codes of one unit of trits
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 
@@ -58,16 +62,16 @@ def _zero_term(packing: Packing, mode: str, stored: Expr) -> Expr:
 
 def read_rows(packing: Packing, mode: str) -> Any:
     """Row values of a (tile, block) as the float sums want them."""
-    grouped, has_zero = packing.grouped, bool(packing.zero)
 
-    @T.inline
-    def emit(scales, zeros, w_scale, zero, factor, tile, block):  # type: ignore[no-untyped-def]
-        at = T.meta_var(block if grouped else T.int64(0))
-        for v in T.unroll(VECTORS):
-            row = T.meta_var(lanes(v * LANES))
-            scales[row] = scale_of(packing, w_scale[tile, at, row], factor)
-            if has_zero:
-                zeros[row] = _zero_term(packing, mode, zero[tile, at, row])
+    def emit(
+        scales: Any, zeros: Any, w_scale: Any, zero: Any, factor: Any, tile: Expr, block: Expr
+    ) -> None:
+        at = block if packing.grouped else T.int64(0)
+        with T.unroll(VECTORS) as v:
+            row = lanes(v * LANES)
+            T.buffer_store(scales, scale_of(packing, w_scale[tile, at, row], factor), [row])
+            if packing.zero:
+                T.buffer_store(zeros, _zero_term(packing, mode, zero[tile, at, row]), [row])
 
     return emit
 
@@ -90,21 +94,36 @@ def block_sum(packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr)
     return T.cast(raw - splat(offset * total, LANES), "float32x16")
 
 
-def combine(packing: Packing, mode: str) -> Any:
-    """One block into the float sums of a tile, as ``numerics.combine`` has it."""
+def combine(packing: Packing, mode: str, rows: int = TILE) -> Any:
+    """One block of ``rows`` rows from ``row`` on, as ``numerics.combine`` has it."""
 
-    @T.inline
-    def emit(result, first, sums, at_sum, scales, zeros, scale, total):  # type: ignore[no-untyped-def]
-        for v in T.unroll(VECTORS):
-            row = T.meta_var(lanes(v * LANES))
-            raw = T.meta_var(sums[lanes(at_sum + v * LANES)])
-            whole = T.meta_var(block_sum(packing, mode, raw, zeros[row], total))
-            product = T.meta_var(whole * scales[row])
-            result[lanes(first + v * LANES)] = result[lanes(first + v * LANES)] + unfused(
-                product * splat(scale, LANES)
-            )
+    def emit(
+        result: Any, first: Expr, row: int, sums: Any, at_sum: Expr,
+        scales: Any, zeros: Any, scale: Expr, total: Expr,
+    ) -> None:  # fmt: skip
+        with T.unroll(rows // LANES) as v:
+            at, to = lanes(row + v * LANES), lanes(first + row + v * LANES)
+            whole = block_sum(packing, mode, sums[lanes(at_sum + v * LANES)], zeros[at], total)
+            product = whole * scales[at] * splat(scale, LANES)
+            T.buffer_store(result, result[to] + unfused(product), [to])
 
     return emit
+
+
+def clear(sums: Any, size: int) -> None:
+    """``size`` zeros."""
+    with T.unroll(size // LANES) as v:
+        zeros = T.cast(splat(T.int32(0), LANES), f"{sums.dtype}x{LANES}")
+        T.buffer_store(sums, zeros, [lanes(v * LANES)])
+
+
+def add_digit(whole: Any, sums: Any, at_sum: Expr, at: Expr, rows: int, total: Expr) -> None:
+    """The sums of a code book's next lower digit into those so far, ``rows`` rows of a token."""
+    with T.unroll(rows // LANES) as v:
+        to, offset = lanes(at + v * LANES), splat(T.int32(DIGIT_OFFSET) * total, LANES)
+        part = T.cast(sums[lanes(at_sum + v * LANES)] - offset, "float32x16")
+        # The product is exact: that it may be fused changes nothing.
+        T.buffer_store(whole, whole[to] * splat(T.float32(256), LANES) + part, [to])
 
 
 @T.inline
@@ -116,6 +135,19 @@ def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-de
     later = T.meta_var(chunk + T.max(least, AHEAD // (planes.shape[2] * 2 * LANES * 4)))
     for v in T.unroll(2):
         T.evaluate(prefetch(T.address_of(planes[tile, later, 0, 0, (line * 2 + v) * LANES])))
+
+
+def fetch_codes(packing: Packing) -> Any:
+    """Asks for the cache lines that the codes of a chunk begin in, ``AHEAD`` bytes later."""
+    per_unit = UNIT_LINES if packing.trits else 2 * packing.bits
+    chunks, units = (TRITS_PER_BYTE, LUT_GROUP) if packing.trits else (1, 1)
+
+    def emit(planes: Any, tile: Expr, chunk: Expr) -> None:
+        line = chunk * units * per_unit // chunks + AHEAD // LINE
+        with T.unroll(per_unit) as i:
+            T.evaluate(prefetch(T.address_of(planes[tile, 0, 0, 0, (line + i) * LANES])))
+
+    return emit
 
 
 @T.inline
@@ -169,7 +201,7 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                     first = T.meta_var(block * chunks)
                     accumulate(sums, table, planes, m, tile, first, T.min(chunks, C - first))
                     rows(scales, zeros, w_scale, zero, factor, tile, block)
-                    add_block(result, 0, sums, 0, scales, zeros, a_scale[m, block],
+                    add_block(result, 0, 0, sums, 0, scales, zeros, a_scale[m, block],
                               a_total[m, block])
                 store(out, m, tile, result, 0)
 

@@ -14,116 +14,172 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import (
     VECTORS,
+    add_digit,
+    clear,
     combine,
-    fetch_ahead,
+    fetch_codes,
     read_rows,
     store,
     trimmed,
     zero_rows_type,
 )
-from ladder.codegen.kernels.unpack import unpack
+from ladder.codegen.kernels.direct import add_span, four_of, span_of
+from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size, trits_by_minima
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
-from ladder.ir.element import DIGIT_OFFSET
-from ladder.ir.numerics import LUT_GROUP
 
 TOKENS = 4  # whose sums stay in registers together
+HALF = TILE // 2
 PANEL = 64  # tokens that share one unpacking
-QUADS = CHUNK // LUT_GROUP
-WORDS = QUADS * TILE  # dwords of an unpacked chunk
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 LookUp = Callable[[Any, Expr, int, Expr], Expr]
 
 
-def _unpack_chunk(packing: Packing, look_up: LookUp, loop: Any) -> Any:
-    """Emits the bytes of one chunk to ``codes``: [D, ``size`` dwords], from ``at`` on."""
-    read, parts, entries = unpack(packing), max(packing.digits, 1), packing.entries
-    ahead, bits, book = not packing.trits, packing.bits, packing.digits > 0
+def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool) -> Any:
+    """Emits sums of ``chunks`` chunks of codes, for ``count`` tokens from ``m`` on.
 
-    @T.inline
-    def emit(codes, state, planes, digits, tile, chunk, at, size):  # type: ignore[no-untyped-def]
-        if ahead:
-            for line in T.unroll(bits):
-                fetch_ahead(planes, tile, chunk, line, 0)
-        for step in T.unroll(read.steps):
-            quads = T.alloc_buffer((read.vectors * LANES,), "int32")
-            read.emit(quads, state, planes, tile, chunk, step)
-            for n in loop(read.vectors):
-                for d in T.unroll(parts):
-                    quad = T.meta_var(quads[lanes(n * LANES)])
-                    place = T.meta_var(d * size + at + read.place(step, n))
-                    codes[lanes(place)] = look_up(digits, d, entries, quad) if book else quad
+    ``low`` and ``high`` are int32 [count, 32] of half the rows each, ``apart`` where registers do
+    not hold both. Where ``leads``, codes of later blocks are asked for on the way: so they come in
+    while products are computed.
+    """
+    fetch = fetch_codes(packing)
 
-    return emit
-
-
-def _add_products(multiply: Multiply, count: int) -> Any:
-    """Emits sums [count, 64] int32 of ``chunks`` chunks of codes, for tokens from ``m`` on."""
-
-    @T.inline
-    def emit(sums, codes, at, q, m, first, chunks):  # type: ignore[no-untyped-def]
-        for v in T.unroll(count * VECTORS):
-            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
-        for i in T.serial(chunks):
-            for j in T.unroll(QUADS):
-                for t in T.unroll(count):
-                    for v in T.unroll(VECTORS):
-                        four = T.meta_var(q[m + t, first + i, T.ramp(j * LUT_GROUP, 1, LUT_GROUP)])
-                        row = T.meta_var(lanes((t * VECTORS + v) * LANES))
-                        code = T.meta_var(codes[lanes(at + (i * QUADS + j) * TILE + v * LANES)])
-                        sums[row] = multiply(sums[row], code, T.reinterpret(four, dtype="int32"))
+    def emit(
+        low: Any, high: Any, codes: Any, at: Expr, q: Any, planes: Any,
+        m: Expr, tile: Expr, first: Expr, chunks: Expr, leads: Expr,
+    ) -> None:  # fmt: skip
+        halves = (low, 0), (high, HALF)
+        for part, _ in halves:
+            clear(part, count * HALF)
+        for together in [halves[:1], halves[1:]] if apart else [halves]:
+            with T.serial(chunks) as i:
+                with T.If(T.And(leads, together[0] is halves[0])), T.Then():
+                    fetch(planes, tile, first + i)
+                with T.unroll(QUADS) as j, T.unroll(count) as t, T.unroll(HALF // LANES) as v:
+                    four = four_of(q, m + t, first + i, j)
+                    row, code = lanes(t * HALF + v * LANES), at + (i * QUADS + j) * TILE + v * LANES
+                    for part, half in together:
+                        more = multiply(part[row], codes[lanes(code + half)], four)
+                        T.buffer_store(part, more, [row])
 
     return emit
 
 
-def _add_tokens(packing: Packing, multiply: Multiply, count: int, size: int) -> Any:
-    """Emits one block of ``count`` tokens into their float results, from ``first_sum`` on."""
-    products, add_block = _add_products(multiply, count), combine(packing, "int8")
-    digits, book = packing.digits, packing.digits > 0
+def _add_tokens(
+    packing: Packing, multiply: Multiply, count: int, size: int, apart: bool = False
+) -> Any:
+    """Emits one block of ``count`` tokens into their float results, from row ``place`` on.
 
-    @T.inline
-    def emit(result, place, codes, q, a_scale, a_total, m, block, first, chunks, scales, zeros):  # type: ignore[no-untyped-def]
-        sums = T.alloc_buffer((count * TILE,), "int32")
-        whole = T.alloc_buffer((count * TILE,), "float32")
-        if book:
-            for d in T.unroll(digits):
-                products(sums, codes, (digits - 1 - d) * size, q, m, first, chunks)
-                for i in T.unroll(count * VECTORS):
-                    at = T.meta_var(lanes(i * LANES))
-                    offset = T.meta_var(T.int32(DIGIT_OFFSET) * a_total[m + i // VECTORS, block])
-                    part = T.meta_var(T.cast(sums[at] - splat(offset, LANES), "float32x16"))
-                    # The product is exact: that it may be fused changes nothing.
-                    if d == 0:
-                        whole[at] = part
-                    else:
-                        whole[at] = whole[at] * splat(T.float32(256), LANES) + part
+    Sums are in two buffers, because TVM keeps only small ones on the stack: there LLVM makes
+    them registers.
+    """
+    products = _add_products(packing, multiply, count, apart)
+    add_block, digits = combine(packing, "int8", HALF), packing.digits
+
+    def half(dtype: str) -> Any:
+        return T.alloc_buffer((count * HALF,), dtype)
+
+    def emit(
+        result: Any, place: Expr, codes: Any, q: Any, a_scale: Any, a_total: Any, planes: Any,
+        panel: Expr, tile: Expr, block: Expr, first: Expr, chunks: Expr, scales: Any, zeros: Any,
+    ) -> None:  # fmt: skip
+        m, low, high = panel + place, half("int32"), half("int32")
+        if digits:
+            sums = half("float32"), half("float32")
+            for part in sums:
+                clear(part, count * HALF)
+            with T.unroll(digits) as d:
+                leads, at = T.And(d == 0, place == 0), (digits - 1 - d) * size
+                products(low, high, codes, at, q, planes, m, tile, first, chunks, leads)
+                with T.unroll(count) as t:
+                    for whole, part in zip(sums, (low, high), strict=True):
+                        add_digit(whole, part, t * HALF, t * HALF, HALF, a_total[m + t, block])
         else:
-            products(sums, codes, 0, q, m, first, chunks)
-        for t in T.unroll(count):
-            add_block(result, (place + t) * TILE, whole if book else sums, t * TILE, scales,
-                      zeros, a_scale[m + t, block], a_total[m + t, block])  # fmt: skip
+            sums = low, high
+            products(low, high, codes, 0, q, planes, m, tile, first, chunks, place == 0)
+        with T.unroll(count) as t:
+            for part, row in zip(sums, (0, HALF), strict=True):
+                add_block(result, (place + t) * TILE, row, part, t * HALF, scales, zeros,
+                          a_scale[m + t, block], a_total[m + t, block])  # fmt: skip
 
     return emit
+
+
+def _add_fours(packing: Packing, multiply: Multiply, size: int) -> Any:
+    """Emits one block of all tokens, 4 at a time; 5 are 3 and 2, because 1 alone is slow."""
+    one, two, three, four = (
+        _add_tokens(packing, multiply, count, size) for count in range(1, TOKENS + 1)
+    )
+
+    def emit(result: Any, tokens: Expr, *others: Any) -> None:
+        odd = T.if_then_else(tokens % TOKENS == 1, 2, 0)
+        fours = T.max(tokens - odd, 0) // TOKENS
+        rest = tokens - fours * TOKENS
+        with T.serial(fours) as i:
+            four(result, i * TOKENS, *others)
+        with T.If(rest >= 3), T.Then():
+            three(result, fours * TOKENS, *others)
+        with T.If(T.Or(rest == 2, rest == 5)), T.Then():
+            two(result, tokens - 2, *others)
+        with T.If(rest == 1), T.Then():
+            one(result, tokens - 1, *others)
+
+    return emit
+
+
+def _add_pairs(packing: Packing, multiply: Multiply, size: int) -> Any:
+    """Emits one block of all tokens, 2 at a time: what 16 registers of 256 bits hold."""
+    one = _add_tokens(packing, multiply, 1, size)
+    two = _add_tokens(packing, multiply, 2, size, apart=True)
+
+    def emit(result: Any, tokens: Expr, *others: Any) -> None:
+        with T.serial(tokens // 2) as i:
+            two(result, i * 2, *others)
+        with T.If(tokens % 2 == 1), T.Then():
+            one(result, tokens - 1, *others)
+
+    return emit
+
+
+def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr:
+    """Spans that one token takes by itself: the last block may be short, where it is the span."""
+    if span == 0:
+        return T.int64(0)
+    return blocks if span == 1 else all_chunks // (span * chunks)
 
 
 def dot_gemm(
-    family: str, packing: Packing, multiply: Multiply, look_up: LookUp, loop: Any = T.unroll
+    family: str,
+    packing: Packing,
+    multiply: Multiply,
+    look_up: LookUp,
+    trits: Words = trits_by_minima,
+    loop: Any = T.unroll,
+    wide: bool = False,
+    single: bool = False,
 ) -> Any:
     """The product of activation codes by integer dot products.
 
     ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
     a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
-    byte replaced by that entry of row d; ``loop`` goes over look-ups.
+    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
+    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own.
     """
     name = f"dot_gemm_{family}_{packing}"
     bits, chunks = packing.bits, packing.chunks
-    parts, entries, size = max(packing.digits, 1), packing.entries, chunks * WORDS
+    parts, entries, size = max(packing.digits, 1), packing.entries, stage_size(packing)
     scale_type, zero_type = packing.scale_type, packing.zero_type
     zeros_type = zero_rows_type(packing)
-    unpack_chunk, rows = _unpack_chunk(packing, look_up, loop), read_rows(packing, "int8")
-    add_four = _add_tokens(packing, multiply, TOKENS, size)
-    add_one = _add_tokens(packing, multiply, 1, size)
+    add_all = _add_fours if wide else _add_pairs
+    rows, add_panel = read_rows(packing, "int8"), add_all(packing, multiply, size)
+
+    def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
+        return look_up(digits, d, entries, quad) if packing.digits else quad
+
+    stage_block = stage(packing, finish, trits, parts, loop)
+    span, direct = span_of(packing) if single else 0, add_span(packing, multiply, finish, trits)
+    alone = span > 0
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -143,10 +199,10 @@ def dot_gemm(
         zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
         factor = T.match_buffer(factor_, (1,), "float32")
         out = T.match_buffer(out_, (M, N), "float32")
+        spans = T.meta_var(_whole_spans(span, chunks, B, C))
         for tile in T.parallel(NT):
             codes = T.alloc_buffer((parts * size,), "int32")
             result = T.alloc_buffer((PANEL * TILE,), "float32")
-            state = T.alloc_buffer((2 * TILE,), "int32")
             scales = T.alloc_buffer((TILE,), "float32")
             zeros = T.alloc_buffer((TILE,), zeros_type)
             for panel in T.serial(T.ceildiv(M, PANEL)):
@@ -154,19 +210,22 @@ def dot_gemm(
                 tokens = T.meta_var(T.min(T.int64(PANEL), M - m))
                 for i in T.serial(tokens * VECTORS):
                     result[lanes(i * LANES)] = splat(T.float32(0), LANES)
-                for block in T.serial(B):
+                if alone:
+                    if M == 1:
+                        for s in T.serial(spans):
+                            first = T.meta_var(s * span * chunks)
+                            direct(result, q, a_scale, a_total, planes, digits, w_scale, zero,
+                                   factor, scales, zeros, tile, s * span, first,
+                                   T.min(T.int64(span * chunks), C - first))
+                done = T.meta_var(T.if_then_else(M == 1, spans * span, T.int64(0)))
+                for b in T.serial(B - done):
+                    block = T.meta_var(b + done)
                     first = T.meta_var(block * chunks)
                     count = T.meta_var(T.min(T.int64(chunks), C - first))
-                    for i in T.serial(count):
-                        unpack_chunk(codes, state, planes, digits, tile, first + i, i * WORDS, size)
+                    stage_block(codes, planes, digits, zeros, tile, first, count)
                     rows(scales, zeros, w_scale, zero, factor, tile, block)
-                    for four in T.serial(tokens // TOKENS):
-                        add_four(result, four * TOKENS, codes, q, a_scale, a_total,
-                                 m + four * TOKENS, block, first, count, scales, zeros)
-                    for t in T.serial(tokens % TOKENS):
-                        one = T.meta_var(tokens // TOKENS * TOKENS + t)
-                        add_one(result, one, codes, q, a_scale, a_total,
-                                m + one, block, first, count, scales, zeros)
+                    add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile, block,
+                              first, count, scales, zeros)
                 for t in T.serial(tokens):
                     store(out, m + t, tile, result, t * TILE)
 

@@ -97,10 +97,10 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; arguments in ``common``."""
-    narrow = not packing.digits and packing.bits <= ROOM
-    return dot.dot_gemm("avx2", packing, _narrow if narrow else _wide, _book_entries)
+    multiply = _narrow if not packing.digits and packing.bits <= ROOM else _wide
+    return dot.dot_gemm("avx2", packing, multiply, _book_entries, single=not packing.digits)
 
 
 def dot_gemm_vnni(packing: Packing, mode: str) -> Any:
     """The same with ``vpdpbusd``, which takes any bytes."""
-    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries)
+    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, single=not packing.digits)

@@ -37,6 +37,12 @@ def exp(x: Expr, width: int = 1) -> Expr:
     return value * T.reinterpret(power, dtype=typed("float32", width))
 
 
+def sigmoid(x: Expr, width: int = 1) -> Expr:
+    """1 / (1 + e^-x); ``width`` lanes."""
+    one = const(T.float32(1.0), width)
+    return one / (one + exp(const(T.float32(0.0), width) - x, width))
+
+
 def sum_lanes(x: Expr) -> Expr:
     """The sum of 16 lanes as a tree: halves are added until one number is left."""
     width = 16

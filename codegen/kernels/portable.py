@@ -79,4 +79,4 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; arguments in ``common``."""
-    return dot.dot_gemm("portable", packing, _multiply, _book_entries, T.serial)
+    return dot.dot_gemm("portable", packing, _multiply, _book_entries, loop=T.serial)

@@ -5,18 +5,19 @@ Bit tricks that every target has and that are exact; ``width`` is 16 lanes or 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.vector import Expr, const, typed
 from ladder.codegen.layout import LANES, Packing
-from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 # Small floats: their sign bit, what moves their magnitude under float32's exponent, and the
 # power of two that corrects the exponent's bias (denormals come right by themselves).
 SMALL_FLOATS = {"fp16": (15, 13, 2.0**112), "e4m3": (7, 20, 2.0**120)}
 SMALLEST_E8M0 = 0x00400000  # 2^-127, which has no exponent of its own in float32
-POWERS_OF_3 = sum(3**d << 8 * d for d in range(TRITS_PER_BYTE))
 
 
 def to_float(stored: Expr, kind: str, width: int = LANES) -> Expr:
@@ -79,13 +80,27 @@ def code_at(
 
 
 def _trit(word: Expr, byte: Expr, digit: Expr, width: int) -> Expr:
-    """Digit ``digit`` of a byte of ``word``: byte * 3^digit goes on in its low byte."""
-    shift = T.cast(digit * 8, "int64")
-    power = T.bitwise_and(T.shift_right(T.int64(POWERS_OF_3), shift), T.int64(255))
+    """Code ``digit`` of a byte of ``word``, by what larger weights leave (28 is not 9 n)."""
+    first, second, *others = TRIT_WEIGHTS
     moved = T.shift_right(word, const(T.cast(8 * byte, "int32"), width))
     number = T.bitwise_and(moved, _int(255, width))
-    rest = T.bitwise_and(number * const(T.cast(power, "int32"), width), _int(255, width))
-    return T.shift_right(rest * _int(3, width), _int(8, width))
+    for divisors in ((256, 256, *[second] * len(others)), (256, first, second, *others[:-1])):
+        by = _one_of(divisors, digit)
+        number = number - _quotient(number, by, width) * const(by, width)
+    return _quotient(number, _one_of(TRIT_WEIGHTS, digit), width)
+
+
+def _one_of(values: Sequence[int], index: Expr) -> Expr:
+    chosen = T.int32(values[0])
+    for i, value in enumerate(values[1:], 1):
+        chosen = T.Select(index == i, T.int32(value), chosen)
+    return chosen
+
+
+def _quotient(number: Expr, divisor: Expr, width: int) -> Expr:
+    """``number`` // ``divisor``, both at most 256: exact by a reciprocal of 16 bits."""
+    reciprocal = T.truncdiv(T.int32(65535) + divisor, divisor)
+    return T.shift_right(number * const(reciprocal, width), _int(16, width))
 
 
 def number_at(packing: Packing, code: Expr, zero: Expr, values: Expr, width: int = LANES) -> Expr:

@@ -6,21 +6,22 @@ Written in vectors of 16 dwords that any target splits as it likes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import VECTORS
-from ladder.codegen.kernels.vector import Expr, kept, lanes, prefetch, splat
-from ladder.codegen.layout import LANES, TILE, Packing
-from ladder.ir.element import TRITS_PER_BYTE
+from ladder.codegen.kernels.vector import Expr, kept, lanes, splat
+from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
-EVEN_BYTES, ODD_BYTES = 0x00FF00FF, -0x00FF0100
+QUADS = CHUNK // LUT_GROUP  # of a chunk
 # Bytes with the lower half of every field twice as wide as the key set.
 LOWER_HALVES = {1: 0x55555555, 2: 0x33333333, 4: 0x0F0F0F0F}
-UNITS_AHEAD = 16  # a unit of trits is 256 bytes; see ``common.AHEAD``
+# (n * weight + more) >> shift is n, for n = 0, 1, 2 and every weight of a trit but the last.
+QUOTIENTS = ((0, 6), (8, 5), (0, 3), (2, 2))
+CODE_OF_TRIT = 0x03030303
 
 
 def _and(x: Expr, mask: int) -> Expr:
@@ -63,74 +64,91 @@ def quads_of_planes(planes: list[Expr]) -> list[Expr]:
     return [_and(vector, field) if width < 8 else vector for vector in whole]
 
 
-@dataclass(frozen=True)
-class Unpack:
-    """How a chunk is unpacked: in ``steps``, each of which gives quads for ``vectors`` x 16 rows.
+Words = Callable[[Any, Expr], None]
+Finish = Callable[[Any, Any, Expr, Expr, Expr], Expr]
 
-    ``emit(quads, state, planes, tile, chunk, step)`` fills quads [vectors * 16]; vector n of a
-    step belongs at ``place(step, n)`` of the chunk's quads [4, 64]. ``state`` [2 * 64] is kept
-    from call to call; chunks come in order.
+
+def trits_by_minima(quads: Any, words: Expr) -> None:
+    """Five quads [5 * 16] of a vector of trits, on any target.
+
+    Of a byte, and what is left of it when a weight is taken off once or twice, the smallest is the
+    remainder: below zero bytes wrap round to large ones.
     """
+    at = [lanes(i * LANES) for i in range(TRITS_PER_BYTE)]
+    T.buffer_store(quads, words, [at[0]])
+    for i, (weight, (more, shift)) in enumerate(zip(TRIT_WEIGHTS, QUOTIENTS, strict=False)):
+        rest = T.reinterpret(quads[at[i]], dtype="uint8x64")
+        once, twice = (rest - splat(T.uint8(n * weight), 4 * LANES) for n in (1, 2))
+        left = T.min(T.min(rest, once), twice)
+        T.buffer_store(quads, T.reinterpret(left, dtype="int32x16"), [at[i + 1]])
+        left = T.reinterpret(quads[at[i + 1]], dtype="uint8x64")
+        taken = T.reinterpret(rest - left + splat(T.uint8(more), 4 * LANES), dtype="int32x16")
+        T.buffer_store(quads, _and(_shifted(taken, shift), CODE_OF_TRIT), [at[i]])
 
-    steps: int
-    vectors: int
-    place: Callable[[Expr, Expr], Expr]
-    emit: Any
+
+def stage_size(packing: Packing) -> int:
+    """Dwords of a block's unpacked codes, of one digit; units of trits reach beyond its end."""
+    beyond = TRITS_PER_BYTE - 1 if packing.trits else 0
+    return (packing.chunks * QUADS + beyond) * TILE
 
 
-def _unpack_planes(bits: int) -> Unpack:
-    """A step is half a tile."""
+def stage(
+    packing: Packing, finish: Finish, trits: Words, parts: int = 1, loop: Any = T.unroll
+) -> Any:
+    """Emits the codes of a block to ``codes``, quad by quad: dwords [``parts``, quads, 64].
+
+    ``finish(digits, zeros, d, quad, row)`` makes of the quads of 16 rows from ``row`` on what is
+    stored for part d; the buffers are those that ``emit`` is called with. Blocks come in order.
+    """
+    stage_units = _stage_trits if packing.trits else _stage_planes
+    return stage_units(packing, finish, trits, parts, loop)
+
+
+def _stage_planes(packing: Packing, finish: Finish, _: Words, parts: int, loop: Any) -> Any:
+    bits, size = packing.bits, stage_size(packing)
 
     @T.inline
-    def emit(quads, state, planes, tile, chunk, half):  # type: ignore[no-untyped-def]
-        _fill(quads, [planes[tile, chunk, bit, half, lanes(0)] for bit in range(bits)])
+    def emit(codes, planes, digits, zeros, tile, first, count):  # type: ignore[no-untyped-def]
+        for i in T.serial(count):
+            for half in T.unroll(2):
+                quads = T.alloc_buffer((2 * QUADS * LANES,), "int32")
+                fill_quads(
+                    quads, [planes[tile, first + i, bit, half, lanes(0)] for bit in range(bits)]
+                )
+                for n in loop(2 * QUADS):
+                    for d in T.unroll(parts):
+                        row = T.meta_var((half * 2 + n // QUADS) * LANES)
+                        at = T.meta_var(d * size + (i * QUADS + n % QUADS) * TILE + row)
+                        quad = T.meta_var(quads[lanes(n * LANES)])
+                        codes[lanes(at)] = finish(digits, zeros, d, quad, row)
 
-    def place(half: Expr, n: Expr) -> Expr:
-        return n % LUT_GROUP * TILE + half * 2 * LANES + n // LUT_GROUP * LANES
-
-    return Unpack(2, 2 * LUT_GROUP, place, emit)
+    return emit
 
 
-def _fill(quads: Any, planes: list[Expr]) -> None:
+def fill_quads(quads: Any, planes: list[Expr]) -> None:
+    """``quads_of_planes`` into a buffer [8 * 16]."""
     for n, vector in enumerate(quads_of_planes(planes)):
         T.buffer_store(quads, vector, [lanes(n * LANES)])
 
 
-def next_trits(rest: Expr) -> tuple[Expr, Expr]:
-    """Bytes as 16-bit lanes -> (the digit in the high byte of each lane, what goes on)."""
-    tripled = rest + rest + rest
-    return tripled, _and(tripled, EVEN_BYTES)
-
-
-def _unpack_trits() -> Unpack:
-    """A step is a quad of all rows; ``state`` is what is left of a unit: even, then odd bytes."""
+def _stage_trits(packing: Packing, finish: Finish, trits: Words, parts: int, loop: Any) -> Any:
+    """Units know nothing of blocks: what the last one has beyond its block begins the next."""
+    quads_of_block = packing.chunks * QUADS
 
     @T.inline
-    def emit(quads, state, planes, tile, chunk, i):  # type: ignore[no-untyped-def]
-        quad = T.meta_var(chunk * LUT_GROUP + i)
-        unit = T.meta_var(quad // TRITS_PER_BYTE)
-        if quad % TRITS_PER_BYTE == 0:
+    def emit(codes, planes, digits, zeros, tile, first, count):  # type: ignore[no-untyped-def]
+        begin = T.meta_var(first * QUADS)
+        unit = T.meta_var(T.ceildiv(begin, TRITS_PER_BYTE))
+        left = T.meta_var(unit * TRITS_PER_BYTE - begin)
+        for i in T.serial(left * VECTORS):
+            codes[lanes(i * LANES)] = codes[lanes(quads_of_block * TILE + i * LANES)]
+        for u in T.serial(T.ceildiv(begin + count * QUADS, TRITS_PER_BYTE) - unit):
             for v in T.unroll(VECTORS):
-                word = T.meta_var(planes[tile, unit, v // 2, v % 2, lanes(0)])
-                T.evaluate(
-                    prefetch(T.address_of(planes[tile, unit + UNITS_AHEAD, 0, 0, v * LANES]))
-                )
-                state[lanes(v * LANES)] = _and(word, EVEN_BYTES)
-                state[lanes(TILE + v * LANES)] = _and(_shifted(word, 8), EVEN_BYTES)
-        for v in T.unroll(VECTORS):
-            even_at = T.meta_var(lanes(v * LANES))
-            odd_at = T.meta_var(lanes(TILE + v * LANES))
-            even = T.meta_var(next_trits(state[even_at]))
-            odd = T.meta_var(next_trits(state[odd_at]))
-            quads[lanes(v * LANES)] = T.bitwise_or(
-                _and(_shifted(even[0], 8), EVEN_BYTES), _and(odd[0], ODD_BYTES)
-            )
-            state[even_at] = even[1]
-            state[odd_at] = odd[1]
+                quads = T.alloc_buffer((TRITS_PER_BYTE * LANES,), "int32")
+                trits(quads, planes[tile, unit + u, v // 2, v % 2, lanes(0)])
+                for i in loop(TRITS_PER_BYTE):
+                    at = T.meta_var((left + u * TRITS_PER_BYTE + i) * TILE + v * LANES)
+                    quad = T.meta_var(quads[lanes(i * LANES)])
+                    codes[lanes(at)] = finish(digits, zeros, 0, quad, v * LANES)
 
-    return Unpack(LUT_GROUP, VECTORS, lambda i, v: i * TILE + v * LANES, emit)
-
-
-def unpack(packing: Packing) -> Unpack:
-    """What turns a chunk of the type's packed codes into quads."""
-    return _unpack_trits() if packing.trits else _unpack_planes(packing.bits)
+    return emit

@@ -18,6 +18,7 @@ MOST_DIGITS = 3
 CLOSE_ENOUGH = 1e-5  # relative error (root mean square) of a code book written in digits
 LARGEST_BOOK = 256
 TRITS_PER_BYTE = 5
+TRIT_WEIGHTS = (84, 28, 9, 3, 1)  # of the codes in a byte (why: ladder.codegen.layout)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from ladder.ir import bodies
 from ladder.ir.dtype import DType
-from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 
 TILE, CHUNK, LANES, GROUP = 64, 16, 16, 4  # as ladder.codegen.layout has them
 DOWN = {"planes": "SplitPlanes", "pad": "PadPlanes", "repack": "PackPlanes"}
@@ -35,9 +35,6 @@ def parse_overload(overload: str) -> tuple[DType, int, int]:
     text, _, shape = overload.partition("@")
     n, _, k = shape.partition("x")
     return DType.parse(text), int(n or 0), int(k or 0)
-
-
-TRIT_STATES = 3**TRITS_PER_BYTE
 
 
 def result_type(op: str, overload: str) -> ir.DataType:
@@ -249,9 +246,9 @@ def _units(columns: int) -> tuple[int, int]:
 
 
 def _pack_trits(rows: int, columns: int) -> list[str]:
-    """Stored is ceil(256 t / 243) of t = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4."""
+    """Stored is 84 c0 + 28 c1 + 9 c2 + 3 c3 + c4."""
     (quads, units), tiles = _units(columns), rows // TILE
-    places = ", ".join(str(3**i) for i in reversed(range(TRITS_PER_BYTE)))
+    weights = ", ".join(map(str, TRIT_WEIGHTS))
     return [
         _shape("split", rows, columns // CHUNK, GROUP, GROUP),
         "parts = Reshape (x, split)",
@@ -263,20 +260,14 @@ def _pack_trits(rows: int, columns: int) -> list[str]:
         _shape("by_unit", rows, units, TRITS_PER_BYTE, GROUP),
         "fives = Reshape (whole, by_unit)",
         "wide = Cast <to=6> (fives)",
-        f"places64 = Constant <value_ints=[{places}]> ()",
-        "places32 = Cast <to=6> (places64)",
+        f"weights64 = Constant <value_ints=[{weights}]> ()",
+        "weights32 = Cast <to=6> (weights64)",
         _shape("spread", TRITS_PER_BYTE, 1),
-        "places = Reshape (places32, spread)",
-        "placed = Mul (wide, places)",
+        "weights = Reshape (weights32, spread)",
+        "weighed = Mul (wide, weights)",
         _shape("axis", 2),
-        "number = ReduceSum <keepdims=0> (placed, axis)",
-        *_whole_number("range", 256),
-        *_whole_number("states", TRIT_STATES),
-        *_whole_number("more", TRIT_STATES - 1),
-        "scaled = Mul (number, range)",
-        "raised = Add (scaled, more)",
-        "stored = Div (raised, states)",
-        "bytes = Cast <to=2> (stored)",
+        "number = ReduceSum <keepdims=0> (weighed, axis)",
+        "bytes = Cast <to=2> (number)",
         _shape("in_tiles", tiles, TILE, units, GROUP),
         "tiles = Reshape (bytes, in_tiles)",
         "lines = Transpose <perm=[0, 2, 1, 3]> (tiles)",
@@ -286,7 +277,7 @@ def _pack_trits(rows: int, columns: int) -> list[str]:
 
 
 def _unpack_trits(rows: int, columns: int) -> list[str]:
-    """Of byte * 3, the high byte is the next code and the low byte goes on."""
+    """The codes of a byte, the one of the largest weight first."""
     (quads, units), tiles = _units(columns), rows // TILE
     lines = [
         _shape("in_tiles", tiles, units, TILE, GROUP),
@@ -295,15 +286,13 @@ def _unpack_trits(rows: int, columns: int) -> list[str]:
         _shape("by_unit", rows, units, GROUP),
         "bytes = Reshape (tiles, by_unit)",
         "rest0 = Cast <to=6> (bytes)",
-        *_whole_number("three", 3),
-        *_whole_number("range", 256),
         _shape("axis", 2),
     ]
-    for i in range(TRITS_PER_BYTE):
+    for i, weight in enumerate(TRIT_WEIGHTS):
         lines += [
-            f"tripled{i} = Mul (rest{i}, three)",
-            f"digit{i} = Div (tripled{i}, range)",
-            f"rest{i + 1} = Mod (tripled{i}, range)",
+            *_whole_number(f"weight{i}", weight),
+            f"digit{i} = Div (rest{i}, weight{i})",
+            f"rest{i + 1} = Mod (rest{i}, weight{i})",
             f"deep{i} = Unsqueeze (digit{i}, axis)",
         ]
     every = ", ".join(f"deep{i}" for i in range(TRITS_PER_BYTE))

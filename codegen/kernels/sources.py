@@ -1,0 +1,121 @@
+"""How the float activation that a kernel quantizes comes to be: read, normalized, or gated.
+
+A source computes K numbers a token on the fly, bit-equal to the kernel or graph that would have
+written them to memory first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import tvm
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels.float_math import sigmoid, sum_lanes
+from ladder.codegen.kernels.vector import Expr, const, lanes, splat
+from ladder.codegen.layout import CHUNK, LANES
+
+# (state, x, operand, m, i, width) -> numbers i .. i + width - 1 of token m
+Value = Callable[[Any, Any, Any, Expr, Expr, int], Expr]
+
+
+@dataclass(frozen=True)
+class Source:
+    """``name`` begins a kernel's name. Its operands: x [M, ``width`` K] and, with
+    ``operand_axes``, one more: [K], or [M, K].
+
+    ``epsilon`` is that of a normalization, which looks at the whole token first.
+    """
+
+    name: str
+    value: Value
+    width: int = 1
+    operand_axes: int = 0
+    epsilon: float | None = None
+
+    def operand_shape(self, m: Expr, k: Expr) -> tuple[Expr, ...]:
+        return (m, k) if self.operand_axes == 2 else (k,)
+
+    def trimmed(self, func: Any) -> Any:
+        """``func`` without the parameter ``operand`` where there is none."""
+        kept = [p for p in func.params if self.operand_axes or p.name != "operand"]
+        return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
+
+
+def at(buffer: Any, m: Expr, i: Expr, width: int) -> Expr:
+    """``width`` neighbours of row m."""
+    return buffer[m, lanes(i)] if width == LANES else buffer[m, i]
+
+
+@T.inline
+def inverse_rms(inverse, x, m, k, epsilon):  # type: ignore[no-untyped-def]
+    """inverse[0] = 1 / sqrt(mean(x[m]^2) + epsilon)."""
+    acc = T.alloc_buffer((LANES,), "float32", scope="local")
+    acc[lanes(0)] = splat(T.float32(0), LANES)
+    for i in T.serial(k // LANES):
+        acc[lanes(0)] = acc[lanes(0)] + x[m, lanes(i * LANES)] * x[m, lanes(i * LANES)]
+    inverse[0] = sum_lanes(acc[lanes(0)])
+    for i in T.serial(k % LANES):
+        inverse[0] = inverse[0] + x[m, k // LANES * LANES + i] * x[m, k // LANES * LANES + i]
+    inverse[0] = T.float32(1) / T.sqrt(inverse[0] / T.cast(k, "float32") + T.float32(epsilon))
+
+
+def normalized(state: Any, x: Any, weight: Any, m: Expr, i: Expr, width: int) -> Expr:
+    """x * state[0] * weight."""
+    scale = weight[lanes(i)] if width == LANES else weight[i]
+    return at(x, m, i, width) * const(state[0], width) * scale
+
+
+def _gated(gate: Expr, up: Expr, width: int) -> Expr:
+    return gate * sigmoid(gate, width) * up
+
+
+PLAIN = Source("", lambda state, x, operand, m, i, width: at(x, m, i, width))
+
+
+@cache
+def rms_norm(epsilon: float) -> Source:
+    """RMSNormalization of x by the weights ``operand``."""
+    return Source("rms_norm_", normalized, operand_axes=1, epsilon=epsilon)
+
+
+GATE = Source(
+    "gate_",
+    lambda state, x, up, m, i, width: _gated(at(x, m, i, width), at(up, m, i, width), width),
+    operand_axes=2,
+)
+
+
+@cache
+def stacked_gate(gate_first: bool) -> Source:
+    """Gate and up side by side in x [M, 2 K]."""
+
+    def value(state: Any, x: Any, operand: Any, m: Expr, i: Expr, width: int) -> Expr:
+        half = x.shape[1] // 2
+        gate, up = (i, half + i) if gate_first else (half + i, i)
+        return _gated(at(x, m, gate, width), at(x, m, up, width), width)
+
+    return Source("gate_up_" if gate_first else "up_gate_", value, width=2)
+
+
+@cache
+def load_block(source: Source, size: int) -> Any:
+    """One block of a token into ``padded``, zeros behind its end to a whole chunk."""
+    value = source.value
+
+    @T.inline
+    def load(padded, state, x, operand, m, block, k):  # type: ignore[no-untyped-def]
+        length = T.meta_var(T.min(T.int64(size), k - block * size))
+        for i in T.serial(length // CHUNK):
+            at_chunk = T.meta_var(block * size + i * CHUNK)
+            padded[lanes(i * CHUNK)] = value(state, x, operand, m, at_chunk, LANES)
+        if length % CHUNK != 0:
+            padded[lanes(length // CHUNK * CHUNK)] = splat(T.float32(0), LANES)
+            for j in T.serial(length % CHUNK):
+                behind = T.meta_var(length // CHUNK * CHUNK + j)
+                padded[behind] = value(state, x, operand, m, block * size + behind, 1)
+
+    return load
