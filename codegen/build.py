@@ -33,14 +33,14 @@ def build_library(
     executable = tvm.compile(module, target=target, relax_pipeline=ladder_pipeline)
     # Linkers tell of a full disk each in their own way, copying in one: so linked elsewhere.
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
-        _check_room(Path(folder))
+        check_room(Path(folder))
         linked = Path(folder) / path.name
         executable.export_library(str(linked), fcompile=link)
         shutil.copy(linked, path)
     return signatures
 
 
-def _check_room(folder: Path) -> None:
+def check_room(folder: Path) -> None:
     """LLVM ends the whole process where it cannot write an object file."""
     if shutil.disk_usage(folder).free < ROOM:
         raise LadderError(

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+import numpy as np
 from tvm import relax, s_tir, tirx
 
-from ladder.codegen.kernels import activation, attention, normalize
-from ladder.codegen.kernels.common import two_planes
+from ladder.codegen import fusion
+from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
+from ladder.codegen.kernels import activation, attention, normalize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
@@ -49,26 +51,32 @@ class Context:
     def _var(self, func: tirx.PrimFunc) -> Any:
         name = str(func.attrs["global_symbol"])
         if name not in self._kernels:
-            self._kernels[name] = self.builder.add_func(_with_root(func), name)
+            self._kernels[name] = self.builder.add_func(with_root(func), name)
         return self._kernels[name]
 
     def flat(self, x: Any, columns: int) -> Any:
         """x [..., columns] as [M, columns]."""
-        shape = (prod(_shape(x)) // columns, columns)
+        shape = (prod(_shape(x)[:-1]), columns)
         return x if _shape(x) == shape else self.builder.emit(relax.op.reshape(x, shape))
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         return x if _shape(x) == shape else self.builder.emit(relax.op.reshape(x, shape))
 
 
-def _with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
+def with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """A kernel as Relax's passes want one: in a root block, and not to be fused with others."""
     root = s_tir.SBlock([], [], [], "root", func.body)
     return func.with_body(s_tir.SBlockRealize([], True, root)).with_attr("op_pattern", OPAQUE)
 
 
-def _shape(x: Any) -> tuple[int, ...]:
-    return tuple(int(d) for d in x.ty.shape)
+def _shape(x: Any) -> tuple[Any, ...]:
+    """Sizes; those that are known at run time only stay expressions."""
+    return tuple(int(d) if isinstance(d, tirx.IntImm) else d for d in x.ty.shape)
+
+
+def _many(m: Any) -> bool:
+    """Whether there may be several tokens."""
+    return not isinstance(m, int) or m > 1
 
 
 def _no_kernel(what: str) -> LadderError:
@@ -77,59 +85,97 @@ def _no_kernel(what: str) -> LadderError:
     )
 
 
-def quantize_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
-    """Integer modes. q is [M, C, 16] from here on; tokens are flat."""
-    (mode, block), k = parse_overload(overload), _shape(inputs[0])[-1]
-    x = context.flat(inputs[0], k)
-    m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
-    outputs = [((m, c, 16), "int8"), ((m, b), "float32"), ((m, b), "int32")]
-    return context.call(activation.quantize_activation(mode, block, m > 1), [x], outputs)
+def source_of(attrs: Attributes) -> sources.Source:
+    """How the activation comes to be that a fused node quantizes (``ladder.codegen.fusion``)."""
+    made: dict[str, Callable[[], sources.Source]] = {
+        "": lambda: sources.PLAIN,
+        fusion.RMS_NORM: lambda: sources.rms_norm(float(attrs["epsilon"])),
+        fusion.GATE: lambda: sources.GATE,
+        fusion.GATE_UP: lambda: sources.stacked_gate(gate_first=True),
+        fusion.UP_GATE: lambda: sources.stacked_gate(gate_first=False),
+    }
+    return made[attrs.get("source", b"").decode()]()
+
+
+def _flat_operands(context: Context, inputs: list[Any], source: sources.Source) -> list[Any]:
+    """The operands of a source with flat tokens; x first."""
+    return [context.flat(x, _shape(x)[-1]) if len(_shape(x)) > 1 else x for x in inputs]
+
+
+def quantize_activation(
+    context: Context, inputs: list[Any], attrs: Attributes, overload: str
+) -> Any:
+    """Integer modes. q is [M, C, 16] from here on, or tables; tokens are flat."""
+    (mode, block), source = parse_overload(overload), source_of(attrs)
+    operands = _flat_operands(context, inputs, source)
+    m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
+    b, c, tables = blocks_of(k, block), total_chunks(k, block), bool(attrs.get("tables", 0))
+    first = (m, c, *activation.entries(mode)) if tables else (m, c, 16)
+    func = activation.quantize_activation(mode, block, _many(m), source, tables)
+    outputs = [(first, "int8"), ((m, b), "float32"), ((m, b), "int32")]
+    return context.call(func, operands, outputs)
 
 
 def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
     """Exact tables, [M, C, 64], or as two planes of bytes, [M, C, 2, 64]."""
     mode, _block = parse_overload(overload)
     m, c, _lanes = _shape(inputs[0])
-    shape = (m, c, 2, 64) if two_planes(mode) else (m, c, 64)
-    return context.call(activation.exact_tables(mode, m > 1), [inputs[0]], [(shape, "int8")])
+    shape = (m, c, *activation.entries(mode))
+    return context.call(activation.exact_tables(mode, _many(m)), [inputs[0]], [(shape, "int8")])
 
 
-def precompute_table(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
+def precompute_table(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     """Mode table8, [M, C, 64]."""
-    (_mode, block), k = parse_overload(overload), _shape(inputs[0])[-1]
-    x = context.flat(inputs[0], k)
-    m, b, c = _shape(x)[0], blocks_of(k, block), total_chunks(k, block)
+    (_mode, block), source = parse_overload(overload), source_of(attrs)
+    operands = _flat_operands(context, inputs, source)
+    m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
+    b, c = blocks_of(k, block), total_chunks(k, block)
     outputs = [((m, c, 64), "int8"), ((m, b), "float32"), ((m, b), "int32")]
-    return context.call(activation.table8(block, m > 1), [x], outputs)
+    return context.call(activation.table8(block, _many(m), source), operands, outputs)
 
 
 def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     mode, _, text = overload.partition(":")
     packing = Packing.of(DType.parse(text))
     func = kernel("lut_gemm", packing, mode, context.family)
-    return _product(context, func, inputs, int(attrs["n"]))
+    return _product(context, func, inputs, attrs)
 
 
 def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """One kernel for all integer modes: they differ in the codes alone."""
-    packing = Packing.of(DType.parse(overload))
-    func = kernel("dot_gemm", packing, "int8", context.family)
-    return _product(context, func, inputs, int(attrs["n"]))
+    """By dot products or tiles; one kernel for all integer modes, which differ in codes alone."""
+    packing, scheme = Packing.of(DType.parse(overload)), attrs["scheme"].decode()
+    func = kernel(f"{scheme}_gemm", packing, "int8", context.family)
+    return _product(context, func, inputs, attrs)
 
 
-def _product(context: Context, func: Any, inputs: list[Any], n: int) -> Any:
-    """The last input is the float activation: its leading axes are the output's."""
+def _product(context: Context, func: Any, inputs: list[Any], attrs: Attributes) -> Any:
+    """The last input is the float activation: its leading axes are the output's.
+
+    Before it stand what is added to the product: by the kernel where their shapes allow.
+    """
     *operands, x = inputs
-    m = _shape(operands[0])[0]
-    flat = context.call(func, operands, [((m, n), "float32")])
-    return context.reshape(flat, (*_shape(x)[:-1], n))
+    m, n, count = _shape(operands[0])[0], int(attrs["n"]), int(attrs.get("addends", 0))
+    addends = [operands.pop() for _ in range(count)][::-1]
+    shape = (*_shape(x)[:-1], n)
+    kinds = {(n,): BIAS, shape: RESIDUAL}
+    known = tuple(kinds[_shape(a)] for a in addends if _shape(a) in kinds)
+    fused = with_addends(func, known) if count and len(known) == count else None
+    if fused is not None:
+        flat = [context.flat(a, n) if len(_shape(a)) > 1 else a for a in addends]
+        return context.reshape(
+            context.call(fused, [*operands, *flat], [((m, n), "float32")]), shape
+        )
+    result = context.reshape(context.call(func, operands, [((m, n), "float32")]), shape)
+    for addend in addends:
+        result = context.builder.emit(relax.op.add(result, addend))
+    return result
 
 
 def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     """The high rung: float activations, weights decoded on the way."""
     x, *weight, _same = inputs
     func = float_gemm(Packing.of(DType.parse(overload)))
-    return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], int(attrs["n"]))
+    return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], attrs)
 
 
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
@@ -147,7 +193,7 @@ def rms_normalization(context: Context, inputs: list[Any], attrs: Attributes, _:
         return None
     x = context.flat(inputs[0], shape[-1])
     m = _shape(x)[0]
-    func = normalize.rms_norm(shape[-1], float(attrs.get("epsilon", 1e-5)), m > 1)
+    func = normalize.rms_norm(float(attrs.get("epsilon", 1e-5)), _many(m))
     return context.reshape(context.call(func, [x, inputs[1]], [((m, shape[-1]), "float32")]), shape)
 
 
@@ -175,12 +221,16 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
 
 
 def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """ONNX Attention of one sequence; without a mask, every key or those up to the query's own."""
     q, keys, values, mask = (*inputs, None)[:4]
     shape = _shape(q)
-    if mask is None or len(shape) != 4 or shape[0] != 1 or shape[3] % attention.WIDTH:
+    if len(shape) != 4 or shape[0] != 1 or shape[3] % attention.WIDTH:
         return None
     (_b, heads, s, d), kv = shape, _shape(keys)
     scale = float(attrs.get("scale", d**-0.5))
+    if mask is None:
+        seen = np.ones((1, 1, s, kv[2]), bool)
+        mask = relax.const(np.tril(seen) if attrs.get("is_causal", 0) else seen)
     mask = context.reshape(mask, (1, 1, *_shape(mask)[-2:]))
     func = attention.attention(heads, kv[1], s, kv[2], d, scale)
     return context.call(func, [q, keys, values, mask], [(shape, "float32")])
@@ -196,6 +246,19 @@ def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) ->
     return context.reshape(inputs[0], tuple(shape[axis] for axis in perm))
 
 
+def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """As slices: they fuse with what reads them, where TVM's split would copy all parts first."""
+    x, sizes = (*inputs, None)[:2]
+    if sizes is None:
+        return None
+    axis, begin, parts = int(attrs.get("axis", 0)), 0, []
+    for size in (int(n) for n in sizes.value.numpy()):
+        part = relax.op.strided_slice(x, [axis], [begin], [begin + size])
+        parts.append(context.builder.emit(part))
+        begin += size
+    return relax.Tuple(parts)
+
+
 CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.QuantizeActivation": quantize_activation,
     "ladder.TabulateActivation": tabulate_activation,
@@ -209,4 +272,5 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "TensorScatter": tensor_scatter,
     "Attention": attention_op,
     "Transpose": transpose,
+    "Split": split,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm import relax, te
 
-from ladder.codegen.kernels.float_math import exp
+from ladder.codegen.kernels.float_math import exp, sigmoid
 
 
 def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
@@ -22,16 +22,11 @@ def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return legalize
 
 
-def _sigmoid(x: Any) -> Any:
-    one = tvm.tirx.const(1.0, "float32")
-    return one / (one + exp(tvm.tirx.const(0.0, "float32") - x))
-
-
 # LLVM calls libm once an element for exp, which costs more than the loop around it.
 VECTOR_FORMS = {
     "relax.exp": _elementwise(exp),
-    "relax.sigmoid": _elementwise(_sigmoid),
-    "relax.nn.silu": _elementwise(lambda x: x * _sigmoid(x)),
+    "relax.sigmoid": _elementwise(sigmoid),
+    "relax.nn.silu": _elementwise(lambda x: x * sigmoid(x)),
 }
 
 
@@ -40,6 +35,7 @@ def ladder_passes() -> list[Any]:
     t = relax.transform
     return [
         # 1. operators to loops
+        relax.backend.DispatchSortScan(),  # cumulative sums, which LegalizeOps does not know
         t.LegalizeOps(VECTOR_FORMS),
         t.AnnotateTIROpPattern(),
         t.FoldConstant(),

@@ -20,11 +20,13 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.fusion import addends_of, fuse
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.errors import LadderError
 from ladder.ir import dialect
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
+from ladder.ir.site import SCHEME_KEY
 
 CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
 
@@ -50,7 +52,8 @@ class Importer:
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
         inputs = _typed_inputs(model)
-        _fold_rungs(model)
+        fold_rungs(model)
+        fuse(model)
         proto, names = _light_graph(model, self.weights)
         walker = _Walker(self.builder, self.context)
         outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1), set(names))
@@ -71,7 +74,7 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
     return rows
 
 
-def _fold_rungs(model: ir.Model) -> None:
+def fold_rungs(model: ir.Model) -> None:
     """Products read stored codes again: packing does the rungs, and kernels their inverses."""
     for node in model.graph:
         place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
@@ -116,7 +119,8 @@ def _packed_operands(model: ir.Model) -> set[ir.Value | None]:
     for node in model.graph:
         place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
         if place is not None:
-            operands.update(node.inputs[place:])
+            count = dialect.weight_operands(dialect.weight_type(node))
+            operands.update(node.inputs[place : place + count])
     return operands
 
 
@@ -131,15 +135,22 @@ def _light_node(
         if place is not None:
             packed = weights.low_bit(node, dialect.weight_type(node))
             names.update(dict.fromkeys(packed))
-            shape = static_shape(node.inputs[place])
-            assert shape is not None
-            proto.attribute.append(onnx.helper.make_attribute("n", shape[0]))
-            proto.attribute.append(onnx.helper.make_attribute("k", shape[1]))
-            proto.input[:] = [*proto.input[:place], *packed, *_activation(node)]
+            for key, value in kernel_attributes(node).items():
+                proto.attribute.append(onnx.helper.make_attribute(key, value))
+            addends = list(proto.input)[len(proto.input) - addends_of(node) :]
+            proto.input[:] = [*proto.input[:place], *packed, *addends, *_activation(node)]
     for name in proto.input:
         if name in held:
             names[weights.plain(held[name])] = None
     return proto
+
+
+def kernel_attributes(node: ir.Node) -> dict[str, Any]:
+    """What the converter of an operator with a low-bit weight is told, as ONNX has it."""
+    shape = static_shape(node.inputs[LOW_BIT_OPERANDS[node.op_type]])
+    assert shape is not None
+    scheme = node.metadata_props.get(SCHEME_KEY, "dot")
+    return {"n": shape[0], "k": shape[1], "scheme": scheme.encode()}
 
 
 def _activation(node: ir.Node) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.codegen.layout import STORED, Packing, pack_codes, pack_rows
+from ladder.ir import dialect
 from ladder.ir.dtype import DType
 from ladder.ir.element import DIGIT_OFFSET
 
@@ -55,7 +56,8 @@ class Weights:
     def low_bit(self, node: ir.Node, dtype: DType) -> list[str]:
         """Pack the weight operands of a dialect node; returns their names in a kernel's order."""
         packing = Packing.of(dtype)
-        codes, scale, *rest = node.inputs[LOW_BIT_OPERANDS[node.op_type] :]
+        place = LOW_BIT_OPERANDS[node.op_type]
+        codes, scale, *rest = node.inputs[place : place + dialect.weight_operands(dtype)]
         assert codes is not None and scale is not None and codes.name
         zero = rest[0] if packing.zero else None
         tensor_scale = rest[-1] if dtype.tensor_scale else None

@@ -1,0 +1,186 @@
+"""What a kernel computes beside its own operator: its activation's producer, the sums behind it.
+
+The IR keeps the dialect's operators, whose functions fix the bits; here, on the way to kernels,
+neighbours are marked to be computed by one of them, with the same bits:
+
+- RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), in front of QuantizeActivation or
+  PrecomputeTable: attribute ``source``, the producer's operands in place of its output;
+- TabulateActivation behind QuantizeActivation: attribute ``tables``, tables in place of codes;
+- Adds behind a product: attribute ``addends`` counts them, their other operands come last.
+
+Only what nobody else reads is fused: nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ladder.ir import dialect
+from ladder.ir.shapes import static_shape
+
+PRODUCTS = ("LutGemm", "DotGemm")
+ON_FLOATS = ("QuantizeActivation", "PrecomputeTable")
+RMS_NORM, GATE, GATE_UP, UP_GATE = "rms_norm", "gate", "gate_up", "up_gate"
+
+
+class Producer(NamedTuple):
+    """How an activation comes to be: ``kernels.sources``, its operands and its attributes."""
+
+    operands: list[ir.Value]
+    attributes: list[ir.Attr]
+
+
+def fuse(model: ir.Model) -> None:
+    """Mark what one kernel computes together, and remove what is computed elsewhere now."""
+    for node in list(model.graph):
+        if node.domain != dialect.DOMAIN:
+            continue
+        if node.op_type == "TabulateActivation":
+            _fuse_tables(node)
+        elif node.op_type in PRODUCTS:
+            _fuse_addends(node)
+    for node in list(model.graph):
+        if node.domain == dialect.DOMAIN and node.op_type in ON_FLOATS:
+            _fuse_producer(node)
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _fuse_tables(node: ir.Node) -> None:
+    """TabulateActivation(QuantizeActivation(%x).q)  -->  the latter, with tables."""
+    codes = node.inputs[0]
+    quantize = _only_reader(codes, node)
+    if codes is None or quantize is None or quantize.op_type != "QuantizeActivation":
+        return
+    quantize.attributes.add(ir.AttrInt64("tables", 1))
+    node.outputs[0].replace_all_uses_with(codes)
+
+
+def _fuse_addends(node: ir.Node) -> None:
+    """Add(product, %b), and again  -->  the product, with %b as an operand."""
+    addends: list[ir.Value] = []
+    last = node
+    while (found := _add_behind(last)) is not None:
+        last, other = found
+        addends.append(other)
+    if not addends:
+        return
+    graph, out = last.graph, last.outputs[0]
+    assert graph is not None
+    # In the last Add's place: there, all that is added is known.
+    new = dialect.node(node.op_type, node.overload, [*node.inputs, *addends], [_like(out)])
+    new.name = node.name
+    new.metadata_props.update(node.metadata_props)
+    new.attributes.add(ir.AttrInt64("addends", len(addends)))
+    graph.insert_before(last, new)
+    out.replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
+
+
+def addends_of(node: ir.Node) -> int:
+    """How many of a product's operands, the last ones, are added to it."""
+    count = node.attributes.get("addends")
+    return 0 if count is None else count.as_int()
+
+
+def _add_behind(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
+    """The Add that alone reads ``node``'s output, and its other operand."""
+    out = node.outputs[0]
+    uses = list(out.uses())
+    if len(uses) != 1 or out.is_graph_output():
+        return None
+    add = uses[0].node
+    other = add.inputs[1 - uses[0].idx] if _is(add, "Add") and add.graph is node.graph else None
+    return None if other is None else (add, other)
+
+
+def _fuse_producer(node: ir.Node) -> None:
+    x = node.inputs[0]
+    maker = _only_reader(x, node)
+    producer = None
+    if maker is not None and _is(maker, "RMSNormalization"):
+        producer = _normalization(maker)
+    elif maker is not None and _is(maker, "Mul"):
+        producer = _gating(maker)
+    if producer is None:
+        return
+    outputs = [_like(value) for value in node.outputs]
+    new = dialect.node(node.op_type, node.overload, producer.operands, outputs)
+    for attribute in [*node.attributes.values(), *producer.attributes]:
+        new.attributes.add(attribute)
+    new.name = node.name
+    assert node.graph is not None
+    node.graph.insert_before(node, new)
+    for old, made in zip(node.outputs, outputs, strict=True):
+        old.replace_all_uses_with(made)
+
+
+def _normalization(node: ir.Node) -> Producer | None:
+    """RMSNormalization over the last axis, of floats."""
+    x, weight = node.inputs[:2]
+    axis, epsilon = (node.attributes.get(name) for name in ("axis", "epsilon"))
+    over_last = axis is None or axis.as_int() == -1
+    if x is None or weight is None or x.dtype != ir.DataType.FLOAT or not over_last:
+        return None
+    value = 1e-5 if epsilon is None else epsilon.as_float()
+    attributes = [ir.AttrString("source", RMS_NORM), ir.AttrFloat32("epsilon", value)]
+    return Producer([x, weight], attributes)
+
+
+def _gating(node: ir.Node) -> Producer | None:
+    """%gate * Sigmoid(%gate) * %up: floats, as what is quantized always is."""
+    for place, value in enumerate(node.inputs):
+        gate, up = _gate_of(value, node), node.inputs[1 - place]
+        if gate is None or up is None:
+            continue
+        halves, shape = _halves(gate, up), static_shape(gate)
+        if halves is not None:
+            return halves
+        if shape is not None and shape == static_shape(up):
+            return Producer([gate, up], [ir.AttrString("source", GATE)])
+    return None
+
+
+def _halves(gate: ir.Value, up: ir.Value) -> Producer | None:
+    """Where gate and up are the two halves of one value, along its last axis."""
+    split = gate.producer()
+    if split is None or not _is(split, "Split") or split is not up.producer():
+        return None
+    wide, sizes = (*split.inputs, None)[:2]
+    axis = split.attributes.get("axis")
+    known = sizes.const_value if sizes is not None else None
+    equal = known is not None and len({int(n) for n in known.numpy()}) == 1
+    if not equal or axis is None or axis.as_int() != -1 or len(split.outputs) != 2 or gate is up:
+        return None
+    assert wide is not None
+    order = GATE_UP if gate is split.outputs[0] else UP_GATE
+    return Producer([wide], [ir.AttrString("source", order)])
+
+
+def _gate_of(value: ir.Value | None, reader: ir.Node) -> ir.Value | None:
+    """%gate, where ``value`` is %gate * Sigmoid(%gate)."""
+    silu = _only_reader(value, reader)
+    if silu is None or not _is(silu, "Mul"):
+        return None
+    for place, factor in enumerate(silu.inputs):
+        gate, sigmoid = silu.inputs[1 - place], _only_reader(factor, silu)
+        if sigmoid is not None and _is(sigmoid, "Sigmoid") and sigmoid.inputs[0] is gate:
+            return gate
+    return None
+
+
+def _only_reader(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
+    """The node that makes ``value``, if ``reader`` alone reads it, once."""
+    if value is None or value.is_graph_output() or len(value.uses()) != 1:
+        return None
+    maker = value.producer()
+    return maker if maker is not None and maker.graph is reader.graph else None
+
+
+def _is(node: ir.Node, op_type: str) -> bool:
+    return node.domain in ("", "ai.onnx") and node.op_type == op_type
+
+
+def _like(value: ir.Value) -> ir.Value:
+    return ir.Value(name=value.name, type=value.type, shape=value.shape)

@@ -1,0 +1,45 @@
+"""``ladder kernels build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ladder.cli import options as o
+from ladder.cli.show import mega, out, print_json, progress
+from ladder.errors import LadderError
+
+kernels_app = typer.Typer(no_args_is_help=True, help="The kernels, built ahead of time.")
+
+
+@kernels_app.callback()
+def kernels() -> None:
+    """The kernels, built ahead of time."""
+
+
+@kernels_app.command("build")
+def build_kernels(
+    target: o.Target = "native",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also copy the library to this file.")
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """One library of every type's kernels for a target; 'bench kernel' and 'tune' then use it."""
+    from ladder import kernel_cache
+    from ladder.targets import levels_of
+
+    levels = levels_of(target)
+    if output is not None and len(levels) > 1:
+        raise LadderError(f"--output takes one library, and {target} has {len(levels)}")
+    with progress():
+        rows = [kernel_cache.build(level, output) for level in levels]
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        how = f"built in {row['seconds']} s" if row["built"] else "built before"
+        out.print(f"{row['level']}: {row['types']} types, {mega(row['size_bytes'])}, {how}")
+        out.print(f"  {row['file']}")

@@ -1,0 +1,65 @@
+"""The kernel libraries in the cache: one a level, built once for this version of Ladder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from functools import cache as once
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ladder import cache
+from ladder.files import file_aside
+from ladder.progress import stage
+from ladder.targets import LEVELS, Level
+
+
+def place_of(level: Level) -> Path:
+    """Where the library of a level lies, or is to be put."""
+    return cache.entry("kernels", level.name, version("apache-tvm")).with_suffix(".so")
+
+
+def build(level: Level, output: Path | None = None) -> dict[str, Any]:
+    """Build the library of every type of ``ladder types`` if the cache has none; copy it out."""
+    from ladder.bench_types import all_types
+    from ladder.codegen.kernel_library import build_kernels
+
+    place, start = place_of(level), time.perf_counter()
+    types, built = all_types(), not place.exists()
+    if built:
+        with stage(f"build the kernels of {level.name}"), file_aside(place) as aside:
+            build_kernels(level, types, aside)
+        forget()
+    if output is not None:
+        shutil.copy(place, output)
+    return {
+        "level": level.name,
+        "file": str(output or place),
+        "size_bytes": place.stat().st_size,
+        "types": len(types),
+        "built": built,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def function(name: str, level: str) -> Any | None:
+    """A kernel by name out of the level's library; None where there is none, or it lacks it."""
+    library = _loaded(place_of(LEVELS[level]))
+    if library is None or not library.implements_function(name):
+        return None
+    return library.get_function(name)
+
+
+def forget() -> None:
+    """Look for libraries anew: one was built, or removed."""
+    _loaded.cache_clear()
+
+
+@once
+def _loaded(path: Path) -> Any | None:
+    if not path.exists():
+        return None
+    import tvm_ffi
+
+    return tvm_ffi.load_module(str(path))
