@@ -10,6 +10,7 @@ import onnx_ir.passes.common as common
 from onnxscript import optimizer
 
 from ladder.passes.base import Pass
+from ladder.passes.weight_second import put_weights_second
 
 FOLD_LIMIT = 4096  # elements: shape arithmetic folds, transposed weights stay where they are
 
@@ -19,6 +20,7 @@ class CleanUp(Pass):
     """Fold constants of at most ``limit`` elements, then remove dead and repeated nodes.
 
     %s = Shape(%x: [1, 4]); %y = Reshape(%x, %s)  -->  %y = Reshape(%x, [1, 4])
+    %y = MatMul(%w, %x), %w constant  -->  %y = Transpose(MatMul(Transpose(%x), Transpose(%w)))
     """
 
     limit: int = FOLD_LIMIT
@@ -35,6 +37,7 @@ class CleanUp(Pass):
             )
         finally:
             logging.disable(previous)
+        put_weights_second(model)
         for step in (
             common.IdentityEliminationPass(),
             common.CommonSubexpressionEliminationPass(),

@@ -11,11 +11,11 @@ from ladder.errors import LadderError
 from ladder.ir import dialect, facts, rungs
 from ladder.ir.activation import FLOAT, TABLE8, check, overload
 from ladder.ir.dtype import DType
-from ladder.ir.facts import KernelChoice, Kernels, Machine
+from ladder.ir.facts import KernelChoice, Kernels, Machine, Stacked
 from ladder.ir.shapes import static_shape
-from ladder.ir.site import SITE_KEY
+from ladder.ir.site import SCHEME_KEY, SITE_KEY
 from ladder.passes.base import Facts, Pass
-from ladder.passes.choose_kernel import LUT, SCHEMES, choose
+from ladder.passes.choose_kernel import LUT, SCHEMES, TILE, choose
 
 Made = dict[tuple[int, str, str], tuple[ir.Value, ...]]
 
@@ -31,8 +31,8 @@ class LowerTypes(Pass):
     """Choose the integer form of every LowBitMatMul and put it there.
 
     ``activation`` is the numeric mode (``ladder.ir.activation``); ``fp32`` leaves products as
-    they are: only weights are rounded. ``scheme`` is ``lut``, ``dot`` or ``auto``: by the fact
-    Machine (measured times, else a rule). Every scheme gives the same integers. ``stop`` shows
+    they are: only weights are rounded. ``scheme`` is ``lut``, ``dot``, ``tile`` or ``auto``: by the
+    fact Machine (measured times, else a rule). Every scheme gives the same integers. ``stop`` shows
     the weights' way down to ``planes``, ``pad`` or ``repack`` as operators and their inverses.
 
         %y = LowBitMatMul[t](%x, %w...)
@@ -56,6 +56,7 @@ class LowerTypes(Pass):
                 listed = ", ".join(filter(None, known))
                 raise LadderError(f"unknown {what} '{value}'; one of: {listed}")
         machine = facts.get(model, Machine) or Machine()
+        stacked = facts.get(model, Stacked) or Stacked()
         before = facts.get(model, Kernels)
         kernels = Kernels(dict(before.choices) if before else {})
         made: Made = {}
@@ -64,7 +65,8 @@ class LowerTypes(Pass):
                 tokens = tokens_of(node.inputs[0])
                 dtype = DType.parse(node.overload)
                 chosen = choose(dtype, self.activation, tokens, machine, self.scheme)
-                kernels.choices[node.metadata_props.get(SITE_KEY, node.name or "")] = chosen
+                site = node.metadata_props.get(SITE_KEY, node.name or "")
+                kernels.choices.update(dict.fromkeys(stacked.sites.get(site, (site,)), chosen))
                 if chosen.scheme != FLOAT:
                     self._lower(node, dtype, chosen, made)
         facts.put(model, kernels)
@@ -94,6 +96,8 @@ class LowerTypes(Pass):
         new = dialect.node(op, text, [*operands, codes, *rest], [out])
         new.name = node.name
         new.metadata_props.update(node.metadata_props)
+        if chosen.scheme == TILE:  # the same operator: how it is computed is not its meaning
+            new.metadata_props[SCHEME_KEY] = TILE
         _replace_node(node, new)
 
     def _weight_way(self, codes: ir.Value, dtype: DType, node: ir.Node, made: Made) -> ir.Value:

@@ -12,10 +12,12 @@ from ladder.passes.base import Pass, make
 PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
+    "weight-second": "ladder.passes.weight_second:WeightSecond",
     "measure-sensitivity": "ladder.passes.measure_sensitivity:MeasureSensitivity",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",
     "allocate-bits": "ladder.passes.allocate_bits:AllocateBits",
     "round-weights": "ladder.passes.round_weights:RoundWeights",
+    "stack-products": "ladder.passes.stack_products:StackProducts",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",
     "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",

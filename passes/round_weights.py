@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,10 +13,12 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import INTEGER_ZERO, DType
-from ladder.ir.facts import BitPlan, Rounding
+from ladder.ir.facts import BitPlan, Hessians, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.base import Facts, Pass
-from ladder.passes.rounding import METHODS, Rounded
+from ladder.passes.rounding.hessian import hessian_of
+from ladder.passes.rounding.matrix import Rounded
+from ladder.passes.rounding.methods import CALIBRATED, Outcome, check_method, round_by
 from ladder.progress import track
 
 THREADS = 2
@@ -26,7 +28,11 @@ WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Round by ``rtn`` (round to nearest) or ``mse`` (the scale with the least weight error).
+    """Round by ``rtn``, ``mse``, ``gptq`` or ``best``.
+
+    ``rtn`` rounds to nearest; ``mse`` takes the scale with the least weight error; ``gptq`` has
+    each column make good the errors of those before; ``best`` takes for each site the one of them
+    with the least error of its products. The last two need the fact Hessians.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -39,26 +45,32 @@ class RoundWeights(Pass):
     gives: ClassVar[Facts] = (Rounding,)
 
     def run(self, model: ir.Model) -> None:
-        if self.method not in METHODS:
-            raise LadderError(f"unknown rounding '{self.method}'; one of: {', '.join(METHODS)}")
-        plan = facts.get(model, BitPlan)
+        check_method(self.method)
+        plan, hessians = facts.get(model, BitPlan), facts.get(model, Hessians)
         assert plan is not None
+        if self.method in CALIBRATED and hessians is None:
+            raise LadderError(
+                f"rounding '{self.method}' needs Hessians of the sites' inputs: a pass cannot "
+                "collect them; use 'ladder compile', 'plan' or 'quantize' with --calib"
+            )
         sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
-        notes = Rounding({}, {})
-        work = METHODS[self.method]
+        used = hessians if self.method in CALIBRATED and hessians else Hessians()
+        notes = Rounding(calibrated={used.text: used.tokens} if used.tokens else {})
         with ThreadPoolExecutor(THREADS) as pool:
-            jobs = [(key, pool.submit(_round, users[0], key[1], work)) for key, users in shared]
-            work_list = list(zip(jobs, shared, strict=True))
-            for (key, job), (_, users) in track(work_list, "round the weights"):
-                rounded = job.result()
-                _replace(model, users, key[1], rounded)
-                notes.methods.update({site.name: self.method for site in users})
-                notes.errors.update({site.name: rounded.relative_error for site in users})
+            jobs = [
+                (key, users, pool.submit(_round, users, key[1], self.method, used))
+                for key, users in shared
+            ]
+            for (_, dtype), users, job in track(jobs, "round the weights"):
+                outcome = job.result()
+                _replace(model, users, dtype, outcome.rounded)
+                _note(notes, users, outcome, used)
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, notes)
+        facts.drop(model, Hessians)  # files of this machine: of no use in what is saved
 
 
 def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType], list[Site]]]:
@@ -70,14 +82,29 @@ def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType]
     return [((users[0].name, DType.parse(key[2])), users) for key, users in groups.items()]
 
 
-def _round(site: Site, dtype: DType, method: Callable[[np.ndarray, DType], Rounded]) -> Rounded:
+def _round(users: list[Site], dtype: DType, method: str, known: Hessians) -> Outcome:
+    site = users[0]
     weight = site.array()
     if not np.isfinite(weight).all():
         raise LadderError(
             f"site {site.name}: its weight has NaN or infinity; "
             "check the model file, or keep the site with --keep"
         )
-    return method(weight, dtype)
+    return round_by(method, weight, dtype, hessian_of(users, known))
+
+
+def _note(notes: Rounding, users: list[Site], outcome: Outcome, known: Hessians) -> None:
+    """Everything there is to say of a rounded weight, under the name of each of its sites."""
+    for site in users:
+        notes.methods[site.name] = outcome.method
+        notes.errors[site.name] = outcome.rounded.relative_error
+        if outcome.output_errors:
+            notes.output_errors[site.name] = outcome.output_errors
+        said = outcome.rounded.note
+        if not outcome.output_errors and site.name in known.missing:
+            said = f"{outcome.method}: {known.missing[site.name]}"
+        if said:
+            notes.notes[site.name] = said
 
 
 def _replace(model: ir.Model, users: list[Site], dtype: DType, rounded: Rounded) -> None:

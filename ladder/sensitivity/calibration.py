@@ -10,7 +10,7 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
-from ladder.scoring import encode, read_text
+from ladder.texts import WIKIPEDIA, encode, read_text, wiki_text
 
 CHARACTERS = 24  # of a token, at most on average; what is cut off a long text for each of its
 JSONL = (".jsonl", ".ndjson")
@@ -59,7 +59,6 @@ def calibration_text(path: Path) -> str:
 def built_in_text() -> str:
     """The articles that evaluation does not begin with: the demo scores the first ones."""
     from ladder.packages import package_file
-    from ladder.texts import WIKIPEDIA, wiki_text
 
     try:
         content = wiki_text(package_file(*WIKIPEDIA))

@@ -18,8 +18,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Hessians
 from ladder.progress import track
 from ladder.sensitivity.divergence import (
     LOGITS,
@@ -28,6 +28,7 @@ from ladder.sensitivity.divergence import (
     kind_of,
     metric_of,
 )
+from ladder.sensitivity.flow import Flow
 from ladder.sensitivity.groups import Group, Task, find_groups
 from ladder.sensitivity.kept import Kept
 from ladder.sensitivity.programs import Arrays, Program
@@ -67,20 +68,15 @@ class Engine:
         labels: Sequence[np.ndarray] | None = None,
         threads: int = 1,
         limit: int | None = None,
+        hessians: Hessians | None = None,
     ) -> None:
-        self.model, self.method = model, method
-        self.chain = find_blocks(model)
-        self.groups = {group.name: group for group in find_groups(model, self.chain)}
-        self.output = model.graph.outputs[0].name or ""
+        self.method, self.hessians, self.flow = method, hessians, Flow(model)
+        self.groups = {group.name: group for group in find_groups(model, self.flow.chain)}
         self.kept = Kept(limit)
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         self._programs: dict[int, Program] = {}
-        self._wanted = self._outputs_of_blocks()
-        self.last = max((i for i, w in enumerate(self._wanted) if self.output in w), default=-1)
-        if self.last >= 0:
-            self._wanted[self.last] = [self.output]
-        self._values = [self._side_values(window) for window in windows]
+        self._values = [self.flow.side_values(window) for window in windows]
         self.expected = self._float_run(logits, labels)
         self._buffers: SimpleQueue[np.ndarray] = SimpleQueue()
         for _ in range(threads):
@@ -105,7 +101,7 @@ class Engine:
 
     def _score_together(self, tasks: Sequence[Task]) -> list[dict[str, float]]:
         runs = self._each(self._start, tasks)
-        for number in range(min(run.group.blocks[0] for run in runs), self.last + 1):
+        for number in range(min(run.group.blocks[0] for run in runs), self.flow.last + 1):
             active = [run for run in runs if run.group.blocks[0] <= number]
             self._advance(number, active)
         for run in runs:
@@ -115,7 +111,7 @@ class Engine:
 
     def _start(self, task: Task) -> _Run:
         group = self.groups[task.group]
-        weight = group.rounded(DType.parse(task.type), self.method)
+        weight = group.rounded(DType.parse(task.type), self.method, self.hessians)
         return _Run(task, group, weight, [{} for _ in self._values])
 
     def _advance(self, number: int, runs: list[_Run]) -> None:
@@ -128,9 +124,9 @@ class Engine:
             shared = self._program(number)
             programs.update({id(run): shared for run in runs if id(run) not in programs})
         jobs = [(programs[id(run)], run, w) for run in runs for w in range(len(self._values))]
-        work = self._finish if number == self.last else self._run_window
+        work = self._finish if number == self.flow.last else self._run_window
         sums = self._each(lambda job: work(number, *job), jobs)
-        if number == self.last:
+        if number == self.flow.last:
             for (_, run, _), part in zip(jobs, sums, strict=True):
                 assert part is not None
                 run.sums.append(part)
@@ -138,7 +134,7 @@ class Engine:
     def _run_window(self, number: int, program: Program, run: _Run, w: int) -> None:
         values = run.windows[w]
         made = program.run({**self._values[w], **values})
-        later = self._needed_after[number]
+        later = self.flow.needed_after[number]
         run.windows[w] = {k: v for k, v in {**values, **made}.items() if k in later}
 
     def _finish(self, number: int, program: Program, run: _Run, w: int) -> Sums:
@@ -155,40 +151,17 @@ class Engine:
         finally:
             self._buffers.put(buffer)
 
-    def _outputs_of_blocks(self) -> list[list[str]]:
-        """For each block the values that later blocks read, or the measured output."""
-        needed: set[str] = set()
-        wanted: list[list[str]] = []
-        self._needed_after: list[frozenset[str]] = []
-        for block in reversed(self.chain.blocks):
-            self._needed_after.append(frozenset(needed))
-            names = [v.name or "" for v in block.outputs]
-            wanted.append([n for n in names if n in needed or n == self.output])
-            needed.update(v.name or "" for v in block.inputs)
-        self._needed_after.reverse()
-        return wanted[::-1]
-
-    def _side_values(self, window: Arrays) -> dict[str, np.ndarray]:
-        """A window's inputs and the values made of them alone."""
-        values = dict(window)
-        read = {v.name for block in self.chain.blocks for v in block.sides} | {self.output}
-        side = self.chain.side
-        names = [v.name or "" for node in side.nodes for v in node.outputs if v.name in read]
-        if names:
-            values.update(Program(self.model, side, names, values).run(values))
-        return values
-
     def _float_run(self, logits: bool, labels: Sequence[np.ndarray] | None) -> list[Expected]:
         """Run the float model once and keep what every block reads."""
-        for number in track(range(self.last + 1), "run the float model"):
+        for number in track(range(self.flow.last + 1), "run the float model"):
             program = self._program(number)
             made = self._each(program.run, self._values)
             for values, new in zip(self._values, made, strict=True):
                 values.update({name: self.kept.put(array) for name, array in new.items()})
-        outputs = [values[self.output] for values in self._values]
+        outputs = [values[self.flow.output] for values in self._values]
         if outputs[0].dtype != np.float32:
             raise LadderError(
-                f"output '{self.output}' is {outputs[0].dtype}, not float32: it has no score"
+                f"output '{self.flow.output}' is {outputs[0].dtype}, not float32: it has no score"
             )
         self._shapes = [output.shape for output in outputs]
         kind = LOGITS if logits else kind_of(outputs[0])
@@ -212,8 +185,7 @@ class Engine:
         return program
 
     def _build(self, number: int, replaced: Arrays) -> Program:
-        block = self.chain.blocks[number]
-        return Program(self.model, block, self._wanted[number], self._values[0], replaced)
+        return self.flow.program(number, self._values[0], replaced)
 
     def _each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         return list(self._pool.map(work, items))

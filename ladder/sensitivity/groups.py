@@ -12,8 +12,10 @@ from ladder.errors import LadderError
 from ladder.ir.blocks import Chain
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Hessians
 from ladder.ir.site import Site, constant_of, find_sites
-from ladder.passes.rounding import METHODS
+from ladder.passes.rounding.hessian import hessian_of
+from ladder.passes.rounding.methods import round_by
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Group:
     def weight_name(self) -> str:
         return self.sites[0].weight.name or ""
 
-    def rounded(self, dtype: DType, method: str) -> np.ndarray:
+    def rounded(self, dtype: DType, method: str, hessians: Hessians | None = None) -> np.ndarray:
         """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
         site = self.sites[0]
         weight = site.array()
@@ -55,7 +57,8 @@ class Group:
         if dtype.is_float:
             kind = np.float16 if dtype.name == "fp16" else np.float32
             return _stored(site, weight.astype(kind).astype(np.float32))
-        done = METHODS[method](weight, dtype)
+        hessian = hessian_of(self.sites, hessians or Hessians())
+        done = round_by(method, weight, dtype, hessian).rounded
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
         return _stored(site, w)
 
@@ -78,11 +81,6 @@ def tasks_of(groups: Sequence[Group], types: Sequence[str]) -> list[Task]:
         raise LadderError("no types to measure: give some, for example int2:g64|int4:g128")
     named = list(dict.fromkeys(str(DType.parse(t)) for t in types))
     return [Task(group.name, t) for group in groups for t in named]
-
-
-def check_method(method: str) -> None:
-    if method not in METHODS:
-        raise LadderError(f"unknown rounding '{method}'; one of: {', '.join(METHODS)}")
 
 
 def _stored(site: Site, w: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,9 +19,10 @@ from ladder.errors import LadderError
 from ladder.frontend.source import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.element import user_elements
-from ladder.ir.facts import Sensitivity
-from ladder.sensitivity.calibration import calibration
-from ladder.sensitivity.groups import Group, Task, check_method, find_groups, tasks_of
+from ladder.ir.facts import Hessians, Sensitivity
+from ladder.passes.rounding.methods import CALIBRATED, check_method
+from ladder.sensitivity.data import Data, sample_data, text_data
+from ladder.sensitivity.groups import Group, Task, find_groups, tasks_of
 from ladder.sensitivity.kept import SHARE
 from ladder.sensitivity.state import Key, Scores, State
 from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, own_threads, processes, run_all
@@ -43,20 +43,6 @@ class How:
     state: Path | None = None
 
 
-@dataclass(frozen=True)
-class Data:
-    """What the model is fed: windows by input name, each of ``tokens`` tokens.
-
-    ``labels`` are the tokens that follow, for a language model: then its output is logits.
-    """
-
-    name: str
-    digest: str
-    feeds: list[dict[str, np.ndarray]]
-    tokens: int
-    labels: list[np.ndarray] | None = None
-
-
 def measure(
     source: Source,
     types: Sequence[str],
@@ -71,16 +57,8 @@ def measure(
     Sites that share a weight are measured together, and each has the score of them all: it counts
     once.
     """
-    if not source.is_language_model:
-        raise LadderError(
-            f"{source.origin}: not a language model: text cannot be fed to it; "
-            "measure it on samples of its inputs (measure_feeds)"
-        )
-    found = calibration(source, text, windows, tokens)
-    feeds = [language_model_feeds(source.model, ids) for ids in found.tokens]
-    labels = [ids[1:] for ids in found.tokens]
-    data = Data(found.name, _digest(found.tokens), feeds, found.tokens.shape[1], labels)
-    return _measure(source, types, data, method, how or How())
+    data = text_data(source, text, windows, tokens)
+    return measure_data(source, types, data, method, how or How())
 
 
 def measure_feeds(
@@ -96,58 +74,35 @@ def measure_feeds(
     The measure is KL where the output's last axis holds probabilities, else MSE; ``metric`` of
     what is returned says which.
     """
-    inputs = {v.name or "" for v in source.model.graph.inputs}
-    if set(samples) != inputs or len({len(s) for s in samples.values()}) != 1:
-        shapes = ", ".join(f"{name} {list(s.shape)}" for name, s in samples.items())
-        raise LadderError(
-            f"{source.origin}: its inputs are {', '.join(sorted(inputs))}, the samples {shapes}; "
-            "give each input one array, all with the same number of samples"
-        )
-    count = len(next(iter(samples.values())))
-    feeds = [{name: np.asarray(s[i]) for name, s in samples.items()} for i in range(count)]
-    data = Data(name, _digest(*(samples[name] for name in sorted(samples))), feeds, 1)
-    return _measure(source, types, data, method, how or How())
+    data = sample_data(source, samples, name)
+    return measure_data(source, types, data, method, how or How())
 
 
-def language_model_feeds(model: ir.Model, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """One window from the start of a text: states are zero, with just enough room."""
-    feeds: dict[str, np.ndarray] = {"input_ids": ids[None], "position": np.zeros(1, np.int64)}
-    for value in model.graph.inputs:
-        if value.name not in feeds:
-            assert value.shape is not None
-            shape = [d if isinstance(d, int) else len(ids) for d in value.shape]
-            feeds[value.name or ""] = np.zeros(shape, np.float32)
-    return feeds
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _measure(
+def measure_data(
     source: Source,
     types: Sequence[str],
     data: Data,
     method: str,
     how: How,
+    hessians: Hessians | None = None,
 ) -> Sensitivity:
+    """Score every site on what the model is fed; calibrated methods need the sites' Hessians."""
     check_method(method)
+    if method in CALIBRATED and hessians is None:
+        raise LadderError(f"rounding '{method}' needs Hessians: give ladder.calibrated.collect's")
     chain = find_blocks(source.model)
     groups = find_groups(source.model, chain)
     if not groups:
         raise LadderError(f"{source.origin}: has no weights to measure")
     blocks = {group.name: group.blocks[0] for group in groups}
     tasks = tasks_of(groups, types)
-    key = Key(source.digest, data.digest, len(data.feeds), data.tokens, method)
+    said = f"{method} by {hessians.tokens} tokens" if method in CALIBRATED and hessians else method
+    key = Key(source.digest, data.digest, len(data.feeds), data.tokens, said)
     state = State(how.state or cache.entry("sensitivity", *vars(key).values()), key)
     missing = [task for task in tasks if task not in state.scores]
     if missing:
         books = {name: element.book for name, element in user_elements().items()}
-        job = Job(uuid.uuid4().hex, data.feeds, method, data.labels, books)
+        job = Job(uuid.uuid4().hex, data.feeds, method, data.labels, books, hessians=hessians)
         with _crew(source.model, job, how) as crew:
             known = len(tasks) - len(missing)
             run_all(missing, lambda task: blocks[task.group], crew, state.add, known)

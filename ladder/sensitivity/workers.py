@@ -26,6 +26,7 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir.element import code_book, register
+from ladder.ir.facts import Hessians
 from ladder.progress import report
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.groups import Task
@@ -50,6 +51,7 @@ class Job:
     threads: int = 1
     limit: int | None = None
     model: Path = Path()
+    hessians: Hessians | None = None  # names files: in the cache, which clusters can share
 
     def engine(self, model: ir.Model | None = None) -> Engine:
         for name, book in self.books.items():
@@ -62,6 +64,7 @@ class Job:
             self.labels,
             self.threads,
             self.limit,
+            self.hessians,
         )
 
     def _load(self) -> ir.Model:

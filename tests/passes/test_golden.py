@@ -155,6 +155,25 @@ def test_lower_types_of_a_code_book(golden: Golden) -> None:
     golden(ran(f"{rounded},lower-types{{stop=repack}}", text, {"fc.weight": ones(64, 8)}))
 
 
+STACK_WEIGHTS = {
+    "layer.q_proj.weight": ones(64, 12),
+    "layer.k_proj.weight": ones(64, 4),
+    "v_proj.weight": ones(64, 8),
+}
+
+
+def test_stack_products(golden: Golden) -> None:
+    """q and k become one product; v has an activation of its own."""
+    text = """g (float[1, M, 64] x) => (float[1, M, 12] p, float[1, M, 4] q, float[1, M, 8] r) {
+        p = MatMul(x, "layer.q_proj.weight")
+        k = MatMul(x, "layer.k_proj.weight")
+        q = Relu(k)
+        h = Neg(x)
+        r = MatMul(h, "v_proj.weight")
+    }"""
+    golden(ran(f"{ROUNDED},stack-products,lower-types{{scheme=dot}}", text, STACK_WEIGHTS))
+
+
 @pytest.mark.parametrize(("tokens", "op"), [(1, "LutGemm"), (3, "LutGemm"), (4, "DotGemm")])
 def test_auto_scheme_goes_by_tokens(tokens: int, op: str) -> None:
     text = ran(f"{ROUNDED},bind-shapes{{dims=M:{tokens}}},lower-types", TWO, TWO_WEIGHTS)

@@ -8,8 +8,8 @@ from dequantized import dequantized, squared_error
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.passes.gptq import Feedback, gptq
 from ladder.passes.rounding import Rounded, mse, rtn
+from ladder.passes.rounding.gptq import Feedback, gptq
 
 LOW_BIT = (
     *("int1:g32", "int2:g32", "int3:g32", "int4:g32", "int4:row", "int3:tensor", "int4:g50"),

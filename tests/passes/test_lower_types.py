@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -11,6 +14,7 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Kernels, Machine
+from ladder.ir.site import SCHEME_KEY
 from ladder.passes.choose_kernel import choose, rungs_of
 from ladder.passes.registry import parse_pipeline
 from ladder.passes.runner import run_passes
@@ -19,11 +23,13 @@ PRODUCT = 'g (float[3, 40] x) => (float[3, 10] y) { y = MatMul(x, "fc.weight") }
 MEASURED = Machine(
     "here", {"int4": {"lut": {1: 1e-3, 128: 9e-2}, "dot": {1: 2e-3, 128: 8e-3}}}, "4096x4096"
 )
+WITH_TILES = replace(MEASURED, schemes=("lut", "dot", "tile"))
 
 
-def lowered(type: str, options: str = "") -> ir.Model:
+def lowered(type: str, options: str = "", machine: Machine = MEASURED) -> ir.Model:
     """Its weight holds every type's rounding: what is compared is rounded alike."""
     model = ir.from_proto(graph(PRODUCT, {"fc.weight": random(40, 10)}))
+    facts.put(model, machine)
     text = f"allocate-uniform{{type={type}}},round-weights{{method=rtn}},lower-types{options}"
     return run_passes(model, parse_pipeline(text))
 
@@ -74,11 +80,48 @@ def test_without_measurements_a_rule_decides() -> None:
     ],
 )
 def test_reasons(type: str, mode: str, scheme: str, activation: str, reason: str) -> None:
-    import re
-
     chosen = choose(DType.parse(type), mode, 1, Machine())
     assert (chosen.scheme, chosen.activation) == (scheme, activation)
     assert re.search(reason, chosen.reason), chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("type", "few"), [("int2:g64", "lut"), ("nf4:g64", "dot"), ("ternary:g64", "dot")]
+)
+def test_many_tokens_take_tiles_where_there_are(type: str, few: str) -> None:
+    one, many = (choose(DType.parse(type), "int8", m, WITH_TILES) for m in (1, 16))
+    assert (one.scheme, one.reason) == (few, "fewer than 4 tokens (a rule, not measured)")
+    assert (many.scheme, many.reason) == ("tile", "4 tokens or more (a rule, not measured)")
+
+
+def test_tiles_are_taken_where_they_measure_best() -> None:
+    costs = {"int4": {**MEASURED.costs["int4"], "tile": {1: 3e-3, 128: 2e-3}}}
+    machine = replace(WITH_TILES, costs=costs)
+    one, many = (choose(DType.parse("int4:g128"), "int8", m, machine) for m in (1, 128))
+    assert (one.scheme, many.scheme) == ("lut", "tile")
+    assert many.reason == "tile 2 ms, dot 8 ms, lut 90 ms at M=128 (4096x4096)"
+
+
+@pytest.mark.parametrize(
+    ("type", "scheme", "reason"),
+    [
+        ("int2:g64", "tile", "tile was asked for, which here has no kernels for; 4 tokens or more"),
+        ("nf4:g64", "tile", "codes are .*; tile was asked for, which here has no kernels for$"),
+        ("nf4:g64", "lut", "codes are .*; lut was asked for$"),
+    ],
+)
+def test_a_scheme_that_cannot_be_is_told(type: str, scheme: str, reason: str) -> None:
+    chosen = choose(DType.parse(type), "int8", 16, MEASURED, scheme)
+    assert chosen.scheme == "dot"
+    assert re.search(f"^{reason}", chosen.reason), chosen.reason
+
+
+def test_tiles_are_no_operator_of_their_own() -> None:
+    """The exported IR is the same; the node says how it is computed."""
+    dot, tile = (lowered("int4:g8", f"{{scheme={s}}}", WITH_TILES) for s in ("dot", "tile"))
+    assert op_types(dot) == op_types(tile)
+    found = [n.metadata_props.get(SCHEME_KEY) for n in tile.graph if n.op_type == "DotGemm"]
+    assert found == ["tile"]
 
 
 def test_the_choice_of_every_site_is_a_fact() -> None:
@@ -97,7 +140,7 @@ def test_rungs_of_a_type() -> None:
     ("options", "message"),
     [
         ("{activation=int3}", "^pass lower-types .*unknown activation mode 'int3'; one of: int8"),
-        ("{scheme=tile}", "unknown scheme 'tile'; one of: auto, lut, dot"),
+        ("{scheme=magic}", "unknown scheme 'magic'; one of: auto, lut, dot, tile"),
         ("{stop=here}", "unknown stop 'here'; one of: planes, pad, repack"),
     ],
 )

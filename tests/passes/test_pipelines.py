@@ -148,9 +148,9 @@ def test_malformed_pipelines(text: str, message: str) -> None:
         ),
         ("allocate-uniform{type=fp32}", "type 'fp32' is a float: there is nothing to quantize to"),
         (
-            "allocate-uniform,round-weights{method=best}",
+            "allocate-uniform,round-weights{method=ceil}",
             r"^pass round-weights \(number 2, after allocate-uniform\): "
-            "unknown rounding 'best'; one of: rtn, mse",
+            "unknown rounding 'ceil'; one of: rtn, mse",
         ),
         ("allocate-uniform{keep=lm_head}", "--keep 'lm_head' matches no site; .* sites are: y$"),
         ("lower-types{activation=int3}", "unknown activation mode 'int3'; one of: int8, int4"),

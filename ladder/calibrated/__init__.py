@@ -1,0 +1,11 @@
+"""Calibrated rounding: what a calibration text says of each site's inputs, for ``round-weights``.
+
+``inputs`` finds what a site reads, ``hessians`` collects second moments under the float model.
+"""
+
+from __future__ import annotations
+
+from ladder.calibrated.hessians import collect
+from ladder.calibrated.wished import calibrate, hessians_of
+
+__all__ = ["calibrate", "collect", "hessians_of"]
