@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,20 @@ def load(model: str | Path | Any, args: tuple[Any, ...] | None = None, **options
     return load_module(model, args, **options)
 
 
-def compile(model: str | Path | Source, output: str | Path, **wishes: Any) -> dict[str, Any]:
+def compile(
+    model: str | Path | Source,
+    output: str | Path,
+    save_plan: str | Path | None = None,
+    **wishes: Any,
+) -> dict[str, Any]:
     """Compile into the artifact folder ``output``; returns the report.
 
-    Wishes are those of ``ladder compile``: ``type``, ``target``, ``rounding``, ``activation``,
-    ``context``, ``chunk``, ``dims``, ``keep``, ``rules``.
+    Wishes are the options of ``ladder compile`` by name: ``type``, ``target``, ``rounding``, ...;
+    with a budget (``bpw``, ``size``, ``latency``, ``max_kl``, ``prefer``) those of ``plan`` too.
     """
-    from ladder.driver import compile_model
-    from ladder.wish import Wish
+    from ladder.one_step import compile_wished
 
-    wishes = _checked(wishes, Wish)
-    return compile_model(model, output, Wish(**wishes)).report
+    return compile_wished(model, output, wishes, save_plan).report
 
 
 def plan(
@@ -44,26 +46,13 @@ def plan(
 
     Wishes are those of ``ladder plan``: ``types``, ``bpw``, ``size``, ``latency``, ``max_kl``, ...
     """
-    from ladder.planning import PlanWish, plan_model
+    from ladder.planning import plan_model
+    from ladder.wish import PlanWish, wish_of
 
-    planned = plan_model(model, PlanWish(**_checked(wishes, PlanWish)))
+    planned = plan_model(model, wish_of(wishes, PlanWish))
     if output is not None:
         planned.save(Path(output))
     return planned.report
-
-
-def _checked(wishes: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Only wishes there are; a single text where several may be given is one of them."""
-    known = {f.name: str(f.type) for f in fields(kind)}
-    unknown = sorted(set(wishes) - set(known))
-    if unknown:
-        raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
-    return {k: _texts(v) if known[k].startswith("tuple") else v for k, v in wishes.items()}
-
-
-def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
-    """One text, or several."""
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def register_type(name: str, codebook: Iterable[float]) -> str:
@@ -74,10 +63,13 @@ def register_type(name: str, codebook: Iterable[float]) -> str:
 
 
 def export_onnx(
-    source: str | Path, target: str | Path, type: str = "int4:g32", **wishes: Any
+    source: str | Path,
+    target: str | Path,
+    type: str = "",
+    save_plan: str | Path | None = None,
+    **wishes: Any,
 ) -> dict[str, Any]:
-    """ONNX in, ONNX out; see ``ladder quantize``."""
-    from ladder.export.quantize import quantize_onnx
+    """ONNX in, ONNX out; wishes are the options of ``ladder quantize`` by name."""
+    from ladder.one_step import quantize_wished
 
-    wishes = {k: _texts(v) if k in ("keep", "rules") else v for k, v in wishes.items()}
-    return quantize_onnx(Path(source), Path(target), type, **wishes)
+    return quantize_wished(source, target, {"type": type, **wishes}, save_plan)

@@ -14,10 +14,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder import cache
-from ladder.compile_report import compile_report, kernel_rows
+from ladder.calibrated import calibrate
+from ladder.compile_report import compile_report, kernel_rows, stack_notes
 from ladder.costs import machine_of
 from ladder.errors import NothingToQuantize
-from ladder.files import folder_aside, full_disk_is_plain
+from ladder.files import check_folder, folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
 from ladder.ir.dtype import DType
@@ -30,7 +31,9 @@ from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.rounding.told import rounding_notes
 from ladder.passes.runner import run_passes
+from ladder.passes.stack_products import StackProducts
 from ladder.plan_file import Plan, put_plan, read_plan
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
@@ -82,20 +85,27 @@ def compile_model(
     model: str | Path | Source,
     output: str | Path,
     wish: Wish | None = None,
+    planned: Plan | None = None,
 ) -> Compiled:
-    """Compile ``model`` into an artifact folder. Identical work is taken from the cache."""
+    """Compile ``model`` into an artifact folder. Identical work is taken from the cache.
+
+    ``planned`` says every site's type, or the file that ``wish.plan`` names does.
+    """
     wish, start = wish or Wish(), time.perf_counter()
     wish.check()
+    check_folder(Path(output), MANIFEST)
     levels = levels_of(wish.target)
-    planned = read_plan(Path(wish.plan)) if wish.plan else None
+    if wish.plan:
+        planned = read_plan(Path(wish.plan))
     source = load_source(model)
     place = cache.entry(
         "artifacts",
         source.digest,
-        replace(wish, plan=""),
-        planned.sites if planned else "",
+        replace(wish, plan="", calib=None),
+        file_hash(wish.calib) if wish.calib else "",
+        planned or "",
         _own_types(wish, planned),
-        [level.name for level in levels],
+        [machine_of(level.name) for level in levels],
         version("apache-tvm"),
     )
     if not (place / MANIFEST).exists():
@@ -123,13 +133,14 @@ def _compile_into(
     if not source.is_language_model:
         run_passes(shared, [CleanUp(), FuseOperators()])
     if planned is not None:
-        put_plan(shared, planned, source.digest, Path(wish.plan))
+        put_plan(shared, planned, source.digest)
     else:
         keep, rules = "|".join(wish.keep), "|".join(wish.rules)
         run_passes(shared, [AllocateUniform(wish.type, keep, rules)])
     _check_sites(shared, source)
     sites = find_sites(shared)[0]
-    run_passes(shared, [RoundWeights(wish.rounding)])
+    calibrate(shared, source, wish)
+    run_passes(shared, [RoundWeights(wish.rounding), StackProducts()])
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
@@ -137,8 +148,9 @@ def _compile_into(
         for level in levels:
             functions, rows = _build_level(shared, source, wish, level, weights, aside)
             kernels += rows
-        report = compile_report(shared, sites, source, wish, weights)
-        report["notes"], report["kernels"] = list(source.notes), kernels
+        report = compile_report(shared, sites, source, wish, weights, planned)
+        report["notes"] = [*source.notes, *rounding_notes(shared), *stack_notes(shared)]
+        report["kernels"] = kernels
         report["seconds"] = round(time.perf_counter() - start, 2)
         own = dict(_own_types(wish, planned))
         _write(aside, source, wish, levels, weights, functions, report, own)
@@ -223,7 +235,7 @@ def _write(
             "language_model": _language_model(source, wish),
             "report": report,
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
 
 
 def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,151 +1,137 @@
-"""Plans against reality: the loss of a whole plan by one run, and what else a token takes.
+"""A whole plan against the float model, block by block: the loss that it really has.
 
-Predictions add up what each site costs alone. Sites are not quite independent, so the plan that is
-handed out is run once, and so is the uniform plan that it has to beat.
+Predictions add up what each site costs alone, and sites are not quite independent. The model need
+not fit into memory: beside what goes between blocks, one block's weights are held at a time.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
-from ladder.frontend.source import Source
-from ladder.ir import facts
-from ladder.ir.facts import BitPlan, ProductCosts
-from ladder.passes.allocate_bits import rows_of
+from ladder.ir.dtype import DType
 from ladder.passes.allocation.parts import FLOAT
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 from ladder.progress import track
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
-from ladder.wish import Wish
+from ladder.sensitivity.flow import Flow
+from ladder.sensitivity.groups import Group, find_groups
+from ladder.sensitivity.kept import Kept
+from ladder.sensitivity.programs import Arrays, Program
+from ladder.sensitivity.workers import own_threads
 
-Arrays = Mapping[str, np.ndarray]
-BENCH_CONTEXT = 128  # tokens in the cache while decoding is timed
-DECODE_CONTEXT = 512  # that the timed artifact has room for
-# A line through two measured plans is taken where its slope is plausible.
-PLAUSIBLE = (0.5, 2.0)
+R = TypeVar("R")
+# A weight after rounding to a type and back, as the model stores it; by the group's first site.
+Rounder = Callable[[Group, DType], np.ndarray]
 
 
-@dataclass
 class Check:
-    """Runs plans of one model on its calibration windows, against the float model."""
+    """Runs plans of one model on its calibration windows, against the float model.
 
-    model: ir.Model
-    problem: Problem
-    windows: Sequence[Arrays]
-    rounding: str
-    logits: bool
+    ``windows`` are feeds by input name; ``logits`` says that the output's last axis is logits.
+    The loss of a plan is in the problem's metric.
+    """
 
-    def __post_init__(self) -> None:
-        from ladder.reference import Reference
+    def __init__(
+        self,
+        model: ir.Model,
+        problem: Problem,
+        windows: Sequence[Arrays],
+        rounded: Rounder,
+        logits: bool,
+    ) -> None:
+        self._flow, self.problem, self._rounded = Flow(model), problem, rounded
+        self._groups = _groups_of_blocks(model, self._flow)
+        self._windows = [self._flow.side_values(window) for window in windows]
+        self._pool, self._kind = ThreadPoolExecutor(own_threads()), LOGITS
+        kept, lock = Kept(), Lock()
 
-        reference, name = Reference(self.model, fast=True), self.model.graph.outputs[0].name or ""
-        outputs = [reference.run(window)[name] for window in self.windows]
-        kind = LOGITS if self.logits else kind_of(outputs[0])
-        self._expected = [Expected.of(output, kind) for output in outputs]
-        self._kind, self._output = kind, name
+        def expect(output: np.ndarray, _: int) -> Expected:
+            self._kind = LOGITS if logits else kind_of(output)
+            found = Expected.of(output, self._kind)
+            with lock:
+                rows = kept.put(found.output)
+                soft = rows if found.softmax is found.output else found.softmax
+                if soft is not None and soft is not rows:
+                    soft = kept.put(soft)
+            return replace(found, output=rows, softmax=soft)
+
+        self._expected = self._run({}, expect, "run the float model")
 
     def loss(self, picks: Picks) -> float:
-        """What the output loses when the whole plan is carried out, in the problem's metric."""
-        from ladder.reference import Reference
-
-        planned = facts.clone(self.model)
-        facts.put(planned, BitPlan(rows_of(self.problem, picks)[0]))
-        run_passes(planned, [RoundWeights(self.rounding)])
-        reference = Reference(planned)
-        del planned
-        sums = []
-        pairs = list(zip(self._expected, self.windows, strict=True))
-        for expected, window in track(pairs, "run the plan"):
-            sums.append(expected.compare(reference.run(window)[self._output].copy()))
+        """What the output loses when the whole plan is carried out."""
+        chosen = zip(self.problem.parts, picks, strict=True)
+        types = {name: part.options[pick].type for part, pick in chosen for name in part.names}
+        low_bit = {name: DType.parse(type) for name, type in types.items() if type != FLOAT}
+        sums = self._run(low_bit, lambda y, i: self._expected[i].compare(y), "run the plan")
         return Sums.total(sums).scores(self._kind)[self.problem.metric]
 
+    def _run(
+        self, types: Mapping[str, DType], finish: Callable[[np.ndarray, int], R], what: str
+    ) -> list[R]:
+        """What ``finish`` makes of the output on each window, the named sites in their types."""
+        flow, tied = self._flow, dict[tuple[str, bool], np.ndarray]()
+        if flow.last < 0:  # it follows from the inputs, whatever the weights are
+            return [finish(w[flow.output].copy(), i) for i, w in enumerate(self._windows)]
+        states: list[dict[str, np.ndarray]] = [{} for _ in self._windows]
+        pairs = list(zip(self._windows, states, strict=True))
+        for number in track(range(flow.last), what):
+            program = self._program(number, types, tied, states[0])
+            list(self._pool.map(partial(self._step, number, program), pairs))
+            del program  # before the next block's weights are there
+        program = self._program(flow.last, types, tied, states[0])
 
-@dataclass(frozen=True)
-class Decode:
-    """How a decoded token's time follows from its products': ``scale`` x products + ``rest``."""
+        def last(i: int) -> R:
+            window, state = pairs[i]
+            return finish(program.run({**window, **state})[flow.output], i)
 
-    scale: float
-    rest: float
-    note: str
+        return list(self._pool.map(last, range(len(pairs))))
 
+    def _step(
+        self, number: int, program: Program, pair: tuple[Arrays, dict[str, np.ndarray]]
+    ) -> None:
+        """Run a block on one window; of all values those stay that a later block reads."""
+        window, state = pair
+        state.update(program.run({**window, **state}))
+        for name in set(state) - self._flow.needed_after[number]:
+            del state[name]
 
-def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
-    """Compile the fastest and the slowest uniform plan, time them, and draw the line.
+    def _program(
+        self,
+        number: int,
+        types: Mapping[str, DType],
+        tied: dict[tuple[str, bool], np.ndarray],
+        state: Arrays,
+    ) -> Program:
+        """A block with its rounded weights; those of more than one block are in ``tied``."""
+        groups = [group for group in self._groups[number] if group.name in types]
 
-    ``wish`` has the target and what rules and keep fix; its type is not looked at.
-    """
-    sums = {
-        type: problem.totals(problem.uniform(type)).seconds - problem.rest_seconds
-        for type in problem.types
-    }
-    fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
-    times = {
-        type: _decode_seconds(source, replace(wish, type=type))
-        for type in dict.fromkeys((fast, slow))
-    }
-    slope, rest = _line([sums[type] for type in times], list(times.values()))
-    note = (
-        f"a token is {slope:.3g} x its products + {1e3 * rest:.3g} ms, "
-        f"from {fast} and {slow} everywhere at a context of {BENCH_CONTEXT}"
-    )
-    return Decode(slope, rest, note)
+        def weight(group: Group) -> np.ndarray:
+            key = group.weight_name, group.sites[0].transposed
+            if key in tied:
+                return tied[key]
+            done = self._rounded(group, types[group.name])
+            if len(group.blocks) > 1:
+                tied[key] = done
+            return done
 
-
-def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
-    """Slope and rest of a token's times over its products'; plain where noise bends the line."""
-    spread = sums[-1] - sums[0]
-    slope = (times[-1] - times[0]) / spread if spread > 0 else 0.0
-    if not PLAUSIBLE[0] <= slope <= PLAUSIBLE[1]:
-        slope = 1.0
-    rest = float(np.mean(times) - slope * np.mean(sums))
-    if rest < 0:  # nothing is for free: the products themselves are faster than when timed alone
-        return float(np.mean(np.array(times) / np.array(sums))), 0.0
-    return slope, rest
-
-
-def _decode_seconds(source: Source, wish: Wish) -> float:
-    """Measured seconds of a decoded token of a uniform plan."""
-    from ladder.driver import compile_model
-    from ladder.runtime.bench import bench_artifact
-
-    with tempfile.TemporaryDirectory(prefix="ladder-decode-") as folder:
-        artifact = compile_model(source, Path(folder) / "artifact", wish).folder
-        return float(1 / bench_artifact(artifact, BENCH_CONTEXT)["decode_tokens_per_s"])
-
-
-def faster(problem: Problem, factor: float) -> Problem:
-    """The problem with every time of decoding multiplied."""
-    parts = tuple(
-        replace(part, options=tuple(replace(o, seconds=o.seconds * factor) for o in part.options))
-        for part in problem.parts
-    )
-    return replace(problem, parts=parts, rest_seconds=problem.rest_seconds * factor)
+        names = [group.weight_name for group in groups]
+        weights = dict(zip(names, self._pool.map(weight, groups), strict=True))
+        return self._flow.program(number, {**self._windows[0], **state}, weights)
 
 
-def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -> float:
-    """Measured seconds of a decoded token of a plan: each site has a rule of its own."""
-    chosen = [part.options[pick].type for part, pick in zip(problem.parts, picks, strict=True)]
-    rules = [
-        f"{name}={type}"
-        for part, type in zip(problem.parts, chosen, strict=True)
-        for name in part.names
-    ]
-    one = next((type for type in chosen if type != FLOAT), problem.types[0])
-    return _decode_seconds(source, replace(wish, type=one, rules=tuple(rules), keep=()))
-
-
-def scaled(costs: ProductCosts, decode: Decode) -> ProductCosts:
-    """The costs as a token sees them."""
-    table = {
-        type: {shape: seconds * decode.scale for shape, seconds in row.items()}
-        for type, row in costs.decode.items()
-    }
-    return ProductCosts(table, costs.prefill, f"{costs.source}; {decode.note}")
+def _groups_of_blocks(model: ir.Model, flow: Flow) -> list[list[Group]]:
+    """For each block its weights, with the sites that read them there."""
+    rows: list[list[Group]] = [[] for _ in flow.chain.blocks]
+    for group in find_groups(model, flow.chain):
+        for number in group.blocks:
+            here = (s for s in group.sites if flow.chain.block_of(s.node) == number)
+            rows[number].append(replace(group, sites=tuple(here)))
+    return rows

@@ -29,11 +29,16 @@ HEAD = """\
 # Edit the types under [sites] and pass the file back with --plan; fp32 leaves a site as it is.
 """
 NAMED = 3  # sites that a message names
+TOLD = ("asked", "predicted", "measured", "uniform")  # tables that only tell
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the file holds. ``asked``, ``predicted`` and ``measured`` are for the reader."""
+    """What the file holds. Only ``digest`` and ``sites`` are carried out; the rest is to be read.
+
+    ``predicted``, ``measured`` and ``uniform`` (by type) are as in the fact ``Allocation``,
+    ``comments`` are by site and not read back, and ``name`` is what messages call the plan.
+    """
 
     origin: str
     digest: str
@@ -41,6 +46,14 @@ class Plan:
     asked: dict[str, Any] = field(default_factory=dict)
     predicted: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    uniform: dict[str, Any] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    name: str = "the plan"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What an artifact keeps of it."""
+        return {table: getattr(self, table) for table in TOLD}
 
 
 def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
@@ -56,25 +69,26 @@ def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
         sites,
         {"budget": found.asked, "minimised": found.minimised, **asked},
         {"metric": found.metric, **found.predicted},
+        uniform=found.uniform,
+        comments=_comments(model),
     )
 
 
-def write_plan(path: Path, plan: Plan, comments: Mapping[str, str]) -> None:
-    """Write the file aside and then in place; ``comments`` are by site."""
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write the file aside and then in place."""
     if path.is_dir():
         raise LadderError(f"{path}: is a folder; give a file, for example -o plan.toml")
     with file_aside(path) as aside:
-        aside.write_text(plan_text(plan, comments), encoding="utf-8")
+        aside.write_text(plan_text(plan), encoding="utf-8")
 
 
-def plan_text(plan: Plan, comments: Mapping[str, str]) -> str:
+def plan_text(plan: Plan) -> str:
     """The file's text."""
     tables: dict[str, Mapping[str, Any]] = {
         "model": {"origin": plan.origin, "digest": plan.digest},
-        "asked": plan.asked,
-        "predicted": plan.predicted,
-        "measured": plan.measured,
+        **plan.report,
     }
+    tables |= {f"uniform.{_value(t)}": row for t, row in tables.pop("uniform").items()}
     lines = [HEAD, f"format = {FORMAT}"]
     for name, table in tables.items():
         if table:
@@ -82,12 +96,12 @@ def plan_text(plan: Plan, comments: Mapping[str, str]) -> str:
             lines += [f"{key} = {_value(value)}" for key, value in table.items()]
     lines += ["", "[sites]"]
     for name, type in plan.sites.items():
-        comment = " ".join(comments.get(name, "").split())
+        comment = " ".join(plan.comments.get(name, "").split())
         lines.append(f"{_value(name)} = {_value(type)}" + (f"  # {comment}" if comment else ""))
     return "\n".join(lines) + "\n"
 
 
-def comments_of(model: ir.Model) -> dict[str, str]:
+def _comments(model: ir.Model) -> dict[str, str]:
     """For each site its role and the reason of its type."""
     plan, alone = facts.get(model, BitPlan), facts.get(model, LeftAlone)
     reasons = dict(alone.reasons) if alone else {}
@@ -107,33 +121,44 @@ def read_plan(path: Path) -> Plan:
         raise LadderError(
             f"{path}: its format is {table.get('format')}; this Ladder reads {FORMAT}"
         )
-    for name in ("model", "sites", "asked", "predicted", "measured"):
+    for name in ("model", "sites", *TOLD):
         needed = name in ("model", "sites")
         if not isinstance(table.get(name, None if needed else {}), dict):
             raise LadderError(f"{path}: has no table [{name}]; make the plan again")
+    if not all(isinstance(row, dict) for row in table.get("uniform", {}).values()):
+        raise LadderError(f"{path}: [uniform] holds a table for each type; make the plan again")
     model, sites = table["model"], table["sites"]
     return Plan(
         str(model.get("origin", "")),
         str(model.get("digest", "")),
         {name: _type(path, name, text) for name, text in sites.items()},
-        *(table.get(name, {}) for name in ("asked", "predicted", "measured")),
+        **{name: table.get(name, {}) for name in TOLD},
+        name=str(path),
     )
 
 
-def put_plan(model: ir.Model, plan: Plan, digest: str, path: Path) -> None:
-    """Check that a plan is one of this model, and leave it as the facts BitPlan and LeftAlone."""
+def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
+    """Check that a plan is one of this model, and leave it as the facts BitPlan and LeftAlone.
+
+    A compilation cleans a model up before it looks for sites, an ONNX file is quantized as it is.
+    So a planned site may be none here: it is left alone, for the reason that ``find_sites`` has.
+    """
     if plan.digest != digest:
         raise LadderError(
-            f"{path}: was made for another model ({plan.origin}, digest {plan.digest[:12]}; "
+            f"{plan.name}: was made for another model ({plan.origin}, digest {plan.digest[:12]}; "
             f"this one is {digest[:12]}): plan again"
         )
     sites, refusals = find_sites(model)
-    _check_names(path, plan, sites)
-    _check_shared(path, plan, sites)
-    why = f"plan {path.name}"
-    choices = {n: Choice(type, why) for n, type in plan.sites.items() if type != FLOAT}
+    _check_names(plan, sites, {r.name for r in refusals})
+    _check_shared(plan, sites)
+    file = f"plan {Path(plan.name).name}"
+    why = {name: comment.partition(": ")[2] for name, comment in plan.comments.items()}
+    names = {site.name for site in sites}
+    planned = {n: t for n, t in plan.sites.items() if n in names}
+    choices = {n: Choice(t, why.get(n, file)) for n, t in planned.items() if t != FLOAT}
     reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-    reasons |= {n: f"kept by {why}" for n, type in plan.sites.items() if type == FLOAT}
+    floats = [n for n, type in planned.items() if type == FLOAT]
+    reasons |= {n: why.get(n, f"kept by {file}") for n in floats}
     facts.put(model, BitPlan(choices))
     facts.put(model, LeftAlone(reasons))
 
@@ -148,24 +173,25 @@ def _type(path: Path, name: str, text: Any) -> str:
     return FLOAT if dtype.is_float else str(dtype)
 
 
-def _check_names(path: Path, plan: Plan, sites: Sequence[Site]) -> None:
+def _check_names(plan: Plan, sites: Sequence[Site], refused: set[str]) -> None:
     names = {site.name: None for site in sites}
+    unknown = [n for n in plan.sites if n not in names and n not in refused]
     for what, found in (
-        ("names sites that the model has not", [n for n in plan.sites if n not in names]),
+        ("names sites that the model has not", unknown),
         ("lacks sites of the model", [n for n in names if n not in plan.sites]),
     ):
         if found:
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            raise LadderError(f"{path}: {what}: {', '.join(found[:NAMED])}{more}")
+            raise LadderError(f"{plan.name}: {what}: {', '.join(found[:NAMED])}{more}")
 
 
-def _check_shared(path: Path, plan: Plan, sites: Sequence[Site]) -> None:
+def _check_shared(plan: Plan, sites: Sequence[Site]) -> None:
     for group in groups_of(sites):
         first = group[0].name
         for site in group[1:]:
             if plan.sites[site.name] != plan.sites[first]:
                 raise LadderError(
-                    f"{path}: {first} and {site.name} share one weight, so one type; "
+                    f"{plan.name}: {first} and {site.name} share one weight, so one type; "
                     f"they have {plan.sites[first]} and {plan.sites[site.name]}"
                 )
 

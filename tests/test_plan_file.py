@@ -16,7 +16,7 @@ from ladder.ir.facts import BitPlan, LeftAlone, Sensitivity
 from ladder.ir.site import find_sites
 from ladder.passes.registry import parse_pipeline
 from ladder.passes.runner import run_passes
-from ladder.plan_file import comments_of, plan_of, put_plan, read_plan, write_plan
+from ladder.plan_file import plan_of, put_plan, read_plan, write_plan
 
 TYPES = ("int3:g32", "int8:row")
 DIGEST = "d1" * 32
@@ -52,7 +52,7 @@ def written(model: ir.Model, tmp_path: Path) -> Path:
     path = tmp_path / "plans" / "plan.toml"
     run_passes(model, parse_pipeline("allocate-bits{bpw=20,keep=up_proj}"))
     plan = plan_of(model, 'a "model"\n.onnx', DIGEST, types=list(TYPES), rules=[])
-    write_plan(path, plan, comments_of(model))
+    write_plan(path, plan)
     return path
 
 
@@ -70,7 +70,8 @@ def test_round_trip(model: ir.Model, written: Path) -> None:
     assert plan.origin == 'a "model"\n.onnx' and plan.digest == DIGEST
     assert plan.asked["budget"] == "bpw 20" and plan.asked["types"] == list(TYPES)
     assert plan.predicted["metric"] == "kl" and plan.predicted["bpw"] > 8
-    put_plan(model, plan, DIGEST, written)
+    assert set(plan.uniform) == set(TYPES) and plan.uniform["int8:row"]["bpw"] > 8
+    put_plan(model, plan, DIGEST)
     again, left = facts.get(model, BitPlan), facts.get(model, LeftAlone)
     assert again is not None and left is not None
     assert {n: c.type for n, c in again.choices.items()} == {
@@ -92,7 +93,7 @@ def test_the_text_says_why(written: Path) -> None:
 
 def test_an_edit_is_heard(model: ir.Model, written: Path) -> None:
     edit(written, r'^"down_proj" = ".*?".*$', '"down_proj" = "q4_0"')
-    put_plan(model, read_plan(written), DIGEST, written)
+    put_plan(model, read_plan(written), DIGEST)
     plan = facts.get(model, BitPlan)
     assert plan is not None and plan.choices["down_proj"].type == "int4:g32:fp16"
 
@@ -100,8 +101,8 @@ def test_an_edit_is_heard(model: ir.Model, written: Path) -> None:
 def test_a_file_in_the_way(model: ir.Model, written: Path, tmp_path: Path) -> None:
     plan = read_plan(written)
     with pytest.raises(LadderError, match=r"is a folder; give a file, for example -o plan\.toml"):
-        write_plan(tmp_path, plan, {})
-    write_plan(written, plan, {})
+        write_plan(tmp_path, plan)
+    write_plan(written, plan)
     assert read_plan(written) == plan
 
 
@@ -144,7 +145,7 @@ def test_plans_that_do_not_fit(
 ) -> None:
     plan = read_plan(edit(written, old, new))
     with pytest.raises(LadderError, match=message):
-        put_plan(model, plan, DIGEST, written)
+        put_plan(model, plan, DIGEST)
 
 
 def test_a_plan_of_another_model(model: ir.Model, written: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_plan_of_another_model(model: ir.Model, written: Path) -> None:
     with pytest.raises(
         LadderError, match=r"(?s)made for another model .*digest d1d1d1d1d1d1; this one is"
     ):
-        put_plan(model, read_plan(written), "e2" * 32, written)
+        put_plan(model, read_plan(written), "e2" * 32)
     assert facts.get(model, BitPlan) == BitPlan({})
 
 
@@ -160,7 +161,7 @@ def test_many_sites_are_not_listed(model: ir.Model, written: Path) -> None:
     names = "\n".join(f'"s{i}" = "int8:row"' for i in range(9))
     plan = read_plan(edit(written, r"^\[sites\]", f"[sites]\n{names}"))
     with pytest.raises(LadderError, match=r"has not: s0, s1, s2 and 6 more$"):
-        put_plan(model, plan, DIGEST, written)
+        put_plan(model, plan, DIGEST)
 
 
 def test_no_file_and_no_text(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder import pareto, plan_check, planning, product_costs
-from ladder.cli.planning import DEFAULT_TYPES
+from ladder import pareto, plan_check, plan_times, product_costs
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.frontend.source import Source
 from ladder.ir.dtype import DType
@@ -48,7 +47,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         return (SLOPE * sum(each) + REST) * (MIXED if wish.rules else 1.0)
 
     monkeypatch.setattr(product_costs, "_seconds", fake_seconds)
-    monkeypatch.setattr(plan_check, "_decode_seconds", decoded)
+    monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +150,7 @@ def test_a_kl_limit_is_one_of_the_real_run(
     tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def worse(self: plan_check.Check, picks: Any) -> float:
-        return 1.5 * self.problem.totals(picks).loss
+        return float(1.5 * self.problem.totals(picks).loss)
 
     monkeypatch.setattr(plan_check.Check, "loss", worse)
     report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report
@@ -177,6 +176,14 @@ def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, wish: PlanWi
     assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6
     found = plan_model(tiny_chat_folder, replace(wish, bpw="4.2", rest="")).report
     assert "seconds" not in found["predicted"]
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_a_time_that_cannot_be_reached(tiny_chat_folder: Path, wish: PlanWish) -> None:
+    message = r"--latency 1us cannot be met: the least reachable is \d[\d.]*us a token with int2"
+    with pytest.raises(LadderError, match=message):
+        plan_model(tiny_chat_folder, replace(wish, latency="1us"))
 
 
 @pytest.mark.models
@@ -209,7 +216,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "4", "types": ("int4:g32",)}, "--types: int4:g32 leaves nothing to choose"),
     ({"bpw": "4", "types": ("int4:g32", "int5:g")}, "unknown type 'int5:g'"),
     ({"bpw": "4", "rules": ("lm_head",)}, "write PATTERN=TYPE"),
-    ({"bpw": "4", "tokens": 1}, "--tokens 1: a window is two tokens at least"),
+    ({"bpw": "4", "tokens": 1}, "--tokens 1: give 2 or more"),
     ({"bpw": "4", "windows": 0}, "--windows 0: give a positive number"),
     ({"bpw": "4", "rest": "3"}, "--rest '3': write a positive number with a unit"),
     ({"bpw": "4", "target": "z80"}, "z80"),
@@ -222,10 +229,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_refused_before_anything_is_loaded(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(LadderError, match=message):
         plan_model("no-such-model", PlanWish(**asked))
-
-
-def test_the_command_lines_default_types_are_the_planners() -> None:
-    assert tuple(DEFAULT_TYPES.split(",")) == planning.DEFAULT_TYPES
 
 
 # Costs of products.
@@ -248,12 +251,37 @@ def test_measured_costs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_costs_of_another_device(tmp_path: Path) -> None:
+    """Measured on the device by one command, read by the plan of another machine."""
     path = tmp_path / "board.json"
-    costs = product_costs.product_costs(TYPES, SHAPES, 64, "native")
-    product_costs.write_costs(path, costs)
-    read = product_costs.product_costs(TYPES, SHAPES, 64, "arm64", file=path)
-    assert (read.decode, read.prefill) == (costs.decode, costs.prefill)
-    assert read.source.endswith("(from board.json)")
+    setting = product_costs.Setting.of("native", "int8", 64)
+    made = product_costs.bench_device(TYPES, SHAPES, setting, path)
+    read = product_costs.product_costs(TYPES, SHAPES, 64, "native", file=path)
+    assert (read.decode, read.prefill) == (made.decode, made.prefill)
+    assert set(made.decode) == set(TYPES) and made.decode["int2:g32"]["65x32"] > 0
+    assert read.source.startswith("measured: ") and read.source.endswith("(from board.json)")
+    level = levels_of("native")[-1].name
+    others: list[tuple[Any, str]] = [
+        ((64, "arm64"), f"was measured with --target {level}, and the plan is for --target arm64"),
+        (
+            (64, "native", "table8"),
+            "was measured with --activation int8, and the plan is for --activation tab",
+        ),
+        ((32, "native"), "was measured with --chunk 64, and the plan is for --chunk 32"),
+    ]
+    for asked, message in others:
+        with pytest.raises(LadderError, match=rf"board\.json: {message}"):
+            product_costs.product_costs(TYPES, SHAPES, *asked, file=path)
+    with pytest.raises(LadderError) as caught:
+        product_costs.product_costs(
+            ("int2:g32", "nf4:g32"), [*SHAPES, (9, 9)], 64, "native", file=path
+        )
+    words = str(caught.value)
+    assert "has no time of int2:g32 at 9x9 and 3 more; on the device run: ladder bench" in words
+    assert "--types int2:g32,nf4:g32 --shape 9x9 --shape 32x65 --shape 65x32" in words
+
+
+def test_files_that_are_no_costs(tmp_path: Path) -> None:
+    path, setting = tmp_path / "board.json", product_costs.Setting.of("native", "int8", 64)
     for broken, message in (
         ("{", "cannot be read as JSON"),
         ("[]", "not a file of product costs, format 1"),
@@ -262,9 +290,23 @@ def test_costs_of_another_device(tmp_path: Path) -> None:
     ):
         path.write_text(broken)
         with pytest.raises(LadderError, match=message):
-            product_costs.read_costs(path)
-    with pytest.raises(LadderError, match="no such file of costs"):
-        product_costs.read_costs(tmp_path / "none.json")
+            product_costs.read_costs(path, setting)
+    with pytest.raises(LadderError, match="no such file of costs; make one with ladder bench dev"):
+        product_costs.read_costs(tmp_path / "none.json", setting)
+
+
+def test_a_device_measures_what_it_can_run(tmp_path: Path) -> None:
+    for setting, message in (
+        (product_costs.Setting.of("arm64", "int8", 64), "run ladder bench device on the device"),
+        (product_costs.Setting.of("native", "fp32", 64), "fp32 has no low-bit product to time"),
+    ):
+        with pytest.raises(LadderError, match=message):
+            product_costs.bench_device(TYPES, SHAPES, setting, tmp_path / "x.json")
+    for text in ("3", "3x4x5", "0x4", "axb"):
+        with pytest.raises(LadderError, match=f"--shape '{text}': write NxK, for example"):
+            product_costs.parse_shapes([text])
+    assert product_costs.parse_shapes(["3x4", "5X6"]) == [(3, 4), (5, 6)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_target_that_is_not_at_hand_has_a_model_that_says_so(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ladder.cli import options as o
+from ladder.cli.compiling import compile_command, quantize_command
+from ladder.cli.devices import bench_app
+from ladder.cli.kernels import kernels_app
 from ladder.cli.planning import plan_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
+from ladder.cli.tuning import tune_app
 from ladder.errors import LadderError
 
 app = typer.Typer(
@@ -20,23 +24,9 @@ app = typer.Typer(
 )
 cache_app = typer.Typer(no_args_is_help=True, help="The content-addressed cache.")
 app.add_typer(cache_app, name="cache")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-TypeOption = Annotated[
-    str, typer.Option("--type", help="Weight type, e.g. int4:g128, int8:row, uint4:g32:zp.")
-]
-Rounding = Annotated[
-    str, typer.Option(help="rtn: nearest; mse: search the scale with the least error.")
-]
-Keep = Annotated[
-    list[str] | None, typer.Option(help="Site name pattern that stays float; repeatable.")
-]
-Rule = Annotated[
-    list[str] | None,
-    typer.Option("--rule", help="PATTERN=TYPE for sites or roles, e.g. lm_head=int8:row; repeat."),
-]
-Threads = Annotated[int, typer.Option(help="Threads; 0: all cores this process may use.")]
-Target = Annotated[str, typer.Option(help="See 'ladder targets'. native: this CPU.")]
+app.add_typer(bench_app, name="bench")
+app.add_typer(tune_app, name="tune")
+app.add_typer(kernels_app, name="kernels")
 
 
 @app.callback()
@@ -52,97 +42,9 @@ def common(
     load_config(config)
 
 
-@app.command("compile")
-def compile_command(
-    model: Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Artifact folder to write.")],
-    target: Target = "native",
-    type: TypeOption = "int4:g128",
-    rounding: Rounding = "mse",
-    activation: Annotated[
-        str,
-        typer.Option(help="int8, int4, int2, table8 (half the look-ups), fp32 (slow, unrounded)."),
-    ] = "int8",
-    context: Annotated[int, typer.Option(help="Tokens a language model's cache holds.")] = 2048,
-    chunk: Annotated[int, typer.Option(help="Tokens per prefill call.")] = 64,
-    dim: Annotated[
-        list[str] | None, typer.Option(help="NAME=SIZE of an open input dimension; repeatable.")
-    ] = None,
-    keep: Keep = None,
-    rule: Rule = None,
-    plan: Annotated[Path | None, typer.Option(help="Plan file of 'ladder plan'.")] = None,
-    json: Json = False,
-) -> None:
-    """Compile a model into an artifact folder for 'ladder run'."""
-    from ladder.driver import compile_model
-    from ladder.wish import Wish
-
-    dims = "/".join(d.replace("=", ":") for d in dim or [])
-    wish = Wish(
-        type=type, target=target, rounding=rounding, activation=activation,
-        context=context, chunk=chunk, dims=dims, keep=tuple(keep or ()),
-        rules=tuple(rule or ()), plan=str(plan or ""),
-    )  # fmt: skip
-    with progress():
-        report = compile_model(model, output, wish).report
-    if json:
-        print_json(report)
-        return
-    _print_report(report)
-    feed = "--prompt TEXT" if report["language_model"] else "--input FILE.npz"
-    out.print(f"Wrote {output} in {report['seconds']} s. Next: ladder run {output} {feed}")
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    by_type: dict[tuple[str, str, str], list[int]] = {}
-    for site in report["sites"]:
-        row = by_type.setdefault((site["role"], site["type"], site.get("form", "")), [0, 0])
-        row[0] += 1
-        row[1] += site["n"] * site["k"]
-    shown = 3 if any(form for _, _, form in by_type) else 2  # an ONNX file has forms
-    rows = [[*key[:shown], count, f"{n / 1e6:.2f} M"] for key, (count, n) in by_type.items()]
-    print_table("Sites", [*("role", "type", "form")[:shown], "sites", "weights"], rows)
-    for row in report.get("kernels", []):
-        what = f"{row['level']} {row['function']}: {row['sites']} x {row['type']}"
-        out.print(f"{what}: {row['scheme']} with {row['activation']} activations: {row['reason']}")
-    for row in report["left_alone"]:
-        out.print(f"left alone: {row['name']}: {row['reason']}")
-    for note in report["notes"]:
-        out.print(f"note: {note}")
-    out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
-    out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")
-
-
+app.command("compile")(compile_command)
 app.command("plan")(plan_command)
-
-
-@app.command()
-def quantize(
-    source: Annotated[Path, typer.Argument(metavar="IN.onnx")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
-    type: TypeOption = "int4:g32",
-    rounding: Rounding = "mse",
-    format: Annotated[
-        str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
-    ] = "qdq",
-    keep: Keep = None,
-    rule: Rule = None,
-    json: Json = False,
-) -> None:
-    """ONNX in, ONNX out: low-bit weights for any ONNX Runtime."""
-    from ladder.export.quantize import quantize_onnx
-
-    with progress():
-        report = quantize_onnx(
-            source, target, type, rounding, format, tuple(keep or ()), rules=tuple(rule or ())
-        )
-    if json:
-        print_json(report)
-        return
-    _print_report({"assumed": [], **report})
-    out.print(
-        f"Wrote {target}: {mega(report['size_bytes_before'])} -> {mega(report['size_bytes'])}."
-    )
+app.command("quantize")(quantize_command)
 
 
 @app.command()
@@ -155,13 +57,13 @@ def run(
     temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
     seed: int = 0,
-    threads: Threads = 0,
-    json: Json = False,
+    threads: o.Threads = 0,
+    json: o.Json = False,
 ) -> None:
     """Run an artifact: stream text after a prompt, or feed arrays."""
     from ladder.cli.running import run_arrays, run_prompt
 
-    _set_threads(threads)
+    o.set_threads(threads)
     if tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise LadderError("--tokens is at least 1, --temperature 0 or more, --top-p in (0, 1]")
     if (prompt is None) == (input is None):
@@ -181,13 +83,13 @@ def eval_command(
         int, typer.Option(help="Tokens per window; 0: the context, 1024 at most.")
     ] = 0,
     reference: Annotated[bool, typer.Option(help="Compare with the float model.")] = True,
-    threads: Threads = 0,
-    json: Json = False,
+    threads: o.Threads = 0,
+    json: o.Json = False,
 ) -> None:
     """Perplexity of a text, and the KL divergence from the original float model."""
     from ladder.scoring import score_file
 
-    _set_threads(threads)
+    o.set_threads(threads)
     if tokens < 2 or window < 0:
         raise LadderError("--tokens is at least 2 and --window 0 or more")
     with progress():
@@ -201,47 +103,12 @@ def eval_command(
 
 
 @app.command()
-def bench(
-    what: Annotated[str, typer.Argument(help="'kernel', or an artifact folder.")],
-    type: TypeOption = "int4:g128",
-    shape: Annotated[
-        str, typer.Option(help="MxNxK: tokens, out features, in features.")
-    ] = "1x4096x4096",
-    all_types: Annotated[
-        bool, typer.Option("--all-types", help="Kernel: every type, at M = 1, 32 and 128.")
-    ] = False,
-    against: Annotated[
-        str, typer.Option(help="With --all-types: tvm, its default pipeline without Ladder.")
-    ] = "",
-    save_costs: Annotated[
-        Path | None, typer.Option(help="With --all-types: write a cost table of every scheme.")
-    ] = None,
-    activation: Annotated[str, typer.Option(help="int8, int4, int2 or table8.")] = "int8",
-    scheme: Annotated[str, typer.Option(help="auto, lut or dot.")] = "auto",
-    target: Target = "native",
-    tokens: Annotated[int, typer.Option(help="Context to fill before decoding is timed.")] = 256,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Time a kernel (weights rotated through memory), or an artifact's decode and prefill."""
-    from ladder.cli import benches
-
-    _set_threads(threads)
-    if what != "kernel":
-        benches.artifact(Path(what), tokens, json)
-    elif all_types:
-        benches.all_types(shape, activation, target, against, save_costs, json)
-    else:
-        benches.kernel(type, shape, activation, scheme, target, json)
-
-
-@app.command()
 def report(
     artifact: Path,
     output: Annotated[
         Path | None, typer.Option("-o", help="HTML file; default: DIR/report.html.")
     ] = None,
-    json: Json = False,
+    json: o.Json = False,
 ) -> None:
     """One HTML page: what each layer got, why, and what it costs."""
     from ladder.report_page import write_page
@@ -268,7 +135,7 @@ def opt(
     output: Annotated[
         Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
     ] = None,
-    json: Json = False,
+    json: o.Json = False,
 ) -> None:
     """Run passes over a model and look at the IR between them."""
     from ladder.cli.opt import run_opt
@@ -285,9 +152,9 @@ def opt(
 
 @app.command()
 def types(
-    target: Target = "native",
+    target: o.Target = "native",
     activation: Annotated[str, typer.Option(help="As for 'compile'.")] = "int8",
-    json: Json = False,
+    json: o.Json = False,
 ) -> None:
     """The weight types, what they cost, and how a target computes them."""
     from ladder.cli.listing import type_columns, type_rows
@@ -297,7 +164,7 @@ def types(
 
 
 @app.command()
-def targets(json: Json = False) -> None:
+def targets(json: o.Json = False) -> None:
     """The targets, and which of them this machine is."""
     from ladder.cli.listing import target_rows
 
@@ -305,7 +172,7 @@ def targets(json: Json = False) -> None:
 
 
 @app.command()
-def passes(json: Json = False) -> None:
+def passes(json: o.Json = False) -> None:
     """The passes, their options, what they need and give."""
     from ladder.cli.listing import pass_rows
 
@@ -313,7 +180,7 @@ def passes(json: Json = False) -> None:
 
 
 @cache_app.command("show")
-def cache_show(json: Json = False) -> None:
+def cache_show(json: o.Json = False) -> None:
     """Where the cache is and what it takes."""
     from ladder import cache
 
@@ -325,7 +192,7 @@ def cache_show(json: Json = False) -> None:
 
 
 @cache_app.command("clear")
-def cache_clear(json: Json = False) -> None:
+def cache_clear(json: o.Json = False) -> None:
     """Remove everything in the cache."""
     from ladder import cache
 
@@ -341,11 +208,3 @@ def _list(rows: list[dict[str, Any]], json: bool) -> None:
         print_json(rows)
     else:
         print_table("", list(rows[0]), [list(r.values()) for r in rows])
-
-
-def _set_threads(threads: int) -> None:
-    """TVM reads it when it is first loaded."""
-    if threads < 0:
-        raise LadderError(f"--threads {threads}: give a positive number, or 0 for all cores")
-    if threads:
-        os.environ["TVM_NUM_THREADS"] = str(threads)

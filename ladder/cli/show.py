@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from rich.table import Table
 
 from ladder.progress import listening
 
+# Totals of a plan -> their column (the loss has the metric's name), and the factor to its unit.
+AXES = {"loss": ("", 1), "bytes": ("MB", 1e-6), "bpw": ("bpw", 1), "seconds": ("ms a token", 1e3)}
 WIDTH_OF_A_FILE = 120  # tables that go to a file or a pipe
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False)
@@ -40,6 +42,44 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     for row in rows:
         table.add_row(*(_cell(c) for c in row))
     out.print(table)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """A plan's ``report``: what was asked, predicted and measured, beside the uniform plans.
+
+    It may come from a file that was edited, so what is missing is left out.
+    """
+    asked, predicted, measured = plan["asked"], plan["predicted"], plan["measured"]
+    metric = str(predicted.get("metric", "loss"))
+    print_uniform(plan["uniform"], predicted, metric)
+    for note in asked.get("notes", []):
+        out.print(f"note: {note}")
+    out.print(f"{asked.get('budget', 'a plan')}: least {asked.get('minimised', 'loss')}.")
+    text = f"{metric.upper()} predicted {_cell(predicted.get('loss'))}"
+    if metric in measured:
+        text += f", measured {_cell(measured[metric])}"
+    if "uniform" in measured:
+        text += f"; {measured['uniform']} everywhere: {_cell(measured.get(f'uniform_{metric}'))}"
+    if "seconds" in measured:
+        times = [_cell(_scaled(row.get("seconds"), 1e3)) for row in (predicted, measured)]
+        text += f"; ms a token predicted {times[0]}, measured {times[1]}"
+    out.print(f"{text}.")
+
+
+def print_uniform(
+    uniform: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], metric: str
+) -> None:
+    """The uniform plans, and the chosen one if there is one, on the same axes."""
+    rows = {**uniform, **({"this plan": chosen} if chosen else {})}
+    shown = [key for key in AXES if any(key in row for row in rows.values())]
+    cells = [
+        [name, *(_scaled(row.get(k), AXES[k][1]) for k in shown)] for name, row in rows.items()
+    ]
+    print_table("Predicted", ["plan", *(AXES[k][0] or metric.upper() for k in shown)], cells)
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    return value * factor if isinstance(value, int | float) else value
 
 
 def _cell(value: Any) -> str:

@@ -152,8 +152,8 @@ def test_weights_that_are_not_finite(
 def test_options(refuses: Cli, model: Path, tmp_path: Path) -> None:
     compile, quantize, _ = commands(model, tmp_path)
     refuses("unknown target 'z80'; one of native, x86-64, ", *compile, "--target", "z80")
-    refuses("unknown rounding 'best'; one of: rtn, mse", *compile, "--rounding", "best")
-    refuses("unknown rounding 'best'; one of: rtn, mse", *quantize, "--rounding", "best")
+    refuses("unknown rounding 'ceil'; one of: rtn, mse", *compile, "--rounding", "ceil")
+    refuses("unknown rounding 'ceil'; one of: rtn, mse", *quantize, "--rounding", "ceil")
     refuses("unknown activation mode 'int3'; one of: int8, ", *compile, "--activation", "int3")
     refuses("no input has a dimension 'N'; the inputs have: M", *compile, "--dim", "N=3")
     refuses("input x has the open dimensions .*; bind them with --dim NAME=SIZE", *compile)

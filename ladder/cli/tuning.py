@@ -1,0 +1,51 @@
+"""``ladder tune kernels``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ladder.cli import options as o
+from ladder.cli.show import out, print_json, print_table, progress
+
+tune_app = typer.Typer(no_args_is_help=True, help="Measure this machine, for later commands.")
+
+
+@tune_app.callback()
+def tune() -> None:
+    """Measure this machine, for later commands."""
+
+
+@tune_app.command("kernels")
+def tune_kernels(
+    target: o.Target = "native",
+    types: Annotated[
+        str, typer.Option(help="Types to time, with commas, or 'all'; default: common ones.")
+    ] = "",
+    threads: o.Threads = 0,
+    json: o.Json = False,
+) -> None:
+    """Time the kernels of every type on this machine; later commands choose by these times."""
+    o.set_threads(threads)
+    from ladder.tune import COMMON, tune_kernels
+
+    with progress():
+        rows, path = tune_kernels(target, tuple(filter(None, types.split(","))) or COMMON)
+    if json:
+        print_json({"file": str(path), "rows": rows})
+        return
+    schemes = dict.fromkeys(scheme for row in rows for scheme in row["times"])
+    columns = ["type", "M", *(f"{scheme}, ms" for scheme in schemes), "fastest", "before"]
+    cells = [
+        [row["type"], row["m"], *_times(row, list(schemes)), row["fastest"], row["before"]]
+        for row in rows
+    ]
+    print_table("", columns, cells)
+    changed = sum(row["fastest"] != row["before"] for row in rows)
+    out.print(f"{changed} of {len(rows)} choices change. Saved to {path}")
+
+
+def _times(row: dict[str, dict[str, float]], schemes: list[str]) -> list[str]:
+    times = row["times"]
+    return [f"{1e3 * times[s]:.3g}" if s in times else "-" for s in schemes]

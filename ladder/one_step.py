@@ -1,0 +1,99 @@
+"""A budget in, an artifact or an ONNX file out: the plan is made and carried out in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ladder.calibrated import calibrate
+from ladder.driver import Compiled, compile_model, load_source
+from ladder.errors import LadderError
+from ladder.export.quantize import PREPARE, quantize_onnx
+from ladder.files import check_folder
+from ladder.frontend.onnx_file import load_onnx
+from ladder.frontend.source import Source
+from ladder.passes.allocation.budget import show_size
+from ladder.plan_file import Plan, read_plan
+from ladder.planning import COMPILED, plan_model
+from ladder.runtime.artifact import MANIFEST
+from ladder.wish import FileWish, PlanWish, Wish, split
+
+Model = str | Path | Source
+
+
+def compile_wished(
+    model: Model,
+    output: str | Path,
+    options: Mapping[str, Any],
+    save_plan: str | Path | None = None,
+) -> Compiled:
+    """Compile by the options of ``ladder compile``, by name; a budget among them is planned for.
+
+    ``save_plan`` is a file for the plan. The artifact's report tells it under ``plan``.
+    """
+    wish, asked = split(options, Wish)
+    wish.check()
+    check_folder(Path(output), MANIFEST)
+    if asked is None:
+        _refuse_saving(save_plan)
+        return compile_model(model, output, wish)
+    asked.check()
+    source = load_source(model)
+    return compile_model(source, output, wish, _planned(source, asked, save_plan, COMPILED))
+
+
+def quantize_wished(
+    source: str | Path,
+    target: str | Path,
+    options: Mapping[str, Any],
+    save_plan: str | Path | None = None,
+) -> dict[str, Any]:
+    """Quantize an ONNX file by the options of ``ladder quantize``, by name; returns the report."""
+    wish, asked = split(options, FileWish)
+    wish.check()
+    planned = read_plan(Path(wish.plan)) if wish.plan else None
+    if asked is None:
+        _refuse_saving(save_plan)
+    else:
+        asked.check()
+        _refuse_times(asked)
+        planned = _planned(load_onnx(Path(source)), asked, save_plan, PREPARE)
+    named = {k: getattr(wish, k) for k in ("type", "rounding", "format", "keep", "rules")}
+    report = quantize_onnx(
+        Path(source),
+        Path(target),
+        **named,
+        accuracy_level=wish.accuracy_level,
+        planned=planned,
+        calibrate=lambda model, loaded: calibrate(model, loaded, wish),
+    )
+    budget = asked.budget if asked else None
+    if budget is not None and budget.size is not None and report["size_bytes"] > budget.size:
+        report["notes"].append(
+            f"the file is {show_size(report['size_bytes'], up=True)}, over --size "
+            f"{show_size(budget.size)}: the budget is one of weights; the graph, and sites that "
+            "this format leaves float, come on top"
+        )
+    return report
+
+
+def _planned(source: Source, asked: PlanWish, save: str | Path | None, prepare: Any) -> Plan:
+    found = plan_model(source, asked, prepare)
+    assert found.plan is not None  # ``split`` saw to a budget
+    if save is not None:
+        found.save(Path(save))
+    return found.plan
+
+
+def _refuse_saving(save: str | Path | None) -> None:
+    if save is not None:
+        raise LadderError(f"--save-plan {save}: no plan is made; give a budget, e.g. --bpw 3.5")
+
+
+def _refuse_times(asked: PlanWish) -> None:
+    if asked.timed:
+        raise LadderError(
+            "an ONNX file is run by ONNX Runtime, and Ladder's times are of its own kernels: "
+            "give --bpw, --size or --max-kl instead of a latency"
+        )

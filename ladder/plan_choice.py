@@ -1,0 +1,126 @@
+"""From a budget to the plan that is handed out: chosen by prediction, held to what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ladder.calibrated import hessians_of
+from ladder.errors import LadderError
+from ladder.frontend.source import Source
+from ladder.ir.blocks import find_blocks
+from ladder.ir.dtype import DType
+from ladder.passes.allocation.budget import Budget
+from ladder.passes.allocation.choose import Allocated, allocate
+from ladder.passes.allocation.problem import Problem
+from ladder.plan_check import Check
+from ladder.plan_inputs import data_of
+from ladder.plan_times import decode_seconds, decode_wish, decodes_here, faster
+from ladder.sensitivity.groups import Group, find_groups
+from ladder.wish import PlanWish
+
+TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
+MARGIN = 0.98  # of the limit, when it is tightened
+RETIMED = 2  # how often times are corrected by those of the plan itself
+AGREEMENT = 0.03  # of predicted and measured time of a token
+
+
+@dataclass
+class Chosen:
+    """A choice, the problem with the times that it was made by, and what was measured of it."""
+
+    problem: Problem
+    found: Allocated
+    notes: list[str]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+def choose_plan(
+    source: Source, wish: PlanWish, problem: Problem, budget: Budget, notes: list[str]
+) -> Chosen:
+    """The allocation, checked by real runs; never worse than the best uniform plan that fits."""
+    chosen = Chosen(problem, allocate(problem, budget), notes)
+    if not wish.verify:
+        notes.append("the plan was not run: its loss is a prediction")
+        return chosen
+    if budget.latency is not None and decodes_here(source, wish):
+        _in_time(source, wish, chosen, budget)
+
+    hessians = hessians_of(source, wish)
+    whole = {g.weight_name: g for g in find_groups(source.model, find_blocks(source.model))}
+
+    def rounded(group: Group, dtype: DType) -> Any:
+        weight = replace(group, sites=(*group.sites, *whole[group.weight_name].sites))
+        return weight.rounded(dtype, wish.rounding, hessians)
+
+    windows, logits = data_of(source, wish).feeds, source.is_language_model
+    check = Check(source.model, chosen.problem, windows, rounded, logits)
+    _within_kl(check, chosen, budget)
+    if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
+        _no_worse_than_uniform(check, chosen)
+    return chosen
+
+
+def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> None:
+    """Time the plan itself, and correct the times by it until prediction and measurement agree."""
+    for attempt in range(RETIMED + 1):
+        seconds = decode_seconds(source, chosen.problem, chosen.found.picks, decode_wish(wish))
+        chosen.measured["seconds"] = seconds
+        predicted = chosen.found.totals.seconds
+        if abs(seconds / predicted - 1) <= AGREEMENT:
+            return
+        if attempt == RETIMED:
+            break
+        try:
+            corrected = faster(chosen.problem, seconds / predicted)
+            chosen.found, chosen.problem = allocate(corrected, budget), corrected
+        except LadderError as error:
+            chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by this plan: {error}")
+            return
+    chosen.notes.append(
+        f"a token takes {1e3 * seconds:.3g} ms by this plan, {1e3 * predicted:.3g} "
+        "were predicted: times vary on this machine"
+    )
+
+
+def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
+    """Run the plan; ask for less until the run is within a KL limit, if that can be reached."""
+    asked, metric = budget.max_kl, chosen.problem.metric
+    loss = first = check.loss(chosen.found.picks)
+    chosen.measured[metric] = loss
+    if asked is None or loss <= asked:
+        return
+    limit = asked
+    for _ in range(TIGHTENED):
+        limit *= MARGIN * asked / loss
+        try:
+            chosen.found = allocate(chosen.problem, replace(budget, max_kl=limit))
+        except LadderError:
+            break
+        loss = check.loss(chosen.found.picks)
+        chosen.measured = {metric: loss}  # a time was another plan's
+        if loss <= asked:
+            chosen.notes.append(
+                f"predicted {asked:.4g} was measured as {first:.4g}: the plan aims at a predicted "
+                f"{limit:.4g}, and is measured as {loss:.4g}"
+            )
+            return
+    chosen.notes.append(f"--max-kl {asked:.4g} is not met by the real run: {loss:.4g} nats a token")
+
+
+def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:
+    """Run the best uniform plan that fits, too; where it is measured better, it is the plan."""
+    problem, found, metric = chosen.problem, chosen.found, chosen.problem.metric
+    loss = chosen.measured[metric]
+    best = min(found.fitting, key=lambda type: found.uniform[type].loss)
+    picks = problem.uniform(best)
+    other = loss if picks == found.picks else check.loss(picks)
+    if other < loss:
+        chosen.notes.append(
+            f"{best} everywhere is measured better ({other:.4g}) than the mixed plan that was "
+            f"predicted best ({loss:.4g}): it is the plan"
+        )
+        chosen.measured = {metric: other}  # a time was another plan's
+        status = "measured better than the predicted best"
+        chosen.found = replace(found, picks=picks, totals=problem.totals(picks), status=status)
+    chosen.measured |= {"uniform": best, f"uniform_{metric}": other}

@@ -1,0 +1,191 @@
+"""Times of plans: of their products, of what else a token takes, and of a whole plan when it runs.
+
+Products are timed alone. What a decoded token takes is compared with their sum by running plans
+on this machine; on another one it has to be given.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.frontend.source import Source
+from ladder.ir import facts
+from ladder.ir.facts import ProductCosts, Sensitivity
+from ladder.ir.site import find_sites
+from ladder.passes.allocate_bits import problem_of
+from ladder.passes.allocation.budget import Budget
+from ladder.passes.allocation.choose import allocate
+from ladder.passes.allocation.parts import FLOAT, candidates
+from ladder.passes.allocation.problem import Picks, Problem
+from ladder.passes.patterns import parse_rules
+from ladder.product_costs import product_costs, shapes_of
+from ladder.progress import stage
+from ladder.targets import levels_of, runs_here
+from ladder.wish import PlanWish, Wish
+
+BENCH_CONTEXT = 128  # tokens in the cache while decoding is timed
+DECODE_CONTEXT = 512  # that the timed artifact has room for
+# A line through two measured plans is taken where its slope is plausible.
+PLAUSIBLE = (0.5, 2.0)
+
+
+def put_costs(source: Source, wish: PlanWish) -> None:
+    """Leave the costs of products on the model, where they are wanted."""
+    if wish.timed:
+        facts.put(source.model, _costs(source.model, wish))
+
+
+def refuse_unreachable(source: Source, wish: PlanWish, budget: Budget) -> None:
+    """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
+    nothing = {type: {"kl": 0.0} for type in candidates(wish.types)}
+    scores = {site.name: nothing for site in find_sites(source.model)[0]}
+    facts.put(source.model, Sensitivity("kl", scores))
+    sizes = Budget(size=budget.size, bpw=budget.bpw)
+    problem = _problem(source, wish)[0]
+    if sizes != Budget():
+        allocate(problem, sizes)
+
+
+def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
+    """The problem, with the times of what is not a product where they can be had."""
+    problem, said = _problem(source, wish)
+    if wish.timed and not wish.rest:
+        problem = _with_rest(source, wish, problem, notes)
+    notes += said
+    costs = facts.get(source.model, ProductCosts)
+    if costs is not None:
+        notes.append(f"times: {costs.source}")
+    return problem
+
+
+def _problem(source: Source, wish: PlanWish) -> tuple[Problem, tuple[str, ...]]:
+    types, rules, keep = map("|".join, (candidates(wish.types), wish.rules, wish.keep))
+    return problem_of(source.model, types, rules, keep, wish.rest)
+
+
+def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
+    ruled = [str(t) for _, t in parse_rules("|".join(wish.rules)) if not t.is_float]
+    types = dict.fromkeys((*candidates(wish.types), *ruled))
+    shapes = shapes_of(find_sites(graph)[0])
+    return product_costs(types, shapes, wish.chunk, wish.target, wish.activation, wish.costs)
+
+
+def _with_rest(source: Source, wish: PlanWish, problem: Problem, notes: list[str]) -> Problem:
+    """What a token takes beside its products, where it can be measured."""
+    budget = wish.budget
+    if budget is None or not budget.timed or not decodes_here(source, wish):
+        notes.append("latency counts products alone; give what else a token takes with --rest")
+        return problem
+    with stage("time two uniform plans"):
+        decode = decode_of(source, problem, decode_wish(wish))
+    costs = facts.get(source.model, ProductCosts)
+    assert costs is not None
+    facts.put(source.model, _scaled(costs, decode))
+    return replace(_problem(source, wish)[0], rest_seconds=decode.rest)
+
+
+def decodes_here(source: Source, wish: PlanWish) -> bool:
+    """Whether a token's time can be measured, and was not given."""
+    here = wish.costs is None and not wish.rest and runs_here(levels_of(wish.target)[-1])
+    return here and source.is_language_model
+
+
+def decode_wish(wish: PlanWish) -> Wish:
+    """What a plan is compiled with, to be timed: its weights' values do not matter."""
+    return Wish(
+        target=wish.target,
+        rounding="rtn",
+        activation=wish.activation,
+        context=DECODE_CONTEXT,
+        chunk=wish.chunk,
+        keep=wish.keep,
+        rules=wish.rules,
+    )
+
+
+@dataclass(frozen=True)
+class Decode:
+    """How a decoded token's time follows from its products': ``scale`` x products + ``rest``."""
+
+    scale: float
+    rest: float
+    note: str
+
+
+def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
+    """Compile the fastest and the slowest uniform plan, time them, and draw the line.
+
+    ``wish`` has the target and what rules and keep fix; its type is not looked at.
+    """
+    sums = {
+        type: problem.totals(problem.uniform(type)).seconds - problem.rest_seconds
+        for type in problem.types
+    }
+    fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
+    times = {
+        type: _decode_seconds(source, replace(wish, type=type))
+        for type in dict.fromkeys((fast, slow))
+    }
+    slope, rest = _line([sums[type] for type in times], list(times.values()))
+    note = (
+        f"a token is {slope:.3g} x its products + {1e3 * rest:.3g} ms, "
+        f"from {fast} and {slow} everywhere at a context of {BENCH_CONTEXT}"
+    )
+    return Decode(slope, rest, note)
+
+
+def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -> float:
+    """Measured seconds of a decoded token of a plan: each site has a rule of its own."""
+    chosen = [part.options[pick].type for part, pick in zip(problem.parts, picks, strict=True)]
+    rules = [
+        f"{name}={type}"
+        for part, type in zip(problem.parts, chosen, strict=True)
+        for name in part.names
+    ]
+    one = next((type for type in chosen if type != FLOAT), problem.types[0])
+    return _decode_seconds(source, replace(wish, type=one, rules=tuple(rules), keep=()))
+
+
+def faster(problem: Problem, factor: float) -> Problem:
+    """The problem with every time of decoding multiplied."""
+    parts = tuple(
+        replace(part, options=tuple(replace(o, seconds=o.seconds * factor) for o in part.options))
+        for part in problem.parts
+    )
+    return replace(problem, parts=parts, rest_seconds=problem.rest_seconds * factor)
+
+
+def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
+    """Slope and rest of a token's times over its products'; plain where noise bends the line."""
+    spread = sums[-1] - sums[0]
+    slope = (times[-1] - times[0]) / spread if spread > 0 else 0.0
+    if not PLAUSIBLE[0] <= slope <= PLAUSIBLE[1]:
+        slope = 1.0
+    rest = float(np.mean(times) - slope * np.mean(sums))
+    if rest < 0:  # nothing is for free: the products themselves are faster than when timed alone
+        return float(np.mean(np.array(times) / np.array(sums))), 0.0
+    return slope, rest
+
+
+def _decode_seconds(source: Source, wish: Wish) -> float:
+    """Measured seconds of a decoded token of a plan."""
+    from ladder.driver import compile_model
+    from ladder.runtime.bench import bench_artifact
+
+    with tempfile.TemporaryDirectory(prefix="ladder-decode-") as folder:
+        artifact = compile_model(source, Path(folder) / "artifact", wish).folder
+        return float(1 / bench_artifact(artifact, BENCH_CONTEXT)["decode_tokens_per_s"])
+
+
+def _scaled(costs: ProductCosts, decode: Decode) -> ProductCosts:
+    """The costs as a token sees them."""
+    table = {
+        type: {shape: seconds * decode.scale for shape, seconds in row.items()}
+        for type, row in costs.decode.items()
+    }
+    return ProductCosts(table, costs.prefill, f"{costs.source}; {decode.note}")

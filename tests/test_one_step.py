@@ -1,0 +1,194 @@
+"""A budget given to ``compile`` and ``quantize``: planned and carried out in one step."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from small_graphs import graph, random, stock
+from tiny import CHUNK, CONTEXT
+
+import ladder
+from ladder.cli.compiling import compile_command, quantize_command
+from ladder.cli.planning import plan_command
+from ladder.errors import LadderError
+from ladder.plan_file import read_plan
+from ladder.report_page import page
+from ladder.runtime.artifact import MANIFEST
+from ladder.wish import FileWish, PlanWish, Wish, split
+
+Cli = Callable[..., Any]
+TYPES = "int2:g32,int3:g32,int4:g32,int8:row"
+NET = """g (float[M, 64] x) => (float[M, 32] y) {
+  h = MatMul(x, "up_proj.weight")
+  r = Relu(h)
+  y = MatMul(r, "down_proj.weight")
+}"""
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "calibration.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
+    return path
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """An ONNX file, and samples of its input beside it."""
+    weights = {"up_proj.weight": random(64, 96), "down_proj.weight": random(96, 32, seed=1)}
+    onnx.save(graph(NET, weights), tmp_path / "net.onnx")
+    np.savez(tmp_path / "x.npz", x=random(3, 5, 64, seed=2))
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.models
+@pytest.mark.xdist_group("planning")
+def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
+    """The artifact, its report page and the saved plan tell the same, and the plan is of use."""
+    out, saved = tmp_path / "out", tmp_path / "plan.toml"
+    words = ["compile", tiny_chat_folder, "-o", out, "--context", CONTEXT, "--chunk", CHUNK]
+    words += ["--bpw", "4.2", "--types", TYPES, "--calib", text, "--windows", 2, "--tokens", 24]
+    ran = cli(*words, "--save-plan", saved, "--rule", "lm_head=int8:row", "--json")
+    assert ran.code == 0, ran
+    report, plan = ran.json, read_plan(saved)
+    assert {s["name"]: s["type"] for s in report["sites"]} == plan.sites
+    assert plan.sites["lm_head"] == "int8:row" and len(set(plan.sites.values())) > 1
+    told = report["plan"]
+    assert told["asked"]["budget"] == "bpw 4.2" and told["predicted"]["bpw"] <= 4.2
+    assert set(told["uniform"]) == set(TYPES.split(",")) and told["measured"]["kl"] > 0
+    assert "rounding = mse" in report["assumed"] and "target = native" in report["assumed"]
+    assert not any(row.startswith(("type", "tokens")) for row in report["assumed"])
+    assert any("would cost" in site["reason"] for site in report["sites"])
+    manifest = json.loads((out / MANIFEST).read_text())
+    shown = page(manifest)
+    for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{told['measured']['kl']:.4g}"):
+        assert words_of in shown
+    again = ladder.compile(
+        tiny_chat_folder, tmp_path / "again", plan=saved, context=CONTEXT, chunk=CHUNK
+    )
+    assert again["plan"]["predicted"] == plan.predicted
+    files = manifest["files"]
+    assert json.loads((tmp_path / "again" / MANIFEST).read_text())["files"] == files
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("format", ["qdq", "nbits"])
+def test_quantize(cli: Cli, net: Path, tmp_path: Path, format: str) -> None:
+    out, saved = tmp_path / "out.onnx", tmp_path / "plan.toml"
+    options = ["--bpw", "5", "--types", "int4:g32,int8:g32", "--calib", tmp_path / "x.npz"]
+    words = ["quantize", net, out, *options, "--format", format, "--save-plan", saved]
+    ran = cli(*words, "--json")
+    assert ran.code == 0, ran
+    report, plan = ran.json, read_plan(saved)
+    assert {s["name"]: s["type"] for s in report["sites"]} == plan.sites
+    assert report["plan"]["predicted"]["metric"] == "mse"
+    assert report["bits_per_weight"] <= 5
+    (y,) = stock(out, {"x": random(5, 64)})
+    (wanted,) = stock(net, {"x": random(5, 64)})
+    assert 0 < np.abs(y - wanted).max() < 0.5 * np.abs(wanted).max()
+    again = ladder.export_onnx(net, tmp_path / "again.onnx", plan=saved, format=format)
+    assert again["sites"] != [] and [s["type"] for s in again["sites"]] == list(plan.sites.values())
+    assert "bits per weight" in cli("quantize", net, out, *options).out
+
+
+@pytest.mark.models
+def test_a_budget_that_the_file_goes_over_is_told(net: Path, tmp_path: Path) -> None:
+    """The graph is part of the file and not of the weights."""
+    asked: dict[str, Any] = {"types": "int4:g32,int8:g32", "calib": tmp_path / "x.npz"}
+    report = ladder.export_onnx(net, tmp_path / "out.onnx", size="5.8kB", **asked)
+    assert report["plan"]["predicted"]["bytes"] <= 5800 < report["size_bytes"]
+    assert any("over --size 5.8kB: the budget is one of weights" in n for n in report["notes"])
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"bpw": "3", "type": "int4:g32"}, r"--bpw and --type both say .*: leave out one .restrict"),
+    ({"bpw": "3", "plan": "p.toml"}, r"--bpw and --plan both say the sites' types: leave out one"),
+    ({"max_kl": "1", "type": "int4:g32"}, "--max-kl and --type both say"),
+    ({"types": "int4:g32,int8:row"}, "--types is about a plan: ask for one with --bpw, --size"),
+    ({"rest": "3ms"}, "--rest is about a plan"),
+    ({"calib": "t.txt"}, r"--calib t\.txt: nothing is calibrated; give a budget"),
+    ({"plan": "p.toml", "type": "int8:row"}, "--plan says every site's type: leave out --type"),
+    ({"plan": "p.toml", "rules": "a=int8:row"}, "--plan says every site's type: leave out --type"),
+    ({"bpw": "3", "wish": "1"}, "no wish 'wish'; the wishes are: "),
+    ({"bpw": "-3"}, "--bpw '-3': write a positive number"),
+    ({"bpw": "3", "types": "int4:g32"}, "--types: int4:g32 leaves nothing to choose"),
+    ({"bpw": "3", "minimise": "all"}, "--minimise 'all': write one of loss, size, latency"),
+    ({"prefer": "size=1"}, "--prefer 'size=1': write memory, latency, accuracy once each"),
+    ({"bpw": "3", "prefer": "memory=1", "minimise": "size"}, "--prefer and --minimise both say"),
+    ({"save_plan": "p.toml"}, r"--save-plan p\.toml: no plan is made; give a budget"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), REFUSED, ids=lambda v: str(v)[:40])
+def test_refused_before_anything_is_loaded(
+    tmp_path: Path, asked: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not read")
+    for make in (ladder.compile, ladder.export_onnx):
+        with pytest.raises(LadderError, match=message):
+            make(tmp_path / "model.onnx", tmp_path / "out", **asked)
+    assert [f.name for f in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_latency_is_not_one_of_an_onnx_file(tmp_path: Path) -> None:
+    for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
+        with pytest.raises(LadderError, match="an ONNX file is run by ONNX Runtime, and Ladder's"):
+            ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
+
+
+@pytest.mark.models
+def test_a_least_that_is_over_the_budget_is_said(net: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"types": TYPES, "calib": tmp_path / "x.npz"}
+    with pytest.raises(LadderError, match=r"--bpw 1 cannot be met: the least reachable is 3 bits"):
+        ladder.export_onnx(net, tmp_path / "out.onnx", bpw="1", **asked)
+    with pytest.raises(LadderError, match=r"--size 1kB cannot be met: the least reachable is \d"):
+        ladder.compile(net, tmp_path / "out", size="1kB", **asked)
+    assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out").exists()
+
+
+def test_options_are_sorted() -> None:
+    asked = {"bpw": 3.5, "rules": "lm_head=int8:row", "calib": "a.txt", "context": 64, "size": ""}
+    wish, plan = split(asked, Wish)
+    assert wish == Wish(context=64, rules=("lm_head=int8:row",)) and plan is not None
+    assert plan == PlanWish(bpw="3.5", rules=("lm_head=int8:row",), calib=Path("a.txt"))
+    assert split({"type": "int4:g32"}, FileWish) == (FileWish(type="int4:g32"), None)
+
+
+COMMANDS: dict[Callable[..., None], tuple[Any, ...]] = {
+    plan_command: (PlanWish,),
+    compile_command: (Wish, PlanWish),
+    quantize_command: (FileWish, PlanWish),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.__name__)
+def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., None]) -> None:
+    """What is not given is not passed on, so a default there only shows what will be."""
+    wished = {f.name: f.default for cls in reversed(COMMANDS[command]) for f in fields(cls)}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in wished:
+            shown = parameter.default
+            shown = tuple(shown.split(",")) if name == "types" else shown
+            assert (shown or None) == (wished[name] or None), name
+    lacking = set(wished) - set(inspect.signature(command).parameters)
+    assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
+        {"target", "activation", "chunk", "latency", "costs", "rest"}
+        if command is quantize_command
+        else set()
+    )
+
+
+def test_help_shows_the_same_words(cli: Cli) -> None:
+    """Options are spelled once."""
+    texts = [re.sub(r"\W+", " ", cli(c, "--help").out) for c in ("plan", "compile", "quantize")]
+    for words in ("Bits per weight at most", "PATTERN TYPE for sites", "Windows of calibration"):
+        assert all(words in text for text in texts), words
