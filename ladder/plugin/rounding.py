@@ -1,0 +1,140 @@
+"""The first step: products and embeddings over float weights become low-bit operators."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import tvm
+from tvm import relax
+
+from ladder.ir import facts
+from ladder.ir.dtype import DType
+from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.site import SITE_KEY
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.round_weights import RoundWeights
+from ladder.passes.runner import run_passes
+from ladder.plan_file import put_plan, read_plan
+from ladder.plugin import operators, packing
+from ladder.plugin.model import Skeleton, as_bytes, round_array
+from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type
+from ladder.plugin.sites import Refused, Use, find_uses
+from ladder.wish import Wish
+
+LOG = logging.getLogger("ladder.plugin")
+REPORT = "ladder.report"
+
+
+def round_module(mod: Any, wish: Wish) -> Any:
+    """``mod`` with its weights rounded as the wish, or its plan, says; other bindings stay."""
+    uses, refused = _all_uses(mod)
+    if not uses:
+        LOG.warning("no weight to round: %s", _reasons(refused) or "no product has a weight")
+        return mod
+    skeleton = Skeleton(uses)
+    _plan(skeleton, wish)
+    plan = facts.get(skeleton.model, BitPlan)
+    assert plan is not None
+    alone = facts.get(skeleton.model, LeftAlone) or LeftAlone()
+    made = _round_constants(skeleton, plan, wish.rounding)
+    made.update(_round_parameters(skeleton, plan, wish.rounding))
+    rows = {name: [c.type, c.reason] for name, c in plan.choices.items()}
+    left = {**alone.reasons, **{r.name: f"{r.op}: {r.reason}" for r in refused}}
+    if wish.type == Wish.type and not wish.plan:
+        LOG.warning("weights become %s: no attribute ladder.type asks for another", wish.type)
+    LOG.info("%d sites rounded, %d left alone", len(rows), len(left))
+    done = Rewriter(mod, made).rewritten()
+    return done.with_attr(REPORT, json.dumps({"sites": rows, "left_alone": left}))
+
+
+def _all_uses(mod: Any) -> tuple[list[Use], list[Refused]]:
+    uses: list[Use] = []
+    refused: list[Refused] = []
+    for var, func in functions(mod):
+        found, others = find_uses(var.name_hint, func)
+        uses += found
+        refused += others
+    return uses, refused
+
+
+def _reasons(refused: list[Refused]) -> str:
+    return "; ".join(f"{r.name}: {r.reason}" for r in refused[:3])
+
+
+def _plan(skeleton: Skeleton, wish: Wish) -> None:
+    """Leave the facts BitPlan and LeftAlone on the model.
+
+    A plan names its sites as another frontend did where Relax's constants have no names: then
+    its rows are taken in their order, which is that of the graph.
+    """
+    if not wish.plan:
+        passes = [AllocateUniform(wish.type, "|".join(wish.keep), "|".join(wish.rules))]
+        run_passes(skeleton.model, passes)
+        return
+    plan = read_plan(Path(wish.plan))
+    if set(plan.sites) != set(skeleton.uses) and len(plan.sites) == len(skeleton.uses):
+        LOG.warning("%s names other sites: its rows are taken in order", wish.plan)
+        plan = replace(plan, sites=dict(zip(skeleton.uses, plan.sites.values(), strict=True)))
+    put_plan(skeleton.model, plan, plan.digest)
+
+
+def _round_constants(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[Any, Make]:
+    model = skeleton.model
+    known = {n: c for n, c in plan.choices.items() if skeleton.is_constant(n)}
+    facts.put(model, BitPlan(known))
+    run_passes(model, [RoundWeights(method)])
+    made: dict[Any, Make] = {}
+    constants: dict[ir.Value, Any] = {}
+    for node in model.graph:
+        site = node.metadata_props.get(SITE_KEY, "")
+        if site not in known or node.op_type not in operators.OF_DIALECT:
+            continue
+        weight = [_constant(value, constants) for value in node.inputs[1:] if value is not None]
+        dtype = DType.parse(known[site].type)
+        for use in skeleton.uses[site]:
+            made[use.var] = _maker(use, dtype, site, weight)
+    return made
+
+
+def _constant(value: ir.Value, made: dict[ir.Value, Any]) -> Any:
+    if value not in made:
+        assert value.const_value is not None
+        made[value] = relax.const(as_bytes(value.const_value.numpy()))
+    return made[value]
+
+
+def _maker(use: Use, dtype: DType, site: str, weight: list[Any]) -> Make:
+    op = operators.GATHER if use.gathers else operators.MATMUL
+    n, k = use.nk
+    return lambda new: operators.low_bit(op, new.new(use.data), weight, dtype, n, k, site)
+
+
+def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[Any, Make]:
+    """Rounding waits for the weight: a call of a packed function that gives the operands."""
+    made: dict[Any, Make] = {}
+    for site, choice in plan.choices.items():
+        if not skeleton.is_constant(site):
+            for use in skeleton.uses[site]:
+                made[use.var] = _late_maker(use, DType.parse(choice.type), site, method)
+    return made
+
+
+def _late_maker(use: Use, dtype: DType, site: str, method: str) -> Make:
+    # Rounding nothing tells the operands' types.
+    nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), "rtn", False, site)
+    types = [tensor_type(array) for array in nothing]
+
+    def make(new: Rewriter) -> Any:
+        texts = [tvm.ir.StringImm(str(dtype)), tvm.ir.StringImm(method)]
+        how = [tvm.tirx.IntImm("int64", int(use.transposed)), tvm.ir.StringImm(site)]
+        arguments = [new.new(use.weight), *texts, *how]
+        weight = emit_packed(new.builder_, packing.ROUND, arguments, types)
+        return _maker(use, dtype, site, weight)(new)
+
+    return make
