@@ -5,23 +5,25 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from ladder import kernel_cache
 from ladder.costs import machine_of
 from ladder.errors import LadderError
 from ladder.ir import dialect
 from ladder.ir.activation import FLOAT, check
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.choose_kernel import SCHEMES, choose
+from ladder.peers.engine import ROTATED_BYTES, copies_of
 from ladder.runtime.session import aligned_zeros, threads
-from ladder.targets import Level, levels_of, runs_here
+from ladder.targets import LEVELS, Level, levels_of, runs_here
 
-ROTATED_BYTES = 300e6  # copies of the weights, taken in turn
-MOST_COPIES = 256
 SECONDS, ROUNDS = 0.4, 5
+Call = Callable[[list[Any]], Any]  # weights -> nothing of interest
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
@@ -73,21 +75,44 @@ def bench_kernel(
 
 def prepared(
     dtype: DType, m: int, n: int, k: int, activation: str, scheme: str, level: Level
-) -> tuple[Callable[[list[Any]], Any], list[Any], int]:
+) -> tuple[Call, list[Any], int]:
     """A compiled product, its weights several times over, and the bytes of one copy."""
+    call_of, sets, stored = loaded(dtype, n, k, activation, scheme, level)
+    return call_of(m), sets, stored
+
+
+def loaded(
+    dtype: DType, n: int, k: int, activation: str, scheme: str, level: Level, size: float = 0
+) -> tuple[Callable[[int], Call], list[Any], int]:
+    """As ``prepared`` for any M: the first function takes M. ``size`` as for ``rotated``."""
     import tvm
 
-    from ladder.codegen.kernels.library import kernel
+    library = compiled(dtype, activation, scheme, level.name)
+    weights = _weights(dtype, n, k, scheme, activation)
+    sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights, size)]
+
+    def call_of(m: int) -> Call:
+        out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
+        shared = [tvm.runtime.from_dlpack(a) for a in _activations(dtype, m, k, scheme, activation)]
+        return lambda weight: library["main"](*shared, *weight, out)
+
+    return call_of, sets, sum(a.nbytes for a in weights)
+
+
+@lru_cache(maxsize=256)
+def compiled(dtype: DType, activation: str, scheme: str, level: str) -> Any:
+    """The kernel of a product, for any shape: out of the level's library where it was built."""
+    import tvm
+
+    from ladder.codegen.kernels.library import kernel, name_of
     from ladder.codegen.layout import Packing
 
-    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, level.kernels)
-    library = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(level.llvm)))
-    weights = _weights(dtype, n, k, scheme, activation)
-    out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
-    shared = [tvm.runtime.from_dlpack(a) for a in _activations(dtype, m, k, scheme, activation)]
-    sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights)]
-    stored = sum(a.nbytes for a in weights)
-    return lambda weight: library["main"](*shared, *weight, out), sets, stored
+    target = LEVELS[level]
+    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, target.kernels)
+    found = kernel_cache.function(name_of(func), level)
+    if found is not None:
+        return {"main": found}
+    return tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(target.llvm)))
 
 
 def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
@@ -139,10 +164,10 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def rotated(weights: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """The weights and copies of them, more than any cache holds (small ones: MOST_COPIES)."""
-    copies = min(int(ROTATED_BYTES // sum(a.nbytes for a in weights)), MOST_COPIES)
-    return [weights, *([_aligned(a) for a in weights] for _ in range(copies))]
+def rotated(weights: list[np.ndarray], size: float = 0) -> list[list[np.ndarray]]:
+    """Copies of the weights that take more than ``size`` bytes (0: more than any cache holds)."""
+    copies = copies_of(sum(a.nbytes for a in weights), size or ROTATED_BYTES)
+    return [[_aligned(a) for a in weights] for _ in range(copies)]
 
 
 def time_calls(

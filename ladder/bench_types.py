@@ -12,12 +12,12 @@ from ladder.costs import machine_of
 from ladder.errors import LadderError
 from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS
-from ladder.passes.choose_kernel import choose
+from ladder.passes.choose_kernel import SCHEMES, choose
 from ladder.progress import track
 from ladder.runtime.session import threads
 from ladder.targets import Level
 
-TOKENS, COST_TOKENS = (1, 32, 128), (1, 2, 4, 8, 32, 128)
+TOKENS, COST_TOKENS = (1, 32, 128), (1, 2, 3, 4, 8, 16, 32, 128)
 QUICK_SECONDS, QUICK_ROUNDS = 0.15, 3
 RIVALS = ("tvm",)
 
@@ -33,7 +33,7 @@ def bench_types(
 ) -> list[dict[str, Any]]:
     """One row a type and M: our time, TVM's on dequantize + matmul, and their ratio.
 
-    ``every_scheme`` times look-ups and dot products where a type has both: a cost table.
+    ``every_scheme`` times all schemes that a type has, not the chosen one alone: a cost table.
     """
     if against not in ("", *RIVALS):
         raise LadderError(f"--against '{against}': one of: {', '.join(RIVALS)}")
@@ -56,12 +56,13 @@ def bench_types(
 def _schemes(
     dtype: DType, activation: str, m: int, level: Level, every: bool
 ) -> Iterator[tuple[str, str]]:
-    machine = machine_of(level.name)
-    chosen = choose(dtype, activation, m, machine)
-    yield chosen.scheme, chosen.activation
-    other = choose(dtype, activation, m, machine, "dot" if chosen.scheme == "lut" else "lut")
-    if every and other.scheme != chosen.scheme:
-        yield other.scheme, other.activation
+    """The chosen scheme first, then all others that the type has on this level."""
+    seen: set[str] = set()
+    for scheme in SCHEMES if every else SCHEMES[:1]:
+        found = choose(dtype, activation, m, machine_of(level.name), scheme)
+        if found.scheme not in seen:
+            yield found.scheme, found.activation
+        seen.add(found.scheme)
 
 
 def _row(

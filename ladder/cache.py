@@ -22,7 +22,12 @@ def cache_folder() -> Path:
 
 def entry(kind: str, *parts: object) -> Path:
     """Where the result of ``kind`` for these inputs lies, or is to be put."""
-    text = "\n".join(str(p) for p in (*parts, source_digest()))
+    return place(kind, *parts, source_digest())
+
+
+def place(kind: str, *parts: object) -> Path:
+    """As ``entry``, for what does not depend on all of Ladder's source."""
+    text = "\n".join(str(p) for p in parts)
     return cache_folder() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -43,8 +48,22 @@ def size_bytes() -> int:
 def source_digest() -> str:
     """Hash of Ladder's own Python files: another version of the code is another entry."""
     root = Path(__file__).parent
+    folders = (root / "passes", root / "codegen", root / "ir", root / "frontend")
+    return _digest(*sorted(root.glob("*.py")), *(f for d in folders for f in _files(d)))
+
+
+@lru_cache(maxsize=1)
+def kernel_digest() -> str:
+    """Hash of the files that make kernels: times that were measured hold for these alone."""
+    return _digest(*_files(Path(__file__).parent / "codegen"))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def _digest(*files: Path) -> str:
     digest = hashlib.sha256()
-    for folder in (root, root / "passes", root / "codegen", root / "ir", root / "frontend"):
-        for path in sorted(folder.rglob("*.py") if folder != root else folder.glob("*.py")):
-            digest.update(path.read_bytes())
+    for path in files:
+        digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -10,52 +10,77 @@ from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.site import Site
+from ladder.passes.rounding.told import rounding_row
+from ladder.plan_file import Plan
 from ladder.wish import Wish
 
 
 def compile_report(
-    model: ir.Model, sites: list[Site], source: Source, wish: Wish, weights: Any
+    model: ir.Model,
+    sites: list[Site],
+    source: Source,
+    wish: Wish,
+    weights: Any,
+    planned: Plan | None = None,
 ) -> dict[str, Any]:
-    """What each site got and why, and what was left alone."""
+    """What each site got and why, what was left alone, and the plan behind it if there is one."""
     plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
-    rounding = facts.get(model, facts.Rounding)
-    assert plan is not None and alone is not None and rounding is not None
+    assert plan is not None and alone is not None
     rows, bits, parameters, seen = [], 0.0, 0, set()
     for site in sites:
         choice = plan.choices.get(site.name)
         kind = choice.type if choice else "fp32"
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
         row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        error = rounding.errors.get(site.name)
-        rows.append({**row, "type": kind, "reason": reason, "weight_error": error})
+        rows.append({**row, "type": kind, "reason": reason, **rounding_row(model, site.name)})
         if id(site.weight) not in seen:
             seen.add(id(site.weight))
             parameters += site.parameters
             bits += DType.parse(kind).stored_bits(site.n, site.k)
-    assumed = [
-        f"{name} = {value}"
-        for name, value in vars(Wish()).items()
-        if getattr(wish, name) == value and value not in ("", ())
-    ]
     return {
         "model": source.origin,
         "bits_per_weight": round(bits / parameters, 4),
         "weights_bytes": weights.size_bytes,
         "sites": rows,
         "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
-        "assumed": assumed,
+        "assumed": _assumed(wish, planned),
         "language_model": source.is_language_model,
+        "plan": planned.report if planned else None,
     }
 
 
+def _assumed(wish: Wish, planned: Plan | None) -> list[str]:
+    """Options at their default; with a plan those that it was made with, and no type."""
+    own = [f"{k} = {v}" for k, v in wish.assumed().items() if not (planned and k == "type")]
+    return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
+
+
+def stack_notes(model: ir.Model) -> list[str]:
+    """Why products that share an activation are computed one by one, where some are."""
+    stacked = facts.get(model, facts.Stacked) or facts.Stacked()
+    sites: dict[str, list[str]] = {}
+    for site, reason in stacked.reasons.items():
+        sites.setdefault(reason, []).append(site)
+    return [
+        f"{len(names)} of the products that share an activation are computed alone ({names[0]}"
+        f"{', ...' if len(names) > 1 else ''}): {reason}"
+        for reason, names in sites.items()
+    ]
+
+
 def kernel_rows(graph: ir.Model, level: str, function: str) -> list[dict[str, Any]]:
-    """Which kernels a function's products got on a level and why, alike ones counted together."""
+    """Which kernels a function's products got on a level and why, alike ones counted together.
+
+    ``stack`` names the sites that are one product together (``q_proj+k_proj+v_proj``).
+    """
     kernels, plan = facts.get(graph, facts.Kernels), facts.get(graph, facts.BitPlan)
     assert kernels is not None and plan is not None
-    counted: dict[tuple[str, facts.KernelChoice], int] = {}
+    stacked = facts.get(graph, facts.Stacked) or facts.Stacked()
+    stack_of = {site: stack for stack, sites in stacked.sites.items() for site in sites}
+    counted: dict[tuple[str, facts.KernelChoice, str], int] = {}
     for site, choice in kernels.choices.items():
-        known = plan.choices.get(site)
-        key = (known.type if known else "", choice)
+        known, stack = plan.choices.get(site), stack_of.get(site, "").rpartition(".")[2]
+        key = (known.type if known else "", choice, stack)
         counted[key] = counted.get(key, 0) + 1
     return [
         {
@@ -65,7 +90,8 @@ def kernel_rows(graph: ir.Model, level: str, function: str) -> list[dict[str, An
             "scheme": choice.scheme,
             "activation": choice.activation,
             "sites": count,
+            "stack": stack,
             "reason": choice.reason,
         }
-        for (type, choice), count in counted.items()
+        for (type, choice, stack), count in counted.items()
     ]

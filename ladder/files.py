@@ -13,14 +13,19 @@ from pathlib import Path
 from ladder.errors import LadderError
 
 
+def check_folder(target: Path, marker: str) -> None:
+    """Refuse a folder with something in it that is not ours."""
+    if target.exists() and not (target / marker).exists() and any(_entries(target)):
+        raise LadderError(f"{target}: exists and is not a Ladder artifact; give another -o")
+
+
 @contextmanager
 def folder_aside(target: Path, marker: str) -> Iterator[Path]:
     """A new folder that takes ``target``'s place when the block succeeds.
 
     An existing ``target`` is replaced only if it holds ``marker``: it was one of ours.
     """
-    if target.exists() and not (target / marker).exists() and any(_entries(target)):
-        raise LadderError(f"{target}: exists and is not a Ladder artifact; give another -o")
+    check_folder(target, marker)
     _make_folder(target)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:

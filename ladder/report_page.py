@@ -33,6 +33,7 @@ def page(manifest: dict[str, Any]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>",
         f"<style>{STYLE}</style><h1>{name}</h1>",
         _summary(manifest),
+        *_plan(report.get("plan")),
         "<h2>Where the weights are</h2>",
         _by_role(report["sites"]),
         "<h2>Sites</h2>",
@@ -63,6 +64,31 @@ def _summary(manifest: dict[str, Any]) -> str:
     return _table(["", ""], rows)
 
 
+def _plan(plan: dict[str, Any] | None) -> list[str]:
+    """What was asked, predicted and measured, beside the uniform plans on the same axes."""
+    if not plan:
+        return []
+    asked, predicted, measured = plan["asked"], plan["predicted"], plan["measured"]
+    metric = str(predicted.get("metric", "loss"))
+    told = {"budget": asked.get("budget"), "least": asked.get("minimised")}
+    told |= {key: asked[key] for key in ("types", "rules", "keep", "text") if asked.get(key)}
+    told |= {f"measured {key}": value for key, value in measured.items()}
+    columns = [c for c in ("loss", "bytes", "bpw", "seconds", "prefill") if c in predicted]
+    rows = {**plan["uniform"], "this plan": predicted}
+    shown = [(name, *(_number(row.get(c)) for c in columns)) for name, row in rows.items()]
+    heads = ["predicted", *(metric if c == "loss" else c for c in columns)]
+    notes = "".join(f"<p>{escape(str(note))}" for note in asked.get("notes", []))
+    summary = _table(["", ""], [(key, _number(value)) for key, value in told.items()])
+    return ["<h2>Plan</h2>", summary, _table(heads, shown), notes]
+
+
+def _number(value: Any) -> str:
+    """A plan's file may have been edited: whatever is there is shown."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _by_role(sites: list[dict[str, Any]]) -> str:
     sizes: dict[tuple[str, str], int] = {}
     for site in sites:
@@ -91,8 +117,8 @@ def _sites(sites: list[dict[str, Any]]) -> str:
 
 def _kernels(rows: list[dict[str, Any]]) -> str:
     """Which kernel each product got on each level, and why."""
-    keys = ["level", "function", "type", "sites", "scheme", "activation", "reason"]
-    return _table(keys, [tuple(row[key] for key in keys) for row in rows])
+    keys = ["level", "function", "type", "sites", "stack", "scheme", "activation", "reason"]
+    return _table(keys, [tuple(row.get(key, "") for key in keys) for row in rows])
 
 
 def _left_alone(rows: list[dict[str, str]]) -> str:

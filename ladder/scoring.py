@@ -9,6 +9,7 @@ from ladder.errors import LadderError
 from ladder.evaluate import Predictor, Score, evaluate
 from ladder.frontend.source import Source
 from ladder.runtime.artifact import MANIFEST, Artifact
+from ladder.texts import encode, read_text
 
 LARGEST_WINDOW = 1024
 
@@ -63,27 +64,3 @@ def float_model_at(trace: Path, context: int) -> Predictor:
     from ladder.reference import ReferenceLanguageModel
 
     return ReferenceLanguageModel(ir.load(trace / "model.onnx"), context)
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 text file; anything else is refused plainly."""
-    if not path.is_file():
-        raise LadderError(f"{path}: no such text file")
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LadderError(
-            f"{path}: not UTF-8 text (byte {error.start}); convert it first"
-        ) from error
-    if not content.strip():
-        raise LadderError(f"{path}: empty; give some text to score")
-    return content
-
-
-def encode(source: Source, content: str) -> list[int]:
-    """Text to tokens by the source's tokenizer."""
-    if source.tokenizer is None:
-        raise LadderError(f"{source.origin}: has no tokenizer, so no text can be scored")
-    from tokenizers import Tokenizer
-
-    return list(Tokenizer.from_str(source.tokenizer).encode(content).ids)

@@ -1,10 +1,16 @@
-"""A text that a package ships: articles of Wikipedia, in the test data of gensim."""
+"""Texts: files, their tokens, and one that a package ships (Wikipedia, gensim's test data)."""
 
 from __future__ import annotations
 
 import bz2
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ladder.errors import LadderError
+
+if TYPE_CHECKING:
+    from ladder.frontend.source import Source
 
 WIKIPEDIA = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
 
@@ -33,3 +39,27 @@ def _strip_markup(text: str) -> str:
     ):
         text = re.sub(pattern, kept, text, flags=re.S)
     return text.strip()
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file; anything else is refused plainly."""
+    if not path.is_file():
+        raise LadderError(f"{path}: no such text file")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise LadderError(
+            f"{path}: not UTF-8 text (byte {error.start}); convert it first"
+        ) from error
+    if not content.strip():
+        raise LadderError(f"{path}: empty; give some text to score")
+    return content
+
+
+def encode(source: Source, content: str) -> list[int]:
+    """Text to tokens by the source's tokenizer."""
+    if source.tokenizer is None:
+        raise LadderError(f"{source.origin}: has no tokenizer, so no text can be scored")
+    from tokenizers import Tokenizer
+
+    return list(Tokenizer.from_str(source.tokenizer).encode(content).ids)

@@ -14,7 +14,7 @@ from ladder.runtime.artifact import Artifact
 from ladder.runtime.language_model import DECODE, LanguageModel
 from ladder.runtime.session import Session, threads
 
-LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm", "float_gemm")
+LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm", "tile_gemm", "float_gemm")
 DECODED, ROUNDS, PROFILED = 32, 5, 10
 
 

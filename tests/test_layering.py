@@ -27,9 +27,9 @@ LAYERS = {
     "ladder.files": ("ladder.errors",),
     "ladder.packages": ("ladder.cache", "ladder.errors"),
     "ladder.evaluate": BASE,
-    "ladder.texts": (),
+    "ladder.texts": ("ladder.errors", "ladder.frontend"),
     "ladder.config": IR,
-    "ladder.costs": IR,
+    "ladder.costs": ("ladder.cache", "ladder.files", "ladder.runtime", *IR),
     "ladder.wish": ("ladder.passes", *IR),
     "ladder.reference": IR,
     "ladder.sensitivity": (
@@ -45,7 +45,13 @@ LAYERS = {
     ),
     "ladder.pareto": ("ladder.passes", "ladder.files", *IR),
     "ladder.plan_file": ("ladder.passes", "ladder.files", *IR),
-    "ladder.export": ("ladder.frontend", "ladder.passes", "ladder.files", *IR),
+    "ladder.export": (
+        "ladder.frontend",
+        "ladder.passes",
+        "ladder.files",
+        "ladder.plan_file",
+        *IR,
+    ),
 }
 # They may see several layers.
 DRIVERS = frozenset(
@@ -55,15 +61,24 @@ DRIVERS = frozenset(
         "ladder.api",
         "ladder.bench_kernel",
         "ladder.bench_types",
+        "ladder.calibrated",
         "ladder.cli",
         "ladder.compile_report",
         "ladder.demo",
         "ladder.driver",
+        "ladder.kernel_cache",
+        "ladder.one_step",
+        "ladder.peers",
         "ladder.plan_check",
+        "ladder.plan_choice",
+        "ladder.plan_inputs",
+        "ladder.plan_times",
         "ladder.planning",
+        "ladder.plugin",
         "ladder.product_costs",
         "ladder.report_page",
         "ladder.scoring",
+        "ladder.tune",
     }
 )
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "onnxruntime")

@@ -22,8 +22,7 @@ from ladder.passes.runner import run_passes
 from ladder.reference import ReferenceLanguageModel
 from ladder.runtime import load
 from ladder.runtime.language_model import LanguageModel
-from ladder.scoring import encode
-from ladder.texts import WIKIPEDIA, wiki_text
+from ladder.texts import WIKIPEDIA, encode, wiki_text
 from ladder.wish import Wish
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import nbits
 from ladder.export.onnx_out import FORMATS, export_onnx, form
 from ladder.frontend.onnx_file import load_onnx
+from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
@@ -20,9 +22,13 @@ from ladder.ir.site import Refusal, Site, find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.patterns import parse_rules
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.rounding import METHODS
+from ladder.passes.rounding.methods import check_method
+from ladder.passes.rounding.told import rounding_notes, rounding_row
 from ladder.passes.runner import run_passes
+from ladder.passes.weight_second import WeightSecond
+from ladder.plan_file import Plan, put_plan
 
+PREPARE = (WeightSecond(),)  # the file stays as it is otherwise
 NODE_BYTES = 200  # what the extra operator and its names take in the file
 
 
@@ -35,18 +41,25 @@ def quantize_onnx(
     keep: tuple[str, ...] = (),
     accuracy_level: int = 0,
     rules: tuple[str, ...] = (),
+    planned: Plan | None = None,
+    calibrate: Callable[[ir.Model, Source], None] | None = None,
 ) -> dict[str, Any]:
     """Quantize ``source`` into ``target`` and report what every site got and why.
 
     ``keep`` holds patterns (``*``, ``?``) of sites or roles that stay float, ``rules`` has
-    ``PATTERN=TYPE``. Raises ``NothingToQuantize`` where no weight may change; then nothing is
-    written.
+    ``PATTERN=TYPE``; a plan says all that instead of them and ``type``. ``calibrate``
+    leaves the Hessians that a calibrated rounding needs on the model. Raises
+    ``NothingToQuantize`` where no weight may change; then nothing is written.
     """
     start = time.perf_counter()
     _check_options(type, rounding, format, rules)
     loaded = load_onnx(source)
     model, before = loaded.model, size_on_disk(source, loaded.model)
-    run_passes(model, [AllocateUniform(type, "|".join(keep), "|".join(rules))])
+    run_passes(model, PREPARE)
+    if planned is None:
+        run_passes(model, [AllocateUniform(type, "|".join(keep), "|".join(rules))])
+    else:
+        put_plan(model, planned, loaded.digest)
     sites, refusals = find_sites(model)
     left = [*refusals, *_plan_floats(model, sites, format)]
     plan = facts.get(model, BitPlan)
@@ -59,7 +72,10 @@ def quantize_onnx(
             nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
     rows = [_row(site, plan, format) for site in chosen]
     bits = bits_per_weight(chosen, plan)
+    if calibrate is not None:
+        calibrate(model, loaded)
     run_passes(model, [RoundWeights(rounding)])
+    rows = [{**row, **rounding_row(model, row["name"])} for row in rows]
     size = export_onnx(model, target, format, accuracy_level)
     return {
         "input": str(source),
@@ -71,7 +87,8 @@ def quantize_onnx(
         "seconds": time.perf_counter() - start,
         "sites": rows,
         "left_alone": [{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
-        "notes": loaded.notes,
+        "notes": [*loaded.notes, *rounding_notes(model)],
+        "plan": planned.report if planned else None,
     }
 
 
@@ -79,8 +96,7 @@ def _check_options(type: str, rounding: str, format: str, rules: tuple[str, ...]
     """Fail on a mistyped option before a large file is read."""
     DType.parse(type)
     parse_rules("|".join(rules))
-    if rounding not in METHODS:
-        raise LadderError(f"unknown rounding '{rounding}'; one of: {', '.join(METHODS)}")
+    check_method(rounding)
     if format not in FORMATS:
         raise LadderError(f"unknown format '{format}'; one of: {', '.join(FORMATS)}")
 

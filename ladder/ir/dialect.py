@@ -200,6 +200,11 @@ def weight_type(node: ir.Node) -> DType:
     return DType.parse(node.overload.partition(":")[2] if mode_first else node.overload)
 
 
+def weight_operands(dtype: DType) -> int:
+    """How many operands a weight of this type has: codes, scale[, zero point][, tensor scale]."""
+    return len(_weight(dtype))
+
+
 def stored_codes(value: ir.Value | None) -> ir.Value:
     """The codes that a product's operand comes from, behind all rungs."""
     while value is not None and value.producer() is not None:

@@ -43,10 +43,31 @@ class LeftAlone:
 
 @dataclass(frozen=True)
 class Rounding:
-    """How each weight was rounded and the relative error of its values (root mean square)."""
+    """How each weight was rounded and the relative error of its values (root mean square).
+
+    Where calibrated, ``output_errors`` has for each method that was tried the relative error of
+    the site's products on the calibration data; ``calibrated`` is its name and its tokens. ``notes``
+    say what went unlike what was asked.
+    """
 
     methods: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    output_errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    calibrated: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hessians:
+    """Where the mean of x x' of each site's inputs lies: site -> file (NumPy) of [K, K] float32.
+
+    ``missing`` says why a site has none. ``tokens`` and ``text`` say what they were collected on.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """How one product is computed: ``lut``, ``dot`` or ``fp32``, its activations, and why."""
+    """How one product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, its activations, why."""
 
     scheme: str
     activation: str
@@ -115,16 +136,33 @@ class Kernels:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Products that were put into one: its name -> the names of its sites, in order of rows.
+
+    ``reasons`` says of other sites that share an activation why they were not.
+    """
+
+    sites: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Machine:
-    """What passes may know of a target: its name, and measured costs.
+    """What passes may know of a target: its name, what its kernels can do, and measured costs.
 
     ``costs`` is element -> scheme -> M -> seconds of one product of the size that ``measured``
-    names; only their ratios are used.
+    names (or ``origins``, for elements that were measured apart); only their ratios are used.
     """
 
     name: str = "any target"
     costs: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     measured: str = ""
+    schemes: tuple[str, ...] = ("lut", "dot")
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def origin(self, element: str) -> str:
+        """What is said of where an element's times are from."""
+        return self.origins.get(element, self.measured)
 
     def seconds(self, element: str, scheme: str, m: int | None) -> float | None:
         """The time measured at the M closest to ``m``; None where there is none."""
@@ -139,6 +177,11 @@ class Machine:
 def put(model: ir.Model, fact: object) -> None:
     """Attach ``fact``, replacing an older one of the same type."""
     model.meta[_KEY + type(fact).__name__] = fact
+
+
+def drop(model: ir.Model, kind: type) -> None:
+    """Take the fact of this type off the model, if it is there."""
+    model.meta.pop(_KEY + kind.__name__, None)
 
 
 def get(model: ir.Model, kind: type[F]) -> F | None:

@@ -15,6 +15,7 @@ from ladder.ir import convolution
 from ladder.ir.convolution import Window
 
 SITE_KEY = "ladder.site"
+SCHEME_KEY = "ladder.scheme"  # of a DotGemm that is not computed by dot products, but as named
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, where the name does not say
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(

@@ -49,7 +49,13 @@ def test_json(model: ir.Model) -> None:
     facts.put(model, Rounding({"a": "mse"}, {"a": 0.25}))
     assert json.loads(facts.to_json(model)) == {
         "BitPlan": {"choices": {"a": {"type": "int4:g32", "reason": "uniform"}}},
-        "Rounding": {"methods": {"a": "mse"}, "errors": {"a": 0.25}},
+        "Rounding": {
+            "methods": {"a": "mse"},
+            "errors": {"a": 0.25},
+            "output_errors": {},
+            "notes": {},
+            "calibrated": {},
+        },
     }
 
 

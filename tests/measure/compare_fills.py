@@ -33,9 +33,8 @@ from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
 from ladder.planning import DEFAULT_TYPES
 from ladder.reference import ReferenceLanguageModel
-from ladder.scoring import encode
 from ladder.sensitivity import How, measure
-from ladder.texts import WIKIPEDIA, wiki_text
+from ladder.texts import WIKIPEDIA, encode, wiki_text
 
 WINDOW = 512
 SEEDS = 3

@@ -23,13 +23,12 @@ from scipy.stats import kendalltau
 import ladder
 from ladder.frontend.source import Source
 from ladder.packages import package_file
-from ladder.scoring import encode
 from ladder.sensitivity.calibration import calibration
+from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.groups import Task
-from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.workers import own_threads
-from ladder.texts import WIKIPEDIA, wiki_text
+from ladder.texts import WIKIPEDIA, encode, wiki_text
 
 SIGNS = {"kl": 1, "reverse_kl": 1, "mse": 1, "sqnr": -1, "cosine": -1}
 CHANGE = "loss_change"

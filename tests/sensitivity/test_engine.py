@@ -20,7 +20,7 @@ from ladder.sensitivity import measure_feeds
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.groups import Group, Task, find_groups
-from ladder.sensitivity.measure import language_model_feeds
+from ladder.sensitivity.data import language_model_feeds
 
 WINDOWS, TOKENS, TYPES = 3, 16, ("int2:g32", "nf4:g16", "int8:row")
 

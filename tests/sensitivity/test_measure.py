@@ -225,8 +225,8 @@ def test_other_bad_input_is_refused(source: Source, text: Path, tmp_path: Path) 
         measure(source, [], text)
     with pytest.raises(LadderError, match="unknown type 'int99'"):
         measure(source, ["int99"], text, 1, 8)
-    with pytest.raises(LadderError, match="unknown rounding 'best'; one of: rtn, mse"):
-        measure(source, TYPES, text, 1, 8, "best")
+    with pytest.raises(LadderError, match="unknown rounding 'ceil'; one of: rtn, mse"):
+        measure(source, TYPES, text, 1, 8, "ceil")
     with pytest.raises(LadderError, match="0 windows of 8 tokens"):
         measure(source, TYPES, text, 0, 8)
     strange = tmp_path / "notes.txt"
