@@ -26,7 +26,7 @@ from ladder.codegen.layout import (
 from ladder.ir.dtype import DType
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 150),
     k=st.integers(1, 300),
@@ -41,7 +41,7 @@ def test_planes_round_trip(n: int, k: int, bits: int, block: int, seed: int) -> 
     np.testing.assert_array_equal(unpack_planes(planes, n, k, bits, block), codes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 150),
     k=st.integers(1, 300),

@@ -31,6 +31,8 @@ from ladder.ir.numerics import LUT_GROUP
 VECTORS = TILE // LANES
 LINE = 4 * LANES  # bytes
 UNIT_LINES = VECTORS  # of the codes of one unit of trits
+SECOND_CACHE, FIRST_CACHE = 2, 3  # localities of a prefetch
+NEAR = 512  # bytes: what comes next moves on to the first cache
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 
@@ -137,17 +139,28 @@ def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-de
         T.evaluate(prefetch(T.address_of(planes[tile, later, 0, 0, (line * 2 + v) * LANES])))
 
 
-def fetch_codes(packing: Packing) -> Any:
-    """Asks for the cache lines that the codes of a chunk begin in, ``AHEAD`` bytes later."""
+def fetch_codes(packing: Packing, near: int = 0) -> Any:
+    """Asks for the cache lines that the codes of a chunk begin in, ``AHEAD`` bytes later.
+
+    With ``near`` those so many bytes later are moved on to the first cache.
+    """
     per_unit = UNIT_LINES if packing.trits else 2 * packing.bits
     chunks, units = (TRITS_PER_BYTE, LUT_GROUP) if packing.trits else (1, 1)
 
     def emit(planes: Any, tile: Expr, chunk: Expr) -> None:
-        line = chunk * units * per_unit // chunks + AHEAD // LINE
+        line = chunk * units * per_unit // chunks
         with T.unroll(per_unit) as i:
-            T.evaluate(prefetch(T.address_of(planes[tile, 0, 0, 0, (line + i) * LANES])))
+            fetch_line(planes, tile, line + i, near)
 
     return emit
+
+
+def fetch_line(planes: Any, tile: Expr, line: Expr, near: int = 0) -> None:
+    """Ask for a tile's cache line ``AHEAD`` bytes behind ``line``; ``near``: ``fetch_codes``."""
+    for ahead, locality in ((AHEAD, SECOND_CACHE), (near, FIRST_CACHE)):
+        if ahead:
+            at = planes[tile, 0, 0, 0, (line + ahead // LINE) * LANES]
+            T.evaluate(prefetch(T.address_of(at), locality))
 
 
 @T.inline

@@ -14,17 +14,17 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import (
-    AHEAD,
-    LINE,
+    NEAR,
     VECTORS,
     add_digit,
     clear,
     combine,
     fetch_codes,
+    fetch_line,
     read_rows,
 )
 from ladder.codegen.kernels.unpack import QUADS, Finish, Words, fill_quads
-from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat
+from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
@@ -55,7 +55,7 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, _: Words) 
     """The span is a block."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
     rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
-    fetch = fetch_codes(packing)
+    fetch = fetch_codes(packing, NEAR)
 
     @T.inline
     def add_chunk(sums, q, planes, digits, tile, chunk):  # type: ignore[no-untyped-def]
@@ -102,8 +102,7 @@ def _add_trits(packing: Packing, multiply: Multiply, _: Finish, trits: Words) ->
     @T.inline
     def add_vector(sums, q, planes, tile, unit, first, u, v):  # type: ignore[no-untyped-def]
         quads = T.alloc_buffer((TRITS_PER_BYTE * LANES,), "int32")
-        line = T.meta_var((unit + u) * VECTORS + v + AHEAD // LINE)
-        T.evaluate(prefetch(T.address_of(planes[tile, 0, 0, 0, line * LANES])))
+        fetch_line(planes, tile, (unit + u) * VECTORS + v, NEAR)
         trits(quads, planes[tile, unit + u, v // 2, v % 2, lanes(0)])
         for i in T.unroll(TRITS_PER_BYTE):
             quad = T.meta_var(u * TRITS_PER_BYTE + i)

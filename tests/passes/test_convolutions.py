@@ -158,7 +158,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(size, kernel, options, channels, 4, group, draw(st.booleans()), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=cases(), type=st.sampled_from(TYPES))
 def test_computes_any_convolution(case: Case, type: str) -> None:
     check(case, type)

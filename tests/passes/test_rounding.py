@@ -79,7 +79,7 @@ def sizes(weight: np.ndarray, exponent: int) -> np.ndarray:
     return (weight.astype(np.float64) * 10.0**exponent).astype(np.float32)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(**WEIGHTS, method=st.sampled_from(list(METHODS)), exponent=st.integers(-45, 36))
 def test_no_other_code_is_nearer(
     text: str, seed: int, n: int, k: int, kind: str, method: str, exponent: int
@@ -96,7 +96,7 @@ def test_no_other_code_is_nearer(
     np.testing.assert_array_equal(taken, np.nanmin(distance, axis=-1), f"seed {seed}")
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(**WEIGHTS, method=st.sampled_from(list(METHODS)), exponent=st.integers(-45, 36))
 def test_what_is_stored(
     text: str, seed: int, n: int, k: int, kind: str, method: str, exponent: int
@@ -127,7 +127,7 @@ def test_what_is_stored(
     assert rounded.relative_error == pytest.approx(told, rel=1e-3, abs=1e-6), where
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(**WEIGHTS)
 def test_mse_is_never_worse_than_rtn(text: str, seed: int, n: int, k: int, kind: str) -> None:
     dtype, weight = DType.parse(text), weights(seed, n, k, kind)
