@@ -19,6 +19,7 @@ from ladder.ir.site import find_sites
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.runner import run_passes
 from ladder.reference import Reference
+from ladder.runtime.session import Session
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("hybrid")]
 
@@ -52,7 +53,7 @@ ROLES = {
 }
 
 
-class Logits(torch.nn.Module):
+class Logits(torch.nn.Module):  # type: ignore[misc]
     """Without a cache: the whole text at once."""
 
     def __init__(self, model: Any) -> None:
@@ -106,7 +107,9 @@ def test_a_plan_is_compiled_and_exported(samples: Path, tmp_path: Path) -> None:
     feeds = {"ids": np.load(samples)["ids"][0]}
     name = source.model.graph.outputs[0].name or ""
     wanted = Reference(source.model).run(feeds)[name]
-    found = ladder.runtime.load(tmp_path / "out").run(feeds)[name]
+    session = ladder.runtime.load(tmp_path / "out")
+    assert isinstance(session, Session)
+    found = session.run(feeds)[name]
     error = float(((found - wanted) ** 2).mean())
     measured = report["plan"]["measured"]["mse"]
     assert 0.2 * measured < error < 5 * measured

@@ -260,17 +260,23 @@ def test_costs_of_another_device(tmp_path: Path) -> None:
     assert set(made.decode) == set(TYPES) and made.decode["int2:g32"]["65x32"] > 0
     assert read.source.startswith("measured: ") and read.source.endswith("(from board.json)")
     level = levels_of("native")[-1].name
-    others: list[tuple[Any, str]] = [
-        ((64, "arm64"), f"was measured with --target {level}, and the plan is for --target arm64"),
+    others: list[tuple[dict[str, Any], str]] = [
         (
-            (64, "native", "table8"),
+            {"chunk": 64, "target": "arm64"},
+            f"was measured with --target {level}, and the plan is for --target arm64",
+        ),
+        (
+            {"chunk": 64, "target": "native", "activation": "table8"},
             "was measured with --activation int8, and the plan is for --activation tab",
         ),
-        ((32, "native"), "was measured with --chunk 64, and the plan is for --chunk 32"),
+        (
+            {"chunk": 32, "target": "native"},
+            "was measured with --chunk 64, and the plan is for --chunk 32",
+        ),
     ]
     for asked, message in others:
         with pytest.raises(LadderError, match=rf"board\.json: {message}"):
-            product_costs.product_costs(TYPES, SHAPES, *asked, file=path)
+            product_costs.product_costs(TYPES, SHAPES, **asked, file=path)
     with pytest.raises(LadderError) as caught:
         product_costs.product_costs(
             ("int2:g32", "nf4:g32"), [*SHAPES, (9, 9)], 64, "native", file=path

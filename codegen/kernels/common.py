@@ -32,7 +32,7 @@ VECTORS = TILE // LANES
 LINE = 4 * LANES  # bytes
 UNIT_LINES = VECTORS  # of the codes of one unit of trits
 SECOND_CACHE, FIRST_CACHE = 2, 3  # localities of a prefetch
-NEAR = 512  # bytes: what comes next moves on to the first cache
+NEAR = 1024  # bytes: what comes next moves on to the first cache
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 

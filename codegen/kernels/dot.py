@@ -13,6 +13,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import (
+    AHEAD,
     VECTORS,
     add_digit,
     clear,
@@ -43,7 +44,8 @@ def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool)
     not hold both. Where ``leads``, codes of later blocks are asked for on the way: so they come in
     while products are computed.
     """
-    fetch = fetch_codes(packing)
+    block_bytes = packing.chunks * TILE * CHUNK * packing.bits // 8
+    fetch = fetch_codes(packing, near=block_bytes if block_bytes < AHEAD else 0)
 
     def emit(
         low: Any, high: Any, codes: Any, at: Expr, q: Any, planes: Any,
