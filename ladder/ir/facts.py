@@ -46,8 +46,8 @@ class Rounding:
     """How each weight was rounded and the relative error of its values (root mean square).
 
     Where calibrated, ``output_errors`` has for each method that was tried the relative error of
-    the site's products on the calibration data; ``calibrated`` is its name and its tokens. ``notes``
-    say what went unlike what was asked.
+    the site's products on the calibration data; ``calibrated`` is its name and its tokens.
+    ``notes`` say what went unlike what was asked.
     """
 
     methods: dict[str, str] = field(default_factory=dict)

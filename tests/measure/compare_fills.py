@@ -14,29 +14,37 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
+
 import ladder
+from ladder.calibrated import hessians_of
 from ladder.evaluate import Score, evaluate
 from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
-from ladder.ir.facts import BitPlan
+from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
 from ladder.packages import package_file
-from ladder.passes.allocate_bits import problem_of, rows_of
+from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 from ladder.planning import DEFAULT_TYPES
 from ladder.reference import ReferenceLanguageModel
-from ladder.sensitivity import How, measure
+from ladder.sensitivity import How
+from ladder.sensitivity.data import text_data
+from ladder.sensitivity.groups import find_groups
+from ladder.sensitivity.measure import measure_data
 from ladder.texts import WIKIPEDIA, encode, wiki_text
+from ladder.wish import SiteWish
 
 WINDOW = 512
+THREADS = 2
 SEEDS = 3
 HAND_RULE = ("lm_head", "mlp.down", "attn.v")
 
@@ -104,11 +112,16 @@ def main() -> None:
     source = ladder.load(options.model)
     types = tuple(options.types.split(","))
     how = How(options.workers, state=options.state)
-    facts.put(source.model, measure(source, types, None, 8, 128, options.scored_by, how))
+    data = text_data(source, None, 8, 128)
+    known = hessians_of(source, SiteWish(rounding=options.scored_by))
+    facts.put(source.model, measure_data(source, types, data, options.scored_by, how, known))
     problem, _ = problem_of(source.model, "|".join(types))
     text = wiki_text(package_file(*WIKIPEDIA))
     tokens = encode(source, text[: len(text) // 2])[: options.limit]
+    original = ReferenceLanguageModel(source.model, WINDOW)
     rows: list[dict[str, object]] = []
+    options.weights.mkdir(parents=True, exist_ok=True)
+    rounded = Rounded(source, options.rounding, options.weights)
     for bpw in options.bpw.split(","):
         found = allocate(problem, Budget.parse(bpw=bpw))
         fills = Fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
@@ -116,7 +129,8 @@ def main() -> None:
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
         for name, picks in {"allocated": found.picks, **fills.plans()}.items():
             if picks not in scores:
-                scores[picks] = _score(source, problem, picks, options.rounding, tokens)
+                model = ReferenceLanguageModel(rounded.model(problem, picks), WINDOW)
+                scores[picks] = evaluate(model, tokens, WINDOW, original)
             score, totals = scores[picks], problem.totals(picks)
             print(f"  {name:20s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
                   f"KL {score.kl_mean:.4f}", flush=True)  # fmt: skip
@@ -134,6 +148,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=4096, help="tokens of evaluation")
     parser.add_argument("--workers", default="0")
     parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of rounded weights")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 
@@ -145,14 +160,33 @@ def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
     return tuple(max(blocks[name] for name in part.names) for part in problem.parts)
 
 
-def _score(
-    source: Source, problem: Problem, picks: Picks, rounding: str, tokens: Sequence[int]
-) -> Score:
-    model = facts.clone(source.model)
-    facts.put(model, BitPlan(rows_of(problem, picks)[0]))
-    run_passes(model, [RoundWeights(rounding)])
-    original = ReferenceLanguageModel(source.model, WINDOW)
-    return evaluate(ReferenceLanguageModel(model, WINDOW), tokens, WINDOW, original)
+class Rounded:
+    """Every weight in every type, rounded once and kept in files: plans share most of them."""
+
+    def __init__(self, source: Source, rounding: str, folder: Path) -> None:
+        self._source, self._rounding, self._folder = source, rounding, folder
+        self._groups = {g.name: g for g in find_groups(source.model, find_blocks(source.model))}
+        self._hessians = hessians_of(source, SiteWish(rounding=rounding))
+
+    def model(self, problem: Problem, picks: Picks) -> ir.Model:
+        """The float model with the weights of a plan."""
+        model = facts.clone(self._source.model)
+        chosen = zip(problem.parts, picks, strict=True)
+        work = [(part.names[0], part.options[pick].type) for part, pick in chosen]
+        with ThreadPoolExecutor(THREADS) as pool:
+            arrays = list(pool.map(lambda pair: self._weight(*pair), work))
+        for (name, _), array in zip(work, arrays, strict=True):
+            weight = self._groups[name].weight_name
+            model.graph.initializers[weight].const_value = ir.tensor(array, name=weight)
+        return model
+
+    def _weight(self, name: str, type: str) -> np.ndarray:
+        path = self._folder / f"{name}-{type}.npy".replace(":", "-")
+        if not path.exists():
+            dtype = DType.parse(type)
+            np.save(path, self._groups[name].rounded(dtype, self._rounding, self._hessians))
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        return found
 
 
 if __name__ == "__main__":

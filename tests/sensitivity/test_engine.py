@@ -17,10 +17,10 @@ from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.reference import Reference
 from ladder.sensitivity import measure_feeds
+from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.groups import Group, Task, find_groups
-from ladder.sensitivity.data import language_model_feeds
 
 WINDOWS, TOKENS, TYPES = 3, 16, ("int2:g32", "nf4:g16", "int8:row")
 
