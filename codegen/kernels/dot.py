@@ -151,6 +151,15 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
+def _looked_up(packing: Packing, look_up: LookUp) -> Any:
+    """What ``unpack.stage`` stores: digits of a code book, or codes as they are."""
+
+    def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
+        return look_up(digits, d, packing.entries, quad) if packing.digits else quad
+
+    return finish
+
+
 def dot_gemm(
     family: str,
     packing: Packing,
@@ -175,13 +184,9 @@ def dot_gemm(
     zeros_type = zero_rows_type(packing)
     add_all = _add_fours if wide else _add_pairs
     rows, add_panel = read_rows(packing, "int8"), add_all(packing, multiply, size)
-
-    def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
-        return look_up(digits, d, entries, quad) if packing.digits else quad
-
+    finish = _looked_up(packing, look_up)
     stage_block = stage(packing, finish, trits, parts, loop)
     span, direct = span_of(packing) if single else 0, add_span(packing, multiply, finish, trits)
-    alone = span > 0
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -212,7 +217,7 @@ def dot_gemm(
                 tokens = T.meta_var(T.min(T.int64(PANEL), M - m))
                 for i in T.serial(tokens * VECTORS):
                     result[lanes(i * LANES)] = splat(T.float32(0), LANES)
-                if alone:
+                if span > 0:
                     if M == 1:
                         for s in T.serial(spans):
                             first = T.meta_var(s * span * chunks)
