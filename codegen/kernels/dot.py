@@ -109,23 +109,19 @@ def _add_tokens(
 
 
 def _add_fours(packing: Packing, multiply: Multiply, size: int) -> Any:
-    """Emits one block of all tokens, 4 at a time; 5 are 3 and 2, because 1 alone is slow."""
-    one, two, three, four = (
-        _add_tokens(packing, multiply, count, size) for count in range(1, TOKENS + 1)
+    """Emits one block of all tokens, 4 at a time; the last 5 together, because 1 alone is slow."""
+    one, two, three, four, five = (
+        _add_tokens(packing, multiply, count, size) for count in range(1, TOKENS + 2)
     )
 
     def emit(result: Any, tokens: Expr, *others: Any) -> None:
-        odd = T.if_then_else(tokens % TOKENS == 1, 2, 0)
-        fours = T.max(tokens - odd, 0) // TOKENS
-        rest = tokens - fours * TOKENS
-        with T.serial(fours) as i:
+        more = T.if_then_else(tokens % TOKENS == 1, TOKENS + 1, tokens % TOKENS)
+        rest = T.min(tokens, more)
+        with T.serial((tokens - rest) // TOKENS) as i:
             four(result, i * TOKENS, *others)
-        with T.If(rest >= 3), T.Then():
-            three(result, fours * TOKENS, *others)
-        with T.If(T.Or(rest == 2, rest == 5)), T.Then():
-            two(result, tokens - 2, *others)
-        with T.If(rest == 1), T.Then():
-            one(result, tokens - 1, *others)
+        for count, add in ((1, one), (2, two), (3, three), (TOKENS + 1, five)):
+            with T.If(rest == count), T.Then():
+                add(result, tokens - count, *others)
 
     return emit
 
