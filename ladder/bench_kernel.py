@@ -19,6 +19,7 @@ from ladder.ir.activation import FLOAT, check
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.choose_kernel import SCHEMES, choose
 from ladder.peers.engine import ROTATED_BYTES, copies_of
+from ladder.runtime.artifact import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
 from ladder.targets import LEVELS, Level, levels_of, runs_here
 
@@ -167,7 +168,20 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 def rotated(weights: list[np.ndarray], size: float = 0) -> list[list[np.ndarray]]:
     """Copies of the weights that take more than ``size`` bytes (0: more than any cache holds)."""
     copies = copies_of(sum(a.nbytes for a in weights), size or ROTATED_BYTES)
-    return [[_aligned(a) for a in weights] for _ in range(copies)]
+    return [list(row) for row in zip(*(_copies(a, copies) for a in weights), strict=True)]
+
+
+def _copies(array: np.ndarray, count: int) -> list[np.ndarray]:
+    """Copies in one piece: NumPy asks for large pages where an array is large.
+
+    An artifact's weights, a mapped file, are read as fast as large pages are.
+    """
+    size = -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    whole = aligned_zeros((count, size), "uint8")
+    out = [row[: array.nbytes].view(array.dtype).reshape(array.shape) for row in whole]
+    for copy in out:
+        copy[...] = array
+    return out
 
 
 def time_calls(
