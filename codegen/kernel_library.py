@@ -26,7 +26,7 @@ from ladder.ir.activation import INTEGER_MODES, QUANTIZED
 from ladder.ir.dtype import DType
 from ladder.targets import LEVELS, Level
 
-PROCESSES = 2  # that share the work
+PROCESSES, PARTS = 2, 9  # that share the work; so many that neither waits for the other
 LOOK_UPS = "lut_gemm"
 TABLE_MODES = ("int8", "int4")  # tables of two planes of bytes, and of one: as in int2
 
@@ -89,7 +89,7 @@ def build_kernels(level: Level, types: Sequence[DType], path: Path) -> int:
     recipes = recipes_of(types, level.kernels)
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         check_room(Path(folder))
-        jobs = [(recipes[i::PROCESSES], level.name, f"{folder}/{i}.o") for i in range(PROCESSES)]
+        jobs = [(recipes[i::PARTS], level.name, f"{folder}/{i}.o") for i in range(PARTS)]
         with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
             names = [name for found in pool.map(_compile, jobs) for name in found]
         linked = Path(folder) / path.name
@@ -99,7 +99,7 @@ def build_kernels(level: Level, types: Sequence[DType], path: Path) -> int:
 
 
 def _compile(job: tuple[list[Recipe], str, str]) -> list[str]:
-    """One process's share as an object file; returns the kernels' names."""
+    """One part as an object file; returns the kernels' names."""
     recipes, name, path = job
     level = LEVELS[name]
     functions = {name_of(func): func for func in (r.make(level.kernels) for r in recipes)}
