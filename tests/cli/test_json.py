@@ -126,7 +126,7 @@ def test_bench(read: Cli, tiny_artifact: Path) -> None:
     keys = {"decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_bytes", "breakdown"}
     assert keys <= set(result)
     assert result["decode_tokens_per_s"] > 0 and result["prefill_tokens_per_s"] > 0
-    assert any(name.startswith("lut_gemm") for name in result["breakdown"])
+    assert any(name.startswith(("lut_gemm", "dot_gemm")) for name in result["breakdown"])
 
 
 @pytest.mark.kernels
