@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -68,7 +69,9 @@ class EngineProcess:
     def end(self) -> None:
         """End the process, at once where it does not end by itself."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        # a request that a dead process never read is still in the buffer: closing writes it
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
