@@ -34,7 +34,7 @@ def compile(
     Wishes are the options of ``ladder compile`` by name: ``type``, ``target``, ``rounding``, ...;
     with a budget (``bpw``, ``size``, ``latency``, ``max_kl``, ``prefer``) those of ``plan`` too.
     """
-    from ladder.one_step import compile_wished
+    from ladder.planning.one_step import compile_wished
 
     return compile_wished(model, output, wishes, save_plan).report
 
@@ -46,7 +46,7 @@ def plan(
 
     Wishes are those of ``ladder plan``: ``types``, ``bpw``, ``size``, ``latency``, ``max_kl``, ...
     """
-    from ladder.planning import plan_model
+    from ladder.planning.make import plan_model
     from ladder.wish import PlanWish, wish_of
 
     planned = plan_model(model, wish_of(wishes, PlanWish))
@@ -70,6 +70,6 @@ def export_onnx(
     **wishes: Any,
 ) -> dict[str, Any]:
     """ONNX in, ONNX out; wishes are the options of ``ladder quantize`` by name."""
-    from ladder.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_wished
 
     return quantize_wished(source, target, {"type": type, **wishes}, save_plan)

@@ -11,7 +11,7 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.site import Site
 from ladder.passes.rounding.told import rounding_row
-from ladder.plan_file import Plan
+from ladder.planning.file import Plan
 from ladder.wish import Wish
 
 

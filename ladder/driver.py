@@ -34,7 +34,7 @@ from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.told import rounding_notes
 from ladder.passes.runner import run_passes
 from ladder.passes.stack_products import StackProducts
-from ladder.plan_file import Plan, put_plan, read_plan
+from ladder.planning.file import Plan, put_plan, read_plan
 from ladder.progress import stage
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
 from ladder.targets import Level, levels_of

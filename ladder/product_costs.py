@@ -102,7 +102,7 @@ def parse_shapes(texts: Iterable[str]) -> list[Shape]:
 
 def shapes_of_model(model: str | Path) -> list[Shape]:
     """Those of a model as it is compiled."""
-    from ladder.planning import ready
+    from ladder.planning.make import ready
 
     return shapes_of(find_sites(ready(model).model)[0])
 

@@ -11,7 +11,7 @@ from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.facts import Hessians
 from ladder.passes.rounding.methods import CALIBRATED
-from ladder.plan_inputs import data_of
+from ladder.planning.inputs import data_of
 from ladder.wish import SiteWish
 
 # A Hessian of fewer tokens than a few times its columns follows the text, not the model.

@@ -46,7 +46,7 @@ def compile_command(
 ) -> None:
     """Compile a model into an artifact folder for 'ladder run'; a budget is planned for first."""
     o.set_threads(threads)
-    from ladder.one_step import compile_wished
+    from ladder.planning.one_step import compile_wished
 
     with progress():
         report = compile_wished(model, output, o.given(ctx), save_plan).report
@@ -86,7 +86,7 @@ def quantize_command(
     json: o.Json = False,
 ) -> None:
     """ONNX in, ONNX out: low-bit weights for any ONNX Runtime; a budget is planned for first."""
-    from ladder.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_wished
 
     with progress():
         report = quantize_wished(source, output, o.given(ctx), save_plan)

@@ -48,8 +48,8 @@ def plan_command(
 ) -> None:
     """Choose each site's type: the least predicted loss within a budget, solved exactly."""
     o.set_threads(threads)
-    from ladder.pareto import check_picture
-    from ladder.planning import plan_model
+    from ladder.planning.make import plan_model
+    from ladder.planning.pareto import check_picture
     from ladder.wish import PlanWish, wish_of
 
     if picture is not None:
@@ -74,7 +74,7 @@ def plan_command(
 
 
 def _print(report: dict[str, Any]) -> None:
-    from ladder.pareto import table
+    from ladder.planning.pareto import table
 
     for name, rows in report.get("fronts", {}).items():
         columns, cells = table(rows, report["metric"])

@@ -26,7 +26,7 @@ from ladder.passes.rounding.methods import check_method
 from ladder.passes.rounding.told import rounding_notes, rounding_row
 from ladder.passes.runner import run_passes
 from ladder.passes.weight_second import WeightSecond
-from ladder.plan_file import Plan, put_plan
+from ladder.planning.file import Plan, put_plan
 
 PREPARE = (WeightSecond(),)  # the file stays as it is otherwise
 NODE_BYTES = 200  # what the extra operator and its names take in the file

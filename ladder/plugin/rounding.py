@@ -20,7 +20,7 @@ from ladder.ir.site import SITE_KEY
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
-from ladder.plan_file import put_plan, read_plan
+from ladder.planning.file import put_plan, read_plan
 from ladder.plugin import operators, packing
 from ladder.plugin.model import Skeleton, as_bytes, round_array
 from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type

@@ -159,7 +159,7 @@ def test_quantize_with_samples(tmp_path: Path) -> None:
     proto = graph(text, {"w": random(64, 32)})
     onnx.save(proto, tmp_path / "in.onnx")
     np.savez(tmp_path / "x.npz", x=random(40, 3, 64))
-    from ladder.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_wished
 
     options = {"type": "int2:g32", "rounding": "gptq", "calib": str(tmp_path / "x.npz")}
     report = quantize_wished(tmp_path / "in.onnx", tmp_path / "out.onnx", options)

@@ -34,7 +34,7 @@ from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.planning import DEFAULT_TYPES
+from ladder.planning.make import DEFAULT_TYPES
 from ladder.reference import ReferenceLanguageModel
 from ladder.sensitivity import How
 from ladder.sensitivity.data import text_data

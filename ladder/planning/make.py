@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ladder import pareto
 from ladder.calibrated import hessians_of
 from ladder.driver import load_source
 from ladder.errors import LadderError, NothingToQuantize
@@ -22,10 +21,11 @@ from ladder.passes.base import Pass
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.runner import run_passes
-from ladder.plan_choice import choose_plan
-from ladder.plan_file import Plan, plan_of, write_plan
-from ladder.plan_inputs import sensitivity_of
-from ladder.plan_times import put_costs, refuse_unreachable, timed_problem
+from ladder.planning import pareto
+from ladder.planning.choice import choose_plan
+from ladder.planning.file import Plan, plan_of, write_plan
+from ladder.planning.inputs import sensitivity_of
+from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
 from ladder.wish import DEFAULT_TYPES, PlanWish
 
 COMPILED = (CleanUp(), FuseOperators())  # what a compilation does before it looks for sites

@@ -18,7 +18,7 @@ from ladder.passes.allocate_bits import problem_of, rows_of
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
-from ladder.plan_check import Check
+from ladder.planning.check import Check
 from ladder.reference import Reference
 from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of

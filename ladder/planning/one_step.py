@@ -14,8 +14,8 @@ from ladder.files import check_folder
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.source import Source
 from ladder.passes.allocation.budget import show_size
-from ladder.plan_file import Plan, read_plan
-from ladder.planning import COMPILED, plan_model
+from ladder.planning.file import Plan, read_plan
+from ladder.planning.make import COMPILED, plan_model
 from ladder.runtime.artifact import MANIFEST
 from ladder.wish import FileWish, PlanWish, Wish, split
 

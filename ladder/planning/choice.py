@@ -13,9 +13,9 @@ from ladder.ir.dtype import DType
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Problem
-from ladder.plan_check import Check
-from ladder.plan_inputs import data_of
-from ladder.plan_times import decode_seconds, decode_wish, decodes_here, faster
+from ladder.planning.check import Check
+from ladder.planning.inputs import data_of
+from ladder.planning.times import decode_seconds, decode_wish, decodes_here, faster
 from ladder.sensitivity.groups import Group, find_groups
 from ladder.wish import PlanWish
 

@@ -20,7 +20,7 @@ import ladder
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
-from ladder.plan_file import read_plan
+from ladder.planning.file import read_plan
 from ladder.report_page import page
 from ladder.runtime.artifact import MANIFEST
 from ladder.wish import FileWish, PlanWish, Wish, split

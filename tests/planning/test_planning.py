@@ -13,13 +13,16 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder import pareto, plan_check, plan_times, product_costs
+from ladder import product_costs
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.frontend.source import Source
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.plan_file import read_plan
-from ladder.planning import PlanWish, plan_model
+from ladder.planning import check as plan_check
+from ladder.planning import pareto
+from ladder.planning import times as plan_times
+from ladder.planning.file import read_plan
+from ladder.planning.make import PlanWish, plan_model
 from ladder.targets import levels_of
 from ladder.wish import Wish
 
