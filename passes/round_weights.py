@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,12 +14,13 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import INTEGER_ZERO, DType
-from ladder.ir.facts import BitPlan, Hessians, Rounding
+from ladder.ir.facts import BitPlan, Finished, Hessians, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.base import Facts, Pass
+from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import CALIBRATED, Outcome, check_method, round_by
+from ladder.passes.rounding.methods import CALIBRATED, GPTAQ, Outcome, check_method, round_by
 from ladder.progress import track
 
 THREADS = 2
@@ -28,11 +30,12 @@ WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Round by ``rtn``, ``mse``, ``gptq`` or ``best``.
+    """Round by ``rtn``, ``mse``, ``gptq``, ``gptaq`` or ``best``.
 
     ``rtn`` rounds to nearest; ``mse`` takes the scale with the least weight error; ``gptq`` has
-    each column make good the errors of those before; ``best`` takes for each site the one of them
-    with the least error of its products. The last two need the fact Hessians.
+    each column make good the errors of those before; ``gptaq`` does so for what rounded layers
+    before make of the inputs; ``best`` takes for each site the one of the first three with the
+    least error of its products. The last three need the fact Hessians, ``gptaq`` the fact Finished.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -48,6 +51,11 @@ class RoundWeights(Pass):
         check_method(self.method)
         plan, hessians = facts.get(model, BitPlan), facts.get(model, Hessians)
         assert plan is not None
+        if self.method == GPTAQ and facts.get(model, Finished) is None:
+            raise LadderError(
+                "rounding 'gptaq' goes through the model in order: a pass cannot; "
+                "use 'ladder compile' or 'quantize' with --calib"
+            )
         if self.method in CALIBRATED and hessians is None:
             raise LadderError(
                 f"rounding '{self.method}' needs Hessians of the sites' inputs: a pass cannot "
@@ -56,11 +64,12 @@ class RoundWeights(Pass):
         sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
+        done = facts.get(model, Finished) or Finished()
         used = hessians if self.method in CALIBRATED and hessians else Hessians()
         notes = Rounding(calibrated={used.text: used.tokens} if used.tokens else {})
         with ThreadPoolExecutor(THREADS) as pool:
             jobs = [
-                (key, users, pool.submit(_round, users, key[1], self.method, used))
+                (key, users, pool.submit(_round, users, key[1], self.method, used, done))
                 for key, users in shared
             ]
             for (_, dtype), users, job in track(jobs, "round the weights"):
@@ -70,7 +79,8 @@ class RoundWeights(Pass):
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, notes)
-        facts.drop(model, Hessians)  # files of this machine: of no use in what is saved
+        for kind in (Hessians, Finished):  # files of this machine: of no use in what is saved
+            facts.drop(model, kind)
 
 
 def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType], list[Site]]]:
@@ -82,8 +92,12 @@ def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType]
     return [((users[0].name, DType.parse(key[2])), users) for key, users in groups.items()]
 
 
-def _round(users: list[Site], dtype: DType, method: str, known: Hessians) -> Outcome:
+def _round(
+    users: list[Site], dtype: DType, method: str, known: Hessians, done: Finished
+) -> Outcome:
     site = users[0]
+    if site.name in done.files:
+        return load_outcome(Path(done.files[site.name]))
     weight = site.array()
     if not np.isfinite(weight).all():
         raise LadderError(

@@ -35,7 +35,8 @@ Rounding = Annotated[
     str,
     typer.Option(
         help="rtn: nearest; mse: the scale with the least error; gptq: the least error of "
-        "products on --calib; best: of these, for each site."
+        "products on --calib; gptaq: so, and each layer makes good what those before lost; best: "
+        "of the first three, for each site."
     ),
 ]
 

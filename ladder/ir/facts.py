@@ -71,6 +71,13 @@ class Hessians:
 
 
 @dataclass(frozen=True)
+class Finished:
+    """Weights that were rounded before ``round-weights``: site -> file of its codes and scales."""
+
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sensitivity:
     """What the output loses when one site alone has one type and all else is float.
 

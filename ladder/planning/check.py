@@ -30,6 +30,7 @@ from ladder.sensitivity.workers import own_threads
 R = TypeVar("R")
 # A weight after rounding to a type and back, as the model stores it; by the group's first site.
 Rounder = Callable[[Group, DType], np.ndarray]
+RounderOf = Callable[[Mapping[str, str]], Rounder]  # of a plan, site -> type: it may count
 
 
 class Check:
@@ -44,10 +45,11 @@ class Check:
         model: ir.Model,
         problem: Problem,
         windows: Sequence[Arrays],
-        rounded: Rounder,
+        rounder_of: RounderOf,
         logits: bool,
     ) -> None:
-        self._flow, self.problem, self._rounded = Flow(model), problem, rounded
+        self._flow, self.problem, self._rounder_of = Flow(model), problem, rounder_of
+        self._rounded: Rounder | None = None
         self._groups = _groups_of_blocks(model, self._flow)
         self._windows = [self._flow.side_values(window) for window in windows]
         self._pool, self._kind = ThreadPoolExecutor(own_threads()), LOGITS
@@ -70,6 +72,7 @@ class Check:
         chosen = zip(self.problem.parts, picks, strict=True)
         types = {name: part.options[pick].type for part, pick in chosen for name in part.names}
         low_bit = {name: DType.parse(type) for name, type in types.items() if type != FLOAT}
+        self._rounded = self._rounder_of({name: str(dtype) for name, dtype in low_bit.items()})
         sums = self._run(low_bit, lambda y, i: self._expected[i].compare(y), "run the plan")
         return Sums.total(sums).scores(self._kind)[self.problem.metric]
 
@@ -117,6 +120,7 @@ class Check:
             key = group.weight_name, group.sites[0].transposed
             if key in tied:
                 return tied[key]
+            assert self._rounded is not None
             done = self._rounded(group, types[group.name])
             if len(group.blocks) > 1:
                 tied[key] = done

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from ladder.calibrated import hessians_of
+import numpy as np
+
+from ladder.calibrated import finished_of, hessians_of
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Finished
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Problem
-from ladder.planning.check import Check
+from ladder.passes.rounding.finished import load_outcome
+from ladder.passes.rounding.methods import GPTAQ
+from ladder.planning.check import Check, Rounder, RounderOf
 from ladder.planning.inputs import data_of
 from ladder.planning.times import decode_seconds, decode_wish, decodes_here, faster
 from ladder.sensitivity.groups import Group, find_groups
@@ -46,19 +53,33 @@ def choose_plan(
     if budget.latency is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
-    hessians = hessians_of(source, wish)
-    whole = {g.weight_name: g for g in find_groups(source.model, find_blocks(source.model))}
-
-    def rounded(group: Group, dtype: DType) -> Any:
-        weight = replace(group, sites=(*group.sites, *whole[group.weight_name].sites))
-        return weight.rounded(dtype, wish.rounding, hessians)
-
     windows, logits = data_of(source, wish).feeds, source.is_language_model
-    check = Check(source.model, chosen.problem, windows, rounded, logits)
+    check = Check(source.model, chosen.problem, windows, _rounder_of(source, wish), logits)
     _within_kl(check, chosen, budget)
     if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
+
+
+def _rounder_of(source: Source, wish: PlanWish) -> RounderOf:
+    """How the wish rounds a plan's weights: one by one, or in the model's order."""
+    hessians = hessians_of(source, wish)
+    whole = {g.weight_name: g for g in find_groups(source.model, find_blocks(source.model))}
+
+    def rounder(types: Mapping[str, str]) -> Rounder:
+        done = Finished()
+        if wish.rounding == GPTAQ and hessians is not None:
+            done = finished_of(source, wish, dict(types), hessians)
+
+        def rounded(group: Group, dtype: DType) -> np.ndarray:
+            group = replace(group, sites=(*group.sites, *whole[group.weight_name].sites))
+            if group.name in done.files:
+                return group.stored(load_outcome(Path(done.files[group.name])).rounded, dtype)
+            return group.rounded(dtype, wish.rounding, hessians)
+
+        return rounded
+
+    return rounder
 
 
 def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> None:

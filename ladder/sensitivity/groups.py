@@ -15,6 +15,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
 from ladder.ir.site import Site, constant_of, find_sites
 from ladder.passes.rounding.hessian import hessian_of
+from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import round_by
 
 
@@ -58,9 +59,12 @@ class Group:
             kind = np.float16 if dtype.name == "fp16" else np.float32
             return _stored(site, weight.astype(kind).astype(np.float32))
         hessian = hessian_of(self.sites, hessians or Hessians())
-        done = round_by(method, weight, dtype, hessian).rounded
+        return self.stored(round_by(method, weight, dtype, hessian).rounded, dtype)
+
+    def stored(self, done: Rounded, dtype: DType) -> np.ndarray:
+        """A rounded weight as the model's initializer has it, float32."""
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
-        return _stored(site, w)
+        return _stored(self.sites[0], w)
 
 
 def find_groups(model: ir.Model, chain: Chain) -> list[Group]:

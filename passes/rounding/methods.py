@@ -13,8 +13,8 @@ from ladder.ir.numerics import F32
 from ladder.passes.rounding.gptq import gptq
 from ladder.passes.rounding.matrix import METHODS, Rounded
 
-GPTQ, BEST = "gptq", "best"
-CALIBRATED = (GPTQ, BEST)
+GPTQ, GPTAQ, BEST = "gptq", "gptaq", "best"
+CALIBRATED = (GPTQ, GPTAQ, BEST)
 NAMES = (*METHODS, *CALIBRATED)
 UNCALIBRATED = "mse"  # for weights of which no Hessian is known
 ROWS_AT_A_TIME = 4096
@@ -40,14 +40,16 @@ def round_by(
 ) -> Outcome:
     """Round [N, K] by a method; ``best`` takes the one with the least output error.
 
-    Calibrated methods need the Hessian [K, K]; without one they are ``mse``.
+    Calibrated methods need the Hessian [K, K]; without one they are ``mse``. ``gptaq`` is ``gptq``
+    here: what sets it apart is in what order, and toward what, a model's weights are rounded.
     """
     if hessian is None or method not in CALIBRATED:
         name = UNCALIBRATED if method in CALIBRATED else method
         return Outcome(METHODS[name](weight, dtype), name, {})
     # rtn and mse cost little beside gptq, and show what it gains.
     tried = {name: work(weight, dtype) for name, work in METHODS.items()}
-    tried[GPTQ] = gptq(weight, dtype, hessian)
+    calibrated = GPTQ if method == BEST else method
+    tried[calibrated] = gptq(weight, dtype, hessian)
     errors = {name: output_error(weight, r, dtype, hessian) for name, r in tried.items()}
     name = min(errors, key=lambda name: errors[name]) if method == BEST else method
     return Outcome(tried[name], name, errors)
