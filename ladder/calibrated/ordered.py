@@ -141,7 +141,8 @@ class _Order:
         file = f"{self._groups.index(group)}.npz"
         path = self._place / file
         if not path.exists():
-            save_outcome(path, make())
+            with file_aside(path) as aside:
+                save_outcome(aside, make())
         dtype = DType.parse(self._types[group.name])
         self._weights[group.weight_name] = group.stored(load_outcome(path).rounded, dtype)
         self._files.update({site.name: file for site in group.sites})

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.files import file_aside
 from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import Outcome
 
@@ -16,7 +15,7 @@ ARRAYS = ("codes", "scale", "zero", "tensor_scale")
 
 
 def save_outcome(path: Path, outcome: Outcome) -> None:
-    """Write aside, then rename: a file that is there is whole."""
+    """Write codes, scales and what is told of them."""
     rounded = outcome.rounded
     arrays = {name: getattr(rounded, name) for name in ARRAYS}
     kinds = {name: str(a.dtype) for name, a in arrays.items() if a is not None}
@@ -28,7 +27,7 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
         "note": rounded.note,
     }
     raw = {name: _plain(a) for name, a in arrays.items() if a is not None}
-    with file_aside(path) as aside, aside.open("wb") as file:
+    with path.open("wb") as file:
         np.savez(file, allow_pickle=False, told=np.array(json.dumps(told)), **raw)
 
 

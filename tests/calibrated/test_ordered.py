@@ -110,20 +110,20 @@ def test_a_killed_run_goes_on(
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "one"))
     whole = round_in_order(source, data, types, static, 1)
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "two"))
-    made: list[Path] = []
+    made: list[Path] = []  # the folder of each weight that was finished
 
     def save(path: Path, outcome: Any) -> None:
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(path)
+        made.append(path.parent)
         save_outcome(path, outcome)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ordered, "save_outcome", save)
         round_in_order(source, data, types, static, 1)
-    times = {path: path.stat().st_mtime_ns for path in made}
+    times = {path: path.stat().st_mtime_ns for path in made[0].iterdir()}
     again = round_in_order(source, data, types, static, 1)
-    assert {path: path.stat().st_mtime_ns for path in made} == times and len(times) == 2
+    assert {path: path.stat().st_mtime_ns for path in times} == times and len(times) == 2
     for site, file in whole.files.items():
         a, b = (load_outcome(Path(f)).rounded for f in (file, again.files[site]))
         assert (a.codes == b.codes).all() and (a.scale == b.scale).all()
