@@ -21,6 +21,7 @@ from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import CALIBRATED, GPTAQ, Outcome, check_method, round_by
+from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 
 THREADS = 2
@@ -67,7 +68,7 @@ class RoundWeights(Pass):
         done = facts.get(model, Finished) or Finished()
         used = hessians if self.method in CALIBRATED and hessians else Hessians()
         notes = Rounding(calibrated={used.text: used.tokens} if used.tokens else {})
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
             jobs = [
                 (key, users, pool.submit(_round, users, key[1], self.method, used, done))
                 for key, users in shared

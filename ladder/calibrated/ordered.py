@@ -33,6 +33,7 @@ from ladder.ir.site import Site
 from ladder.passes.rounding.finished import load_outcome, save_outcome
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.methods import GPTAQ, Outcome, round_by
+from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 from ladder.sensitivity.data import Data
 from ladder.sensitivity.flow import Flow
@@ -131,7 +132,8 @@ class _Order:
             wanted = moments.corrected(group.sites[0].array(), i)
             self._put(group, lambda: self._by_gptq(group, wanted, moments.hessian))
 
-        list(self._pool.map(work, range(len(groups))))
+        with one_blas_thread():
+            list(self._pool.map(work, range(len(groups))))
 
     def _by_gptq(self, group: Group, weight: F32, hessian: np.ndarray) -> Outcome:
         return round_by(GPTAQ, weight, DType.parse(self._types[group.name]), hessian)

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from ladder.ir.dtype import DType
 from ladder.passes.allocation.parts import FLOAT
 from ladder.passes.allocation.problem import Picks, Problem
+from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
 from ladder.sensitivity.flow import Flow
@@ -127,7 +128,8 @@ class Check:
             return done
 
         names = [group.weight_name for group in groups]
-        weights = dict(zip(names, self._pool.map(weight, groups), strict=True))
+        with one_blas_thread():
+            weights = dict(zip(names, self._pool.map(weight, groups), strict=True))
         return self._flow.program(number, {**self._windows[0], **state}, weights)
 
 

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
+from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 from ladder.sensitivity.divergence import (
     LOGITS,
@@ -100,7 +101,8 @@ class Engine:
         return found + (self._score_together(batch) if batch else [])
 
     def _score_together(self, tasks: Sequence[Task]) -> list[dict[str, float]]:
-        runs = self._each(self._start, tasks)
+        with one_blas_thread():
+            runs = self._each(self._start, tasks)
         for number in range(min(run.group.blocks[0] for run in runs), self.flow.last + 1):
             active = [run for run in runs if run.group.blocks[0] <= number]
             self._advance(number, active)
