@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 VARIABLE = "LADDER_CACHE"
+# Packages that results follow from, beside the modules of the root.
+MAKERS = ("passes", "codegen", "ir", "frontend", "calibrated", "sensitivity", "planning")
 
 
 def cache_folder() -> Path:
@@ -48,7 +50,7 @@ def size_bytes() -> int:
 def source_digest() -> str:
     """Hash of Ladder's own Python files: another version of the code is another entry."""
     root = Path(__file__).parent
-    folders = (root / "passes", root / "codegen", root / "ir", root / "frontend")
+    folders = [root / name for name in MAKERS]
     return _digest(*sorted(root.glob("*.py")), *(f for d in folders for f in _files(d)))
 
 

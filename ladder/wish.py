@@ -18,9 +18,9 @@ from ladder.targets import NATIVE, levels_of
 
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 BUDGET = ("size", "bpw", "latency", "max_kl", "prefer", "minimise")
-LEAST = {"context": 1, "chunk": 1, "windows": 1, "tokens": 2}
+LEAST = {"context": 1, "chunk": 1, "windows": 1, "tokens": 2, "refine": 0}
 # Not part of a result, so not worth to be told as assumed.
-SILENT = frozenset({"workers", "verify", "pareto", "state", "scheme", "accuracy_level"})
+SILENT = frozenset({"workers", "verify", "refine", "pareto", "state", "scheme", "accuracy_level"})
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class PlanWish(TargetWish):
     rest: str = ""
     pareto: bool = False
     verify: bool = True
+    refine: int = 0
 
     @property
     def calibrated(self) -> bool:
@@ -150,6 +151,8 @@ class PlanWish(TargetWish):
         super().check()
         if self.rest:
             parse_time("--rest", self.rest)
+        if self.refine and not self.verify:
+            raise LadderError("--refine runs plans, --no-verify forbids it: leave out one")
 
     def assumed(self) -> dict[str, Any]:
         found = super().assumed()

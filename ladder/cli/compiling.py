@@ -41,6 +41,7 @@ def compile_command(
     costs: o.Costs = None,
     rest: o.Rest = "",
     verify: o.Verify = True,
+    refine: o.Refine = 0,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
@@ -83,6 +84,7 @@ def quantize_command(
     workers: o.Workers = "0",
     state: o.State = None,
     verify: o.Verify = True,
+    refine: o.Refine = 0,
     json: o.Json = False,
 ) -> None:
     """ONNX in, ONNX out: low-bit weights for any ONNX Runtime; a budget is planned for first."""

@@ -72,6 +72,10 @@ State = Annotated[Path | None, typer.Option(help="File that scores are saved to 
 Costs = Annotated[Path | None, typer.Option(help="Times of products from 'ladder bench device'.")]
 Rest = Annotated[str, typer.Option(help="What a token takes beside products: 3ms. Else measured.")]
 Verify = Annotated[bool, typer.Option(help="Run the plan once and measure its loss.")]
+Refine = Annotated[
+    int,
+    typer.Option(help="Rounds of measuring the sites again in the plan's company (minutes each)."),
+]
 
 # Options that are no wish: what a command reads, writes and prints.
 COMMAND = frozenset({"model", "source", "output", "save_plan", "picture", "threads", "json"})

@@ -39,6 +39,7 @@ def plan_command(
     costs: o.Costs = None,
     rest: o.Rest = "",
     verify: o.Verify = True,
+    refine: o.Refine = 0,
     pareto: Annotated[bool, typer.Option("--pareto", help="The whole front.")] = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the front: a .png or .svg file.")

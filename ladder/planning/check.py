@@ -23,14 +23,12 @@ from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
 from ladder.sensitivity.flow import Flow
-from ladder.sensitivity.groups import Group, find_groups
+from ladder.sensitivity.groups import Group, Rounder, find_groups
 from ladder.sensitivity.kept import Kept
 from ladder.sensitivity.programs import Arrays, Program
 from ladder.sensitivity.workers import own_threads
 
 R = TypeVar("R")
-# A weight after rounding to a type and back, as the model stores it; by the group's first site.
-Rounder = Callable[[Group, DType], np.ndarray]
 RounderOf = Callable[[Mapping[str, str]], Rounder]  # of a plan, site -> type: it may count
 
 
@@ -38,7 +36,8 @@ class Check:
     """Runs plans of one model on its calibration windows, against the float model.
 
     ``windows`` are feeds by input name; ``logits`` says that the output's last axis is logits.
-    The loss of a plan is in the problem's metric.
+    The loss of a plan is in the problem's metric. ``expected`` is what the float model makes;
+    ``groups`` are the weights by the names of their sites.
     """
 
     def __init__(
@@ -52,6 +51,8 @@ class Check:
         self._flow, self.problem, self._rounder_of = Flow(model), problem, rounder_of
         self._rounded: Rounder | None = None
         self._groups = _groups_of_blocks(model, self._flow)
+        whole = find_groups(model, self._flow.chain)
+        self.groups = {site.name: group for group in whole for site in group.sites}
         self._windows = [self._flow.side_values(window) for window in windows]
         self._pool, self._kind = ThreadPoolExecutor(own_threads()), LOGITS
         kept, lock = Kept(), Lock()
@@ -66,7 +67,7 @@ class Check:
                     soft = kept.put(soft)
             return replace(found, output=rows, softmax=soft)
 
-        self._expected = self._run({}, expect, "run the float model")
+        self.expected = self._run({}, expect, "run the float model")
 
     def loss(self, picks: Picks) -> float:
         """What the output loses when the whole plan is carried out."""
@@ -74,7 +75,7 @@ class Check:
         types = {name: part.options[pick].type for part, pick in chosen for name in part.names}
         low_bit = {name: DType.parse(type) for name, type in types.items() if type != FLOAT}
         self._rounded = self._rounder_of({name: str(dtype) for name, dtype in low_bit.items()})
-        sums = self._run(low_bit, lambda y, i: self._expected[i].compare(y), "run the plan")
+        sums = self._run(low_bit, lambda y, i: self.expected[i].compare(y), "run the plan")
         return Sums.total(sums).scores(self._kind)[self.problem.metric]
 
     def _run(

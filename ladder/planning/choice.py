@@ -9,27 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from ladder.calibrated import finished_of, hessians_of
+from ladder.calibrated import RoundedWeights, finished_of, hessians_of
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
-from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Finished
+from ladder.ir.facts import Hessians
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Problem
 from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.methods import GPTAQ
-from ladder.planning.check import Check, Rounder, RounderOf
+from ladder.planning.check import Check, RounderOf
 from ladder.planning.inputs import data_of
+from ladder.planning.refine import refine
 from ladder.planning.times import decode_seconds, decode_wish, decodes_here, faster
-from ladder.sensitivity.groups import Group, find_groups
+from ladder.sensitivity.data import Data
+from ladder.sensitivity.groups import Group, Rounder
 from ladder.wish import PlanWish
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened
 RETIMED = 2  # how often times are corrected by those of the plan itself
 AGREEMENT = 0.03  # of predicted and measured time of a token
+SUMS = 0.25  # of predicted and measured loss, above which sums are said to say little
 
 
 @dataclass
@@ -53,29 +55,34 @@ def choose_plan(
     if budget.latency is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
-    windows, logits = data_of(source, wish).feeds, source.is_language_model
-    check = Check(source.model, chosen.problem, windows, _rounder_of(source, wish), logits)
+    data, hessians = data_of(source, wish), hessians_of(source, wish)
+    alone = RoundedWeights(source, wish.rounding, hessians)
+    rounder_of = _rounder_of(source, wish, alone, hessians)
+    check = Check(source.model, chosen.problem, data.feeds, rounder_of, source.is_language_model)
     _within_kl(check, chosen, budget)
+    if budget.goal == "loss" and not budget.prefer:
+        _tell_sum(chosen, wish)
+        if wish.refine:
+            _refine(source, data, check, alone, chosen, budget, wish.refine)
     if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
 
 
-def _rounder_of(source: Source, wish: PlanWish) -> RounderOf:
+def _rounder_of(
+    source: Source, wish: PlanWish, alone: Rounder, hessians: Hessians | None
+) -> RounderOf:
     """How the wish rounds a plan's weights: one by one, or in the model's order."""
-    hessians = hessians_of(source, wish)
-    whole = {g.weight_name: g for g in find_groups(source.model, find_blocks(source.model))}
 
     def rounder(types: Mapping[str, str]) -> Rounder:
-        done = Finished()
-        if wish.rounding == GPTAQ and hessians is not None:
-            done = finished_of(source, wish, dict(types), hessians)
+        if wish.rounding != GPTAQ or hessians is None:
+            return alone
+        done = finished_of(source, wish, dict(types), hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
-            group = replace(group, sites=(*group.sites, *whole[group.weight_name].sites))
-            if group.name in done.files:
-                return group.stored(load_outcome(Path(done.files[group.name])).rounded, dtype)
-            return group.rounded(dtype, wish.rounding, hessians)
+            if group.name not in done.files:
+                return alone(group, dtype)
+            return group.stored(load_outcome(Path(done.files[group.name])).rounded, dtype)
 
         return rounded
 
@@ -127,6 +134,39 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
             )
             return
     chosen.notes.append(f"--max-kl {asked:.4g} is not met by the real run: {loss:.4g} nats a token")
+
+
+def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
+    """Say where the sum of the sites' losses is far from what the plan loses."""
+    predicted, measured = chosen.found.totals.loss, chosen.measured[chosen.problem.metric]
+    if not wish.refine and abs(measured - predicted) > SUMS * predicted:
+        chosen.notes.append(
+            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: sums say "
+            "little here; --refine 2 measures the sites again in each other's company"
+        )
+
+
+def _refine(
+    source: Source,
+    data: Data,
+    check: Check,
+    rounder: Rounder,
+    chosen: Chosen,
+    budget: Budget,
+    rounds: int,
+) -> None:
+    metric, picks = chosen.problem.metric, chosen.found.picks
+    first = chosen.measured[metric]
+    done = refine(source.model, data, check, rounder, budget, picks, first, rounds)
+    chosen.notes.append(
+        f"refined in {done.rounds} rounds ({done.steps} steps measured): the plan that was "
+        f"predicted best loses {first:.4g}, this one {done.loss:.4g}"
+    )
+    if done.picks == picks:
+        return
+    totals, status = chosen.problem.totals(done.picks), "refined by measuring around the plan"
+    chosen.found = replace(chosen.found, picks=done.picks, totals=totals, status=status)
+    chosen.measured = {metric: done.loss}  # a time was another plan's
 
 
 def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:

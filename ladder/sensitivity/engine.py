@@ -19,7 +19,6 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Hessians
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 from ladder.sensitivity.divergence import (
@@ -30,7 +29,7 @@ from ladder.sensitivity.divergence import (
     metric_of,
 )
 from ladder.sensitivity.flow import Flow
-from ladder.sensitivity.groups import Group, Task, find_groups
+from ladder.sensitivity.groups import Group, Rounder, Task, find_groups
 from ladder.sensitivity.kept import Kept
 from ladder.sensitivity.programs import Arrays, Program
 
@@ -57,28 +56,30 @@ class Engine:
 
     ``windows`` are feeds by input name. ``logits`` says that the output's last axis is logits;
     otherwise it is looked at. ``labels``, where given, are for each window the tokens that follow
-    each token but the last. The output is the graph's first.
+    each token but the last. The output is the graph's first. ``rounded`` makes a candidate's
+    weight. Outputs are compared with the model's own, or with ``expected``.
     """
 
     def __init__(
         self,
         model: ir.Model,
         windows: Sequence[Arrays],
-        method: str,
+        rounded: Rounder,
         logits: bool,
         labels: Sequence[np.ndarray] | None = None,
         threads: int = 1,
         limit: int | None = None,
-        hessians: Hessians | None = None,
+        expected: Sequence[Expected] | None = None,
     ) -> None:
-        self.method, self.hessians, self.flow = method, hessians, Flow(model)
+        self._rounded, self.flow = rounded, Flow(model)
         self.groups = {group.name: group for group in find_groups(model, self.flow.chain)}
         self.kept = Kept(limit)
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         self._programs: dict[int, Program] = {}
         self._values = [self.flow.side_values(window) for window in windows]
-        self.expected = self._float_run(logits, labels)
+        own = self._run_model(logits, labels)
+        self.expected = own if expected is None else list(expected)
         self._buffers: SimpleQueue[np.ndarray] = SimpleQueue()
         for _ in range(threads):
             self._buffers.put(np.empty(0, np.float32))
@@ -113,7 +114,7 @@ class Engine:
 
     def _start(self, task: Task) -> _Run:
         group = self.groups[task.group]
-        weight = group.rounded(DType.parse(task.type), self.method, self.hessians)
+        weight = self._rounded(group, DType.parse(task.type))
         return _Run(task, group, weight, [{} for _ in self._values])
 
     def _advance(self, number: int, runs: list[_Run]) -> None:
@@ -153,9 +154,9 @@ class Engine:
         finally:
             self._buffers.put(buffer)
 
-    def _float_run(self, logits: bool, labels: Sequence[np.ndarray] | None) -> list[Expected]:
-        """Run the float model once and keep what every block reads."""
-        for number in track(range(self.flow.last + 1), "run the float model"):
+    def _run_model(self, logits: bool, labels: Sequence[np.ndarray] | None) -> list[Expected]:
+        """Run the model once and keep what every block reads."""
+        for number in track(range(self.flow.last + 1), "run the model"):
             program = self._program(number)
             made = self._each(program.run, self._values)
             for values, new in zip(self._values, made, strict=True):

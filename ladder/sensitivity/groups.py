@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from ladder.ir.facts import Hessians
 from ladder.ir.site import Site, constant_of, find_sites
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import round_by
+from ladder.passes.rounding.methods import Outcome, round_by
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ class Group:
 
     def rounded(self, dtype: DType, method: str, hessians: Hessians | None = None) -> np.ndarray:
         """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
+        if dtype.is_float:
+            kind = np.float16 if dtype.name == "fp16" else np.float32
+            return _stored(self.sites[0], self._weight().astype(kind).astype(np.float32))
+        return self.stored(self.outcome(dtype, method, hessians).rounded, dtype)
+
+    def outcome(self, dtype: DType, method: str, hessians: Hessians | None = None) -> Outcome:
+        """The weight [N, K] in a low-bit type."""
+        hessian = hessian_of(self.sites, hessians or Hessians())
+        return round_by(method, self._weight(), dtype, hessian)
+
+    def _weight(self) -> np.ndarray:
         site = self.sites[0]
         weight = site.array()
         if not np.isfinite(weight).all():
@@ -55,16 +66,21 @@ class Group:
                 f"site {site.name}: its weight has NaN or infinity; "
                 "check the model file, or keep the site with --keep"
             )
-        if dtype.is_float:
-            kind = np.float16 if dtype.name == "fp16" else np.float32
-            return _stored(site, weight.astype(kind).astype(np.float32))
-        hessian = hessian_of(self.sites, hessians or Hessians())
-        return self.stored(round_by(method, weight, dtype, hessian).rounded, dtype)
+        return weight
 
     def stored(self, done: Rounded, dtype: DType) -> np.ndarray:
         """A rounded weight as the model's initializer has it, float32."""
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
         return _stored(self.sites[0], w)
+
+
+# A weight after rounding to a type and back, as the model stores it.
+Rounder = Callable[[Group, DType], np.ndarray]
+
+
+def rounder(method: str, hessians: Hessians | None = None) -> Rounder:
+    """Rounds every weight by itself."""
+    return lambda group, dtype: group.rounded(dtype, method, hessians)
 
 
 def find_groups(model: ir.Model, chain: Chain) -> list[Group]:

@@ -29,7 +29,7 @@ from ladder.ir.element import code_book, register
 from ladder.ir.facts import Hessians
 from ladder.progress import report
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Task
+from ladder.sensitivity.groups import Task, rounder
 from ladder.sensitivity.state import Scores
 
 UNIT_SECONDS = 15.0
@@ -59,12 +59,11 @@ class Job:
         return Engine(
             model or self._load(),
             self.windows,
-            self.method,
+            rounder(self.method, self.hessians),
             self.labels is not None,
             self.labels,
             self.threads,
             self.limit,
-            self.hessians,
         )
 
     def _load(self) -> ir.Model:

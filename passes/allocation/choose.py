@@ -41,10 +41,7 @@ class Allocated:
 def allocate(problem: Problem, budget: Budget) -> Allocated:
     """The best choice within the budget; refused with the least reachable where there is none."""
     _check(problem, budget)
-    limits = limits_of(problem, budget)
-    bounds: dict[str, float] = {}
-    for limit in limits:
-        bounds[limit.axis] = min(limit.bound, bounds.get(limit.axis, limit.bound))
+    limits, bounds = limits_of(problem, budget), bounds_of(problem, budget)
     _refuse_unreachable(problem, limits)
     weights = _weights(problem, budget)
     picks = minimise(problem.parts, weights, bounds)
@@ -57,6 +54,14 @@ def allocate(problem: Problem, budget: Budget) -> Allocated:
     goal = "sum of preferences" if budget.prefer else NAMES[budget.goal]
     uniform = {type: problem.totals(plan) for type, plan in plans.items()}
     return Allocated(best, problem.totals(best), uniform, fitting, goal)
+
+
+def bounds_of(problem: Problem, budget: Budget) -> dict[str, float]:
+    """The tightest bound of each axis's sum over the parts."""
+    bounds: dict[str, float] = {}
+    for limit in limits_of(problem, budget):
+        bounds[limit.axis] = min(limit.bound, bounds.get(limit.axis, limit.bound))
+    return bounds
 
 
 def limits_of(problem: Problem, budget: Budget) -> list[Limit]:

@@ -26,7 +26,7 @@ from ladder.packages import package_file
 from ladder.sensitivity.calibration import calibration
 from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Task
+from ladder.sensitivity.groups import Task, rounder
 from ladder.sensitivity.workers import own_threads
 from ladder.texts import WIKIPEDIA, encode, wiki_text
 
@@ -97,7 +97,8 @@ def _measure(
     """Score the drawn sites on one part of the text; returns their names."""
     feeds = [language_model_feeds(source.model, ids) for ids in windows]
     labels = [ids[1:] for ids in windows]
-    engine = Engine(source.model, feeds, options.rounding, True, labels, threads=own_threads())
+    by = rounder(options.rounding)
+    engine = Engine(source.model, feeds, by, True, labels, threads=own_threads())
     names = sorted(engine.groups)
     random.Random(0).shuffle(names)
     names = sorted(names[: options.sites], key=lambda name: engine.groups[name].blocks[0])

@@ -20,7 +20,7 @@ from ladder.sensitivity import measure_feeds
 from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Group, Task, find_groups
+from ladder.sensitivity.groups import Group, Task, find_groups, rounder
 
 WINDOWS, TOKENS, TYPES = 3, 16, ("int2:g32", "nf4:g16", "int8:row")
 
@@ -60,7 +60,7 @@ def model(tiny_folder: Path) -> ir.Model:
 def engine_of(model: ir.Model, tokens: np.ndarray, limit: int | None = None) -> Engine:
     feeds = [language_model_feeds(model, ids) for ids in tokens]
     labels = [ids[1:] for ids in tokens]
-    return Engine(model, feeds, "rtn", True, labels, threads=2, limit=limit)
+    return Engine(model, feeds, rounder("rtn"), True, labels, threads=2, limit=limit)
 
 
 def logits_of(model: ir.Model, tokens: np.ndarray) -> np.ndarray:

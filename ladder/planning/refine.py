@@ -1,0 +1,142 @@
+"""A plan improved by what its sites cost in each other's company.
+
+Sensitivities are of one site, all else float; where many sites are coarse, errors meet errors and
+the sum of the scores goes wrong. Here all sites are as planned but one, which takes the next
+smaller or the next larger type: what the output then loses, less what the plan itself loses, is
+what that step costs or gains. The best set of steps within the budget is again a mixed-integer
+program. It is a linear step: a price on every change keeps it short where a long one fails, and
+what is taken is what the real run shows to be best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.ir import facts
+from ladder.ir.dtype import DType
+from ladder.passes.allocation.budget import Budget
+from ladder.passes.allocation.choose import bounds_of
+from ladder.passes.allocation.parts import FLOAT
+from ladder.passes.allocation.problem import Option, Part, Picks, Problem
+from ladder.passes.allocation.solve import minimise
+from ladder.planning.check import Check
+from ladder.sensitivity.data import Data
+from ladder.sensitivity.engine import Engine
+from ladder.sensitivity.groups import Group, Rounder, Task
+from ladder.sensitivity.state import Scores
+from ladder.sensitivity.workers import Alone, own_threads, run_all
+
+PRICES = (0.0, 0.5, 2.0)  # of a change, in mean sizes of a step's effect
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A plan, what it is measured to lose, and in how many rounds it was found."""
+
+    picks: Picks
+    loss: float
+    rounds: int
+    steps: int  # that were measured
+
+
+def refine(
+    model: ir.Model,
+    data: Data,
+    check: Check,
+    rounder: Rounder,
+    budget: Budget,
+    picks: Picks,
+    loss: float,
+    rounds: int,
+) -> Refined:
+    """Rounds of measuring single steps and taking the best set of them, as long as it helps.
+
+    ``model`` is the float model; ``rounder`` makes its weights in a type; ``loss`` is what
+    ``picks`` is measured to lose.
+    """
+    steps = done = 0
+    for _ in range(rounds):
+        effects = measure_steps(model, data, check, rounder, picks, loss)
+        steps, done = steps + len(effects), done + 1
+        tried = {_step(check.problem, budget, picks, effects, price) for price in PRICES}
+        found = {p: check.loss(p) for p in tried if p != picks}
+        best = min(found, key=lambda p: found[p], default=picks)
+        if found.get(best, loss) >= loss:
+            break
+        picks, loss = best, found[best]
+    return Refined(picks, loss, done, steps)
+
+
+def measure_steps(
+    model: ir.Model, data: Data, check: Check, rounder: Rounder, picks: Picks, loss: float
+) -> dict[tuple[int, int], float]:
+    """(part, option) -> what the output loses more than ``loss`` if that one part takes it."""
+    problem, groups = check.problem, check.groups
+    planned, weights = facts.clone(model), _weights(problem, picks, groups, rounder)
+    for name, array in weights.items():
+        planned.graph.initializers[name].const_value = ir.tensor(array, name=name)
+
+    def original(group: Group, dtype: DType) -> np.ndarray:
+        return rounder(groups[group.name], dtype)
+
+    engine = Engine(planned, data.feeds, original, data.labels is not None,
+                    threads=own_threads(), expected=check.expected)  # fmt: skip
+    steps: dict[Task, tuple[int, int]] = {}
+    for i, part in enumerate(problem.parts):
+        name = groups[part.names[0]].name
+        steps |= {Task(name, part.options[o].type): (i, o) for o in _neighbours(part, picks[i])}
+    effects: dict[tuple[int, int], float] = {}
+
+    def add(found: Iterable[tuple[Task, Scores]]) -> None:
+        effects.update({steps[task]: scores[problem.metric] - loss for task, scores in found})
+
+    run_all(list(steps), lambda task: groups[task.group].blocks[0], Alone(engine), add, 0)
+    return effects
+
+
+def _weights(
+    problem: Problem, picks: Picks, groups: Mapping[str, Group], rounder: Rounder
+) -> dict[str, np.ndarray]:
+    """The plan's rounded weights by their initializers."""
+    chosen = [(p.names[0], p.options[k].type) for p, k in zip(problem.parts, picks, strict=True)]
+    return {
+        groups[name].weight_name: rounder(groups[name], DType.parse(type))
+        for name, type in chosen
+        if type != FLOAT
+    }
+
+
+def _neighbours(part: Part, pick: int) -> list[int]:
+    """The next smaller and the next larger option."""
+    order = sorted(range(len(part.options)), key=lambda i: part.options[i].bits)
+    at = order.index(pick)
+    near = [order[i] for i in (at - 1, at + 1) if 0 <= i < len(order)]
+    return [i for i in near if part.options[i].type != FLOAT]
+
+
+def _step(
+    problem: Problem,
+    budget: Budget,
+    picks: Picks,
+    effects: Mapping[tuple[int, int], float],
+    price: float,
+) -> Picks:
+    """The set of steps with the least sum of effects within the budget."""
+    each = price * float(np.mean([abs(e) for e in effects.values()])) if effects else 0.0
+    parts, known = [], []
+    for i, (part, pick) in enumerate(zip(problem.parts, picks, strict=True)):
+        options = [pick, *(o for p, o in effects if p == i)]
+        losses = [0.0, *(effects[i, o] + each for o in options[1:])]
+        known.append(options)
+        chosen = zip(options, losses, strict=True)
+        parts.append(replace(part, options=tuple(_with(part.options[o], x) for o, x in chosen)))
+    found = minimise(parts, {"loss": 1.0}, bounds_of(problem, budget)) or (0,) * len(parts)
+    return tuple(k[f] for k, f in zip(known, found, strict=True))
+
+
+def _with(option: Option, loss: float) -> Option:
+    return replace(option, loss=loss)
