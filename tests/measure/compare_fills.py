@@ -18,11 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 import ladder
-from ladder.calibrated import hessians_of
+from ladder.calibrated import RoundedWeights, hessians_of
 from ladder.evaluate import Score, evaluate
 from ladder.frontend.source import Source
 from ladder.ir import facts
@@ -34,14 +33,16 @@ from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.planning.make import DEFAULT_TYPES
+from ladder.passes.rounding.threads import one_blas_thread
+from ladder.planning.check import Check
+from ladder.planning.refine import refine
 from ladder.reference import ReferenceLanguageModel
 from ladder.sensitivity import How
-from ladder.sensitivity.data import text_data
+from ladder.sensitivity.data import Data, text_data
 from ladder.sensitivity.groups import find_groups
 from ladder.sensitivity.measure import measure_data
 from ladder.texts import WIKIPEDIA, encode, wiki_text
-from ladder.wish import SiteWish
+from ladder.wish import DEFAULT_TYPES, SiteWish
 
 WINDOW = 512
 THREADS = 2
@@ -113,23 +114,22 @@ def main() -> None:
     types = tuple(options.types.split(","))
     how = How(options.workers, state=options.state)
     data = text_data(source, None, 8, 128)
-    known = hessians_of(source, SiteWish(rounding=options.scored_by))
-    facts.put(source.model, measure_data(source, types, data, options.scored_by, how, known))
+    known = hessians_of(source, SiteWish(rounding=options.rounding))
+    facts.put(source.model, measure_data(source, types, data, options.rounding, how, known))
     problem, _ = problem_of(source.model, "|".join(types))
     text = wiki_text(package_file(*WIKIPEDIA))
     tokens = encode(source, text[: len(text) // 2])[: options.limit]
     original = ReferenceLanguageModel(source.model, WINDOW)
     rows: list[dict[str, object]] = []
-    options.weights.mkdir(parents=True, exist_ok=True)
-    rounded = Rounded(source, options.rounding, options.weights)
+    rounder = RoundedWeights(source, options.rounding, known)
     for bpw in options.bpw.split(","):
-        found = allocate(problem, Budget.parse(bpw=bpw))
+        planned = _planned(source, problem, Budget.parse(bpw=bpw), data, rounder, options.refine)
         fills = Fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
-        for name, picks in {"allocated": found.picks, **fills.plans()}.items():
+        for name, picks in {"the plan": planned, **fills.plans()}.items():
             if picks not in scores:
-                model = ReferenceLanguageModel(rounded.model(problem, picks), WINDOW)
+                model = ReferenceLanguageModel(_with(source, problem, picks, rounder), WINDOW)
                 scores[picks] = evaluate(model, tokens, WINDOW, original)
             score, totals = scores[picks], problem.totals(picks)
             print(f"  {name:20s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
@@ -144,11 +144,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bpw", default="2.5,3,3.5,4.25")
     parser.add_argument("--types", default=",".join(DEFAULT_TYPES))
     parser.add_argument("--rounding", default="mse")
-    parser.add_argument("--scored-by", default="mse", help="rounding of the sensitivity")
+    parser.add_argument("--refine", type=int, default=0, help="rounds of refining the plan")
     parser.add_argument("--limit", type=int, default=4096, help="tokens of evaluation")
     parser.add_argument("--workers", default="0")
     parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of rounded weights")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 
@@ -160,33 +159,34 @@ def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
     return tuple(max(blocks[name] for name in part.names) for part in problem.parts)
 
 
-class Rounded:
-    """Every weight in every type, rounded once and kept in files: plans share most of them."""
+def _with(source: Source, problem: Problem, picks: Picks, rounder: RoundedWeights) -> ir.Model:
+    """The float model with the weights of a plan."""
+    model = facts.clone(source.model)
+    groups = {g.name: g for g in find_groups(source.model, find_blocks(source.model))}
+    chosen = zip(problem.parts, picks, strict=True)
+    work = [(groups[part.names[0]], DType.parse(part.options[k].type)) for part, k in chosen]
+    with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
+        arrays = list(pool.map(lambda pair: rounder(*pair), work))
+    for (group, _), array in zip(work, arrays, strict=True):
+        name = group.weight_name
+        model.graph.initializers[name].const_value = ir.tensor(array, name=name)
+    return model
 
-    def __init__(self, source: Source, rounding: str, folder: Path) -> None:
-        self._source, self._rounding, self._folder = source, rounding, folder
-        self._groups = {g.name: g for g in find_groups(source.model, find_blocks(source.model))}
-        self._hessians = hessians_of(source, SiteWish(rounding=rounding))
 
-    def model(self, problem: Problem, picks: Picks) -> ir.Model:
-        """The float model with the weights of a plan."""
-        model = facts.clone(self._source.model)
-        chosen = zip(problem.parts, picks, strict=True)
-        work = [(part.names[0], part.options[pick].type) for part, pick in chosen]
-        with ThreadPoolExecutor(THREADS) as pool:
-            arrays = list(pool.map(lambda pair: self._weight(*pair), work))
-        for (name, _), array in zip(work, arrays, strict=True):
-            weight = self._groups[name].weight_name
-            model.graph.initializers[weight].const_value = ir.tensor(array, name=weight)
-        return model
-
-    def _weight(self, name: str, type: str) -> np.ndarray:
-        path = self._folder / f"{name}-{type}.npy".replace(":", "-")
-        if not path.exists():
-            dtype = DType.parse(type)
-            np.save(path, self._groups[name].rounded(dtype, self._rounding, self._hessians))
-        found: np.ndarray = np.load(path, mmap_mode="r")
-        return found
+def _planned(
+    source: Source,
+    problem: Problem,
+    budget: Budget,
+    data: Data,
+    rounder: RoundedWeights,
+    rounds: int,
+) -> Picks:
+    """What ``ladder plan`` makes of the budget."""
+    picks = allocate(problem, budget).picks
+    check = Check(source.model, problem, data.feeds, lambda types: rounder, logits=True)
+    done = refine(source.model, data, check, rounder, budget, picks, check.loss(picks), rounds)
+    print(f"  refined in {done.rounds} rounds to {done.loss:.4f} on the calibration text")
+    return done.picks
 
 
 if __name__ == "__main__":
