@@ -16,13 +16,24 @@ MANY = 4  # tokens that pay for unpacking the weights once, where nothing was me
 
 
 def choose(
-    dtype: DType, mode: str, m: int | None, machine: Machine, scheme: str = "auto"
+    dtype: DType,
+    mode: str,
+    m: int | None,
+    machine: Machine,
+    scheme: str = "auto",
+    tiles: str = "",
 ) -> KernelChoice:
-    """The kernel of one product; M is None where it is not known."""
+    """The kernel of one product; M is None where it is not known.
+
+    ``tiles`` says why matrix tiles cannot compute it, where they cannot.
+    """
     if mode == FLOAT:
         return KernelChoice(FLOAT, FLOAT, "activations stay float: weights are decoded on the way")
     mode, because = _mode(dtype, mode)
     ways, why = _ways(dtype, mode)
+    if tiles and TILE in ways and TILE in machine.schemes:
+        ways = tuple(way for way in ways if way != TILE)
+        because += f"no tiles: {tiles}; "
     able = [way for way in ways if way in machine.schemes]
     refused = "" if scheme in ("auto", *able) else f"{scheme} was asked for"
     if scheme in ways and refused:

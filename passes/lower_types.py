@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.ir import dialect, facts, rungs
-from ladder.ir.activation import FLOAT, TABLE8, check, overload
+from ladder.ir import dialect, facts, mux_bodies, rungs
+from ladder.ir.activation import (
+    FLOAT,
+    QUANTIZED,
+    STATIC,
+    TABLE8,
+    block_of,
+    check,
+    overload,
+    table_mode,
+)
 from ladder.ir.dtype import DType
-from ladder.ir.facts import KernelChoice, Kernels, Machine, Stacked
+from ladder.ir.facts import (
+    KernelChoice,
+    Kernels,
+    Machine,
+    MuxedSite,
+    Muxing,
+    Stacked,
+    StaticScales,
+)
+from ladder.ir.mux import Mux
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY, SITE_KEY
 from ladder.passes.base import Facts, Pass
 from ladder.passes.choose_kernel import LUT, SCHEMES, TILE, choose
 
-Made = dict[tuple[int, str, str], tuple[ir.Value, ...]]
-
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),
+    "MuxActivation": ("q", "aux", "q_scale", "q_total"),
     "TabulateActivation": ("table",),
     "PrecomputeTable": ("table8", "table8_scale", "table8_total"),
 }
+
+
+@dataclass(frozen=True)
+class Product:
+    """One LowBitMatMul, and what is known of its site."""
+
+    node: ir.Node
+    dtype: DType
+    k: int
+    site: str
+    scale: float | None  # of static codes
+    muxed: MuxedSite | None
+
+    @property
+    def mux(self) -> Mux | None:
+        return Mux.parse(self.muxed.mux) if self.muxed else None
 
 
 @dataclass(frozen=True)
@@ -39,6 +74,13 @@ class LowerTypes(Pass):
           -->  %q, %s, %n = QuantizeActivation[k128](%x)      shared by all users of %x
                %t = TabulateActivation[k128](%q)              lut only, shared
                %y = LutGemm[int8:t](%t, %s, %n, %w...)  or  DotGemm[t](%q, %s, %n, %w...)
+
+    Where the fact Muxing names outlier channels of the site (``ladder.ir.mux``):
+
+          -->  %q, %a, %s, %n = MuxActivation[int8:tensor:digits7:k4096](%x, %channels)    shared
+               %y = MuxGemm[digits7:t@k4096](%q, %a, %s, %n, %channels, %w...)
+
+    Static modes take their scales from the fact StaticScales.
     """
 
     activation: str = "int8"
@@ -59,34 +101,46 @@ class LowerTypes(Pass):
         stacked = facts.get(model, Stacked) or Stacked()
         before = facts.get(model, Kernels)
         kernels = Kernels(dict(before.choices) if before else {})
-        made: Made = {}
+        made = Made()
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":
-                tokens = tokens_of(node.inputs[0])
-                dtype = DType.parse(node.overload)
-                chosen = choose(dtype, self.activation, tokens, machine, self.scheme)
                 site = node.metadata_props.get(SITE_KEY, node.name or "")
-                kernels.choices.update(dict.fromkeys(stacked.sites.get(site, (site,)), chosen))
+                sites = stacked.sites.get(site, (site,))
+                product, chosen = self._chosen(model, node, sites, machine)
+                kernels.choices.update(dict.fromkeys(sites, chosen))
                 if chosen.scheme != FLOAT:
-                    self._lower(node, dtype, chosen, made)
+                    self._lower(product, chosen, made)
         facts.put(model, kernels)
         dialect.install(model)
 
-    def _lower(self, node: ir.Node, dtype: DType, chosen: KernelChoice, made: Made) -> None:
-        x = node.inputs[0]
-        assert x is not None
-        mode, block = chosen.activation, dtype.block
-        if mode == TABLE8:
-            operands = _shared(made, "PrecomputeTable", overload(mode, block), x, node)
+    def _chosen(
+        self, model: ir.Model, node: ir.Node, sites: Sequence[str], machine: Machine
+    ) -> tuple[Product, KernelChoice]:
+        """A product, muxed where it can be, and its kernel; the reason tells of both."""
+        dtype, mode = DType.parse(node.overload), check(self.activation)
+        _n, k = static_shape(node.inputs[1]) or (0, 0)
+        muxed, why = muxed_of(model, sites, mode, dtype, k)
+        product = Product(node, dtype, k, sites[0], static_scale(model, sites), muxed)
+        tiles = ""
+        if muxed is not None:
+            tiles = "they have no place for outliers"
+        elif block_of(dtype, mode, k) != dtype.block:
+            tiles = "they add K-blocks as floats, and here one sum goes over all of K"
+        chosen = choose(dtype, mode, tokens_of(node.inputs[0]), machine, self.scheme, tiles)
+        reason = "; ".join(filter(None, (why, chosen.reason)))
+        return product, KernelChoice(chosen.scheme, chosen.activation, reason)
+
+    def _lower(self, product: Product, chosen: KernelChoice, made: Made) -> None:
+        node, dtype, mode = product.node, product.dtype, chosen.activation
+        block = block_of(dtype, mode, product.k)
+        text = dialect.product_overload(dtype, block)
+        if product.mux is not None:
+            op, text, operands = "MuxGemm", f"{product.mux}:{text}", _muxed(product, mode, made)
+        elif chosen.scheme == LUT:
+            op, text = "LutGemm", f"{table_mode(mode)}:{text}"
+            operands = _tables(product, mode, block, made)
         else:
-            operands = _shared(made, "QuantizeActivation", overload(mode, block), x, node)
-            if chosen.scheme == LUT:
-                text = overload(mode, block)
-                table = _shared(made, "TabulateActivation", text, operands[0], node)
-                operands = (table[0], *operands[1:])
-        op, text = (
-            ("LutGemm", f"{mode}:{dtype}") if chosen.scheme == LUT else ("DotGemm", str(dtype))
-        )
+            op, operands = "DotGemm", _codes(product, mode, block, made)
         codes, *rest = node.inputs[1:]
         assert codes is not None
         codes = self._weight_way(codes, dtype, node, made)
@@ -96,8 +150,9 @@ class LowerTypes(Pass):
         new = dialect.node(op, text, [*operands, codes, *rest], [out])
         new.name = node.name
         new.metadata_props.update(node.metadata_props)
-        if chosen.scheme == TILE:  # the same operator: how it is computed is not its meaning
-            new.metadata_props[SCHEME_KEY] = TILE
+        if chosen.scheme == TILE or op == "MuxGemm":
+            # the same operator: how it is computed is not its meaning
+            new.metadata_props[SCHEME_KEY] = chosen.scheme
         _replace_node(node, new)
 
     def _weight_way(self, codes: ir.Value, dtype: DType, node: ir.Node, made: Made) -> ir.Value:
@@ -107,10 +162,10 @@ class LowerTypes(Pass):
         shown = steps[: steps.index(self.stop) + 1] if self.stop else []
         text = f"{dtype}@{n}x{k}"
         for op in [*(rungs.DOWN[s] for s in shown), *(rungs.UP[s] for s in reversed(shown))]:
-            (codes,) = _shared(made, op, text, codes, node)
+            (codes,) = made.shared(op, text, [codes], node)
         if dtype.levels:
             digits = len(dtype.levels.digits)
-            (codes,) = _shared(made, rungs.LOOK_UP, str(dtype), codes, node)
+            (codes,) = made.shared(rungs.LOOK_UP, str(dtype), [codes], node)
             codes.shape = ir.Shape((digits, n, k))
         elif shown:
             codes.shape = ir.Shape((n, k))
@@ -128,29 +183,112 @@ def tokens_of(x: ir.Value | None) -> int | None:
     return tokens
 
 
-def _shared(
-    made: Made,
-    op: str,
-    overload: str,
-    x: ir.Value,
-    before: ir.Node,
-) -> tuple[ir.Value, ...]:
-    """The outputs of ``op`` on ``x``: made once, for all its users in the graph."""
-    key = (id(x), op, overload)
-    if key not in made:
+class Made:
+    """Operators and constants that several products read: each is made once."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[object, ...], tuple[ir.Value, ...]] = {}
+        self._constants: dict[tuple[object, ...], ir.Value] = {}
+
+    def shared(
+        self, op: str, overload: str, inputs: Sequence[ir.Value], before: ir.Node
+    ) -> tuple[ir.Value, ...]:
+        """The outputs of ``op`` on ``inputs``."""
+        key = (op, overload, *(id(value) for value in inputs))
+        if key in self._nodes:
+            return self._nodes[key]
         if op in rungs.RUNGS:  # named by the weight, not by all the steps before
-            base = str(dialect.stored_codes(x).name)
+            base = str(dialect.stored_codes(inputs[0]).name)
         else:
-            base = f"{x.name}.{overload}"
+            base = ".".join([*(str(value.name) for value in inputs), overload])
         outputs = [ir.Value(name=f"{base}.{part}") for part in PARTS.get(op, (op,))]
         if op in rungs.RUNGS:
             outputs[0].type = ir.TensorType(rungs.result_type(op, overload))
-        new = dialect.node(op, overload, [x], outputs)
+        new = dialect.node(op, overload, inputs, outputs)
         new.name = f"{base}.{op}"
         assert before.graph is not None
         before.graph.insert_before(before, new)
-        made[key] = tuple(outputs)
-    return made[key]
+        self._nodes[key] = tuple(outputs)
+        return self._nodes[key]
+
+    def constant(self, product: Product, part: str, array: np.ndarray) -> ir.Value:
+        """An initializer; the same for all products of one activation that want the same."""
+        x, graph = product.node.inputs[0], product.node.graph
+        assert isinstance(graph, ir.Graph)
+        key = (id(x), part, array.tobytes())
+        if key not in self._constants:
+            tensor = ir.Tensor(array, name=f"{product.site}.{part}")
+            self._constants[key] = ir.Value(
+                name=tensor.name,
+                type=ir.TensorType(tensor.dtype),
+                shape=ir.Shape(array.shape),
+                const_value=tensor,
+            )
+            graph.register_initializer(self._constants[key])
+        return self._constants[key]
+
+
+def _activation_inputs(product: Product, mode: str, made: Made) -> list[ir.Value]:
+    """x, and the scale of a static mode."""
+    x, scale = product.node.inputs[0], product.scale
+    assert x is not None
+    if mode not in QUANTIZED or QUANTIZED[mode].granularity != STATIC:
+        return [x]
+    if scale is None:
+        raise LadderError(
+            f"site {product.site}: {mode} needs a scale that was found in calibration; "
+            "give a text with --calib, or a dynamic mode"
+        )
+    return [x, made.constant(product, "activation_scale", np.array([scale], np.float32))]
+
+
+def _codes(product: Product, mode: str, block: int, made: Made) -> tuple[ir.Value, ...]:
+    inputs = _activation_inputs(product, mode, made)
+    return made.shared("QuantizeActivation", overload(mode, block), inputs, product.node)
+
+
+def _tables(product: Product, mode: str, block: int, made: Made) -> tuple[ir.Value, ...]:
+    text, node = overload(mode, block), product.node
+    if mode == TABLE8:
+        return made.shared("PrecomputeTable", text, _activation_inputs(product, mode, made), node)
+    q, *beside = _codes(product, mode, block, made)
+    return *made.shared("TabulateActivation", text, [q], node), *beside
+
+
+def _muxed(product: Product, mode: str, made: Made) -> tuple[ir.Value, ...]:
+    """The operands of MuxGemm before its weight."""
+    assert product.muxed is not None and product.mux is not None
+    x, *static = _activation_inputs(product, mode, made)
+    channels = made.constant(product, "outliers", np.array(product.muxed.channels, np.int64))
+    block = block_of(product.dtype, mode, product.k)
+    text = mux_bodies.activation_overload(mode, product.mux, block)
+    parts = made.shared("MuxActivation", text, [x, channels, *static], product.node)
+    return *parts, channels
+
+
+def muxed_of(
+    model: ir.Model, sites: Sequence[str], mode: str, dtype: DType, k: int
+) -> tuple[MuxedSite | None, str]:
+    """How the product of ``sites`` is muxed, which must be the same for all; and a remark."""
+    fact = facts.get(model, Muxing) or Muxing()
+    found = {site: fact.sites[site] for site in sites if site in fact.sites}
+    if not found:
+        return None, ""
+    first = next(iter(found.values()))
+    if len(found) < len(sites) or any(
+        (m.mux, m.channels) != (first.mux, first.channels) for m in found.values()
+    ):
+        return None, "not muxed: its stacked sites are muxed each in another way"
+    why = Mux.parse(first.mux).refuse(mode, dtype, k, len(first.channels))
+    if why is not None:
+        return None, f"not muxed: {why}"
+    return first, f"{len(first.channels)} outlier channels muxed ({first.mux})"
+
+
+def static_scale(model: ir.Model, sites: Sequence[str]) -> float | None:
+    """The largest of the calibrated scales of sites that read one activation."""
+    fact = facts.get(model, StaticScales) or StaticScales()
+    return max((fact.scales[site] for site in sites if site in fact.scales), default=None)
 
 
 def _replace_node(old: ir.Node, new: ir.Node) -> None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Stacked
+from ladder.ir.facts import Muxing, Stacked
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
 from ladder.passes.base import Facts, Pass
@@ -23,6 +23,8 @@ JOIN = "+"
 @dataclass(frozen=True)
 class StackProducts(Pass):
     """Put weights [N1, K], [N2, K], ... of one type that multiply the same %x into one.
+
+    Sites that are muxed (the fact Muxing) go together where that is done alike.
 
     Rows of a weight know nothing of each other, so every output keeps its bits. Biases that all
     of them have are stacked too. Leaves the fact Stacked: what was put together, and why the
@@ -35,13 +37,14 @@ class StackProducts(Pass):
     gives: ClassVar[Facts] = (Stacked,)
 
     def run(self, model: ir.Model) -> None:
-        stacked = Stacked({}, {})
+        stacked, muxing = Stacked({}, {}), facts.get(model, Muxing) or Muxing()
         for users in _by_activation(model):
-            by_type: dict[str, list[ir.Node]] = {}
+            by_type: dict[tuple[object, ...], list[ir.Node]] = {}
             for node in users:
-                reason = _refuse(node)
+                reason, muxed = _refuse(node), muxing.sites.get(_site(node))
                 if reason is None:
-                    by_type.setdefault(node.overload, []).append(node)
+                    how = (muxed.mux, muxed.channels) if muxed else ()
+                    by_type.setdefault((node.overload, *how), []).append(node)
                 else:
                     stacked.reasons[_site(node)] = reason
             for nodes in by_type.values():

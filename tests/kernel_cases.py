@@ -141,7 +141,7 @@ def reference(case: Case, mode: str) -> F32:
 
 def quantized(case: Case, mode: str) -> tuple[numerics.I8, F32, I32]:
     kind = QUANTIZED[mode]
-    return numerics.quantize_activation(case.x, case.dtype.block, kind.bits, kind.per_token)
+    return numerics.quantize_activation(case.x, case.dtype.block, kind.bits, kind.granularity)
 
 
 @functools.cache

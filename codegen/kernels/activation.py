@@ -15,7 +15,7 @@ from ladder.codegen.kernels.common import two_planes
 from ladder.codegen.kernels.sources import PLAIN, Source, inverse_rms, load_block
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
-from ladder.ir.activation import QUANTIZED
+from ladder.ir.activation import QUANTIZED, TOKEN
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 WITHOUT_SIGN = 0x7FFFFFFF
@@ -115,7 +115,7 @@ def quantize_activation(
     The operands of ``source`` stand in x's place; with ``tables`` the codes' exact tables, as of
     ``exact_tables``, stand in q's.
     """
-    split, per_token = two_planes(mode), QUANTIZED[mode].per_token
+    split, per_token = two_planes(mode), QUANTIZED[mode].granularity == TOKEN
     base = f"quantize_activation_{mode}_k{block}{'_tables' if tables else ''}"
     name, tokens, chunks = _name(base, source, parallel), _loop(parallel), chunks_of(block)
     levels = ACTIVATION_LEVELS[QUANTIZED[mode].bits]

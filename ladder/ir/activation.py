@@ -1,50 +1,124 @@
-"""Numeric modes of activations: what a product rounds its activations to."""
+"""Numeric modes of activations: what a product rounds its activations to.
+
+A mode is written ``int8``, ``int6:tensor``, ``int8:static``: the width of a code, and what shares
+a scale. ``table8`` and ``fp32`` stand for themselves.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ladder.errors import LadderError
+from ladder.ir.dtype import DType
+from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP
+
+BLOCK, TOKEN, TENSOR, STATIC = "block", "token", "tensor", "static"
+GRANULARITIES = {
+    BLOCK: "one scale a token and K-block",
+    TOKEN: "one scale a token",
+    TENSOR: "one scale for all tokens together",
+    STATIC: "one scale, found in calibration",
+}
+NARROW = 4  # bits from which on a token is the default: as in BitNet
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One mode. ``bits`` of a code; ``per_token``: one scale a token, else one a K-block too."""
+    """One mode: ``bits`` of a code, and what shares a scale, one of ``GRANULARITIES``."""
 
-    name: str
     bits: int
-    per_token: bool
-    what: str
+    granularity: str
+
+    @property
+    def element(self) -> str:
+        return f"int{self.bits}"
+
+    @property
+    def name(self) -> str:
+        """The text of the mode, as short as can be."""
+        default = TOKEN if self.bits <= NARROW else BLOCK
+        return self.element if self.granularity == default else f"{self.element}:{self.granularity}"
+
+    @property
+    def levels(self) -> np.float32:
+        """The largest code."""
+        return ACTIVATION_LEVELS[self.bits]
+
+    @property
+    def what(self) -> str:
+        levels = int(self.levels)
+        return f"{self.element} codes -{levels}..{levels}, {GRANULARITIES[self.granularity]}"
 
     @property
     def exact_tables_fit_a_byte(self) -> bool:
         """Whether the sum of four codes fits int8, so that tables need no second byte."""
-        return self.bits < 8
+        return LUT_GROUP * int(self.levels) < 128
 
 
 TABLE8, FLOAT = "table8", "fp32"
 QUANTIZED = {
-    mode.name: mode
-    for mode in (
-        Activation("int8", 8, False, "int8 codes, one scale a token and K-block"),
-        Activation("int4", 4, True, "int4 codes -7..7, one scale a token"),
-        Activation("int2", 2, True, "int2 codes -1..1, one scale a token"),
-    )
+    mode.name: mode for mode in (Activation(b, g) for b in ACTIVATION_LEVELS for g in GRANULARITIES)
 }
 WHAT = {
     **{name: mode.what for name, mode in QUANTIZED.items()},
     TABLE8: "tables of four activations, rounded to int8 (integer types only)",
     FLOAT: "activations stay as they are; the slow kernel decodes weights",
 }
-INTEGER_MODES = (*QUANTIZED, TABLE8)
-MODES = (*INTEGER_MODES, FLOAT)
+# One of each kind of look-up table; what look-ups of every other mode are computed as.
+INTEGER_MODES = ("int8", "int4", "int2", TABLE8)
+MODES = (*QUANTIZED, TABLE8, FLOAT)
 
 
 def check(mode: str) -> str:
-    """The mode, or a ``LadderError`` that lists those there are."""
-    if mode not in MODES:
-        raise LadderError(f"unknown activation mode '{mode}'; one of: {', '.join(MODES)}")
-    return mode
+    """The mode in its short form, or a ``LadderError`` that says how to write one."""
+    if mode in (TABLE8, FLOAT):
+        return mode
+    short = {f"{m.element}:{m.granularity}": m.name for m in QUANTIZED.values()}
+    if mode in QUANTIZED:
+        return mode
+    if mode not in short:
+        elements = ", ".join(dict.fromkeys(m.element for m in QUANTIZED.values()))
+        raise LadderError(
+            f"unknown activation mode '{mode}'; one of: {elements}, each alone or with "
+            f"{', '.join(f':{g}' for g in GRANULARITIES)}; or {TABLE8}, {FLOAT}"
+        )
+    return short[mode]
+
+
+def parse_mode(mode: str) -> Activation:
+    """An integer mode from its text, or a ``LadderError``."""
+    name = check(mode)
+    if name not in QUANTIZED:
+        raise LadderError(f"activation mode '{mode}' has no integer codes; give for example int8")
+    return QUANTIZED[name]
+
+
+def table_mode(mode: str) -> str:
+    """The mode of ``INTEGER_MODES`` whose look-ups are those of ``mode``: only codes differ."""
+    if mode in INTEGER_MODES:
+        return mode
+    return "int4" if QUANTIZED[mode].exact_tables_fit_a_byte else "int8"
+
+
+def block_of(dtype: DType, mode: str, k: int) -> int:
+    """The K-block of a product with K in features.
+
+    It is all of K where one scale holds there on both sides: then a product is integer to the
+    end, and one number multiplies each output. A code book's digits are added as floats.
+    """
+    kind = QUANTIZED.get(mode)
+    narrow = kind is None or kind.granularity == BLOCK
+    if narrow or dtype.levels or isinstance(dtype.group, int) or not fits_int32(mode, dtype, k):
+        return dtype.block
+    return k
+
+
+def fits_int32(mode: str, dtype: DType, k: int) -> bool:
+    """Whether no sum of K products can leave an int32, whatever the codes."""
+    largest = dtype.element.step * ((1 << dtype.bits) - 1)
+    return int(QUANTIZED[mode].levels) * largest * k < 1 << 31
 
 
 def overload(mode: str, block: int) -> str:

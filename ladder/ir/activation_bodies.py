@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from ladder.ir.activation import BLOCK, STATIC, TENSOR
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 
-def blocks(block: int) -> list[str]:
-    """x [..., K] -> blocks [..., B, block padded to whole tables]."""
+def blocks(block: int, source: str = "x", to: str = "") -> list[str]:
+    """``source`` [..., K] -> blocks [..., B, block padded to whole tables].
+
+    ``to`` begins the names that are made, where there are several such steps.
+    """
     padded = -(-block // LUT_GROUP) * LUT_GROUP
     lines = [
-        "last = Constant <value_ints=[-1]> ()",
-        f"block = Constant <value_ints=[{block}]> ()",
-        "k = Shape <start=-1> (x)",
-        "lead = Shape <end=-1> (x)",
-        "minus_k = Neg (k)",
-        "rest = Mod (minus_k, block)",
-        "tail_shape = Concat <axis=0> (lead, rest)",
-        "tail = ConstantOfShape (tail_shape)",
-        "whole = Concat <axis=-1> (x, tail)",
-        "block_shape = Concat <axis=0> (lead, last, block)",
+        f"{to}last = Constant <value_ints=[-1]> ()",
+        f"{to}block = Constant <value_ints=[{block}]> ()",
+        f"{to}k = Shape <start=-1> ({source})",
+        f"{to}lead = Shape <end=-1> ({source})",
+        f"{to}minus_k = Neg ({to}k)",
+        f"{to}rest = Mod ({to}minus_k, {to}block)",
+        f"{to}tail_shape = Concat <axis=0> ({to}lead, {to}rest)",
+        f"{to}tail = ConstantOfShape ({to}tail_shape)",
+        f"{to}whole = Concat <axis=-1> ({source}, {to}tail)",
+        f"{to}block_shape = Concat <axis=0> ({to}lead, {to}last, {to}block)",
     ]
     if padded == block:
-        return [*lines, "blocks = Reshape (whole, block_shape)"]
+        return [*lines, f"{to}blocks = Reshape ({to}whole, {to}block_shape)"]
     return [
         *lines,
-        "ragged = Reshape (whole, block_shape)",
-        "ragged_lead = Shape <end=-1> (ragged)",
-        f"extra = Constant <value_ints=[{padded - block}]> ()",
-        "fill_shape = Concat <axis=0> (ragged_lead, extra)",
-        "fill = ConstantOfShape (fill_shape)",
-        "blocks = Concat <axis=-1> (ragged, fill)",
+        f"{to}ragged = Reshape ({to}whole, {to}block_shape)",
+        f"{to}ragged_lead = Shape <end=-1> ({to}ragged)",
+        f"{to}extra = Constant <value_ints=[{padded - block}]> ()",
+        f"{to}fill_shape = Concat <axis=0> ({to}ragged_lead, {to}extra)",
+        f"{to}fill = ConstantOfShape ({to}fill_shape)",
+        f"{to}blocks = Concat <axis=-1> ({to}ragged, {to}fill)",
     ]
 
 
@@ -48,9 +52,11 @@ def split(prefix: str, name: str) -> list[str]:
     return [f"{names} = Split <axis=-1, num_outputs={LUT_GROUP}> ({name})"]
 
 
-def largest(per_token: bool) -> list[str]:
-    """amax of size [..., B, block]: [..., B, 1], or [..., 1, 1] for a whole token."""
-    if not per_token:
+def largest(granularity: str) -> list[str]:
+    """amax of size [..., B, block], kept with its axes: [..., B, 1], [..., 1, 1] or [1, ..., 1]."""
+    if granularity == TENSOR:
+        return ["amax = ReduceMax <keepdims=1> (size)"]
+    if granularity == BLOCK:
         return ["amax = ReduceMax <keepdims=1> (size, last)"]
     return [
         "two_last = Constant <value_ints=[-2, -1]> ()",
@@ -58,21 +64,26 @@ def largest(per_token: bool) -> list[str]:
     ]
 
 
-def scale_of_blocks(per_token: bool) -> list[str]:
-    """scale [..., B] from kept [..., B or 1, 1]."""
-    if not per_token:
+def scale_of_blocks(granularity: str) -> list[str]:
+    """scale [..., B] from kept, the scale before it was repeated for every block."""
+    if granularity == BLOCK:
         return ["scale = Squeeze (kept, last)"]
+    one = "Identity (kept)" if granularity == STATIC else "Squeeze (kept, last)"
     return [
-        "one_scale = Squeeze (kept, last)",
+        f"one_scale = {one}",
         "scale_shape = Shape (total)",
         "scale = Expand (one_scale, scale_shape)",
     ]
 
 
-def scale_and_inverse(bits: int) -> list[str]:
-    return [
+def scale_and_inverse(bits: int, static: bool = False) -> list[str]:
+    """kept and inverse from amax and the largest code, or from the operand ``static`` [1]."""
+    raw = [
         f"levels = Constant <value_float={float(ACTIVATION_LEVELS[bits])}> ()",
-        "raw_scale = Div (amax, levels)",
+        f"raw_scale = {'Identity (static)' if static else 'Div (amax, levels)'}",
+    ]
+    return [
+        *raw,
         f"smallest = Constant <value_float={float(SMALLEST_SCALE):.40f}> ()",
         "live = GreaterOrEqual (raw_scale, smallest)",
         "one = Constant <value_float=1.0> ()",
@@ -81,6 +92,15 @@ def scale_and_inverse(bits: int) -> list[str]:
         "reciprocal = Div (one, safe)",
         "inverse = Where (live, reciprocal, none)",
         "kept = Where (live, raw_scale, none)",
+    ]
+
+
+def clipped(name: str, out: str, limit: str = "levels") -> list[str]:
+    """What a static scale leaves of values: none is beyond ``limit``."""
+    return [
+        f"{out}_low = Neg ({limit})",
+        f"{out}_below = Min ({name}, {limit})",
+        f"{out} = Max ({out}_below, {out}_low)",
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ladder.ir.dtype import FLOAT_ZERO, DType
@@ -131,14 +133,15 @@ def unsigned_codes(dtype: DType) -> list[str]:
     ]
 
 
-def integer_product(dtype: DType) -> list[str]:
-    """sums [B, M, N] of integer codes."""
+def integer_product(dtype: DType, block: int, aux: Sequence[str] = ()) -> list[str]:
+    """sums [B, M, N] of integer codes; ``aux`` makes more of them, to be added."""
     return [
         f"byte_codes = Cast <to={3 if dtype.element.signed else 2}> (codes)",
-        *weight_blocks("byte_codes", dtype.block),
+        *weight_blocks("byte_codes", block),
         "wt = Transpose <perm=[1, 2, 0]> (wb)",
         "at = Transpose <perm=[1, 0, 2]> (flat)",
-        "raw = MatMulInteger (at, wt)",
+        f"{'body' if aux else 'raw'} = MatMulInteger (at, wt)",
+        *([*aux, "raw = Add (body, aux_sums)"] if aux else []),
         # A signed code is its own value: only a stored zero point is left to take away.
         *(corrected(dtype, 0, 1) if dtype.zero_point else ["sums = Identity (raw)"]),
     ]

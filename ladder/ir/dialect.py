@@ -6,15 +6,19 @@ the IR. One function is written for each type, told apart by its overload (``int
     LowBitMatMul(x, weight) -> y                   x @ dequantize(weight).T
     LowBitGather(ids, weight) -> y                 dequantize(weight)[ids]
     LowBitConv(x, weight) -> y                     a Conv's attributes: ``ladder.ir.convolution``
-    QuantizeActivation(x) -> q, scale, total       modes int8, int4, int2
+    QuantizeActivation(x) -> q, scale, total       modes int8, int4, int6:tensor, ...
     TabulateActivation(q) -> table                 exact tables of 4 codes
     PrecomputeTable(x) -> table, scale, total      mode table8
     DotGemm(q, scale, total, weight) -> y          a code book's codes as digits (LookUpCodes)
     LutGemm(table, scale, total, weight) -> y
+    MuxActivation(x, channels) -> q, aux, scale, total      outliers in digits: ``ladder.ir.mux``
+    MuxGemm(q, aux, scale, total, channels, weight) -> y
     SplitPlanes, PadPlanes, PackPlanes, ...        the way of a weight: ``ladder.ir.rungs``
 
 ``weight`` is: codes, scale[, zero point][, tensor scale]. Shapes: x [..., K], codes [N, K],
-scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N].
+scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N],
+channels [O], aux [..., D, O]. Static modes have one more operand of activations: scale [1].
+A product's K-block is its type's, or all of K: then written behind the type, ``int8:row@k4096``.
 ``ladder.ir.numerics`` fixes the bits.
 """
 
@@ -25,8 +29,9 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
-from ladder.ir import activation, activation_bodies, bodies, convolution, rungs
+from ladder.ir import activation, activation_bodies, bodies, convolution, mux_bodies, rungs
 from ladder.ir.dtype import DType
+from ladder.ir.mux import Mux
 from ladder.ir.numerics import LUT_GROUP
 
 DOMAIN = "ladder"
@@ -42,6 +47,8 @@ OUTPUTS = {
     "PrecomputeTable": 3,
     "DotGemm": 1,
     "LutGemm": 1,
+    "MuxActivation": 4,
+    "MuxGemm": 1,
     **dict.fromkeys(rungs.RUNGS, 1),
 }
 
@@ -66,22 +73,33 @@ def low_bit_conv(dtype: DType) -> ir.Function:
 
 
 def quantize_activation(block: int, mode: str = "int8") -> ir.Function:
-    """Symmetric integer codes: per token and K-block, or per token (``ladder.ir.activation``)."""
+    """Symmetric integer codes of a mode (``ladder.ir.activation``)."""
     kind = activation.QUANTIZED[mode]
+    static = kind.granularity == activation.STATIC
+    found = [] if static else ["size = Abs (blocks)", *activation_bodies.largest(kind.granularity)]
     lines = [
         *activation_bodies.blocks(block),
-        "size = Abs (blocks)",
-        *activation_bodies.largest(kind.per_token),
-        *activation_bodies.scale_and_inverse(kind.bits),
-        "scaled = Mul (blocks, inverse)",
+        *found,
+        *activation_bodies.scale_and_inverse(kind.bits, static),
+        f"{'value' if static else 'scaled'} = Mul (blocks, inverse)",
+        *(activation_bodies.clipped("value", "scaled") if static else []),
         "rounded = Round (scaled)",
         "q = Cast <to=3> (rounded)",
         "wide = Cast <to=6> (q)",
         "total = ReduceSum <keepdims=0> (wide, last)",
-        *activation_bodies.scale_of_blocks(kind.per_token),
+        *activation_bodies.scale_of_blocks(kind.granularity),
     ]
-    text = activation.overload(mode, block)
-    return _function("QuantizeActivation", text, ["x"], ["q", "scale", "total"], lines)
+    text, inputs = activation.overload(mode, block), ["x", *(["static"] if static else [])]
+    return _function("QuantizeActivation", text, inputs, ["q", "scale", "total"], lines)
+
+
+def mux_activation(mode: str, how: Mux, block: int) -> ir.Function:
+    """Integer codes whose outlier channels have more than one digit (``ladder.ir.mux``)."""
+    static = activation.QUANTIZED[mode].granularity == activation.STATIC
+    inputs, outputs = ["x", "channels"], ["q", "aux", "scale", "total"]
+    lines = mux_bodies.activation_codes(mode, how, block)
+    text = mux_bodies.activation_overload(mode, how, block)
+    return _function("MuxActivation", text, inputs + ["static"] * static, outputs, lines)
 
 
 def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
@@ -134,27 +152,52 @@ def precompute_table(block: int) -> ir.Function:
     return _function("PrecomputeTable", f"k{block}", ["x"], ["table", "scale", "total"], lines)
 
 
-def dot_gemm(dtype: DType) -> ir.Function:
+def dot_gemm(dtype: DType, block: int) -> ir.Function:
     """Integer block products of activation codes, combined in float32."""
-    product = bodies.book_product(dtype) if dtype.levels else bodies.integer_product(dtype)
+    product = bodies.book_product(dtype) if dtype.levels else bodies.integer_product(dtype, block)
     lines = [*bodies.flat_activation("q", 2), *product, *bodies.combined(dtype)]
     codes, *rest = _weight(dtype, "weight_scale")
     inputs = ["q", "scale", "total", "digits" if dtype.levels else codes, *rest]
-    return _function("DotGemm", str(dtype), inputs, ["y"], lines)
+    return _function("DotGemm", product_overload(dtype, block), inputs, ["y"], lines)
 
 
-def lut_gemm(dtype: DType, mode: str) -> ir.Function:
+def lut_gemm(dtype: DType, mode: str, block: int) -> ir.Function:
     """Table look-ups, one for every four weights of every bit plane."""
     lines = [
         *bodies.flat_activation("table", 3),
         *bodies.unsigned_codes(dtype),
-        *bodies.weight_blocks("u", dtype.block),
-        *bodies.looked_up(dtype, -(-dtype.block // LUT_GROUP)),
+        *bodies.weight_blocks("u", block),
+        *bodies.looked_up(dtype, -(-block // LUT_GROUP)),
         *bodies.corrected(dtype, *bodies.lut_correction(dtype, mode == activation.TABLE8)),
         *bodies.combined(dtype),
     ]
     inputs = ["table", "scale", "total", *_weight(dtype, "weight_scale")]
-    return _function("LutGemm", f"{mode}:{dtype}", inputs, ["y"], lines)
+    text = f"{mode}:{product_overload(dtype, block)}"
+    return _function("LutGemm", text, inputs, ["y"], lines)
+
+
+def mux_gemm(how: Mux, dtype: DType, block: int) -> ir.Function:
+    """Integer products of body and of aux, joined by a whole factor, combined in float32."""
+    aux = mux_bodies.aux_sums(how, dtype, block)
+    lines = [
+        *bodies.flat_activation("q", 2),
+        *bodies.integer_product(dtype, block, aux),
+        *bodies.combined(dtype),
+    ]
+    inputs = ["q", "aux", "scale", "total", "channels", *_weight(dtype, "weight_scale")]
+    return _function("MuxGemm", f"{how}:{product_overload(dtype, block)}", inputs, ["y"], lines)
+
+
+def product_overload(dtype: DType, block: int) -> str:
+    """How a product spells its weight's type and its K-block, where that is not the type's own."""
+    return str(dtype) if block == dtype.block else f"{dtype}@k{block}"
+
+
+def parse_product(overload: str) -> tuple[DType, int]:
+    """Undo ``product_overload``: (type, K-block)."""
+    text, _, block = overload.partition("@k")
+    dtype = DType.parse(text)
+    return dtype, int(block or dtype.block)
 
 
 def rung(op: str, overload: str) -> ir.Function:
@@ -184,20 +227,28 @@ def build(op: str, overload: str) -> ir.Function:
         return precompute_table(activation.parse_overload(overload)[1])
     if op == "LutGemm":
         mode, _, text = overload.partition(":")
-        return lut_gemm(DType.parse(text), mode)
+        dtype, block = parse_product(text)
+        return lut_gemm(dtype, mode, block)
+    if op == "DotGemm":
+        return dot_gemm(*parse_product(overload))
+    if op == "MuxActivation":
+        return mux_activation(*mux_bodies.parse_activation(overload))
+    if op == "MuxGemm":
+        how, _, text = overload.partition(":")
+        return mux_gemm(Mux.parse(how), *parse_product(text))
     typed = {
         "LowBitMatMul": low_bit_matmul,
         "LowBitGather": low_bit_gather,
         "LowBitConv": low_bit_conv,
-        "DotGemm": dot_gemm,
     }
     return typed[op](DType.parse(overload))
 
 
 def weight_type(node: ir.Node) -> DType:
     """The weight's type of a node that has one, from its overload."""
-    mode_first = node.op_type == "LutGemm"
-    return DType.parse(node.overload.partition(":")[2] if mode_first else node.overload)
+    more_first = node.op_type in ("LutGemm", "MuxGemm")
+    text = node.overload.partition(":")[2] if more_first else node.overload
+    return parse_product(text)[0]
 
 
 def weight_operands(dtype: DType) -> int:

@@ -127,6 +127,32 @@ class Allocation:
 
 
 @dataclass(frozen=True)
+class MuxedSite:
+    """The outlier channels of a site's activation, ascending, and how they are written.
+
+    ``mux`` is the text of a ``ladder.ir.mux.Mux``.
+    """
+
+    mux: str
+    channels: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Muxing:
+    """The sites whose outlier channels are muxed, by name."""
+
+    sites: dict[str, MuxedSite] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StaticScales:
+    """The scale of the codes of each site's activation, by site name: what static modes need."""
+
+    scales: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class KernelChoice:
     """How one product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, its activations, why."""
 

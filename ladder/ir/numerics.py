@@ -23,7 +23,7 @@ U8 = npt.NDArray[np.uint8]
 S = TypeVar("S", bound=np.generic)
 
 LUT_GROUP = 4  # activations per table (g in T-MAC, EuroSys'25)
-ACTIVATION_LEVELS = {8: np.float32(127), 4: np.float32(7), 2: np.float32(1)}  # by bits
+ACTIVATION_LEVELS = {b: np.float32((1 << b - 1) - 1) for b in (8, 7, 6, 5, 4, 2)}  # by bits
 DIGIT_OFFSET = np.int32(128)
 SMALLEST_SCALE = np.float32(2.0**-100)  # under it a block counts as zero: no denormals anywhere
 
@@ -48,19 +48,40 @@ def _scale_and_inverse(amax: F32, levels: np.float32) -> tuple[F32, F32]:
     return np.where(live, scale, np.float32(0)).astype(np.float32), inverse
 
 
-def quantize_activation(
-    x: F32, block: int, bits: int = 8, per_token: bool = False
-) -> tuple[I8, F32, I32]:
-    """Modes ``int8``, ``int4``, ``int2``: codes [M, B, block], scale [M, B], sum of codes [M, B].
+def shared_scale(
+    amax: F32, levels: np.float32, granularity: str, static: np.float32 | None = None
+) -> tuple[F32, F32]:
+    """Scale and inverse [M, B] from the largest magnitudes [M, B] of the blocks.
 
-    Symmetric, with one scale per token and K-block, or one per token (repeated for its blocks).
+    ``granularity`` says what shares one (``ladder.ir.activation``); repeated for every block.
     """
-    blocks = split_blocks(x, block)
-    amax = np.abs(blocks).max(-1)
-    if per_token:
-        amax = np.broadcast_to(amax.max(-1, keepdims=True), amax.shape)
-    scale, inverse = _scale_and_inverse(amax, ACTIVATION_LEVELS[bits])
-    q = np.rint(blocks * inverse[..., None]).astype(np.int8)
+    if granularity == "static":
+        assert static is not None
+        amax, levels = np.full_like(amax, static), np.float32(1)
+    elif granularity != "block":
+        over = -1 if granularity == "token" else None
+        amax = np.broadcast_to(amax.max(over, keepdims=True), amax.shape)
+    return _scale_and_inverse(amax, levels)
+
+
+def quantize_activation(
+    x: F32,
+    block: int,
+    bits: int = 8,
+    granularity: str = "block",
+    static: np.float32 | None = None,
+) -> tuple[I8, F32, I32]:
+    """Integer modes: codes [M, B, block], scale [M, B], sum of codes [M, B].
+
+    Symmetric. A dynamic scale makes the largest magnitude the largest code; a ``static`` one is
+    given, and codes beyond the largest are clipped.
+    """
+    blocks, levels = split_blocks(x, block), ACTIVATION_LEVELS[bits]
+    scale, inverse = shared_scale(np.abs(blocks).max(-1), levels, granularity, static)
+    value = blocks * inverse[..., None]
+    if static is not None:
+        value = np.clip(value, -levels, levels)
+    q = np.rint(value).astype(np.int8)
     return q, scale, q.astype(np.int32).sum(-1, dtype=np.int32)
 
 
@@ -96,7 +117,9 @@ def table_indices(codes: U8, bits: int, block: int) -> U8:
     return np.stack(planes).astype(np.uint8)
 
 
-def dot_sums(q: I8, total: I32, codes: U8, zero: I32 | F32, block: int, step: int = 1) -> I32 | F32:
+def dot_sums(
+    q: I8 | I32, total: I32, codes: U8, zero: I32 | F32, block: int, step: int = 1
+) -> I32 | F32:
     """Block sums [M, N, B] = sum_k q[m,k] (step * code[n,k] - zero[n,b]).
 
     Exact integers; with a float zero, float32: raw - zero * total.
@@ -116,7 +139,7 @@ def book_sums(q: I8, total: I32, codes: U8, digits: U8, block: int) -> F32:
     return whole
 
 
-def _raw(q: I8, codes: U8, block: int) -> I32:
+def _raw(q: I8 | I32, codes: U8, block: int) -> I32:
     w = split_blocks(codes, block).astype(np.int32)
     raw: I32 = np.einsum("mbk,nbk->mnb", q.astype(np.int32), w, optimize=True)
     return raw

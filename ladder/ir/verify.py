@@ -8,7 +8,14 @@ from ladder.ir import convolution, dialect
 from ladder.ir.convolution import Window
 from ladder.ir.shapes import static_shape
 
-PLACES = {"LowBitMatMul": 1, "LowBitGather": 1, "LowBitConv": 1, "DotGemm": 3, "LutGemm": 3}
+PLACES = {
+    "LowBitMatMul": 1,
+    "LowBitGather": 1,
+    "LowBitConv": 1,
+    "DotGemm": 3,
+    "LutGemm": 3,
+    "MuxGemm": 5,
+}
 
 
 def verify(model: ir.Model) -> str | None:

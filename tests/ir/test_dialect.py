@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 import pytest
+from dialect_cases import Case, N, assert_close, run
 
 from ladder.codegen.layout import Packing, pack_codes
 from ladder.ir import dialect, numerics
 from ladder.ir.activation import QUANTIZED, overload
-from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
-from ladder.ir.verify import verify
-from ladder.reference import Reference
+from ladder.ir.dtype import DType
 
 TYPES = [
     "int2:g64",
@@ -50,101 +46,6 @@ BOOKS = [
     "fp8_e4m3:tensor",
     "fp8_e5m2:g30",
 ]
-TOLERANCE = 1e-6
-N, M = 13, 5
-TENSOR_SCALE = np.float32(0.37)
-
-
-def run(op: str, overload: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """One operator of the dialect on constants; its function's body does the work."""
-    values = []
-    for i, array in enumerate(inputs):
-        tensor = ir.Tensor(array, name=f"i{i}")
-        kind = ir.TensorType(tensor.dtype)
-        shape = ir.Shape(array.shape)
-        values.append(ir.Value(name=f"i{i}", type=kind, shape=shape, const_value=tensor))
-    outputs = [ir.Value(name=f"o{i}") for i in range(dialect.OUTPUTS[op])]
-    node = dialect.node(op, overload, values, outputs)
-    opsets = {"": dialect.OPSET, dialect.DOMAIN: dialect.VERSION}
-    graph = ir.Graph([], outputs, nodes=[node], initializers=values, opset_imports=opsets, name="g")
-    model = ir.Model(graph, ir_version=12)
-    dialect.install(model)
-    assert verify(model) is None
-    # ONNX Runtime has no Shape of 2- and 4-bit tensors: its constant folding takes them away.
-    return list(Reference(model, threads=1).run({}).values())
-
-
-@dataclass(frozen=True)
-class Case:
-    """A random product of a type: x [M, K], codes [N, K] in the element's own range."""
-
-    dtype: DType
-    x: numerics.F32
-    codes: np.ndarray
-    scale: numerics.F32
-    zero: np.ndarray | None
-
-    @staticmethod
-    def of(text: str) -> Case:
-        dtype, rng = DType.parse(text), np.random.default_rng(zlib.crc32(text.encode()))
-        k = 700 if dtype.group == 512 else 75
-        element, shape = dtype.element, dtype.scale_shape(N, k)
-        used = np.flatnonzero(np.isfinite(element.values))
-        zero = rng.integers(0, 1 << element.bits, shape) if dtype.zero_point else None
-        if zero is not None and dtype.zero == FLOAT_ZERO:
-            zero = (zero + rng.random(shape)).astype(dtype.zero_kind)
-        x = rng.standard_normal((M, k)).astype(np.float32)
-        x[0, : dtype.block] = 0
-        codes = element.from_unsigned(rng.choice(used, (N, k)))
-        scale = rng.random(shape).astype(np.float32).astype(SCALES[dtype.scale])
-        return Case(dtype, x, codes, scale, zero)
-
-    @property
-    def operands(self) -> list[np.ndarray]:
-        kind = self.dtype.element.onnx.numpy()
-        zero_kind = self.dtype.zero_kind if self.dtype.zero == FLOAT_ZERO else kind
-        zero = [] if self.zero is None else [self.zero.astype(zero_kind)]
-        factor = [np.array(TENSOR_SCALE)] if self.dtype.tensor_scale else []
-        return [self.codes.astype(kind), self.scale, *zero, *factor]
-
-    @property
-    def unsigned(self) -> numerics.U8:
-        return self.dtype.element.to_unsigned(self.codes)
-
-    def by_block(self, values: np.ndarray) -> np.ndarray:
-        """Row values -> [N, B]."""
-        blocks = np.arange(-(-self.x.shape[1] // self.dtype.block))
-        group = blocks * self.dtype.block // self.dtype.group_size(self.x.shape[1])
-        wide: np.ndarray = np.broadcast_to(values, (N, values.shape[1]))[:, group]
-        return wide
-
-    @property
-    def factor(self) -> np.float32:
-        return TENSOR_SCALE if self.dtype.tensor_scale else np.float32(1)
-
-    @property
-    def block_scale(self) -> numerics.F32:
-        unit = self.dtype.levels.unit if self.dtype.levels else np.float32(1)
-        return self.by_block(numerics.stored_scale(self.scale, self.factor * unit))
-
-    @property
-    def zeros(self) -> numerics.I32 | numerics.F32:
-        if self.dtype.zero == FLOAT_ZERO:
-            assert self.zero is not None
-            return self.by_block(self.zero).astype(np.float32)
-        offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
-        return self.by_block(offset if self.zero is None else self.zero).astype(np.int32)
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Dequantized [N, K], in float64."""
-        k, shape = self.x.shape[1], (N, self.scale.shape[1])
-        group = np.arange(k) // self.dtype.group_size(k)
-        scale = np.broadcast_to(self.scale.astype(np.float64) * self.factor, shape)[:, group]
-        stored = np.zeros((1, 1)) if self.zero is None else self.zero
-        zero = np.broadcast_to(stored, shape)[:, group].astype(np.float64)
-        weight: np.ndarray = (self.dtype.element.values[self.unsigned] - zero) * scale
-        return weight
 
 
 @pytest.fixture(params=TYPES)
@@ -152,16 +53,11 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case.of(request.param)
 
 
-def assert_close(got: np.ndarray, wanted: np.ndarray) -> None:
-    assert got.shape == (1, *wanted.shape)
-    assert np.abs(got[0] - wanted).max() <= TOLERANCE * np.abs(wanted).max()
-
-
 @pytest.mark.parametrize("mode", ["int8", "int4", "int2"])
 def test_integer_products(case: Case, mode: str) -> None:
     dtype, kind = case.dtype, QUANTIZED[mode]
     block, step = overload(mode, dtype.block), dtype.element.step
-    q, scale, total = numerics.quantize_activation(case.x, dtype.block, kind.bits, kind.per_token)
+    q, scale, total = numerics.quantize_activation(case.x, dtype.block, kind.bits, kind.granularity)
     got = run("QuantizeActivation", block, [case.x[None]])
     for a, b in zip(got, (q, scale, total), strict=True):
         np.testing.assert_array_equal(a[0], b)
