@@ -16,6 +16,7 @@ PASSES = {
     "measure-sensitivity": "ladder.passes.measure_sensitivity:MeasureSensitivity",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",
     "allocate-bits": "ladder.passes.allocate_bits:AllocateBits",
+    "mux-outliers": "ladder.passes.mux_outliers:MuxOutliers",
     "round-weights": "ladder.passes.round_weights:RoundWeights",
     "stack-products": "ladder.passes.stack_products:StackProducts",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",

@@ -14,7 +14,7 @@ from small_graphs import graph, random
 
 import ladder
 from ladder.calibrated import collect
-from ladder.calibrated import hessians as own
+from ladder.calibrated import walk as own
 from ladder.calibrated.inputs import TABLE, Operand, operand_of
 from ladder.driver import load_source
 from ladder.errors import LadderError

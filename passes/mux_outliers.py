@@ -1,0 +1,101 @@
+"""Outlier channels of activations: found in calibration, and written so that integers hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir import facts
+from ladder.ir.activation import QUANTIZED, STATIC, check
+from ladder.ir.facts import BitPlan, MuxedSite, Muxing, StaticScales
+from ladder.ir.outliers import Activations, OutlierChoice, Outliers
+from ladder.ir.site import find_sites
+from ladder.passes.base import Facts, Pass
+from ladder.passes.muxing.find import RELATIVE, Rule, muxq
+from ladder.passes.muxing.fold import Folding
+from ladder.passes.muxing.group import groups_of
+from ladder.passes.muxing.remedies import AUTO, NONE, Options, Remedies, check_remedy
+from ladder.progress import track
+
+
+@dataclass(frozen=True)
+class MuxOutliers(Pass):
+    """Give the input of every product a remedy for outlier channels, if it has some.
+
+    ``method`` is ``digits`` (outliers in digits of one step), ``muxq`` (the paper's form, divided
+    by 2^``exponent``), ``smooth`` (folded into what makes the input, ``alpha``), ``none``, or
+    ``auto``: for each input the one with the least error of its products on calibration tokens;
+    of those within ``tie`` of the least the cheapest, in the order none, smooth, muxq, digits.
+    ``activation`` is the mode that products will run in. A channel is an outlier that gets over
+    ``threshold`` times the typical one (``rule=relative``), or over ``threshold`` itself
+    (``rule=absolute``; the paper has 6); at most the share ``most`` of all are.
+
+    Needs the facts BitPlan and Activations; leaves Muxing and StaticScales for lower-types, and
+    Outliers, which tells what was chosen and why. Sites that read one value get one remedy.
+
+        %n = RMSNormalization(%x, %g); %y = MatMul(%n, %w)                          smooth
+          -->  %n = RMSNormalization(%x, %g / s); %y = MatMul(%n, %w * s)
+    """
+
+    method: str = AUTO
+    activation: str = "int8"
+    rule: str = RELATIVE
+    threshold: float = 6.0
+    most: float = 0.05
+    exponent: int = 2
+    alpha: float = 0.5
+    tie: float = 0.05
+    needs: ClassVar[Facts] = (BitPlan,)
+    gives: ClassVar[Facts] = (Muxing, StaticScales, Outliers)
+
+    def run(self, model: ir.Model) -> None:
+        options = self._options()
+        known, plan = facts.get(model, Activations), facts.get(model, BitPlan)
+        assert plan is not None
+        calibrated = {known.text: known.tokens} if known else {}
+        told = Outliers({}, options.mode, calibrated)
+        muxing, scales = Muxing({}), StaticScales({})
+        for fact in (told, muxing, scales):
+            facts.put(model, fact)
+        facts.drop(model, Activations)  # files of this machine: of no use in what is saved
+        kind = QUANTIZED.get(options.mode)
+        if kind is None or (self.method == NONE and kind.granularity != STATIC):
+            why = "not asked for" if kind else f"{options.mode} activations have no codes"
+            _note(told, plan.choices, why)
+            return
+        if known is None:
+            raise LadderError(
+                "outliers are found on calibration data, and a pass cannot see any: use "
+                "'ladder compile' or 'quantize' with --outliers"
+            )
+        groups, alone = groups_of(model, plan, known)
+        for name, why in alone.items():
+            _note(told, [name], why)
+        folding = Folding(find_sites(model)[0])
+        for group in track(groups, "look for outliers"):
+            remedy, choices = Remedies(group, options, folding).choose(self.method)
+            for edit in remedy.edits:
+                edit()
+            for site, choice in zip(group.sites, choices, strict=True):
+                told.choices[site.name] = choice
+                if remedy.scale is not None:
+                    scales.scales[site.name] = float(remedy.scale)
+                if remedy.mux is not None:
+                    channels = tuple(int(c) for c in remedy.channels)
+                    muxing.sites[site.name] = MuxedSite(str(remedy.mux), channels, choice.reason)
+
+    def _options(self) -> Options:
+        check_remedy(self.method)
+        rule = Rule(self.rule, self.threshold, self.most)
+        for name in ("alpha", "tie"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LadderError(f"{name} {getattr(self, name):g}: give a number from 0 to 1")
+        return Options(check(self.activation), rule, muxq(self.exponent), self.alpha, self.tie)
+
+
+def _note(told: Outliers, names: Iterable[str], why: str) -> None:
+    told.choices.update({name: OutlierChoice(NONE, why) for name in names})

@@ -1,0 +1,74 @@
+"""What a remedy leaves of a product: integers against float, on tokens of the calibration data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ladder.ir import numerics
+from ladder.ir.activation import QUANTIZED, STATIC, block_of
+from ladder.ir.dequantize import dequantized
+from ladder.ir.dtype import DType
+from ladder.ir.mux import Mux, mux_activation
+from ladder.ir.numerics import F32
+from ladder.passes.muxing.find import I64
+from ladder.passes.rounding.methods import round_by
+
+ROWS_AT_A_TIME = 8192
+WEIGHTS_BY = "rtn"  # it is the activations' remedy that is chosen: quick, and alike for all
+
+
+def rounded_weight(weight: F32, dtype: DType) -> F32:
+    """The weight [N, K] in its type and back."""
+    done = round_by(WEIGHTS_BY, weight, dtype).rounded
+    return dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
+
+
+def static_scale(
+    largest: F32, mode: str, channels: I64 | None = None, mux: Mux | None = None
+) -> np.float32:
+    """The scale of codes that just hold these magnitudes [K]; outliers ``mux.reach`` times it."""
+    reached = largest.copy()
+    if mux is not None and channels is not None:
+        reached[channels] /= np.float32(mux.reach)
+    return np.float32(reached.max() / QUANTIZED[mode].levels)
+
+
+def rounded_input(
+    x: F32, mode: str, dtype: DType, largest: F32, channels: I64, mux: Mux | None
+) -> F32:
+    """The values [M, K] that the dialect's integer codes of x stand for, by its own numerics."""
+    kind, k = QUANTIZED[mode], x.shape[1]
+    block = block_of(dtype, mode, k)
+    static = None
+    if kind.granularity == STATIC:
+        static = static_scale(largest, mode, channels, mux)
+    if mux is None:
+        q, scale, _ = numerics.quantize_activation(x, block, kind.bits, kind.granularity, static)
+        whole = q.astype(np.float32)
+    else:
+        q, aux, scale, _ = mux_activation(
+            x, channels, mux, block, kind.bits, kind.granularity, static
+        )
+        whole = q.astype(np.float32)
+        wide = np.zeros((len(x), k), np.float32)
+        for d in range(mux.digits):
+            wide[:, channels] += aux[:, d].astype(np.float32) * np.float32(mux.factor ** (d + 1))
+        whole += numerics.split_blocks(wide, block)
+    padded = whole * scale[..., None]
+    return padded[..., :block].reshape(len(x), -1)[:, :k]
+
+
+def product_error(x: F32, weight: F32, rounded_x: F32, rounded_w: F32) -> float:
+    """Relative error of x W' [M, N], each token by its own size: the root of the mean square.
+
+    Else the few tokens with massive activations would be all that counts.
+    """
+    miss, power = np.zeros(len(x)), np.zeros(len(x))
+    for first in range(0, len(weight), ROWS_AT_A_TIME):
+        rows = slice(first, first + ROWS_AT_A_TIME)
+        wanted = x @ weight[rows].T
+        found = rounded_x @ rounded_w[rows].T
+        miss += np.square(found - wanted).sum(1, dtype=np.float64)
+        power += np.square(wanted).sum(1, dtype=np.float64)
+    live = power > 0
+    return float(np.sqrt(np.mean(miss[live] / power[live]))) if live.any() else 0.0

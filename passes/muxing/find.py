@@ -1,0 +1,91 @@
+"""Which channels are outliers, and how their integers are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ladder.errors import LadderError
+from ladder.ir.activation import QUANTIZED, TOKEN, Activation
+from ladder.ir.dtype import DType
+from ladder.ir.mux import DIGITS, MUXQ, Mux
+from ladder.ir.numerics import F32
+
+RELATIVE, ABSOLUTE = "relative", "absolute"
+RULES = (RELATIVE, ABSOLUTE)
+MOST_DIGITS = 3  # behind the low one
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which channels are outliers, by their largest magnitude over the calibration tokens.
+
+    ``relative``: more than ``threshold`` times the typical channel, the median of those that are
+    not silent. ``absolute``: more than ``threshold``, as MUXQ and LLM.int8() have it. Of more
+    than the share ``most`` of all channels the largest count.
+    """
+
+    name: str
+    threshold: float
+    most: float
+
+    def __post_init__(self) -> None:
+        if self.name not in RULES:
+            raise LadderError(f"unknown rule '{self.name}'; one of: {', '.join(RULES)}")
+        if not self.threshold > 0 or not 0 < self.most < 1:
+            raise LadderError(
+                f"outliers over {self.threshold} of at most {self.most:g} of the channels: "
+                "give a threshold over 0 and a share between 0 and 1"
+            )
+
+    def channels(self, largest: F32) -> I64:
+        """Ascending numbers of the outliers among channels with these magnitudes [K]."""
+        heard = largest[largest > 0]
+        if not heard.size:
+            return np.zeros(0, np.int64)
+        typical = float(np.median(heard)) if self.name == RELATIVE else 1.0
+        order = np.argsort(-largest, kind="stable")[: max(1, int(self.most * len(largest)))]
+        found = order[largest[order] > self.threshold * typical]
+        return np.sort(found).astype(np.int64)
+
+
+def ratio_of(x: F32, largest: F32, channels: I64, kind: Activation) -> float:
+    """The largest outlier over the largest ordinary value that shares a scale with it.
+
+    Over all tokens together, or in the token of x [R, K] where it is largest; there by the
+    tokens' median of what is ordinary at least, so that an empty token asks for nothing.
+    """
+    outlier = np.isin(np.arange(len(largest)), channels)
+    if kind.granularity != TOKEN:
+        ordinary = float(largest[~outlier].max())
+        return float(largest[channels].max()) / ordinary if ordinary > 0 else 1.0
+    high, low = np.abs(x[:, outlier]).max(1), np.abs(x[:, ~outlier]).max(1)
+    least = float(np.median(low))
+    return float((high / np.maximum(low, least)).max()) if least > 0 else 1.0
+
+
+def digits_for(ratio: float, mode: str, dtype: DType, k: int, channels: int) -> Mux:
+    """As few digits as reach outliers ``ratio`` times the ordinary values, in the largest base.
+
+    Any base 2^E that reaches far enough gives the same integers, up to E one bit less than a
+    code: then every low digit fits. So the largest costs nothing, and leaves room for texts with
+    larger outliers than calibration saw. Where an int32 sum cannot hold so much it is smaller,
+    and outliers beyond its reach make the step of all channels coarser.
+    """
+    bits = QUANTIZED[mode].bits
+    ways = [Mux(DIGITS, e, d) for d in range(1, MOST_DIGITS + 1) for e in range(bits - 1, 0, -1)]
+    fitting = [mux for mux in ways if mux.refuse(mode, dtype, k, channels) is None]
+    enough = [mux for mux in fitting if mux.reach >= ratio]
+    if enough:
+        return enough[0]
+    return max(fitting, key=lambda mux: mux.reach, default=ways[0])
+
+
+def muxq(exponent: int) -> Mux:
+    """The paper's form: outliers divided by 2^e, body and aux alike (MUXQ, arXiv 2604.04701)."""
+    if not 1 <= exponent <= 7:
+        raise LadderError(f"exponent {exponent} of muxq: give 1 to 7; the paper has 2")
+    return Mux(MUXQ, exponent)

@@ -1,0 +1,105 @@
+"""A hard case for activations: outlier channels as GPT-2 has them, in a model that has few.
+
+Chosen channels of a norm's output are made 20 to 200 times larger and the weights that follow are
+divided by as much, so that the model computes what it did before: only its activations are hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.frontend.source import Source
+from ladder.ir import facts
+from ladder.ir.site import Site, constant_of, find_sites
+
+NORMS = ("RMSNormalization", "LayerNormalization")
+SAME_CHANNELS = ("Slice", "Identity")
+LEAST, MOST = 20.0, 200.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The prepared model, and by norm (the name of its weight) the channels and their factors."""
+
+    source: Source
+    channels: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray]
+
+
+def prepare(source: Source, count: int = 3, seed: int = 0) -> Prepared:
+    """Give every norm that products alone read ``count`` outlier channels.
+
+    The channels are those with the smallest weights of the norm: an outlier of GPT-2 is large in
+    the activations, not in what it adds to the products, and a weight that is divided by 200
+    must not be what the integers of a row have to tell apart. Factors are spread evenly, in
+    their logarithms, over 20 to 200. A norm stays as it is where a weight has other users.
+    """
+    model = facts.clone(source.model)
+    sites = find_sites(model)[0]
+    random = np.random.default_rng(seed)
+    channels, factors = {}, {}
+    for node in model.graph:
+        followers = _followers(node, sites) if node.op_type in NORMS else []
+        if followers:
+            gain = node.inputs[1]
+            assert gain is not None
+            array = _array(gain)
+            chosen = np.argsort(np.abs(array))[:count]
+            by = random.permutation(np.geomspace(LEAST, MOST, count)).astype(np.float32)
+            for parameter in node.inputs[1:]:
+                _scale(parameter, chosen, by)
+            for site in followers:
+                _divide(site, chosen, by)
+            channels[str(gain.name)], factors[str(gain.name)] = chosen, by
+    said = f"{source.digest}-outliers-{count}-{seed}"
+    return Prepared(replace(source, model=model, digest=said), channels, factors)
+
+
+def _followers(norm: ir.Node, sites: Sequence[Site]) -> list[Site]:
+    """The products that read a norm; none if anything else does, or shares their weights."""
+    by_node = {id(site.node): site for site in sites}
+    shared = {id(s.weight) for s in sites if sum(o.weight is s.weight for o in sites) > 1}
+    found, todo = [], [norm.outputs[0]]
+    while todo:
+        value = todo.pop()
+        if value.is_graph_output():
+            return []
+        for node, index in value.uses():
+            site = by_node.get(id(node))
+            if site is not None and index == 0 and id(site.weight) not in shared:
+                found.append(site)
+            elif node.op_type in SAME_CHANNELS and index == 0:
+                todo.append(node.outputs[0])
+            else:
+                return []
+    return found
+
+
+def _array(value: ir.Value) -> np.ndarray:
+    tensor = constant_of(value)
+    assert tensor is not None
+    return np.array(tensor.numpy())
+
+
+def _put(value: ir.Value, array: np.ndarray) -> None:
+    value.const_value = ir.tensor(array, name=value.name)
+
+
+def _scale(parameter: ir.Value | None, channels: np.ndarray, factors: np.ndarray) -> None:
+    if parameter is not None:
+        array = _array(parameter)
+        array[channels] *= factors
+        _put(parameter, array)
+
+
+def _divide(site: Site, channels: np.ndarray, factors: np.ndarray) -> None:
+    array = _array(site.weight)
+    if site.transposed:
+        array[channels] /= factors[:, None]
+    else:
+        array[:, channels] /= factors
+    _put(site.weight, array)
