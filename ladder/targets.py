@@ -15,6 +15,24 @@ from ladder.errors import LadderError
 
 WITH_TILES = ("amx",)  # families that have matrix tiles
 VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
+LINUX_ARM, MACOS_ARM = "aarch64-linux-gnu", "arm64-apple-macosx"
+DOTS = "asimd asimddp"
+ARMV8_2 = f"{DOTS} fphp asimdhp atomics"
+ARMV8_6 = f"{ARMV8_2} i8mm bf16"
+# Snapdragon's phones do not let programs use SVE, which LLVM takes a Cortex-X4 to have.
+NO_SVE = ("-sve", "-sve2")
+# Where Linux tells of an ARM CPU: getauxval(AT_HWCAP, AT_HWCAP2) with the bits of arch/arm64's
+# asm/hwcap.h. /proc/cpuinfo says the same in words, but under qemu-user it is the host's.
+HARDWARE, HARDWARE_2 = 16, 26
+ARM_FLAGS = {
+    "asimd": (HARDWARE, 1),
+    "atomics": (HARDWARE, 8),
+    "fphp": (HARDWARE, 9),
+    "asimdhp": (HARDWARE, 10),
+    "asimddp": (HARDWARE, 20),
+    "i8mm": (HARDWARE_2, 13),
+    "bf16": (HARDWARE_2, 14),
+}
 # Linux gives the tile registers to who asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), see
 # Documentation/arch/x86/xstate.rst. The call has no name in the C library, but a number.
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
@@ -29,6 +47,7 @@ class Level:
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
     kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, ...
+    system: str = ""  # the system that its libraries are for, as sys.platform; empty: this one
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -44,16 +63,15 @@ def _x86(name: str, mcpu: str, flags: str, kernels: str, *more: str) -> Level:
     return Level(name, "x86_64", options, frozenset(flags.split()), kernels)
 
 
-def _arm_triple() -> str:
-    return "arm64-apple-macosx" if sys.platform == "darwin" else "aarch64-linux-gnu"
+def _arm(name: str, mcpu: str, flags: str, kernels: str, *mattr: str) -> Level:
+    options: dict[str, object] = {"kind": "llvm", "mtriple": LINUX_ARM, "mcpu": mcpu}
+    if mattr:
+        options["mattr"] = list(mattr)
+    return Level(name, "arm64", options, frozenset(flags.split()), kernels, "linux")
 
 
-def _arm(name: str, mcpu: str, flags: str) -> Level:
-    options: dict[str, object] = {"kind": "llvm", "mtriple": _arm_triple(), "mcpu": mcpu}
-    return Level(name, "arm64", options, frozenset(flags.split()))
-
-
-# Ordered from the plainest to the most able: the runtime takes the last one the CPU has.
+# Ordered from the plainest to the most able: the runtime takes the last one the CPU has. A device
+# stands before the level that is named by instructions, so that only its own name means it.
 LEVELS = {
     level.name: level
     for level in (
@@ -75,9 +93,22 @@ LEVELS = {
             "amx-tile",
             "amx-int8",
         ),
-        Level("arm64", "arm64", {"kind": "llvm", "mtriple": _arm_triple()}),
-        _arm("raspberry-pi-5", "cortex-a76", "asimd asimddp fphp asimdhp atomics"),
-        _arm("snapdragon-x-elite", "oryon-1", "asimd asimddp fphp asimdhp atomics i8mm bf16"),
+        Level("arm64", "arm64", {"kind": "llvm", "mtriple": LINUX_ARM}, system="linux"),
+        Level(
+            "apple-m",
+            "arm64",
+            {"kind": "llvm", "mtriple": MACOS_ARM, "mcpu": "apple-m1"},
+            frozenset(DOTS.split()),
+            "dotprod",
+            "darwin",
+        ),
+        _arm("armv8.0-neon", "cortex-a72", "asimd", "neon"),
+        _arm("raspberry-pi-5", "cortex-a76", ARMV8_2, "dotprod"),
+        _arm("armv8.2-dotprod", "cortex-a76", ARMV8_2, "dotprod"),
+        _arm("snapdragon-x-elite", "oryon-1", ARMV8_6, "i8mm"),
+        _arm("snapdragon-8-gen3", "cortex-x4", ARMV8_6, "i8mm", *NO_SVE),
+        _arm("aws-graviton3", "neoverse-v1", ARMV8_6, "i8mm"),
+        _arm("armv8.6-i8mm", "generic", ARMV8_6, "i8mm", "+v8.6a", "+fullfp16"),
     )
 }
 # In TVM a target is one level: its tag is ladder/NAME.
@@ -88,13 +119,16 @@ FAMILIES = {
         name
         for name, level in LEVELS.items()
         if level.arch == "x86_64" and name not in SAME_KERNELS
-    )
+    ),
+    "arm64-all": ("armv8.0-neon", "armv8.2-dotprod", "armv8.6-i8mm"),
 }
 NATIVE = "native"
 
 
 def cpu_flags() -> frozenset[str]:
     """Instruction sets of this machine, by their Linux names (empty where they cannot be read)."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return _arm_flags()
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -103,10 +137,24 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(line.split(":", 1)[1].split())
 
 
+@cache
+def _arm_flags() -> frozenset[str]:
+    if sys.platform == "darwin":
+        return frozenset(DOTS.split())  # every Apple M has them
+    try:
+        known = ctypes.CDLL(None).getauxval
+    except (AttributeError, OSError):
+        return frozenset()
+    known.argtypes, known.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return frozenset(name for name, (word, bit) in ARM_FLAGS.items() if known(word) >> bit & 1)
+
+
 def runs_here(level: Level) -> bool:
     """Whether this machine can execute code of ``level``."""
     names = {"AMD64": "x86_64", "aarch64": "arm64"}
     arch = names.get(platform.machine(), platform.machine())
+    if level.system not in ("", sys.platform):
+        return False
     if arch != level.arch or not level.flags <= cpu_flags():
         return False
     return "amx_tile" not in level.flags or tiles_permitted()

@@ -23,6 +23,7 @@ LAYERS = {
     "ladder.errors": (),
     "ladder.progress": (),
     "ladder.targets": ("ladder.errors",),
+    "ladder.devices": (),
     "ladder.cache": ("ladder.errors",),
     "ladder.files": ("ladder.errors",),
     "ladder.packages": ("ladder.cache", "ladder.errors"),

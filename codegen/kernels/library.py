@@ -29,6 +29,10 @@ KERNELS: dict[str, dict[str, Build]] = {
     "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm},
     "avxvnni": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm_vnni},
     "avx512": {**ACTIVATION, **AVX512},
+    **dict.fromkeys(
+        ("neon", "dotprod", "i8mm"),
+        {**ACTIVATION, "lut_gemm": portable.lut_gemm, "dot_gemm": portable.dot_gemm},
+    ),
     "amx": {**ACTIVATION, **AVX512, "tile_gemm": avx512.tile_gemm},
 }
 

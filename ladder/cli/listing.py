@@ -89,7 +89,8 @@ def target_rows() -> list[dict[str, Any]]:
             }
         )
     for name, levels in FAMILIES.items():
-        row = {"target": name, "architecture": "x86_64", "kernels": "all of " + ", ".join(levels)}
+        arch = LEVELS[levels[0]].arch
+        row = {"target": name, "architecture": arch, "kernels": "all of " + ", ".join(levels)}
         rows.append({**row, "needs": "any", "runs_here": "yes"})
     return rows
 

@@ -9,6 +9,14 @@ from ladder.targets import LEVELS, Level
 
 ARCHES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 PLAIN = "plain"
+# What LLVM calls an extension of ARM; those of x86 have Linux's names.
+LLVM_NAMES = {
+    "asimd": "neon",
+    "asimddp": "dotprod",
+    "fphp": "fullfp16",
+    "asimdhp": "fullfp16",
+    "atomics": "lse",
+}
 
 
 def level_of(target: Any) -> Level | None:
@@ -33,7 +41,9 @@ def _by_features(target: Any) -> Level:
     able = [
         level
         for level in LEVELS.values()
-        if level.arch == arch and {_plain(flag) for flag in level.flags} <= has
+        if level.arch == arch
+        and level.system in ("", "darwin" if "apple" in triple or "darwin" in triple else "linux")
+        and {_plain(LLVM_NAMES.get(flag, flag)) for flag in level.flags} <= has
     ]
     return able[-1] if able else Level(PLAIN, arch, {})
 

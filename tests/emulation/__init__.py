@@ -1,0 +1,1 @@
+"""Other processors on this one: what tests run cross-compiled kernels with."""

@@ -1,0 +1,84 @@
+"""An arm64 Linux with Python and TVM's runtime under qemu-user: what an artifact needs, no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from emulation.apt import HOME, Missing, locked, run, tool, unpacked
+from ladder.files import folder_aside
+
+ARCH = "arm64"
+DEBS = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1", "libssl3", "zlib1g")
+WHEELS = ("apache-tvm", "apache-tvm-ffi", "ml_dtypes", "numpy", "typing_extensions")
+PLATFORMS = tuple(
+    f"manylinux{glibc}_aarch64" for glibc in ("2014", "_2_17", "_2_27", "_2_28", "_2_34")
+)
+# qemu's processors, by what they lack: dot products, matrix products, nothing that we use.
+CPUS = {"armv8.0": "cortex-a72", "armv8.2": "cortex-a76", "armv8.6": "max"}
+
+
+@cache
+def qemu() -> Path:
+    """qemu-user for aarch64."""
+    return tool("qemu-aarch64", "qemu-aarch64-static", package="qemu-user-static")
+
+
+@cache
+def root() -> Path:
+    """The files of a small Debian for arm64, with Python."""
+    return unpacked(DEBS, ARCH)
+
+
+@cache
+def python() -> Path:
+    """The Python of that system."""
+    found = sorted((root() / "usr" / "bin").glob("python3.*"))
+    if not found:
+        raise Missing(f"{root()}: no Python in it; remove the folder and run the tests again")
+    return found[0]
+
+
+@cache
+def site() -> Path:
+    """The packages that an artifact's runtime needs, as wheels for that Python."""
+    number = python().name.removeprefix("python")
+    wanted = [f"{name}=={version(name)}" for name in WHEELS]
+    place = HOME / f"arm64-site-{number}-{'-'.join(version(name) for name in WHEELS)}"
+    with locked(place.name):
+        if not place.exists():
+            with folder_aside(place, "") as folder:
+                command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+                command += ["--only-binary=:all:", "--target", str(folder)]
+                command += [word for name in PLATFORMS for word in ("--platform", name)]
+                command += ["--implementation", "cp", "--python-version", number, *wanted]
+                run(command, f"pip cannot fetch {' '.join(wanted)} for aarch64")
+    return place
+
+
+def command(cpu: str, words: Sequence[str]) -> list[str]:
+    """The command that runs Python with ``words`` on an emulated ``cpu`` (a key of ``CPUS``)."""
+    return [str(qemu()), "-cpu", CPUS[cpu], "-L", str(root()), str(python()), *words]
+
+
+def run_python(cpu: str, words: Sequence[str], *paths: Path, threads: int = 1) -> str:
+    """What that Python prints; ``paths`` are searched for modules beside its packages."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (*paths, site())),
+        "PYTHONHOME": str(root() / "usr"),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "TVM_USE_RUNTIME_LIB": "1",
+        "TVM_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command(cpu, words), capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, f"{cpu}: exit {done.returncode}\n{done.stderr[-3000:]}"
+    return done.stdout
