@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 import tvm
 
-from ladder.codegen.link import link
+from ladder.codegen.link import linker_of
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
 from ladder.codegen.weights import Weights
@@ -35,7 +35,7 @@ def build_library(
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         check_room(Path(folder))
         linked = Path(folder) / path.name
-        executable.export_library(str(linked), fcompile=link)
+        executable.export_library(str(linked), fcompile=linker_of(level))
         shutil.copy(linked, path)
     return signatures
 

@@ -21,7 +21,7 @@ from ladder.codegen.build import check_room
 from ladder.codegen.kernels import activation
 from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
-from ladder.codegen.link import link
+from ladder.codegen.link import linker_of
 from ladder.ir.activation import INTEGER_MODES, QUANTIZED
 from ladder.ir.dtype import DType
 from ladder.targets import LEVELS, Level
@@ -93,7 +93,7 @@ def build_kernels(level: Level, types: Sequence[DType], path: Path) -> int:
         with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
             names = [name for found in pool.map(_compile, jobs) for name in found]
         linked = Path(folder) / path.name
-        link(str(linked), [path for _, _, path in jobs], strip=True)
+        linker_of(level)(str(linked), [path for _, _, path in jobs], strip=True)
         shutil.copy(linked, path)
     return len(names)
 

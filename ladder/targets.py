@@ -15,6 +15,7 @@ from ladder.errors import LadderError
 
 WITH_TILES = ("amx",)  # families that have matrix tiles
 VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
+MACHINES = {"AMD64": "x86_64", "aarch64": "arm64"}  # architectures by what Python calls them
 LINUX_ARM, MACOS_ARM = "aarch64-linux-gnu", "arm64-apple-macosx"
 DOTS = "asimd asimddp"
 ARMV8_2 = f"{DOTS} fphp asimdhp atomics"
@@ -151,8 +152,7 @@ def _arm_flags() -> frozenset[str]:
 
 def runs_here(level: Level) -> bool:
     """Whether this machine can execute code of ``level``."""
-    names = {"AMD64": "x86_64", "aarch64": "arm64"}
-    arch = names.get(platform.machine(), platform.machine())
+    arch = MACHINES.get(platform.machine(), platform.machine())
     if level.system not in ("", sys.platform):
         return False
     if arch != level.arch or not level.flags <= cpu_flags():

@@ -160,35 +160,60 @@ def buffer(*shape: int, dtype: type[np.generic]) -> Any:
     return tvm.runtime.tensor(np.full(shape, 77, dtype))
 
 
-def activation(case: Case, mode: str, level: Level, tables: bool = True) -> list[Any]:
-    """What the product reads of the activation, from the kernels under test.
+class Here:
+    """Calls kernels of a level in this process."""
 
-    They depend on the block alone, so types share the compiled ones.
+    def __init__(self, level: Level) -> None:
+        self.level = level
+
+    def tensor(self, array: npt.NDArray[Any]) -> Any:
+        return tvm.runtime.tensor(array)
+
+    def buffer(self, *shape: int, dtype: type[np.generic]) -> Any:
+        return buffer(*shape, dtype=dtype)
+
+    def call(self, op: str, packing: Packing, mode: str, *operands: Any) -> None:
+        compiled(op, packing, mode, self.level.name)(*operands)
+
+
+def activation(case: Case, mode: str, level: Level, tables: bool = True) -> list[Any]:
+    """What the product reads of the activation, from the kernels under test."""
+    return quantize(Here(level), case, mode, tables)
+
+
+def quantize(machine: Any, case: Case, mode: str, tables: bool) -> list[Any]:
+    """The same on a ``machine`` like ``Here``.
+
+    Kernels of activations depend on the block alone, so types share the compiled ones.
     """
     (m, k), packing = case.x.shape, Packing(8, case.dtype.block, True, 0)
-    x, chunks = tvm.runtime.tensor(case.x), total_chunks(k, packing.block)
+    x, chunks = machine.tensor(case.x), total_chunks(k, packing.block)
     blocks = blocks_of(k, packing.block)
-    scale, total = buffer(m, blocks, dtype=np.float32), buffer(m, blocks, dtype=np.int32)
-    first = buffer(m, chunks, 64 if mode == "table8" else 16, dtype=np.int8)
+    scale = machine.buffer(m, blocks, dtype=np.float32)
+    total = machine.buffer(m, blocks, dtype=np.int32)
+    first = machine.buffer(m, chunks, 64 if mode == "table8" else 16, dtype=np.int8)
     op = "table8" if mode == "table8" else "quantize_activation"
-    compiled(op, packing, mode, level.name)(x, first, scale, total)
+    machine.call(op, packing, mode, x, first, scale, total)
     if mode != "table8" and tables:
         q, width = first, (2, 64) if two_planes(mode) else (64,)
-        first = buffer(m, chunks, *width, dtype=np.int8)
-        compiled("exact_tables", packing, mode, level.name)(q, first)
+        first = machine.buffer(m, chunks, *width, dtype=np.int8)
+        machine.call("exact_tables", packing, mode, q, first)
     return [first, scale, total]
 
 
 def product(case: Case, mode: str, level: Level, op: str = "lut_gemm") -> F32:
     """[M, N] as the kernels have it."""
-    out = buffer(len(case.x), len(case.codes), dtype=np.float32)
-    read = activation(case, mode, level, tables=op == "lut_gemm")
-    weights = [tvm.runtime.tensor(w) for w in case.weights()]
+    return np.asarray(multiply(Here(level), case, mode, op).numpy())
+
+
+def multiply(machine: Any, case: Case, mode: str, op: str) -> Any:
+    """The same on a ``machine`` like ``Here``: what it has for the result."""
+    out = machine.buffer(len(case.x), len(case.codes), dtype=np.float32)
+    read = quantize(machine, case, mode, tables=op == "lut_gemm")
+    weights = [machine.tensor(w) for w in case.weights()]
     # One kernel of codes serves every mode.
-    compiled(op, case.packing, mode if op == "lut_gemm" else "int8", level.name)(
-        *read, *weights, out
-    )
-    return np.asarray(out.numpy())
+    machine.call(op, case.packing, mode if op == "lut_gemm" else "int8", *read, *weights, out)
+    return out
 
 
 def check(case: Case, mode: str, level: Level, op: str) -> None:

@@ -1,7 +1,7 @@
 """Table look-up GEMM for AVX2.
 
 ``vpshufb`` looks 16 bytes up in one table per lane, so the four dword vectors of a chunk's bit are
-transposed until 32 bytes share a K-group. Sums are int16 over one bit of a block, then int32.
+transposed until 32 bytes share a K-group. Sums: ``lut_planes``.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import common
-from ladder.codegen.kernels.common import VECTORS, fetch_ahead
+from ladder.codegen.kernels import lut_planes
 from ladder.codegen.kernels.vector import Expr, kept, lanes, llvm, shuffle, splat
 from ladder.codegen.layout import LANES, Packing
 from ladder.ir.numerics import LUT_GROUP
 
 BYTES = 32
-# Chunks whose look-ups fit an int16: 4 entries of at most 127 each, or of 4 * 127 in two planes.
-LONGEST, LONGEST_OF_TWO_PLANES = 64, 16
 BY_GROUP = [16 * lane + 4 * d + j for lane in range(2) for j in range(4) for d in range(4)]
 DOWN_LANES = [0, 2, 1, 3]  # quadwords: undoes the order in which unpacking leaves 16 rows
 
@@ -87,12 +84,7 @@ def _sum_of_pair(split: bool, pair: Any, half: int) -> Expr:
     return llvm("x86.avx2.pmadd.ub.sw", "int16x16", ones, zipped)
 
 
-def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
-    bits, split = packing.bits, common.two_planes(mode)
-    longest = LONGEST_OF_TWO_PLANES if split else LONGEST
-    chunks = packing.chunks
-    segments = -(-chunks // longest)
+def _add_chunk(split: bool) -> Any:
     steps = LUT_GROUP if split else LUT_GROUP // 2
 
     @T.inline
@@ -110,24 +102,9 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
                 acc[at] = acc[at] + _sum_of_pair(split, pair, 0)
                 acc[next_at] = acc[next_at] + _sum_of_pair(split, pair, 1)
 
-    @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        for v in T.unroll(VECTORS):
-            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
-        for bit in T.serial(bits):
-            for segment in T.serial(segments):
-                acc = T.alloc_buffer((VECTORS * LANES,), "int16")
-                for v in T.unroll(VECTORS):
-                    acc[lanes(v * LANES)] = splat(T.int16(0), LANES)
-                for i in T.serial(T.min(T.int64(longest), count - segment * longest)):
-                    at = T.meta_var(segment * longest + i)
-                    fetch_ahead(planes, tile, first, bit * chunks + at, chunks)
-                    add_chunk(acc, table, planes, m, tile, first + at, bit)
-                for v in T.unroll(VECTORS):  # acc: rows 0-15, 32-47, 16-31, 48-63
-                    row = T.meta_var(lanes((v % 2 * 2 + v // 2) * LANES))
-                    weighed = T.meta_var(
-                        T.shift_left(_widened(acc[lanes(v * LANES)]), splat(bit, LANES))
-                    )
-                    sums[row] = sums[row] + weighed
+    return add_chunk
 
-    return common.lut_gemm("avx2", packing, mode, accumulate)
+
+def lut_gemm(packing: Packing, mode: str) -> Any:
+    """The product by table look-ups; arguments in ``common``."""
+    return lut_planes.lut_gemm("avx2", packing, mode, _add_chunk, _widened, (0, 2, 1, 3))

@@ -1,8 +1,7 @@
 """Low-bit products for AVX-512 VBMI and VNNI.
 
-One register holds the four tables of a chunk. A dword of a plane holds the indices of one row
-into them, so ``vpermb`` looks all four up and ``vpdpbusd`` with the constant 2^bit sums them and
-weighs the bit, exactly, into 16 rows of int32.
+One register holds the four tables of a chunk: ``vpermb`` looks in all of them at once, and
+``vpdpbusd`` sums and weighs what it found (``lut_dots``).
 """
 
 from __future__ import annotations
@@ -13,16 +12,20 @@ from typing import Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import common, dot, tile
-from ladder.codegen.kernels.common import VECTORS, fetch_ahead
+from ladder.codegen.kernels import dot, lut_dots, tile
+from ladder.codegen.kernels.lut_dots import (
+    LARGEST_SIGNED,
+    LARGEST_UNSIGNED,
+    TABLE_OF_BYTE,
+    Primitives,
+    Weigh,
+)
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, repeated, shuffle, splat
-from ladder.codegen.layout import LANES, TILE, Packing
+from ladder.codegen.layout import LANES, Packing
 from ladder.ir.element import TRIT_WEIGHTS
 
-TABLE_OF_BYTE = 0x30201000  # byte j of a dword looks in table j
 LOW_NIBBLES = 0x0F0F0F0F
 BYTES = 64
-LARGEST_SIGNED = 64  # power of two in an int8: bit 7 of unsigned look-ups takes two steps
 
 
 def dot_bytes(acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
@@ -43,67 +46,16 @@ def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
     return _permuted(table, T.reinterpret(index, dtype="int8x64"))
 
 
-def _bytes(value: Expr) -> Expr:
-    """A byte 0..255 in every byte of a vector."""
-    dword = T.cast(value, "uint32") * T.uint32(0x01010101)
-    return T.reinterpret(splat(dword, LANES), dtype="int8x64")
-
-
-def _one_plane(bits: int) -> Any:
-    @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        for v in T.unroll(VECTORS):
-            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
-        for i in T.serial(count):
-            for bit in T.unroll(bits):
-                fetch_ahead(planes, tile, first + i, bit, 0)
-                for v in T.unroll(VECTORS):
-                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
-                    entry = T.meta_var(
-                        _look_up(table[m, first + i, T.ramp(0, 1, 64)], plane, v % 2)
-                    )
-                    weight = T.meta_var(_bytes(T.shift_left(T.int32(1), bit)))
-                    sums[lanes(v * LANES)] = dot_bytes(sums[lanes(v * LANES)], weight, entry)
-
-    return accumulate
-
-
-def _two_planes(bits: int) -> Any:
-    @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        high = T.alloc_buffer((TILE,), "int32")
-        for v in T.unroll(VECTORS):
-            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
-            high[lanes(v * LANES)] = splat(T.int32(0), LANES)
-        for i in T.serial(count):
-            for bit in T.unroll(bits):
-                fetch_ahead(planes, tile, first + i, bit, 0)
-                for v in T.unroll(VECTORS):
-                    row = T.meta_var(lanes(v * LANES))
-                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
-                    low = T.meta_var(
-                        _look_up(table[m, first + i, 0, T.ramp(0, 1, 64)], plane, v % 2)
-                    )
-                    top = T.meta_var(
-                        _look_up(table[m, first + i, 1, T.ramp(0, 1, 64)], plane, v % 2)
-                    )
-                    power = T.meta_var(T.shift_left(T.int32(1), bit))
-                    step = T.meta_var(_bytes(T.min(power, LARGEST_SIGNED)))
-                    sums[row] = dot_bytes(sums[row], low, step)
-                    if power > LARGEST_SIGNED:
-                        sums[row] = dot_bytes(sums[row], low, step)
-                    high[row] = dot_bytes(high[row], _bytes(power), top)
-        for v in T.unroll(VECTORS):
-            row = T.meta_var(lanes(v * LANES))
-            sums[row] = sums[row] + T.shift_left(high[row], splat(T.int32(8), LANES))
-
-    return accumulate
+LOOK_UPS = Primitives(
+    _look_up,
+    signed=Weigh(lambda sums, entries, power: dot_bytes(sums, power, entries), LARGEST_UNSIGNED),
+    unsigned=Weigh(dot_bytes, LARGEST_SIGNED),
+)
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
     """The product by table look-ups; arguments in ``common``."""
-    accumulate = (_two_planes if common.two_planes(mode) else _one_plane)(packing.bits)
-    return common.lut_gemm("avx512", packing, mode, accumulate)
+    return lut_dots.lut_gemm("avx512", packing, mode, LOOK_UPS)
 
 
 def _multiply(sums: Expr, quads: Expr, four: Expr) -> Expr:

@@ -78,15 +78,17 @@ def read_rows(packing: Packing, mode: str) -> Any:
     return emit
 
 
-def block_sum(packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr) -> Expr:
+def block_sum(
+    packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr, less: int = 0
+) -> Expr:
     """float32 [16]: raw sums of 16 rows as ``numerics.dot_sums`` and ``lut_sums`` finish them.
 
-    ``total`` is a scalar; the sums of code books come finished.
+    ``total`` is a scalar; the sums of code books come finished. ``less``: what was taken off codes.
     """
     if packing.digits:
         return sums
     signs = (1 << packing.bits) - 1 if mode == TABLE8 else 0  # look-ups read bits as +-1
-    raw = (sums + splat(T.int32(signs) * total, LANES)) * splat(T.int32(packing.step), LANES)
+    raw = (sums + splat(T.int32(signs + less) * total, LANES)) * splat(T.int32(packing.step), LANES)
     if packing.zero == "zpf":
         shift = zeros * splat(T.cast(total, "float32"), LANES)
         return T.cast(raw, "float32x16") - unfused(shift)
@@ -96,7 +98,7 @@ def block_sum(packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr)
     return T.cast(raw - splat(offset * total, LANES), "float32x16")
 
 
-def combine(packing: Packing, mode: str, rows: int = TILE) -> Any:
+def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
     """One block of ``rows`` rows from ``row`` on, as ``numerics.combine`` has it."""
 
     def emit(
@@ -105,7 +107,8 @@ def combine(packing: Packing, mode: str, rows: int = TILE) -> Any:
     ) -> None:  # fmt: skip
         with T.unroll(rows // LANES) as v:
             at, to = lanes(row + v * LANES), lanes(first + row + v * LANES)
-            whole = block_sum(packing, mode, sums[lanes(at_sum + v * LANES)], zeros[at], total)
+            raw = sums[lanes(at_sum + v * LANES)]
+            whole = block_sum(packing, mode, raw, zeros[at], total, less)
             product = whole * scales[at] * splat(scale, LANES)
             T.buffer_store(result, result[to] + unfused(product), [to])
 
@@ -119,10 +122,12 @@ def clear(sums: Any, size: int) -> None:
         T.buffer_store(sums, zeros, [lanes(v * LANES)])
 
 
-def add_digit(whole: Any, sums: Any, at_sum: Expr, at: Expr, rows: int, total: Expr) -> None:
+def add_digit(
+    whole: Any, sums: Any, at_sum: Expr, at: Expr, rows: int, total: Expr, less: int = 0
+) -> None:
     """The sums of a code book's next lower digit into those so far, ``rows`` rows of a token."""
     with T.unroll(rows // LANES) as v:
-        to, offset = lanes(at + v * LANES), splat(T.int32(DIGIT_OFFSET) * total, LANES)
+        to, offset = lanes(at + v * LANES), splat(T.int32(DIGIT_OFFSET - less) * total, LANES)
         part = T.cast(sums[lanes(at_sum + v * LANES)] - offset, "float32x16")
         # The product is exact: that it may be fused changes nothing.
         T.buffer_store(whole, whole[to] * splat(T.float32(256), LANES) + part, [to])

@@ -45,16 +45,19 @@ def four_of(q: Any, m: Expr, chunk: Expr, quad: Expr) -> Expr:
     return T.reinterpret(q[m, chunk, T.ramp(quad * LUT_GROUP, 1, LUT_GROUP)], dtype="int32")
 
 
-def add_span(packing: Packing, multiply: Multiply, finish: Finish, trits: Words) -> Any:
-    """Emits a span into the float sums ``result`` [64] of the one token."""
-    add = _add_trits if packing.trits else _add_planes
-    return add(packing, multiply, finish, trits)
+def add_span(
+    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, less: int = 0
+) -> Any:
+    """Emits a span into the float sums ``result`` [64] of the one token; ``less``: ``dot``."""
+    if packing.trits:
+        return _add_trits(packing, multiply, trits)
+    return _add_planes(packing, multiply, finish, less)
 
 
-def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, _: Words) -> Any:
+def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int) -> Any:
     """The span is a block."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
-    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
+    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8", less=less)
     fetch = fetch_codes(packing, NEAR)
 
     @T.inline
@@ -85,7 +88,7 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, _: Words) 
             whole = T.alloc_buffer((TILE,), "float32")
             clear(whole, TILE)
             for d in T.unroll(parts):
-                add_digit(whole, sums, (parts - 1 - d) * TILE, 0, TILE, total)
+                add_digit(whole, sums, (parts - 1 - d) * TILE, 0, TILE, total, less)
             add_block(result, 0, 0, whole, 0, scales, zeros, scale, total)
         else:
             add_block(result, 0, 0, sums, 0, scales, zeros, scale, total)
@@ -93,7 +96,7 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, _: Words) 
     return emit
 
 
-def _add_trits(packing: Packing, multiply: Multiply, _: Finish, trits: Words) -> Any:
+def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
     """Units go on from block to block: the sums of two blocks are under way at most."""
     rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
     quads_of_block = packing.chunks * QUADS

@@ -28,10 +28,12 @@ from ladder.codegen.kernels.direct import add_span, four_of, span_of
 from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size, trits_by_minima
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+from ladder.ir.element import DIGIT_OFFSET
 
 TOKENS = 4  # whose sums stay in registers together
 HALF = TILE // 2
 PANEL = 64  # tokens that share one unpacking
+SIGNS = -0x7F7F7F80  # the highest bit of every byte: less 128, as signed bytes
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 LookUp = Callable[[Any, Expr, int, Expr], Expr]
@@ -69,7 +71,7 @@ def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool)
 
 
 def _add_tokens(
-    packing: Packing, multiply: Multiply, count: int, size: int, apart: bool = False
+    packing: Packing, multiply: Multiply, count: int, size: int, less: int, apart: bool = False
 ) -> Any:
     """Emits one block of ``count`` tokens into their float results, from row ``place`` on.
 
@@ -77,7 +79,7 @@ def _add_tokens(
     them registers.
     """
     products = _add_products(packing, multiply, count, apart)
-    add_block, digits = combine(packing, "int8", HALF), packing.digits
+    add_block, digits = combine(packing, "int8", HALF, less), packing.digits
 
     def half(dtype: str) -> Any:
         return T.alloc_buffer((count * HALF,), dtype)
@@ -96,7 +98,8 @@ def _add_tokens(
                 products(low, high, codes, at, q, planes, m, tile, first, chunks, leads)
                 with T.unroll(count) as t:
                     for whole, part in zip(sums, (low, high), strict=True):
-                        add_digit(whole, part, t * HALF, t * HALF, HALF, a_total[m + t, block])
+                        total = a_total[m + t, block]
+                        add_digit(whole, part, t * HALF, t * HALF, HALF, total, less)
         else:
             sums = low, high
             products(low, high, codes, 0, q, planes, m, tile, first, chunks, place == 0)
@@ -108,10 +111,10 @@ def _add_tokens(
     return emit
 
 
-def _add_fours(packing: Packing, multiply: Multiply, size: int) -> Any:
+def _add_fours(packing: Packing, multiply: Multiply, size: int, less: int) -> Any:
     """Emits one block of all tokens, 4 at a time; the last 5 together, because 1 alone is slow."""
     one, two, three, four, five = (
-        _add_tokens(packing, multiply, count, size) for count in range(1, TOKENS + 2)
+        _add_tokens(packing, multiply, count, size, less) for count in range(1, TOKENS + 2)
     )
 
     def emit(result: Any, tokens: Expr, *others: Any) -> None:
@@ -126,10 +129,10 @@ def _add_fours(packing: Packing, multiply: Multiply, size: int) -> Any:
     return emit
 
 
-def _add_pairs(packing: Packing, multiply: Multiply, size: int) -> Any:
+def _add_pairs(packing: Packing, multiply: Multiply, size: int, less: int) -> Any:
     """Emits one block of all tokens, 2 at a time: what 16 registers of 256 bits hold."""
-    one = _add_tokens(packing, multiply, 1, size)
-    two = _add_tokens(packing, multiply, 2, size, apart=True)
+    one = _add_tokens(packing, multiply, 1, size, less)
+    two = _add_tokens(packing, multiply, 2, size, less, apart=True)
 
     def emit(result: Any, tokens: Expr, *others: Any) -> None:
         with T.serial(tokens // 2) as i:
@@ -147,11 +150,13 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
-def _looked_up(packing: Packing, look_up: LookUp) -> Any:
-    """What ``unpack.stage`` stores: digits of a code book, or codes as they are."""
+def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
+    """What ``unpack.stage`` stores: digits of a code book, or codes, ``less`` taken off."""
 
     def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
-        return look_up(digits, d, packing.entries, quad) if packing.digits else quad
+        if packing.digits:
+            return look_up(digits, d, packing.entries, quad)
+        return T.bitwise_xor(quad, splat(T.int32(SIGNS), LANES)) if less else quad
 
     return finish
 
@@ -165,6 +170,7 @@ def dot_gemm(
     loop: Any = T.unroll,
     wide: bool = False,
     single: bool = False,
+    signed: bool = False,
 ) -> Any:
     """The product of activation codes by integer dot products.
 
@@ -172,17 +178,21 @@ def dot_gemm(
     a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
     byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
     ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own.
+    ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
+    are made so here.
     """
     name = f"dot_gemm_{family}_{packing}"
     bits, chunks = packing.bits, packing.chunks
     parts, entries, size = max(packing.digits, 1), packing.entries, stage_size(packing)
     scale_type, zero_type = packing.scale_type, packing.zero_type
     zeros_type = zero_rows_type(packing)
+    less = DIGIT_OFFSET if signed and (packing.digits or bits == 8) else 0
     add_all = _add_fours if wide else _add_pairs
-    rows, add_panel = read_rows(packing, "int8"), add_all(packing, multiply, size)
-    finish = _looked_up(packing, look_up)
+    rows, add_panel = read_rows(packing, "int8"), add_all(packing, multiply, size, less)
+    finish = _looked_up(packing, look_up, less)
     stage_block = stage(packing, finish, trits, parts, loop)
-    span, direct = span_of(packing) if single else 0, add_span(packing, multiply, finish, trits)
+    span = span_of(packing) if single else 0
+    direct = add_span(packing, multiply, finish, trits, less)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]

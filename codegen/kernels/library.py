@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, portable
+from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, neon, portable
 from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
 from ladder.ir.activation import INTEGER_MODES
@@ -29,11 +29,14 @@ KERNELS: dict[str, dict[str, Build]] = {
     "avx2": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm},
     "avxvnni": {**ACTIVATION, "lut_gemm": avx2.lut_gemm, "dot_gemm": dot_avx2.dot_gemm_vnni},
     "avx512": {**ACTIVATION, **AVX512},
-    **dict.fromkeys(
-        ("neon", "dotprod", "i8mm"),
-        {**ACTIVATION, "lut_gemm": portable.lut_gemm, "dot_gemm": portable.dot_gemm},
-    ),
     "amx": {**ACTIVATION, **AVX512, "tile_gemm": avx512.tile_gemm},
+    "neon": {**ACTIVATION, "lut_gemm": neon.lut_gemm, "dot_gemm": neon.dot_gemm},
+    "dotprod": {**ACTIVATION, "lut_gemm": neon.lut_gemm_dots, "dot_gemm": neon.dot_gemm_dots},
+    "i8mm": {
+        **ACTIVATION,
+        "lut_gemm": neon.lut_gemm_mixed_dots,
+        "dot_gemm": neon.dot_gemm_mixed_dots,
+    },
 }
 
 

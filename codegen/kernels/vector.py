@@ -58,11 +58,24 @@ def repeated(vector: Expr, width: int, times: int) -> Expr:
     return shuffle([vector] * times, [*range(width * times)])
 
 
+def parts(function: Callable[..., Expr], count: int, *vectors: Expr) -> Expr:
+    """``function`` of 16 / count dwords at a time, for operands of 16: narrower registers."""
+    size = 16 // count
+    done = [
+        function(*(shuffle([v], [*range(start, start + size)]) for v in vectors))
+        for start in range(0, 16, size)
+    ]
+    return shuffle(done, [*range(16)])
+
+
 def halves(function: Callable[..., Expr], *vectors: Expr) -> Expr:
-    """``function`` of 8 dwords at a time, for operands of 16: what 256-bit registers need."""
-    low = function(*(shuffle([v], [*range(8)]) for v in vectors))
-    high = function(*(shuffle([v], [*range(8, 16)]) for v in vectors))
-    return shuffle([low, high], [*range(16)])
+    """What 256-bit registers need."""
+    return parts(function, 2, *vectors)
+
+
+def quarters(function: Callable[..., Expr], *vectors: Expr) -> Expr:
+    """What 128-bit registers need."""
+    return parts(function, 4, *vectors)
 
 
 def round_to_int(x: Expr, dtype: str) -> Expr:

@@ -1,0 +1,119 @@
+"""Table look-up GEMM of families with dot products of bytes (AVX-512, NEON).
+
+A byte shuffle looks in the four tables of a chunk at once, which lie side by side. A dword of a
+plane holds the indices of one row into them, so a dot product with the constant 2^bit sums a row's
+four entries and weighs the bit, exactly, into int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels import common
+from ladder.codegen.kernels.common import VECTORS, fetch_ahead
+from ladder.codegen.kernels.vector import Expr, lanes, splat
+from ladder.codegen.layout import LANES, TILE, Packing
+
+TABLE_OF_BYTE = 0x30201000  # byte j of a dword looks in table j
+LARGEST_SIGNED, LARGEST_UNSIGNED = 64, 128  # powers of two in a byte
+
+
+@dataclass(frozen=True)
+class Weigh:
+    """``add(sums [16], entries [64 bytes], power [64 bytes])``: sums of four products each.
+
+    ``largest`` power of two that fits its operand; the one above takes two steps.
+    """
+
+    add: Callable[[Expr, Expr, Expr], Expr]
+    largest: int
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """What a family gives; vectors are of 16 dwords.
+
+    ``look_up(table [64], plane, high)``: the bytes that the low or the high nibbles of a plane
+    name. Weighing ``signed`` entries, and ``unsigned`` ones: the low bytes of 16-bit tables.
+    ``vectors`` of rows have their sums in registers at once where there are two planes of bytes.
+    """
+
+    look_up: Callable[[Expr, Expr, Expr], Expr]
+    signed: Weigh
+    unsigned: Weigh
+    vectors: int = VECTORS
+
+
+def _every_byte(value: Expr) -> Expr:
+    """A byte 0..255 in every byte of a vector."""
+    dword = T.cast(value, "uint32") * T.uint32(0x01010101)
+    return T.reinterpret(splat(dword, LANES), dtype="int8x64")
+
+
+def _add(way: Weigh) -> Any:
+    @T.inline
+    def emit(sums, row, entries, bit):  # type: ignore[no-untyped-def]
+        power = T.meta_var(T.shift_left(T.int32(1), bit))
+        step = T.meta_var(_every_byte(T.min(power, way.largest)))
+        sums[row] = way.add(sums[row], entries, step)
+        if power > way.largest:
+            sums[row] = way.add(sums[row], entries, step)
+
+    return emit
+
+
+def _one_plane(bits: int, of: Primitives) -> Any:
+    add = _add(of.signed)
+
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        for v in T.unroll(VECTORS):
+            sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
+        for i in T.serial(count):
+            for bit in T.unroll(bits):
+                fetch_ahead(planes, tile, first + i, bit, 0)
+                for v in T.unroll(VECTORS):
+                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
+                    entries = T.meta_var(table[m, first + i, T.ramp(0, 1, 64)])
+                    add(sums, lanes(v * LANES), of.look_up(entries, plane, v % 2), bit)
+
+    return accumulate
+
+
+def _two_planes(bits: int, of: Primitives) -> Any:
+    add_low, add_high, together = _add(of.unsigned), _add(of.signed), of.vectors
+
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        high = T.alloc_buffer((TILE,), "int32")
+        for part in T.unroll(VECTORS // together):
+            for v in T.unroll(together):
+                row = T.meta_var(lanes((part * together + v) * LANES))
+                sums[row] = splat(T.int32(0), LANES)
+                high[row] = splat(T.int32(0), LANES)
+            for i in T.serial(count):
+                for bit in T.unroll(bits):
+                    if part == 0:
+                        fetch_ahead(planes, tile, first + i, bit, 0)
+                    for v in T.unroll(together):
+                        at = T.meta_var(part * together + v)
+                        plane = T.meta_var(planes[tile, first + i, bit, at // 2, lanes(0)])
+                        low = T.meta_var(table[m, first + i, 0, T.ramp(0, 1, 64)])
+                        top = T.meta_var(table[m, first + i, 1, T.ramp(0, 1, 64)])
+                        add_low(sums, lanes(at * LANES), of.look_up(low, plane, at % 2), bit)
+                        add_high(high, lanes(at * LANES), of.look_up(top, plane, at % 2), bit)
+            for v in T.unroll(together):
+                row = T.meta_var(lanes((part * together + v) * LANES))
+                sums[row] = sums[row] + T.shift_left(high[row], splat(T.int32(8), LANES))
+
+    return accumulate
+
+
+def lut_gemm(family: str, packing: Packing, mode: str, of: Primitives) -> Any:
+    """The product by table look-ups; arguments in ``common``."""
+    accumulate = (_two_planes if common.two_planes(mode) else _one_plane)(packing.bits, of)
+    return common.lut_gemm(family, packing, mode, accumulate)
