@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from functools import cache as once
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ladder import cache
-from ladder.files import file_aside
+from ladder.files import file_aside, folder_aside
+from ladder.ir.dtype import DType
 from ladder.progress import stage
-from ladder.targets import LEVELS, Level
+from ladder.targets import ACCELERATORS, LEVELS, Level
 
 
 def place_of(level: Level) -> Path:
@@ -39,6 +41,33 @@ def build(level: Level, output: Path | None = None) -> dict[str, Any]:
         "size_bytes": place.stat().st_size,
         "types": len(types),
         "built": built,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def build_accelerator(target: str, types: Sequence[DType], folder: Path) -> dict[str, Any]:
+    """The kernels of ``types`` for a processor beside the CPU, as files for a host program.
+
+    Without ``types``: all that have kernels there; the others are named with the reason.
+    """
+    from ladder.bench_types import all_types
+    from ladder.codegen import hexagon_library, opencl_library
+
+    accelerator, start = ACCELERATORS[target], time.perf_counter()
+    hexagon = accelerator.arch == "hexagon"
+    left_out = [] if types or not hexagon else hexagon_library.without_kernels(all_types())
+    chosen = list(types) or [dtype for dtype in all_types() if dtype not in left_out]
+    marker = hexagon_library.HEADER if hexagon else opencl_library.INDEX
+    make = hexagon_library.build_hexagon if hexagon else opencl_library.build_opencl
+    with stage(f"build the kernels of {target}"), folder_aside(folder, marker) as aside:
+        kernels = make(accelerator.config, chosen, aside)
+    return {
+        "target": target,
+        "folder": str(folder),
+        "files": sorted(path.name for path in folder.iterdir()),
+        "types": [str(dtype) for dtype in chosen],
+        "left_out": {str(dtype): hexagon_library.WHY_NOT for dtype in left_out},
+        "kernels": len(kernels),
         "seconds": round(time.perf_counter() - start, 2),
     }
 

@@ -112,8 +112,42 @@ LEVELS = {
         _arm("armv8.6-i8mm", "generic", ARMV8_6, "i8mm", "+v8.6a", "+fullfp16"),
     )
 }
-# In TVM a target is one level: its tag is ladder/NAME.
-TAGS = {name: dict(level.llvm) for name, level in LEVELS.items()}
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A processor beside the CPU: low-bit products are built for it, not whole models."""
+
+    name: str
+    arch: str  # hexagon or adreno
+    config: dict[str, object]  # TVM's target
+    kernels: str  # the family: hvx or opencl
+
+
+def _hexagon(name: str, version: str) -> Accelerator:
+    config: dict[str, object] = {
+        "kind": "llvm",
+        "mtriple": "hexagon",
+        "mcpu": f"hexagon{version}",
+        "mattr": [f"+hvx{version}", "+hvx-length128b"],
+    }
+    return Accelerator(name, "hexagon", config, "hvx")
+
+
+ACCELERATORS = {
+    accelerator.name: accelerator
+    for accelerator in (
+        *(_hexagon(f"hexagon-{version}", version) for version in ("v68", "v69", "v73", "v75")),
+        _hexagon("snapdragon-x-elite-npu", "v73"),
+        Accelerator(
+            "snapdragon-x-elite-gpu", "adreno", {"kind": "opencl", "device": "adreno"}, "opencl"
+        ),
+    )
+}
+# In TVM a target is one level, or an accelerator: its tag is ladder/NAME.
+TAGS = {name: dict(level.llvm) for name, level in LEVELS.items()} | {
+    name: dict(accelerator.config) for name, accelerator in ACCELERATORS.items()
+}
 SAME_KERNELS = ("x86-64-v4",)  # those of x86-64-v3: not worth a library of its own in a family
 FAMILIES = {
     "x86-64-all": tuple(
@@ -199,4 +233,9 @@ def levels_of(target: str) -> tuple[Level, ...]:
         return (LEVELS[target],)
     if target in FAMILIES:
         return tuple(LEVELS[name] for name in FAMILIES[target])
+    if target in ACCELERATORS:
+        raise LadderError(
+            f"{target} runs low-bit products, not whole models or this command: build them with "
+            f"'ladder kernels build --target {target} -o FOLDER'"
+        )
     raise LadderError(f"unknown target '{target}'; one of {', '.join(known_targets())}")

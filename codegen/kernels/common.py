@@ -22,7 +22,7 @@ import tvm
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.stored import scale_of, to_float
-from ladder.codegen.kernels.vector import Expr, lanes, prefetch, splat, unfused
+from ladder.codegen.kernels.vector import Expr, const, lanes, prefetch, splat, typed, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.activation import QUANTIZED, TABLE8
 from ladder.ir.element import DIGIT_OFFSET, TRITS_PER_BYTE
@@ -54,12 +54,12 @@ def zero_rows_type(packing: Packing) -> str:
     return "float32" if packing.zero == "zpf" else "int32"
 
 
-def _zero_term(packing: Packing, mode: str, stored: Expr) -> Expr:
-    """How often the sum of activations is taken off a block sum, for 16 stored zero points."""
+def zero_term(packing: Packing, mode: str, stored: Expr, width: int = LANES) -> Expr:
+    """How often the sum of activations is taken off a block sum, for ``width`` zero points."""
     doubled = 2 if mode == TABLE8 else 1
     if packing.zero == "zpf":
-        return to_float(stored, packing.scale) * splat(T.float32(doubled), LANES)
-    return T.cast(stored, "int32x16") * splat(T.int32(doubled), LANES)
+        return to_float(stored, packing.scale, width) * const(T.float32(doubled), width)
+    return T.cast(stored, typed("int32", width)) * const(T.int32(doubled), width)
 
 
 def read_rows(packing: Packing, mode: str) -> Any:
@@ -73,29 +73,32 @@ def read_rows(packing: Packing, mode: str) -> Any:
             row = lanes(v * LANES)
             T.buffer_store(scales, scale_of(packing, w_scale[tile, at, row], factor), [row])
             if packing.zero:
-                T.buffer_store(zeros, _zero_term(packing, mode, zero[tile, at, row]), [row])
+                T.buffer_store(zeros, zero_term(packing, mode, zero[tile, at, row]), [row])
 
     return emit
 
 
 def block_sum(
-    packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr, less: int = 0
-) -> Expr:
-    """float32 [16]: raw sums of 16 rows as ``numerics.dot_sums`` and ``lut_sums`` finish them.
+    packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr, less: int = 0,
+    width: int = LANES, product: Any = None,
+) -> Expr:  # fmt: skip
+    """float32: raw sums of ``width`` rows as ``numerics.dot_sums`` and ``lut_sums`` finish them.
 
     ``total`` is a scalar; the sums of code books come finished. ``less``: what was taken off codes.
+    ``product(a, b)`` is one that is not fused.
     """
     if packing.digits:
         return sums
     signs = (1 << packing.bits) - 1 if mode == TABLE8 else 0  # look-ups read bits as +-1
-    raw = (sums + splat(T.int32(signs + less) * total, LANES)) * splat(T.int32(packing.step), LANES)
+    raw = sums + const(T.int32(signs + less) * total, width)
+    raw, floats = raw * const(T.int32(packing.step), width), typed("float32", width)
     if packing.zero == "zpf":
-        shift = zeros * splat(T.cast(total, "float32"), LANES)
-        return T.cast(raw, "float32x16") - unfused(shift)
+        product = product or (lambda a, b: unfused(a * b, floats))
+        return T.cast(raw, floats) - product(zeros, const(T.cast(total, "float32"), width))
     if packing.zero:
-        return T.cast(raw - zeros * splat(total, LANES), "float32x16")
+        return T.cast(raw - zeros * const(total, width), floats)
     offset = T.int32(packing.offset * (2 if mode == TABLE8 else 1))
-    return T.cast(raw - splat(offset * total, LANES), "float32x16")
+    return T.cast(raw - const(offset * total, width), floats)
 
 
 def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:

@@ -14,7 +14,7 @@ from ladder.ir.element import ELEMENTS
 from ladder.ir.facts import Machine
 from ladder.passes.choose_kernel import choose, rungs_of
 from ladder.passes.registry import PASSES, pass_class
-from ladder.targets import FAMILIES, LEVELS, levels_of, runs_here
+from ladder.targets import ACCELERATORS, FAMILIES, LEVELS, levels_of, runs_here
 
 EXAMPLE = 4096  # features of the square weight that bits per weight are quoted for
 
@@ -86,6 +86,16 @@ def target_rows() -> list[dict[str, Any]]:
                 "kernels": level.kernels,
                 "needs": needs,
                 "runs_here": "yes" if runs_here(level) else "no",
+            }
+        )
+    for accelerator in ACCELERATORS.values():
+        rows.append(
+            {
+                "target": accelerator.name,
+                "architecture": accelerator.arch,
+                "kernels": accelerator.kernels,
+                "needs": "'ladder kernels build': low-bit products, not whole models",
+                "runs_here": "no",
             }
         )
     for name, levels in FAMILIES.items():

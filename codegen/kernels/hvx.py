@@ -1,0 +1,234 @@
+"""Look-up products for Hexagon's vector unit (HVX, 128-byte vectors).
+
+A vector holds one bit plane of a tile and chunk: 32 dwords, each with the indices of four K-groups
+into their tables, of one row in the low nibbles and of another in the high ones. ``vlut32`` looks
+in 32 entries, so two of them serve the four tables; ``vrmpy`` with the constant 2^bit sums the
+four look-ups of a row and weighs the bit, exactly, into int32. There the vector unit's work ends:
+the scalar unit combines blocks in float32.
+
+Operands as in ``common``; buffers begin at multiples of 128 bytes, and what is read may be read
+up to the end of the last vector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels import scalar
+from ladder.codegen.kernels.common import trimmed, two_planes
+from ladder.codegen.kernels.vector import Expr, llvm, splat
+from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+
+WORDS = 32  # of a vector
+BYTES = 128
+LOW_NIBBLES = 0x0F0F0F0F
+# The upper bits of an index name the half of the table that vlut32 is to look in: 32 entries of
+# the even bytes, or of the odd ones.
+TABLE_OF_BYTE, OF_ODD_BYTES = 0x30201000, 0x40404040
+EVERY_BYTE = 0x01010101
+ENTRIES = 64  # of a chunk's tables
+
+# LLVM fuses products that it sees as such; a fence, as elsewhere, it cannot put into an object.
+MACHINE = scalar.Machine(
+    lambda a, b: llvm("hexagon.F2.sfmpy", "float32", a, b), lambda a, b: a / b, "global"
+)
+
+
+def _v6(name: str, *operands: Expr) -> Expr:
+    """An HVX instruction on vectors of dwords."""
+    return llvm(f"hexagon.V6.{name}.128B", f"int32x{WORDS}", *operands)
+
+
+def _words(start: Expr) -> Expr:
+    return T.ramp(start, 1, WORDS)
+
+
+def _look_up(table: Expr, nibbles: Expr, odd: Expr) -> Expr:
+    """The entries that nibbles name, in the even bytes of ``table`` or in the ``odd`` ones."""
+    upper = T.bitwise_or(T.int32(TABLE_OF_BYTE), T.int32(OF_ODD_BYTES) * odd)
+    index = T.bitwise_or(nibbles, splat(upper, WORDS))
+    found = _v6("vlutvvb", index, table, 2 * odd)
+    return _v6("vlutvvb.oracc", found, index, table, 2 * odd + 1)
+
+
+def _nibbles(plane: Expr, high: Expr) -> Expr:
+    """The low or the high nibble of every byte."""
+    moved = T.shift_right(plane, splat(T.cast(high * 4, "int32"), WORDS))
+    return T.bitwise_and(moved, splat(T.int32(LOW_NIBBLES), WORDS))
+
+
+def _weight(bit: Expr) -> Expr:
+    """2^bit in every byte."""
+    power = T.cast(T.shift_left(T.int32(1), bit), "uint32") * T.uint32(EVERY_BYTE)
+    return T.reinterpret(splat(power, WORDS), dtype=f"int32x{WORDS}")
+
+
+def _interleaved(vector: Expr) -> Expr:
+    """The first 64 bytes of a vector at its even bytes, the others at the odd ones."""
+    return _v6("vshuffb", T.reinterpret(vector, dtype=f"int32x{WORDS}"))
+
+
+def _one_plane(bits: int) -> Any:
+    """Tables of one byte: a vector holds those of two chunks."""
+
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        for h in T.unroll(2):
+            sums[_words(h * WORDS)] = splat(T.int32(0), WORDS)
+        for i in T.serial(count):
+            chunk = T.meta_var(m * planes.shape[1] + first + i)
+            both = T.meta_var(_interleaved(table[chunk // 2, T.ramp(0, 1, BYTES)]))
+            for bit in T.unroll(bits):
+                for h in T.unroll(2):
+                    plane = T.meta_var(planes[tile, first + i, bit, _words(0)])
+                    found = T.meta_var(_look_up(both, _nibbles(plane, h), chunk % 2))
+                    at = T.meta_var(_words(h * WORDS))
+                    weight = T.meta_var(_weight(bit))
+                    sums[at] = _v6("vrmpybusv.acc", sums[at], weight, found)
+
+    return accumulate
+
+
+def _two_planes(bits: int) -> Any:
+    """Tables of 16 bits: low bytes unsigned, high bytes signed."""
+
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        top = T.alloc_buffer((TILE,), "int32")
+        for h in T.unroll(2):
+            sums[_words(h * WORDS)] = splat(T.int32(0), WORDS)
+            top[_words(h * WORDS)] = splat(T.int32(0), WORDS)
+        for i in T.serial(count):
+            chunk = T.meta_var(m * planes.shape[1] + first + i)
+            both = T.meta_var(_interleaved(table[chunk, T.ramp(0, 1, BYTES)]))
+            for bit in T.unroll(bits):
+                for h in T.unroll(2):
+                    plane = T.meta_var(planes[tile, first + i, bit, _words(0)])
+                    nibbles = T.meta_var(_nibbles(plane, h))
+                    at = T.meta_var(_words(h * WORDS))
+                    weight = T.meta_var(_weight(bit))
+                    low = T.meta_var(_look_up(both, nibbles, T.int32(0)))
+                    high = T.meta_var(_look_up(both, nibbles, T.int32(1)))
+                    sums[at] = _v6("vrmpyubv.acc", sums[at], low, weight)
+                    top[at] = _v6("vrmpybusv.acc", top[at], weight, high)
+        for h in T.unroll(2):
+            at = T.meta_var(_words(h * WORDS))
+            sums[at] = sums[at] + T.shift_left(top[at], splat(T.int32(8), WORDS))
+
+    return accumulate
+
+
+def _place(row: Expr) -> Expr:
+    """Where the sum of a row is: rows of the low nibbles come first."""
+    return row // LANES % 2 * WORDS + row // WORDS * LANES + row % LANES
+
+
+def lut_gemm(packing: Packing, mode: str) -> Any:
+    """The product by table look-ups; arguments in ``common``, sizes int32."""
+    scalar.check_mode(mode)
+    name = f"lut_gemm_hvx_{mode}_{packing}"
+    bits, chunks, split = packing.bits, packing.chunks, two_planes(mode)
+    scale_type, zero_type = packing.scale_type, packing.zero_type
+    accumulate = (_two_planes if split else _one_plane)(bits)
+    entry = (2, ENTRIES) if split else (ENTRIES,)
+
+    @T.inline
+    def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block):  # type: ignore[no-untyped-def]
+        for row in T.serial(TILE):
+            result[row] = scalar.combined(
+                MACHINE,
+                packing,
+                mode,
+                result[row],
+                sums[_place(row)],
+                w_scale,
+                zero,
+                factor,
+                tile,
+                block,
+                row,
+                a_scale[m, block],
+                a_total[m, block],
+            )
+
+    # fmt: off
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
+               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, out_: T.handle):
+        # fmt: on
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, N, B, C, S, NT = T.int32(), T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
+        table = T.match_buffer(table_, (M, C, *entry), "int8", align=BYTES)
+        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
+        a_total = T.match_buffer(a_total_, (M, B), "int32")
+        planes = T.match_buffer(planes_, (NT, C, bits, 2 * LANES), "int32", align=BYTES)
+        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
+        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
+        factor = T.match_buffer(factor_, (1,), "float32")
+        out = T.match_buffer(out_, (M, N), "float32")
+        tables = T.decl_buffer((T.ceildiv(M * C, 2), BYTES), "int8", data=table.data, align=BYTES)
+        for tile in T.serial(NT):
+            for m in T.serial(M):
+                result = T.alloc_buffer((TILE,), "float32")
+                sums = T.alloc_buffer((TILE,), "int32")
+                for row in T.serial(TILE):
+                    result[row] = T.float32(0)
+                for block in T.serial(B):
+                    first = T.meta_var(block * chunks)
+                    accumulate(sums, tables, planes, m, tile, first, T.min(chunks, C - first))
+                    add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile,
+                              block)
+                for row in T.serial(T.min(TILE, N - tile * TILE)):
+                    out[m, tile * TILE + row] = result[row]
+
+    return trimmed(kernel, packing)
+
+
+def _each_block(name: str, packing: Packing, entry: tuple[int, ...], emit: Any) -> Any:
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
+        x = T.match_buffer(x_, (M, K), "float32")
+        out = T.match_buffer(out_, (M, C, *entry), "int8")
+        scale = T.match_buffer(scale_, (M, B), "float32")
+        total = T.match_buffer(total_, (M, B), "int32")
+        for m in T.serial(M):
+            for block in T.serial(B):
+                emit(out, scale, total, x, m, block)
+
+    return kernel
+
+
+def quantize_activation(packing: Packing, mode: str) -> Any:
+    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
+    emit = scalar.quantize_block(MACHINE, packing, mode)
+    name = f"quantize_activation_hvx_{mode}_k{packing.block}"
+    return _each_block(name, packing, (CHUNK,), emit)
+
+
+def table8(packing: Packing) -> Any:
+    """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
+    emit = scalar.table8_block(MACHINE, packing)
+    return _each_block(f"table8_hvx_k{packing.block}", packing, (ENTRIES,), emit)
+
+
+def exact_tables(mode: str) -> Any:
+    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]."""
+    scalar.check_mode(mode)
+    emit = scalar.exact_tables_of_chunk(mode)
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": f"exact_tables_hvx_{mode}", "tirx.noalias": True})
+        M, C = T.int32(), T.int32()
+        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
+        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
+        for m in T.serial(M):
+            for chunk in T.serial(C):
+                for at in T.serial(ENTRIES):
+                    emit(table, q, m, chunk, at)
+
+    return kernel

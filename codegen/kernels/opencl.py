@@ -1,0 +1,356 @@
+"""Products for GPUs in OpenCL: a work item a row, a work group a tile of 64 rows.
+
+``lut_gemm`` looks up in tables that lie in local memory; ``dot_gemm`` dequantizes codes to bytes in
+registers and multiplies four at a time. A group computes ``tokens`` tokens with one reading of the
+weights: 1 for decoding, 4 for a small batch. Arguments and their order: ``common``.
+
+The source needs ``PRELUDE`` before it: TVM knows neither the pragma that keeps products apart
+from sums, nor dot products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels import scalar
+from ladder.codegen.kernels.common import trimmed, two_planes
+from ladder.codegen.kernels.vector import Expr
+from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+from ladder.ir.element import DIGIT_OFFSET, TRIT_WEIGHTS, TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
+
+SMALL_BATCH = 4  # tokens whose sums one work item keeps
+STAGE = 4  # chunks whose tables are in local memory together
+ENTRIES = 64  # of a chunk's tables
+QUADS = CHUNK // LUT_GROUP
+ROW_BYTES = 0x01010101
+TRIT_CODES = 256  # bytes that hold trits, and what they hold: two bits a code
+
+DIVIDE, DOT = "ladder_divide", "ladder_dot"
+PRELUDE = """\
+#pragma OPENCL FP_CONTRACT OFF
+
+/* a / b for positive normal numbers, rounded to nearest, ties to even: OpenCL's own division may
+   be 2.5 ulp off. A quotient below 2^-126 comes out as zero. */
+inline float ladder_divide(float a, float b) {
+  uint x = as_uint(a), y = as_uint(b);
+  int exponent = (int)(x >> 23) - (int)(y >> 23) + 126;
+  uint rest = (x & 0x7fffffu) | 0x800000u, by = (y & 0x7fffffu) | 0x800000u, quotient = 0u;
+  if ((x >> 23) == 0u) return 0.0f;
+  if (rest >= by) exponent += 1; else rest <<= 1;
+  for (int i = 0; i < 25; ++i) { /* 24 bits, and one that rounds */
+    quotient <<= 1;
+    if (rest >= by) { rest -= by; quotient |= 1u; }
+    rest <<= 1;
+  }
+  quotient = (quotient >> 1) + (quotient & ((quotient >> 1) | (uint)(rest != 0u)) & 1u);
+  if (exponent <= 0) return 0.0f;
+  return as_float(((uint)(exponent - 1) << 23) + quotient);
+}
+
+/* sum + four unsigned codes times four signed activations, a byte each */
+inline int ladder_dot(int sum, int codes, int four) {
+#if defined(__opencl_c_integer_dot_product_input_4x8bit_packed)
+  return sum + dot_4x8packed_us_int(as_uint(codes), as_uint(four));
+#elif defined(LADDER_QCOM_DOT8) /* cl_qcom_dot_product8: drivers differ in what they accept */
+  return qcom_dot8_acc(as_uint(four), as_uint(codes), sum);
+#else
+  int4 products = convert_int4(as_uchar4(codes)) * convert_int4(as_char4(four));
+  return sum + products.x + products.y + products.z + products.w;
+#endif
+}
+
+"""
+
+MACHINE = scalar.Machine(
+    lambda a, b: a * b,
+    lambda a, b: T.call_pure_extern("float32", DIVIDE, a, b),
+    "local",
+)
+
+
+def _token(m: Expr, read: Any) -> Expr:
+    """Behind the last token it is computed once more, and not stored."""
+    return T.min(m, read.shape[0] - 1)
+
+
+def _batch(tokens: int) -> str:
+    return "" if tokens == 1 else f"_m{tokens}"
+
+
+def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
+    """The product by look-ups in local memory."""
+    scalar.check_mode(mode)
+    split, bits = two_planes(mode), packing.bits
+    name = f"lut_gemm_opencl_{mode}_{packing}{_batch(tokens)}"
+    entry_type, entry = ("int16", (2, ENTRIES)) if split else ("int8", (ENTRIES,))
+
+    def entry_of(table: Any, m: Expr, chunk: Expr, at: Expr) -> Expr:
+        if not split:
+            return table[m, chunk, at]
+        low = T.bitwise_and(T.cast(table[m, chunk, 0, at], "int32"), T.int32(255))
+        high = T.shift_left(T.cast(table[m, chunk, 1, at], "int32"), T.int32(8))
+        return T.cast(T.bitwise_or(high, low), "int16")
+
+    def looked_up(entries: Any, first: Expr, word: Expr) -> Expr:
+        total: Expr = T.int32(0)
+        for j in range(LUT_GROUP):
+            index = T.bitwise_and(T.shift_right(word, T.int32(8 * j)), T.int32(15))
+            total = total + T.cast(entries[first + j * LANES + index], "int32")
+        return total
+
+    @T.inline
+    def fill(entries, table, m, first, row):  # type: ignore[no-untyped-def]
+        T.evaluate(T.tvm_storage_sync("shared"))
+        for t in T.unroll(tokens):
+            for i in T.serial(STAGE):
+                if first + i < table.shape[1]:
+                    at = T.meta_var((t * STAGE + i) * ENTRIES + row)
+                    entries[at] = entry_of(table, _token(m + t, table), first + i, row)
+        T.evaluate(T.tvm_storage_sync("shared"))
+
+    @T.inline
+    def add_chunk(sums, entries, planes, tile, chunk, i, row):  # type: ignore[no-untyped-def]
+        for bit in T.serial(bits):
+            half = T.meta_var(T.shift_right(row, T.int32(4)) % 2 * 4)
+            word = T.meta_var(planes[tile, chunk, bit, row // 32, row % LANES])
+            nibbles = T.alloc_buffer((1,), "int32", scope="local")
+            nibbles[0] = T.shift_right(word, half)
+            for t in T.unroll(tokens):
+                found = T.meta_var(looked_up(entries, (t * STAGE + i) * ENTRIES, nibbles[0]))
+                sums[t] = sums[t] + T.shift_left(found, bit)
+
+    @T.inline
+    def accumulate(sums, table, _book, _trits, planes, m, tile, first, count, row):  # type: ignore[no-untyped-def]
+        entries = T.alloc_buffer((tokens * STAGE * ENTRIES,), entry_type, scope="shared")
+        for s in T.serial(T.ceildiv(count, STAGE)):
+            fill(entries, table, m, first + s * STAGE, row)
+            for i in T.serial(T.min(STAGE, count - s * STAGE)):
+                add_chunk(sums, entries, planes, tile, first + s * STAGE + i, i, row)
+
+    return _product(name, packing, mode, tokens, entry, accumulate)
+
+
+def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
+    """The product by dot products of dequantized codes with activation codes."""
+    scalar.check_mode("int8")
+    bits, parts, entries = packing.bits, max(packing.digits, 1), packing.entries
+    name = f"dot_gemm_opencl_{packing}{_batch(tokens)}"
+
+    def by_byte(find: Any, word: Expr) -> Expr:
+        made: Expr = T.int32(0)
+        for j in range(LUT_GROUP):
+            byte = T.bitwise_and(T.shift_right(word, T.int32(8 * j)), T.int32(255))
+            made = T.bitwise_or(made, T.shift_left(T.cast(find(byte), "int32"), T.int32(8 * j)))
+        return made
+
+    def quad_of(planes: Any, trits: Any, tile: Expr, chunk: Expr, i: Expr, row: Expr) -> Expr:
+        if packing.trits:
+            quad, lane = chunk * QUADS + i, row % LANES
+            word = planes[tile, quad // TRITS_PER_BYTE, row // 32, row // LANES % 2, lane]
+            shift = quad % TRITS_PER_BYTE * 2
+            two_bits = T.int32(3)
+            return by_byte(
+                lambda b: T.bitwise_and(T.shift_right(T.cast(trits[b], "int32"), shift), two_bits),
+                word,
+            )
+        made: Expr = T.int32(0)
+        for bit in range(bits):
+            word = planes[tile, chunk, bit, row // 32, row % LANES]
+            one = T.shift_right(word, row // LANES % 2 * 4 + i)
+            one = T.bitwise_and(one, T.int32(ROW_BYTES))
+            made = T.bitwise_or(made, T.shift_left(one, T.int32(bit)))
+        return made
+
+    def finish(book: Any, d: Expr, quad: Expr) -> Expr:
+        return by_byte(lambda b: book[d * entries + b], quad) if packing.digits else quad
+
+    @T.inline
+    def accumulate(sums, q, book, trits, planes, m, tile, first, count, row):  # type: ignore[no-untyped-def]
+        for c in T.serial(count):
+            for i in T.serial(QUADS):
+                quad = T.alloc_buffer((1,), "int32", scope="local")
+                four = T.alloc_buffer((tokens,), "int32", scope="local")
+                quad[0] = quad_of(planes, trits, tile, first + c, i, row)
+                for t in T.unroll(tokens):
+                    at = T.meta_var(T.ramp(i * LUT_GROUP, 1, LUT_GROUP))
+                    bytes_ = T.meta_var(q[_token(m + t, q), first + c, at])
+                    four[t] = T.reinterpret(bytes_, dtype="int32")
+                for d in T.unroll(parts):
+                    codes = T.alloc_buffer((1,), "int32", scope="local")
+                    codes[0] = finish(book, d, quad[0])
+                    for t in T.unroll(tokens):
+                        sums[d * tokens + t] = T.call_pure_extern(
+                            "int32", DOT, sums[d * tokens + t], codes[0], four[t]
+                        )
+
+    return _product(name, packing, "int8", tokens, (CHUNK,), accumulate)
+
+
+def _trit_codes(byte: Expr) -> Expr:
+    """The five codes of a byte, two bits each."""
+    rest, made = byte, T.int32(0)
+    for i, weight in enumerate(TRIT_WEIGHTS):
+        made = T.bitwise_or(made, T.shift_left(rest // weight, T.int32(2 * i)))
+        rest = rest % weight
+    return T.cast(made, "int16")
+
+
+def _fill_shared(packing: Packing) -> Any:
+    """Emits what a whole group looks up: the digits of a code book, the codes of trits."""
+    size, has_book = packing.digits * packing.entries, packing.digits > 0
+    shared = has_book or packing.trits
+
+    @T.inline
+    def emit(book, trits, digits, row):  # type: ignore[no-untyped-def]
+        if has_book:
+            for i in T.serial(T.ceildiv(size, TILE)):
+                at = T.meta_var(i * TILE + row)
+                if at < size:
+                    book[at] = digits[at // packing.entries, at % packing.entries]
+        if packing.trits:
+            for i in T.serial(TRIT_CODES // TILE):
+                trits[i * TILE + row] = _trit_codes(i * TILE + row)
+        if shared:
+            T.evaluate(T.tvm_storage_sync("shared"))
+
+    return emit
+
+
+def _finished(parts: int, tokens: int, sums: Any, t: int, total: Expr) -> Expr:
+    """A token's sums; those of a code book's digits put together, ``numerics.book_sums``."""
+    whole: Expr = sums[t]
+    for d in reversed(range(parts)):
+        part = T.cast(sums[d * tokens + t] - T.int32(DIGIT_OFFSET) * total, "float32")
+        whole = part if d == parts - 1 else whole * T.float32(256) + part
+    return whole
+
+
+def _product(
+    name: str, packing: Packing, mode: str, tokens: int, entry: tuple[int, ...], accumulate: Any
+) -> Any:
+    """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
+    bits, chunks, parts, entries = packing.bits, packing.chunks, packing.digits, packing.entries
+    rows, scale_type, zero_type = max(parts, 1) * tokens, packing.scale_type, packing.zero_type
+    book_size, trits_size = max(parts * entries, 1), TRIT_CODES if packing.trits else 1
+    fill = _fill_shared(packing)
+
+    @T.inline
+    def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block, row):  # type: ignore[no-untyped-def]
+        for t in T.unroll(tokens):
+            at = T.meta_var((_token(m + t, a_scale), block))
+            total = T.meta_var(a_total[at[0], at[1]])
+            whole = T.meta_var(_finished(parts, tokens, sums, t, total))
+            result[t] = scalar.combined(
+                MACHINE,
+                packing,
+                mode,
+                result[t],
+                whole,
+                w_scale,
+                zero,
+                factor,
+                tile,
+                block,
+                row,
+                a_scale[at[0], at[1]],
+                total,
+            )
+
+    # fmt: off
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(activation_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
+               digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
+               out_: T.handle):
+        # fmt: on
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, N, B, C, P = T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
+        S, NT = T.int32(), T.int32()
+        activation = T.match_buffer(activation_, (M, C, *entry), "int8")
+        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
+        a_total = T.match_buffer(a_total_, (M, B), "int32")
+        planes = T.match_buffer(planes_, (NT, P, bits, 2, LANES), "int32")
+        digits = T.match_buffer(digits_, (parts, entries), "uint8")
+        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
+        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
+        factor = T.match_buffer(factor_, (1,), "float32")
+        out = T.match_buffer(out_, (M, N), "float32")
+        for tile in T.thread_binding(NT, thread="blockIdx.x"):
+            for panel in T.thread_binding(T.ceildiv(M, tokens), thread="blockIdx.y"):
+                for row in T.thread_binding(TILE, thread="threadIdx.x"):
+                    book = T.alloc_buffer((book_size,), "uint8", scope="shared")
+                    trits = T.alloc_buffer((trits_size,), "int16", scope="shared")
+                    sums = T.alloc_buffer((rows,), "int32", scope="local")
+                    result = T.alloc_buffer((tokens,), "float32", scope="local")
+                    m = T.meta_var(panel * tokens)
+                    fill(book, trits, digits, row)
+                    for t in T.unroll(tokens):
+                        result[t] = T.float32(0)
+                    for block in T.serial(B):
+                        first = T.meta_var(block * chunks)
+                        for r in T.unroll(rows):
+                            sums[r] = 0
+                        accumulate(sums, activation, book, trits, planes, m, tile, first,
+                                   T.min(chunks, C - first), row)
+                        add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile,
+                                  block, row)
+                    for t in T.unroll(tokens):
+                        if m + t < M and tile * TILE + row < N:
+                            out[m + t, tile * TILE + row] = result[t]
+
+    return trimmed(kernel, packing)
+
+
+def _each_block(name: str, packing: Packing, entry: tuple[int, ...], emit: Any) -> Any:
+    """A work item a token and K-block."""
+    size = packing.block
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
+        x = T.match_buffer(x_, (M, K), "float32")
+        out = T.match_buffer(out_, (M, C, *entry), "int8")
+        scale = T.match_buffer(scale_, (M, B), "float32")
+        total = T.match_buffer(total_, (M, B), "int32")
+        for group in T.thread_binding(T.ceildiv(K, size * TILE), thread="blockIdx.x"):
+            for m in T.thread_binding(M, thread="blockIdx.y"):
+                for item in T.thread_binding(TILE, thread="threadIdx.x"):
+                    if group * TILE + item < B:
+                        emit(out, scale, total, x, m, group * TILE + item)
+
+    return kernel
+
+
+def quantize_activation(packing: Packing, mode: str) -> Any:
+    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
+    emit = scalar.quantize_block(MACHINE, packing, mode)
+    name = f"quantize_activation_opencl_{mode}_k{packing.block}"
+    return _each_block(name, packing, (CHUNK,), emit)
+
+
+def table8(packing: Packing) -> Any:
+    """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
+    emit = scalar.table8_block(MACHINE, packing)
+    return _each_block(f"table8_opencl_k{packing.block}", packing, (ENTRIES,), emit)
+
+
+def exact_tables(mode: str) -> Any:
+    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]; a work item an entry."""
+    scalar.check_mode(mode)
+    emit = scalar.exact_tables_of_chunk(mode)
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": f"exact_tables_opencl_{mode}", "tirx.noalias": True})
+        M, C = T.int32(), T.int32()
+        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
+        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
+        for chunk in T.thread_binding(C, thread="blockIdx.x"):
+            for m in T.thread_binding(M, thread="blockIdx.y"):
+                for at in T.thread_binding(ENTRIES, thread="threadIdx.x"):
+                    emit(table, q, m, chunk, at)
+
+    return kernel

@@ -1,0 +1,127 @@
+"""Kernels for a GPU as OpenCL source, and a description of the program that calls them.
+
+A folder holds a source file for each packing of weights (``ladder.codegen.layout``) and
+``kernels.json``: for every kernel its arguments in order, their shapes and types, and the global
+and local sizes of its launch, as integer expressions of M tokens, N out and K in features.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from ladder.codegen.kernels import opencl
+from ladder.codegen.kernels.library import name_of
+from ladder.codegen.layout import CHUNK, TILE, Packing
+from ladder.ir.activation import TABLE8
+from ladder.ir.dtype import DType
+from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
+
+INDEX = "kernels.json"
+BATCHES = (1, opencl.SMALL_BATCH)  # tokens that a work group computes together
+BUILD_OPTIONS = "-cl-std=CL1.2"
+SIGNATURE = re.compile(r"__kernel void (\w+)_kernel\(([^)]*)\) \{")
+SUFFIX = "_ptr"  # of a buffer's name in the source
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel to emit: what it does, and the sizes of its launch."""
+
+    op: str
+    mode: str
+    func: Any
+    grid: tuple[str, str]
+    tokens: int = 1  # of a work group
+    results: int = 1  # its last operands
+
+
+def build_opencl(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[str]:
+    """Write the kernels of ``types`` for ``target`` into ``folder``; returns their names."""
+    files: dict[str, Any] = {}
+    for packing in dict.fromkeys(Packing.of(dtype) for dtype in types):
+        source, kernels = emit(packing, target)
+        (folder / f"{packing}.cl").write_text(source)
+        of_packing = [str(dtype) for dtype in types if Packing.of(dtype) == packing]
+        files[f"{packing}.cl"] = {
+            "types": of_packing,
+            "sizes": _sizes(packing),
+            "kernels": kernels,
+        }
+    index = {"build_options": BUILD_OPTIONS, "files": files}
+    (folder / INDEX).write_text(json.dumps(index, indent=1))
+    return [kernel["kernel"] for file in files.values() for kernel in file["kernels"]]
+
+
+def emit(packing: Packing, target: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """The source of all kernels of a packing, and each one's description."""
+    kernels = list(_kernels(packing))
+    module = tvm.IRModule({name_of(kernel.func): kernel.func for kernel in kernels})
+    device = tvm.target.Target(target, host={"kind": "llvm"})
+    source = opencl.PRELUDE + tvm.compile(module, target=device).mod.imports[0].inspect_source()
+    orders = {name: text.split(", ") for name, text in SIGNATURE.findall(source)}
+    return source, [_described(kernel, orders[name_of(kernel.func)]) for kernel in kernels]
+
+
+def _kernels(packing: Packing) -> Iterator[Kernel]:
+    blocks = (f"(B + {TILE - 1}) / {TILE} * {TILE}", "M")
+    quantize = opencl.quantize_activation(packing, "int8")
+    yield Kernel("quantize_activation", "int8", quantize, blocks, results=3)
+    with_tables = not packing.digits and not packing.trits
+    if with_tables:
+        entries = (f"{TILE} * C", "M")
+        yield Kernel("exact_tables", "int8", opencl.exact_tables("int8"), entries)
+        yield Kernel("table8", TABLE8, opencl.table8(packing), blocks, results=3)
+    for tokens in BATCHES:
+        grid = (f"{TILE} * NT", f"(M + {tokens - 1}) / {tokens}" if tokens > 1 else "M")
+        yield Kernel("dot_gemm", "int8", opencl.dot_gemm(packing, "int8", tokens), grid, tokens)
+        for mode in ("int8", TABLE8) if with_tables else ():
+            func = opencl.lut_gemm(packing, mode, tokens)
+            yield Kernel("lut_gemm", mode, func, grid, tokens)
+
+
+def _described(kernel: Kernel, order: Sequence[str]) -> dict[str, Any]:
+    """What a host program must know; the arguments stand as in the source."""
+    operands = list(kernel.func.params)  # buffers
+    by_name = {buffer.name: buffer for buffer in operands}
+    written = {buffer.name for buffer in operands[-kernel.results :]}
+    arguments: list[dict[str, Any]] = []
+    for text in order:
+        name = text.split()[-1].removesuffix(SUFFIX)
+        if name not in by_name:
+            arguments.append({"name": name, "type": "int32"})
+            continue
+        buffer, use = by_name[name], "out" if name in written else "in"
+        shape = [str(dim) for dim in buffer.shape]
+        arguments.append({"name": name, "type": str(buffer.dtype), "shape": shape, "use": use})
+    return {
+        "kernel": f"{name_of(kernel.func)}_kernel",
+        "op": kernel.op,
+        "mode": kernel.mode,
+        "tokens": kernel.tokens,
+        "global": kernel.grid,
+        "local": (TILE, 1),
+        "arguments": arguments,
+    }
+
+
+def _sizes(packing: Packing) -> dict[str, str]:
+    """What shapes are made of, as C expressions of M, N and K."""
+    block, chunks = packing.block, packing.chunks
+    c = f"K / {block} * {chunks} + (K % {block} + {CHUNK - 1}) / {CHUNK}"
+    units = f"(({c}) * {LUT_GROUP} + {TRITS_PER_BYTE - 1}) / {TRITS_PER_BYTE}"
+    blocks = f"(K + {block - 1}) / {block}"
+    return {
+        "NT": f"(N + {TILE - 1}) / {TILE}",
+        "B": blocks,
+        "C": c,
+        "P": units if packing.trits else c,
+        "S": blocks if packing.grouped else "1",
+    }
