@@ -16,7 +16,7 @@ from ladder.codegen.kernels.stored import scale_of
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import CHUNK, Packing
 from ladder.errors import LadderError
-from ladder.ir.activation import QUANTIZED, TABLE8
+from ladder.ir.activation import BLOCK, QUANTIZED, TABLE8
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 ENTRIES = 1 << LUT_GROUP
@@ -40,7 +40,7 @@ class Machine:
 
 def check_mode(mode: str) -> None:
     """These kernels compute one scale a token and K-block."""
-    if mode != TABLE8 and (mode not in QUANTIZED or QUANTIZED[mode].per_token):
+    if mode != TABLE8 and (mode not in QUANTIZED or QUANTIZED[mode].granularity != BLOCK):
         raise LadderError(f"activation mode '{mode}' has no kernel here; one of: int8, {TABLE8}")
 
 

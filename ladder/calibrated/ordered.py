@@ -22,8 +22,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder import cache
-from ladder.calibrated.hessians import Values, run_block
 from ladder.calibrated.inputs import Operand, operand_of
+from ladder.calibrated.walk import Values, run_block
 from ladder.files import file_aside
 from ladder.frontend.source import Source
 from ladder.ir.dtype import DType
