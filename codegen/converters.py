@@ -6,6 +6,7 @@ A converter returns a Relax expression, or None where the general path of TVM se
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,14 +15,16 @@ from tvm import relax, s_tir, tirx
 
 from ladder.codegen import fusion
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
-from ladder.codegen.kernels import activation, attention, normalize, sources
+from ladder.codegen.kernels import activation, attention, normalize, quantize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
-from ladder.codegen.layout import Packing, blocks_of, total_chunks
+from ladder.codegen.layout import PART, Packing, blocks_of, total_chunks
 from ladder.errors import LadderError
-from ladder.ir.activation import parse_overload
+from ladder.ir import dialect
+from ladder.ir.activation import BLOCK, QUANTIZED, parse_overload, table_mode
 from ladder.ir.dtype import DType
+from ladder.ir.mux_bodies import parse_activation
 
 Attributes = dict[str, Any]
 OPAQUE = 8  # TVM's OpPatternKind.kOpaque
@@ -109,19 +112,45 @@ def quantize_activation(
     (mode, block), source = parse_overload(overload), source_of(attrs)
     operands = _flat_operands(context, inputs, source)
     m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
-    b, c, tables = blocks_of(k, block), total_chunks(k, block), bool(attrs.get("tables", 0))
+    whole = block >= k and QUANTIZED[mode].granularity != BLOCK
+    b, c, tables = blocks_of(k, block), _chunks(k, block, whole), bool(attrs.get("tables", 0))
     first = (m, c, *activation.entries(mode)) if tables else (m, c, 16)
-    func = activation.quantize_activation(mode, block, _many(m), source, tables)
+    func = quantize.quantize_activation(mode, 0 if whole else block, _many(m), source, tables)
     outputs = [(first, "int8"), ((m, b), "float32"), ((m, b), "int32")]
     return context.call(func, operands, outputs)
+
+
+def mux_activation(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    """q is [M, C, 16], the outliers' digits in its first chunks; it stands for aux too."""
+    (mode, mux, block), source = parse_activation(overload), source_of(attrs)
+    *read, small, table = inputs
+    operands = _flat_operands(context, read, source)
+    m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
+    whole = block >= k and QUANTIZED[mode].granularity != BLOCK
+    b, c = blocks_of(k, block), int(attrs["chunks"])
+    func = quantize.quantize_activation(mode, 0 if whole else block, _many(m), source, mux=mux)
+    outputs = [((m, c, 16), "int8"), ((m, b), "float32"), ((m, b), "int32")]
+    made = context.call(func, [*operands, small, table], outputs)
+    q, scale, total = (context.builder.emit(relax.TupleGetItem(made, i)) for i in range(3))
+    return relax.Tuple([q, q, scale, total])
+
+
+def _chunks(k: int, block: int, whole: bool) -> int:
+    return total_chunks(k, PART if whole else block)
 
 
 def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, overload: str) -> Any:
     """Exact tables, [M, C, 64], or as two planes of bytes, [M, C, 2, 64]."""
     mode, _block = parse_overload(overload)
-    m, c, _lanes = _shape(inputs[0])
+    return _tables(context, inputs[0], mode)
+
+
+def _tables(context: Context, q: Any, mode: str) -> Any:
+    """The exact tables of codes q [M, C, 16]."""
+    m, c, _lanes = _shape(q)
     shape = (m, c, *activation.entries(mode))
-    return context.call(activation.exact_tables(mode, _many(m)), [inputs[0]], [(shape, "int8")])
+    func = activation.exact_tables(table_mode(mode), _many(m))
+    return context.call(func, [q], [(shape, "int8")])
 
 
 def precompute_table(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
@@ -136,16 +165,32 @@ def precompute_table(context: Context, inputs: list[Any], attrs: Attributes, ove
 
 def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     mode, _, text = overload.partition(":")
-    packing = Packing.of(DType.parse(text))
-    func = kernel("lut_gemm", packing, mode, context.family)
+    func = kernel("lut_gemm", _packing(text), mode, context.family)
     return _product(context, func, inputs, attrs)
 
 
 def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     """By dot products or tiles; one kernel for all integer modes, which differ in codes alone."""
-    packing, scheme = Packing.of(DType.parse(overload)), attrs["scheme"].decode()
+    packing, scheme = _packing(overload), attrs["scheme"].decode()
     func = kernel(f"{scheme}_gemm", packing, "int8", context.family)
     return _product(context, func, inputs, attrs)
+
+
+def mux_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    """By dot products, or by look-ups in the exact tables of all its codes."""
+    packing = replace(_packing(overload.partition(":")[2]), mux=True)
+    mode, scheme = table_mode(attrs["mode"].decode()), attrs["scheme"].decode()
+    if scheme == "lut":
+        q, *rest = inputs
+        inputs = [_tables(context, q, mode), *rest]
+    func = kernel(f"{scheme}_gemm", packing, mode if scheme == "lut" else "int8", context.family)
+    return _product(context, func, inputs, attrs)
+
+
+def _packing(overload: str) -> Packing:
+    """From a product's overload."""
+    dtype, block = dialect.parse_product(overload)
+    return Packing.of(dtype, whole=block != dtype.block)
 
 
 def _product(context: Context, func: Any, inputs: list[Any], attrs: Attributes) -> Any:
@@ -265,6 +310,8 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.PrecomputeTable": precompute_table,
     "ladder.LutGemm": lut_gemm,
     "ladder.DotGemm": dot_gemm,
+    "ladder.MuxActivation": mux_activation,
+    "ladder.MuxGemm": mux_gemm,
     "ladder.LowBitMatMul": low_bit_matmul,
     "ladder.LowBitGather": low_bit_gather,
     "RMSNormalization": rms_normalization,

@@ -3,8 +3,9 @@
 The IR keeps the dialect's operators, whose functions fix the bits; here, on the way to kernels,
 neighbours are marked to be computed by one of them, with the same bits:
 
-- RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), in front of QuantizeActivation or
-  PrecomputeTable: attribute ``source``, the producer's operands in place of its output;
+- RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), in front of QuantizeActivation,
+  MuxActivation or PrecomputeTable: attribute ``source``, the producer's operands in place of its
+  output;
 - TabulateActivation behind QuantizeActivation: attribute ``tables``, tables in place of codes;
 - Adds behind a product: attribute ``addends`` counts them, their other operands come last.
 
@@ -21,8 +22,8 @@ import onnx_ir.passes.common as common
 from ladder.ir import dialect
 from ladder.ir.shapes import static_shape
 
-PRODUCTS = ("LutGemm", "DotGemm")
-ON_FLOATS = ("QuantizeActivation", "PrecomputeTable")
+PRODUCTS = ("LutGemm", "DotGemm", "MuxGemm")
+ON_FLOATS = ("QuantizeActivation", "MuxActivation", "PrecomputeTable")
 RMS_NORM, GATE, GATE_UP, UP_GATE = "rms_norm", "gate", "gate_up", "up_gate"
 
 
@@ -106,7 +107,8 @@ def _fuse_producer(node: ir.Node) -> None:
     if producer is None:
         return
     outputs = [_like(value) for value in node.outputs]
-    new = dialect.node(node.op_type, node.overload, producer.operands, outputs)
+    operands = [*producer.operands, *node.inputs[1:]]
+    new = dialect.node(node.op_type, node.overload, operands, outputs)
     for attribute in [*node.attributes.values(), *producer.attributes]:
         new.attributes.add(attribute)
     new.name = node.name

@@ -18,7 +18,7 @@ from typing import Any
 import tvm
 
 from ladder.codegen.build import check_room
-from ladder.codegen.kernels import activation
+from ladder.codegen.kernels import activation, quantize
 from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
@@ -50,7 +50,7 @@ class Recipe:
             return activation.table8(self.block, self.parallel)
         if self.op == "exact_tables":
             return activation.exact_tables(self.mode, self.parallel)
-        return activation.quantize_activation(
+        return quantize.quantize_activation(
             self.mode, self.block, self.parallel, tables=self.tables
         )
 

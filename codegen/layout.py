@@ -48,6 +48,8 @@ from ladder.ir.numerics import I32, LUT_GROUP, U8
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
+# What is unpacked at a time where one sum goes over all of K: whole chunks, and units of trits.
+PART, PART_OF_TRITS = 16 * CHUNK, TRITS_PER_BYTE * CHUNK
 STORED = {"fp32": "float32", "fp16": "uint16", "bf16": "uint16", "e8m0": "uint8", "e4m3": "uint8"}
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
@@ -65,14 +67,17 @@ class Packing:
     scale: str = "fp32"  # the type that scales are stored in
     digits: int = 0  # of a code book's integers; 0: codes are integers themselves
     trits: bool = False  # base-3 digits, five to a byte
+    whole: bool = False  # one integer sum over all of K: then a block is only a part of the way
+    mux: bool = False  # chunks of outliers before the others (``ladder.codegen.mux_layout``)
 
     @staticmethod
-    def of(dtype: DType) -> Packing:
+    def of(dtype: DType, whole: bool = False, mux: bool = False) -> Packing:
         """The packing of a low-bit type."""
         element, levels = dtype.element, dtype.levels
+        part = PART_OF_TRITS if element.trits else PART
         return Packing(
             dtype.bits,
-            dtype.block,
+            part if whole else dtype.block,
             isinstance(dtype.group, int),
             element.offset,
             dtype.zero,
@@ -80,7 +85,14 @@ class Packing:
             dtype.scale,
             len(levels.digits) if levels else 0,
             element.trits,
+            whole,
+            mux,
         )
+
+    @property
+    def carried(self) -> bool:
+        """Whether integer sums are carried over several runs of chunks."""
+        return self.whole or self.mux
 
     @property
     def factor(self) -> bool:
@@ -119,7 +131,9 @@ class Packing:
         parts += [f"s{self.step}"] if self.step != 1 else []
         parts += [self.scale] if self.scale != "fp32" else []
         parts += [f"d{self.digits}"] if self.digits else []
-        return "_".join(parts + (["trits"] if self.trits else []))
+        for name in ("trits", "whole", "mux"):
+            parts += [name] if getattr(self, name) else []
+        return "_".join(parts)
 
 
 def chunks_of(weights: int) -> int:

@@ -21,9 +21,9 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.fusion import addends_of, fuse
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
+from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights, mux_layout_of, outlier_channels
 from ladder.errors import LadderError
-from ladder.ir import dialect
+from ladder.ir import dialect, mux_bodies
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
@@ -138,11 +138,28 @@ def _light_node(
             for key, value in kernel_attributes(node).items():
                 proto.attribute.append(onnx.helper.make_attribute(key, value))
             addends = list(proto.input)[len(proto.input) - addends_of(node) :]
-            proto.input[:] = [*proto.input[:place], *packed, *addends, *_activation(node)]
+            names_before = list(proto.input[:place])
+            if node.op_type == "MuxGemm":  # aux stands in q, the channels in their tables
+                names_before = [proto.input[0], *proto.input[2:4]]
+            proto.input[:] = [*names_before, *packed, *addends, *_activation(node)]
+        elif node.op_type == "MuxActivation":
+            _name_outliers(node, proto, weights, names)
     for name in proto.input:
         if name in held:
             names[weights.plain(held[name])] = None
     return proto
+
+
+def _name_outliers(
+    node: ir.Node, proto: onnx.NodeProto, weights: Weights, names: dict[str, None]
+) -> None:
+    """What a kernel is told of outliers, last and in place of their channels."""
+    layout, channels = mux_layout_of(node), outlier_channels(node).name
+    assert layout is not None
+    told = weights.outliers(node, ("small", "table"))
+    names.update(dict.fromkeys(told))
+    proto.input[:] = [*(name for name in proto.input if name != channels), *told]
+    proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
 
 
 def kernel_attributes(node: ir.Node) -> dict[str, Any]:
@@ -150,7 +167,12 @@ def kernel_attributes(node: ir.Node) -> dict[str, Any]:
     shape = static_shape(node.inputs[LOW_BIT_OPERANDS[node.op_type]])
     assert shape is not None
     scheme = node.metadata_props.get(SCHEME_KEY, "dot")
-    return {"n": shape[0], "k": shape[1], "scheme": scheme.encode()}
+    mode = ""
+    if node.op_type == "MuxGemm":
+        activation = node.inputs[0].producer() if node.inputs[0] is not None else None
+        assert activation is not None
+        mode = mux_bodies.parse_activation(activation.overload)[0]
+    return {"n": shape[0], "k": shape[1], "scheme": scheme.encode(), "mode": mode.encode()}
 
 
 def _activation(node: ir.Node) -> list[str]:

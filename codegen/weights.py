@@ -8,11 +8,20 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.codegen.layout import STORED, Packing, pack_codes, pack_rows
-from ladder.ir import dialect
+from ladder.codegen.mux_layout import AuxLayout
+from ladder.ir import dialect, mux_bodies
+from ladder.ir.activation import QUANTIZED, STATIC
 from ladder.ir.dtype import DType
 from ladder.ir.element import DIGIT_OFFSET
+from ladder.ir.shapes import static_shape
 
-LOW_BIT_OPERANDS = {"LutGemm": 3, "DotGemm": 3, "LowBitGather": 1, "LowBitMatMul": 1}
+LOW_BIT_OPERANDS = {
+    "LutGemm": 3,
+    "DotGemm": 3,
+    "MuxGemm": 5,
+    "LowBitGather": 1,
+    "LowBitMatMul": 1,
+}
 ON_FLOATS = ("LowBitGather", "LowBitMatMul")  # these read a code book's values, not its digits
 
 
@@ -62,7 +71,10 @@ class Weights:
         zero = rest[0] if packing.zero else None
         tensor_scale = rest[-1] if dtype.tensor_scale else None
         base = codes.name.removesuffix(".codes")
-        names = [f"{base}.planes"]
+        layout = mux_layout_of(node)
+        names = [
+            f"{base}.planes" if layout is None else f"{base}.{outlier_channels(node).name}.planes"
+        ]
         if packing.digits:
             names.append(self._book(dtype, "values" if node.op_type in ON_FLOATS else "digits"))
         names.append(f"{base}.row_scale")
@@ -73,8 +85,22 @@ class Weights:
             own = None if tensor_scale is None else _numpy(tensor_scale)
             self.arrays.setdefault(names[-1], scale_factor(dtype, own))
         if names[0] not in self.arrays:
-            self._pack(base, codes, scale, zero, dtype)
-        return names
+            u = dtype.element.to_unsigned(_numpy(codes))
+            self.arrays[names[0]] = (
+                pack_codes(u, packing) if layout is None else layout.pack(u, packing)
+            )
+        if f"{base}.row_scale" not in self.arrays:
+            self._pack_rows(base, codes, scale, zero, dtype)
+        return names if layout is None else [*names, *self.outliers(node, ("starts", "numbers"))]
+
+    def outliers(self, node: ir.Node, parts: tuple[str, ...]) -> list[str]:
+        """What kernels are told of a muxed node's outliers (``AuxLayout``), by these parts."""
+        layout = mux_layout_of(node)
+        assert layout is not None
+        base = f"{outlier_channels(node).name}.{layout.mux}.k{layout.block}.u{layout.unit}"
+        for part in parts:
+            self.arrays.setdefault(f"{base}.{part}", getattr(layout, part))
+        return [f"{base}.{part}" for part in parts]
 
     def _book(self, dtype: DType, part: str) -> str:
         """The code book of an element, one for all weights of its type."""
@@ -84,12 +110,10 @@ class Weights:
             self.arrays[name] = make(dtype)
         return name
 
-    def _pack(
+    def _pack_rows(
         self, base: str, codes: ir.Value, scale: ir.Value, zero: ir.Value | None, dtype: DType
     ) -> None:
-        packing, u = Packing.of(dtype), dtype.element.to_unsigned(_numpy(codes))
-        n, k = u.shape
-        self.arrays[f"{base}.planes"] = pack_codes(u, packing)
+        packing, (n, k) = Packing.of(dtype), _numpy(codes).shape
         rows = stored_bits(_numpy(scale), packing.scale)
         self.arrays[f"{base}.row_scale"] = pack_rows(rows, dtype, n, k)
         if zero is not None:
@@ -108,6 +132,35 @@ class Weights:
     @property
     def size_bytes(self) -> int:
         return sum(a.nbytes for a in self.arrays.values())
+
+
+def mux_layout_of(node: ir.Node) -> AuxLayout | None:
+    """Where the outliers of a muxed node go; all that read one activation agree on it."""
+    if node.op_type == "MuxGemm":
+        codes = node.inputs[0]
+        activation = codes.producer() if codes is not None else None
+        assert activation is not None
+        return mux_layout_of(activation)
+    if node.op_type != "MuxActivation":
+        return None
+    _mode, mux, block = mux_bodies.parse_activation(node.overload)
+    readers = [use.node for use in node.outputs[0].uses()]
+    trits = any(dialect.weight_type(reader).element.trits for reader in readers)
+    shape = static_shape(readers[0].inputs[LOW_BIT_OPERANDS["MuxGemm"]])
+    assert shape is not None
+    return AuxLayout.of(_numpy(outlier_channels(node)), shape[1], block, mux, trits)
+
+
+def outlier_channels(node: ir.Node) -> ir.Value:
+    """The constant that names the outlier channels of a muxed node."""
+    if node.op_type == "MuxGemm":
+        channels = node.inputs[4]
+    else:
+        mode, _mux, _block = mux_bodies.parse_activation(node.overload)
+        static = QUANTIZED[mode].granularity == STATIC
+        channels = node.inputs[len(node.inputs) - 1 - static]
+    assert channels is not None
+    return channels
 
 
 def _numpy(value: ir.Value) -> np.ndarray:

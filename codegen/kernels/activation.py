@@ -1,4 +1,4 @@
-"""Activations to int8 codes or to tables, bit-equal to ``ladder.ir.numerics``.
+"""Activations to tables, bit-equal to ``ladder.ir.numerics``.
 
 Plain vectors of 16 dwords without intrinsics of one machine: LLVM splits them where registers are
 narrower. ``parallel`` spreads the M tokens over threads, which pays for prefill only.
@@ -13,16 +13,12 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import two_planes
 from ladder.codegen.kernels.sources import PLAIN, Source, inverse_rms, load_block
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
-from ladder.ir.activation import QUANTIZED, TOKEN
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
-WITHOUT_SIGN = 0x7FFFFFFF
-BY_QUAD = [LUT_GROUP * group + i for i in range(LUT_GROUP) for group in range(CHUNK // LUT_GROUP)]
 
-
-def _largest(bits: Expr) -> Expr:
+def largest(bits: Expr) -> Expr:
     """The largest of 16 floats >= 0, given as int32: their order is that of their bits."""
     return T.reinterpret(llvm("vector.reduce.smax", "int32", bits), dtype="float32")
 
@@ -54,7 +50,7 @@ def _entry_sum(q: Any, m: Expr, chunk: Expr, group: Expr) -> Expr:
 
 
 @T.inline
-def _set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
+def set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
     """inverse[1] = the scale of what is at most ``largest``, inverse[0] = 1 / scale.
 
     Both are 0 where it counts as zero.
@@ -67,33 +63,24 @@ def _set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
         inverse[0] = T.float32(0)
 
 
-@T.inline
-def _widen_peak(peak, padded, count):  # type: ignore[no-untyped-def]
-    """The largest magnitudes so far and of ``count`` chunks, by lane, as int32 bits."""
-    for i in T.serial(count):
-        bits = T.meta_var(T.reinterpret(padded[lanes(i * CHUNK)], dtype="int32x16"))
-        size = T.meta_var(T.bitwise_and(bits, splat(T.int32(WITHOUT_SIGN), LANES)))
-        peak[lanes(0)] = T.max(peak[lanes(0)], size)
-
-
-def _loop(parallel: bool) -> Any:
+def loop_of(parallel: bool) -> Any:
     return T.parallel if parallel else T.serial
 
 
-def _name(base: str, source: Source, parallel: bool) -> str:
+def name_of(base: str, source: Source, parallel: bool) -> str:
     epsilon = "" if source.epsilon is None else f"_e{source.epsilon:g}"
     return f"{source.name}{base}{epsilon}{'_parallel' if parallel else ''}"
 
 
 @T.inline
-def _prepare(state, x, m, k, epsilon):  # type: ignore[no-untyped-def]
+def prepare(state, x, m, k, epsilon):  # type: ignore[no-untyped-def]
     """What a source must know of the whole token."""
     if epsilon is not None:
         inverse_rms(state, x, m, k, epsilon)
 
 
 @T.inline
-def _fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-untyped-def]
+def fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-untyped-def]
     """The tables of a chunk of codes; ``split``: as two planes of bytes."""
     for j in T.unroll(CHUNK // LUT_GROUP):
         entry = T.meta_var(_entry_sum(q, q_m, q_chunk, j))
@@ -107,78 +94,12 @@ def _fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-un
 
 
 @cache
-def quantize_activation(
-    mode: str, block: int, parallel: bool = False, source: Source = PLAIN, tables: bool = False
-) -> Any:
-    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B].
-
-    The operands of ``source`` stand in x's place; with ``tables`` the codes' exact tables, as of
-    ``exact_tables``, stand in q's.
-    """
-    split, per_token = two_planes(mode), QUANTIZED[mode].granularity == TOKEN
-    base = f"quantize_activation_{mode}_k{block}{'_tables' if tables else ''}"
-    name, tokens, chunks = _name(base, source, parallel), _loop(parallel), chunks_of(block)
-    levels = ACTIVATION_LEVELS[QUANTIZED[mode].bits]
-    inner = entries(mode) if tables else (CHUNK,)
-    load, width, epsilon = load_block(source, block), source.width, source.epsilon
-
-    # fmt: off
-    @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, operand_: T.handle, out_: T.handle, scale_: T.handle,  # type: ignore[no-untyped-def]
-               total_: T.handle):
-        # fmt: on
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, X, B, C = T.int64(), T.int64(), T.int64(), T.int64()
-        K = T.meta_var(X // width if width > 1 else X)
-        x = T.match_buffer(x_, (M, X), "float32")
-        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
-        out = T.match_buffer(out_, (M, C, *inner), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
-        for m in tokens(M):
-            padded = T.alloc_buffer((chunks * CHUNK,), "float32")
-            inverse = T.alloc_buffer((2,), "float32")
-            peak = T.alloc_buffer((LANES,), "int32")
-            state = T.alloc_buffer((1,), "float32")
-            codes = T.alloc_buffer((1, 1, CHUNK), "int8")
-            _prepare(state, x, m, K, epsilon)
-            if per_token:
-                peak[lanes(0)] = splat(T.int32(0), LANES)
-                for b in T.serial(B):
-                    load(padded, state, x, operand, m, b, K)
-                    _widen_peak(peak, padded, T.min(T.int64(chunks), C - b * chunks))
-                _set_scale(inverse, _largest(peak[lanes(0)]), levels)
-            for b in T.serial(B):
-                count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
-                load(padded, state, x, operand, m, b, K)
-                if not per_token:
-                    peak[lanes(0)] = splat(T.int32(0), LANES)
-                    _widen_peak(peak, padded, count)
-                    _set_scale(inverse, _largest(peak[lanes(0)]), levels)
-                scale[m, b] = inverse[1]
-                peak[lanes(0)] = splat(T.int32(0), LANES)
-                for i in T.serial(count):
-                    scaled = T.meta_var(padded[lanes(i * CHUNK)] * splat(inverse[0], LANES))
-                    code = T.meta_var(round_to_int(scaled, "int32x16"))
-                    quads = T.meta_var(shuffle([T.cast(code, "int8x16")], BY_QUAD))
-                    if tables:
-                        codes[0, 0, lanes(0)] = quads
-                        _fill_tables(out, m, b * chunks + i, codes, 0, 0, split)
-                    else:
-                        out[m, b * chunks + i, lanes(0)] = quads
-                    peak[lanes(0)] = peak[lanes(0)] + code
-                total[m, b] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
-
-    return source.trimmed(kernel)
-
-
-@cache
 def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
     """x float32 [M, K] -> table int8 [M, C, 64], half scale float32 [M, B], total int32 [M, B].
 
     The operands of ``source`` stand in x's place.
     """
-    name, tokens = _name(f"table8_k{block}", source, parallel), _loop(parallel)
+    name, tokens = name_of(f"table8_k{block}", source, parallel), loop_of(parallel)
     chunks, groups = chunks_of(block), CHUNK // LUT_GROUP
     load, width, epsilon = load_block(source, block), source.width, source.epsilon
 
@@ -201,7 +122,7 @@ def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
             peak = T.alloc_buffer((LANES,), "float32")
             plus = T.alloc_buffer((LANES,), "int32")
             state = T.alloc_buffer((1,), "float32")
-            _prepare(state, x, m, K, epsilon)
+            prepare(state, x, m, K, epsilon)
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
                 load(padded, state, x, operand, m, b, K)
@@ -209,8 +130,8 @@ def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
                 # The largest entry of a table is |a0| + |a1| + |a2| + |a3|, rounded alike.
                 for g in T.serial(count * groups):
                     peak[lanes(0)] = T.max(peak[lanes(0)], _signed_sum(padded, g * LUT_GROUP))
-                largest = T.meta_var(_largest(T.reinterpret(peak[lanes(0)], dtype="int32x16")))
-                _set_scale(inverse, largest, ACTIVATION_LEVELS[8])
+                widest = T.meta_var(largest(T.reinterpret(peak[lanes(0)], dtype="int32x16")))
+                set_scale(inverse, widest, ACTIVATION_LEVELS[8])
                 scale[m, b] = inverse[1] * T.float32(0.5)
                 plus[lanes(0)] = splat(T.int32(0), LANES)
                 for i in T.serial(count):
@@ -234,7 +155,7 @@ def entries(mode: str) -> tuple[int, ...]:
 @cache
 def exact_tables(mode: str, parallel: bool = False) -> Any:
     """q int8 [M, C, 16] -> exact tables int8 [M, C, 64], or [M, C, 2, 64] with high bytes last."""
-    split, tokens, inner = two_planes(mode), _loop(parallel), entries(mode)
+    split, tokens, inner = two_planes(mode), loop_of(parallel), entries(mode)
     name = f"exact_tables_{mode if split else 'byte'}{'_parallel' if parallel else ''}"
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -245,6 +166,6 @@ def exact_tables(mode: str, parallel: bool = False) -> Any:
         table = T.match_buffer(table_, (M, C, *inner), "int8")
         for m in tokens(M):
             for i in T.serial(C):
-                _fill_tables(table, m, i, q, m, i, split)
+                fill_tables(table, m, i, q, m, i, split)
 
     return kernel

@@ -8,6 +8,8 @@ Arguments, in this order (shapes and terms: ``ladder.codegen.layout``):
 - ``digits``: uint8 [D, 2^bits], only of code books
 - ``w_scale``: [NT, S, 64] as stored, ``zero``: [NT, S, 64] (only types with a zero point)
 - ``factor``: float32 [1], only where ``Packing.factor``
+- ``starts``: int32 [B + 1], ``numbers``: int32 [2], only where ``Packing.mux``: which chunks the
+  outliers of a K-block have, how many digits, and what each counts more than the one below
 - ``out``: float32 [M, N]
 
 Buffers of less than 1024 bytes get no scope: TVM puts those on the stack, where LLVM makes them
@@ -45,6 +47,7 @@ def trimmed(func: Any, packing: Packing) -> Any:
     """``func`` without the parameters that the type has no operand for."""
     book = packing.digits > 0
     has = {"digits": book, "values": book, "zero": bool(packing.zero), "factor": packing.factor}
+    has |= {"starts": packing.mux, "numbers": packing.mux}
     kept = [p for p in func.params if has.get(p.name, True)]
     return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
 
@@ -118,6 +121,61 @@ def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any
     return emit
 
 
+def adder(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
+    """What becomes of the integer sums of a run of chunks: ``combine``, or where they are carried
+    over several runs, their addition to the whole sums ``result``."""
+    if not packing.carried:
+        return combine(packing, mode, rows, less)
+
+    def emit(result: Any, first: Expr, row: int, sums: Any, at_sum: Expr, *_: Any) -> None:
+        with T.unroll(rows // LANES) as v:
+            to = lanes(first + row + v * LANES)
+            T.buffer_store(result, result[to] + sums[lanes(at_sum + v * LANES)], [to])
+
+    return emit
+
+
+def raised(packing: Packing) -> Any:
+    """Emits what makes room for the next lower digit: ``size`` sums times the factor."""
+
+    @T.inline
+    def emit(sums, size, numbers, run):  # type: ignore[no-untyped-def]
+        if run > 0:
+            for i in T.serial(size // LANES):
+                at = T.meta_var(lanes(i * LANES))
+                sums[at] = sums[at] * splat(numbers[1], LANES)
+
+    return emit
+
+
+def runs_of(packing: Packing, numbers: Any) -> Expr:
+    """How many runs of chunks a K-block has: one, with outliers one more for each digit."""
+    return T.cast(numbers[0], "int64") + 1 if packing.mux else 1
+
+
+def run_of(
+    packing: Packing, starts: Any, numbers: Any, block: Expr, run: Expr, chunks: Expr
+) -> tuple[Expr, Expr]:
+    """(first chunk, count) of a run of a K-block: its outliers' digits, highest first, then all.
+
+    ``chunks`` is C. Chunks of ``ladder.codegen.mux_layout``.
+    """
+    front, first = T.int64(0), block * packing.chunks
+    if packing.mux:
+        size = T.cast(starts[starts.shape[0] - 1], "int64")
+        front = T.cast(numbers[0], "int64") * size
+    left = chunks - front - first
+    count = left if packing.whole else T.min(T.int64(packing.chunks), left)
+    if not packing.mux:
+        return first, count
+    begin, end = (T.cast(starts[block + i], "int64") for i in range(2))
+    is_body = run == T.cast(numbers[0], "int64")
+    return (
+        T.if_then_else(is_body, front + first, run * size + begin),
+        T.if_then_else(is_body, count, end - begin),
+    )
+
+
 def clear(sums: Any, size: int) -> None:
     """``size`` zeros."""
     with T.unroll(size // LANES) as v:
@@ -189,16 +247,18 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
     chunks that begin at ``first``.
     """
     name = f"lut_gemm_{family}_{mode}_{packing}"
-    bits, chunks = packing.bits, packing.chunks
+    bits, chunks, carried = packing.bits, packing.chunks, packing.carried
     entry = (2, 64) if two_planes(mode) else (64,)
     scale_type, zero_type = packing.scale_type, packing.zero_type
     zeros_type = zero_rows_type(packing)
     rows, add_block = read_rows(packing, mode), combine(packing, mode)
+    carry, raise_sums = adder(packing, mode), raised(packing)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, out_: T.handle):
+               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, starts_: T.handle,
+               numbers_: T.handle, out_: T.handle):
         # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, N, B, C, S, NT = T.int64(), T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
@@ -209,6 +269,8 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
         w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
         zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
         factor = T.match_buffer(factor_, (1,), "float32")
+        starts = T.match_buffer(starts_, (B + 1,), "int32")
+        numbers = T.match_buffer(numbers_, (2,), "int32")
         out = T.match_buffer(out_, (M, N), "float32")
         for tile in T.parallel(NT):
             for m in T.serial(M):
@@ -217,13 +279,25 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
                 for block in T.serial(B):
                     sums = T.alloc_buffer((TILE,), "int32")
+                    whole = T.alloc_buffer((TILE,), "int32")
                     scales = T.alloc_buffer((TILE,), "float32")
                     zeros = T.alloc_buffer((TILE,), zeros_type)
-                    first = T.meta_var(block * chunks)
-                    accumulate(sums, table, planes, m, tile, first, T.min(chunks, C - first))
+                    if carried:
+                        clear(whole, TILE)
+                    for run in T.serial(runs_of(packing, numbers)):
+                        span = T.meta_var(run_of(packing, starts, numbers, block, run, C))
+                        if carried:
+                            raise_sums(whole, TILE, numbers, run)
+                            for part in T.serial(T.ceildiv(span[1], chunks)):
+                                at = T.meta_var(part * chunks)
+                                accumulate(sums, table, planes, m, tile, span[0] + at,
+                                           T.min(T.int64(chunks), span[1] - at))
+                                carry(whole, 0, 0, sums, 0)
+                        else:
+                            accumulate(sums, table, planes, m, tile, span[0], span[1])
                     rows(scales, zeros, w_scale, zero, factor, tile, block)
-                    add_block(result, 0, 0, sums, 0, scales, zeros, a_scale[m, block],
-                              a_total[m, block])
+                    add_block(result, 0, 0, whole if carried else sums, 0, scales, zeros,
+                              a_scale[m, block], a_total[m, block])
                 store(out, m, tile, result, 0)
 
     return trimmed(kernel, packing)

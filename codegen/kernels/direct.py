@@ -17,8 +17,8 @@ from ladder.codegen.kernels.common import (
     NEAR,
     VECTORS,
     add_digit,
+    adder,
     clear,
-    combine,
     fetch_codes,
     fetch_line,
     read_rows,
@@ -35,7 +35,7 @@ LONGEST_SPAN = 10  # chunks
 
 def span_of(packing: Packing) -> int:
     """Blocks of a span; 0 where none is short enough."""
-    if not packing.trits:
+    if not packing.trits or packing.whole:
         return 1
     return TRITS_PER_BYTE if packing.chunks * TRITS_PER_BYTE <= LONGEST_SPAN else 0
 
@@ -57,8 +57,8 @@ def add_span(
 def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int) -> Any:
     """The span is a block."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
-    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8", less=less)
-    fetch = fetch_codes(packing, NEAR)
+    rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
+    fetch, carried = fetch_codes(packing, NEAR), packing.carried
 
     @T.inline
     def add_chunk(sums, q, planes, digits, tile, chunk):  # type: ignore[no-untyped-def]
@@ -82,7 +82,8 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int)
         for i in T.serial(count):
             fetch(planes, tile, first + i)
             add_chunk(sums, q, planes, digits, tile, first + i)
-        rows(scales, zeros, w_scale, zero, factor, tile, block)
+        if not carried:
+            rows(scales, zeros, w_scale, zero, factor, tile, block)
         scale, total = T.meta_var((a_scale[0, block], a_total[0, block]))
         if book:
             whole = T.alloc_buffer((TILE,), "float32")
@@ -98,8 +99,8 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int)
 
 def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
     """Units go on from block to block: the sums of two blocks are under way at most."""
-    rows, add_block = read_rows(packing, "int8"), combine(packing, "int8")
-    quads_of_block = packing.chunks * QUADS
+    rows, add_block = read_rows(packing, "int8"), adder(packing, "int8")
+    quads_of_block, carried = packing.chunks * QUADS, packing.carried
     units = span_of(packing) * quads_of_block // TRITS_PER_BYTE
 
     @T.inline
@@ -126,7 +127,8 @@ def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
             b = T.meta_var(u * TRITS_PER_BYTE // quads_of_block)
             if (u + 1) * TRITS_PER_BYTE // quads_of_block > b:
                 at = T.meta_var(b % 2 * TILE)
-                rows(scales, zeros, w_scale, zero, factor, tile, block + b)
+                if not carried:
+                    rows(scales, zeros, w_scale, zero, factor, tile, block + b)
                 add_block(result, 0, 0, sums, at, scales, zeros, a_scale[0, block + b],
                           a_total[0, block + b])  # fmt: skip
                 for v in T.unroll(VECTORS):

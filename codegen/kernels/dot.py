@@ -14,12 +14,15 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import (
     AHEAD,
-    VECTORS,
     add_digit,
+    adder,
     clear,
     combine,
     fetch_codes,
+    raised,
     read_rows,
+    run_of,
+    runs_of,
     store,
     trimmed,
     zero_rows_type,
@@ -79,7 +82,7 @@ def _add_tokens(
     them registers.
     """
     products = _add_products(packing, multiply, count, apart)
-    add_block, digits = combine(packing, "int8", HALF, less), packing.digits
+    add_block, digits = adder(packing, "int8", HALF, less), packing.digits
 
     def half(dtype: str) -> Any:
         return T.alloc_buffer((count * HALF,), dtype)
@@ -150,6 +153,63 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
+def _clear(sums: Any, size: Expr) -> None:
+    """``size`` zeros, in a loop."""
+    with T.serial(size // LANES) as i:
+        zeros = T.cast(splat(T.int32(0), LANES), f"{sums.dtype}x{LANES}")
+        T.buffer_store(sums, zeros, [lanes(i * LANES)])
+
+
+def _carry(
+    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any, less: int
+) -> Any:
+    """Emits one K-block whose integer sums go on over several runs of chunks, and their end.
+
+    One token is multiplied ``span`` by ``span`` on the way: planes all at once, trits in units.
+    """
+    chunks, raise_sums, add_block = (
+        packing.chunks,
+        raised(packing),
+        combine(packing, "int8", less=less),
+    )
+
+    def taken(m: Expr, count: Expr) -> Expr:
+        if span == 0:
+            return T.int64(0)
+        return T.if_then_else(m == 1, count // chunks * chunks if packing.trits else count, 0)
+
+    # fmt: off
+    @T.inline
+    def emit(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale, zero, factor,  # type: ignore[no-untyped-def]
+             starts, numbers, scales, zeros, tokens, m, tile, block):
+        # fmt: on
+        _clear(whole, tokens * TILE)
+        for run in T.serial(runs_of(packing, numbers)):
+            where = T.meta_var(run_of(packing, starts, numbers, block, run, q.shape[1]))
+            # Bound to names: TVM would simplify the expressions in every index that has them.
+            begin: T.let = where[0]
+            count: T.let = where[1]
+            raise_sums(whole, tokens * TILE, numbers, run)
+            alone: T.let = taken(q.shape[0], count)
+            if span > 0:
+                step = T.meta_var(chunks if packing.trits else T.max(count, 1))
+                for part in T.serial(alone // step):
+                    direct(whole, q, a_scale, a_total, planes, digits, w_scale, zero, factor,
+                           scales, zeros, tile, block, begin + part * step, step)
+            for part in T.serial(T.ceildiv(count - alone, chunks)):
+                at = T.meta_var(alone + part * chunks)
+                here = T.meta_var(T.min(T.int64(chunks), count - at))
+                stage_block(codes, planes, digits, zeros, tile, begin + at, here)
+                add_panel(whole, tokens, codes, q, a_scale, a_total, planes, m, tile, block,
+                          begin + at, here, scales, zeros)
+        rows(scales, zeros, w_scale, zero, factor, tile, block)
+        for t in T.serial(tokens):
+            add_block(result, t * TILE, 0, whole, t * TILE, scales, zeros,
+                      a_scale[m + t, block], a_total[m + t, block])  # fmt: skip
+
+    return emit
+
+
 def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
     """What ``unpack.stage`` stores: digits of a code book, or codes, ``less`` taken off."""
 
@@ -193,12 +253,14 @@ def dot_gemm(
     stage_block = stage(packing, finish, trits, parts, loop)
     span = span_of(packing) if single else 0
     direct = add_span(packing, multiply, finish, trits, less)
+    carried = packing.carried
+    carry = _carry(packing, span, direct, stage_block, rows, add_panel, less)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(q_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
                digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
-               out_: T.handle):
+               starts_: T.handle, numbers_: T.handle, out_: T.handle):
         # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, N, B, C, P = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
@@ -211,19 +273,21 @@ def dot_gemm(
         w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
         zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
         factor = T.match_buffer(factor_, (1,), "float32")
+        starts = T.match_buffer(starts_, (B + 1,), "int32")
+        numbers = T.match_buffer(numbers_, (2,), "int32")
         out = T.match_buffer(out_, (M, N), "float32")
-        spans = T.meta_var(_whole_spans(span, chunks, B, C))
+        spans = T.meta_var(T.int64(0) if carried else _whole_spans(span, chunks, B, C))
         for tile in T.parallel(NT):
             codes = T.alloc_buffer((parts * size,), "int32")
             result = T.alloc_buffer((PANEL * TILE,), "float32")
+            whole = T.alloc_buffer((PANEL * TILE if carried else LANES,), "int32")
             scales = T.alloc_buffer((TILE,), "float32")
             zeros = T.alloc_buffer((TILE,), zeros_type)
             for panel in T.serial(T.ceildiv(M, PANEL)):
                 m = T.meta_var(panel * PANEL)
                 tokens = T.meta_var(T.min(T.int64(PANEL), M - m))
-                for i in T.serial(tokens * VECTORS):
-                    result[lanes(i * LANES)] = splat(T.float32(0), LANES)
-                if span > 0:
+                _clear(result, tokens * TILE)
+                if span > 0 and not carried:
                     if M == 1:
                         for s in T.serial(spans):
                             first = T.meta_var(s * span * chunks)
@@ -235,10 +299,14 @@ def dot_gemm(
                     block = T.meta_var(b + done)
                     first = T.meta_var(block * chunks)
                     count = T.meta_var(T.min(T.int64(chunks), C - first))
-                    stage_block(codes, planes, digits, zeros, tile, first, count)
-                    rows(scales, zeros, w_scale, zero, factor, tile, block)
-                    add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile, block,
-                              first, count, scales, zeros)
+                    if carried:
+                        carry(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale,
+                              zero, factor, starts, numbers, scales, zeros, tokens, m, tile, block)
+                    else:
+                        stage_block(codes, planes, digits, zeros, tile, first, count)
+                        rows(scales, zeros, w_scale, zero, factor, tile, block)
+                        add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile,
+                                  block, first, count, scales, zeros)
                 for t in T.serial(tokens):
                     store(out, m + t, tile, result, t * TILE)
 

@@ -8,18 +8,16 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, neon, portable
+from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, neon, portable, quantize
 from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
-from ladder.ir.activation import INTEGER_MODES
+from ladder.ir.activation import QUANTIZED, TABLE8
 
 DESCRIBED = "ladder.kernel"  # the attribute that tells what a PrimFunc computes
 Build = Callable[[Packing, str], Any]
 
 ACTIVATION: dict[str, Build] = {
-    "quantize_activation": lambda packing, mode: activation.quantize_activation(
-        mode, packing.block
-    ),
+    "quantize_activation": lambda packing, mode: quantize.quantize_activation(mode, packing.block),
     "table8": lambda packing, mode: activation.table8(packing.block),
     "exact_tables": lambda packing, mode: activation.exact_tables(mode),
 }
@@ -43,8 +41,8 @@ KERNELS: dict[str, dict[str, Build]] = {
 @cache
 def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
     """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
-    if mode not in INTEGER_MODES:
-        known = ", ".join(INTEGER_MODES)
+    if mode not in (*QUANTIZED, TABLE8):
+        known = ", ".join((*QUANTIZED, TABLE8))
         raise LadderError(f"activation mode '{mode}' has no integer kernel; one of: {known}")
     if op not in KERNELS[family]:
         known = ", ".join(KERNELS[family])

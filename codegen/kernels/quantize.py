@@ -1,0 +1,250 @@
+"""Activations to integer codes of every mode, bit-equal to ``ladder.ir.numerics`` and ``mux``.
+
+As ``ladder.codegen.kernels.activation``: plain vectors of 16 dwords, tokens in parallel for
+prefill only.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import tvm
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels.activation import (
+    entries,
+    fill_tables,
+    largest,
+    loop_of,
+    name_of,
+    prepare,
+    set_scale,
+)
+from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.sources import PLAIN, Source, load_block
+from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
+from ladder.codegen.layout import CHUNK, LANES, PART, chunks_of
+from ladder.ir.activation import BLOCK, QUANTIZED, STATIC, TENSOR, TOKEN
+from ladder.ir.mux import MUXQ, Mux
+from ladder.ir.numerics import LUT_GROUP
+
+WITHOUT_SIGN = 0x7FFFFFFF
+BY_QUAD = [LUT_GROUP * group + i for i in range(LUT_GROUP) for group in range(CHUNK // LUT_GROUP)]
+
+
+def _reduced(padded: Any, small: Any, chunk: Expr, i: Expr, muxed: bool) -> Expr:
+    """16 numbers of a block, outliers as small as their digits allow."""
+    numbers = padded[lanes(i * CHUNK)]
+    return numbers * small[chunk + i, lanes(0)] if muxed else numbers
+
+
+def _widen_peak(muxed: bool) -> Any:
+    """Emits the largest magnitudes so far and of ``count`` chunks, by lane, as int32 bits."""
+
+    @T.inline
+    def emit(peak, padded, small, chunk, count):  # type: ignore[no-untyped-def]
+        for i in T.serial(count):
+            numbers = T.meta_var(_reduced(padded, small, chunk, i, muxed))
+            bits = T.meta_var(T.reinterpret(numbers, dtype="int32x16"))
+            size = T.meta_var(T.bitwise_and(bits, splat(T.int32(WITHOUT_SIGN), LANES)))
+            peak[lanes(0)] = T.max(peak[lanes(0)], size)
+
+    return emit
+
+
+def _peak_of_token(load: Any, block: int, muxed: bool) -> Any:
+    """Emits the largest magnitudes of a whole token, by lane."""
+    chunks, widen_peak = chunks_of(block), _widen_peak(muxed)
+
+    @T.inline
+    def emit(peak, padded, state, x, operand, small, m, k, body):  # type: ignore[no-untyped-def]
+        peak[lanes(0)] = splat(T.int32(0), LANES)
+        for b in T.serial(T.ceildiv(k, block)):
+            load(padded, state, x, operand, m, b, k)
+            count = T.meta_var(T.min(T.int64(chunks), body - b * chunks))
+            widen_peak(peak, padded, small, b * chunks, count)
+
+    return emit
+
+
+def _clipped(value: Expr, limit: Expr, static: bool) -> Expr:
+    return T.max(T.min(value, limit), T.float32(0) * limit - limit) if static else value
+
+
+def _code(value: Expr, levels: float, static: bool) -> Expr:
+    """int32 [16]: rounded, where the scale is static clipped before."""
+    limit = splat(T.float32(levels), LANES)
+    return round_to_int(_clipped(value, limit, static), "int32x16")
+
+
+def _write_block(mode: str, tables: bool, mux: Mux | None) -> Any:
+    """Emits the codes of ``count`` chunks to ``out`` from chunk ``to`` on; their sums by lane."""
+    kind, split = QUANTIZED[mode], two_planes(mode)
+    levels, static = float(kind.levels), kind.granularity == STATIC
+    reduced = mux is not None and mux.method == MUXQ
+
+    @T.inline
+    def emit(out, total, codes, padded, small, inverse, m, to, chunk, count):  # type: ignore[no-untyped-def]
+        for i in T.serial(count):
+            numbers = T.meta_var(_reduced(padded, small, chunk, i, reduced))
+            code = T.meta_var(_code(numbers * splat(inverse[0], LANES), levels, static))
+            quads = T.meta_var(shuffle([T.cast(code, "int8x16")], BY_QUAD))
+            if tables:
+                codes[0, 0, lanes(0)] = quads
+                fill_tables(out, m, to + i, codes, 0, 0, split)
+            else:
+                out[m, to + i, lanes(0)] = quads
+            total[lanes(0)] = total[lanes(0)] + code
+
+    return emit
+
+
+def _write_outliers(mode: str, mux: Mux, value_at: Any) -> Any:
+    """Emits the digits of a token's outliers, whose codes ``_write_block`` wrote as one number."""
+    kind, top = QUANTIZED[mode], mux.digits
+    levels, static = float(kind.levels), kind.granularity == STATIC
+    down, up = T.float32(1 / mux.factor), T.int32(mux.factor)
+    limit = levels * (mux.reach if mux.method != MUXQ else 1)
+
+    def whole(number: Expr, most: float) -> Expr:
+        return round_to_int(_clipped(number, T.float32(most), static), "int32")
+
+    @T.inline
+    def write_digits(out, rest, m, body, aux, size):  # type: ignore[no-untyped-def]
+        for d in T.unroll(top):
+            higher = T.meta_var(round_to_int(T.cast(rest[0], "float32") * down, "int32"))
+            rest[1] = higher
+            at = T.meta_var(body if d == 0 else aux + (top - d) * size)
+            out[m, at // CHUNK, at % CHUNK] = T.cast(rest[0] - rest[1] * up, "int8")
+            rest[0] = rest[1]
+        out[m, aux // CHUNK, aux % CHUNK] = T.cast(rest[0], "int8")
+
+    # fmt: off
+    @T.inline
+    def emit(out, scale, total, state, x, operand, outliers, m, size):  # type: ignore[no-untyped-def]
+        # fmt: on
+        for o in T.serial(outliers.shape[0]):
+            rest = T.alloc_buffer((2,), "int32")
+            number = T.alloc_buffer((2,), "float32")
+            aux, block = T.meta_var(outliers[o, 2]), T.meta_var(outliers[o, 3])
+            number[0] = value_at(state, x, operand, m, outliers[o, 0], 1)
+            number[1] = T.float32(0)
+            if scale[m, block] > T.float32(0):
+                number[1] = T.float32(1) / scale[m, block]
+            if mux.method == MUXQ:
+                number[0] = number[0] * T.float32(1 / mux.reach)
+                rest[0] = whole(number[0] * number[1], limit)
+                out[m, aux // CHUNK, aux % CHUNK] = T.cast(rest[0], "int8")
+                total[m, block] = total[m, block] + rest[0] * T.int32(mux.reach - 1)
+            else:
+                rest[0] = whole(number[0] * number[1], limit)
+                rest[1] = whole(number[0] * number[1], levels)
+                total[m, block] = total[m, block] + rest[0] - rest[1]
+                write_digits(out, rest, m, outliers[o, 1], aux, size)
+
+    return emit
+
+
+def _trimmed(func: Any, source: Source, static: bool, muxed: bool) -> Any:
+    """``func`` without the parameters that this mode has no operand for."""
+    has = {"static": static, "small": muxed, "outliers": muxed}
+    kept = [p for p in source.trimmed(func).params if has.get(p.name, True)]
+    return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
+
+
+@cache
+def quantize_activation(
+    mode: str,
+    block: int,
+    parallel: bool = False,
+    source: Source = PLAIN,
+    tables: bool = False,
+    mux: Mux | None = None,
+) -> Any:
+    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B].
+
+    The operands of ``source`` stand in x's place; then come ``static`` [1], the scale of static
+    modes, and with ``mux`` ``small`` and ``outliers`` (``AuxLayout``). ``block`` 0: all of K.
+    With ``tables`` the codes' exact tables stand in q's; outliers have none.
+    """
+    kind, whole, muxed = QUANTIZED[mode], block == 0, mux is not None
+    at_once, granularity = block or PART, kind.granularity
+    base = f"quantize_activation_{mode.replace(':', '_')}_k{block}"
+    base += ("_tables" if tables else "") + (f"_{mux}" if muxed else "")
+    name, tokens, chunks = name_of(base, source, parallel), loop_of(parallel), chunks_of(at_once)
+    inner = entries(mode) if tables else (CHUNK,)
+    load, width, epsilon = load_block(source, at_once), source.width, source.epsilon
+    levels = float(kind.levels)
+    widen_peak, peak_of_token = _widen_peak(muxed), _peak_of_token(load, at_once, muxed)
+    write_block = _write_block(mode, tables, mux)
+    # Where there are no outliers, this is not emitted.
+    write_outliers = _write_outliers(mode, mux or Mux(MUXQ, 1), source.value)
+    digits = mux.digits if mux else 1
+
+    # fmt: off
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(x_: T.handle, operand_: T.handle, static_: T.handle, small_: T.handle,  # type: ignore[no-untyped-def]
+               outliers_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):
+        # fmt: on
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, X, B, C, S, few = T.int64(), T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
+        K = T.meta_var(X // width if width > 1 else X)
+        x = T.match_buffer(x_, (M, X), "float32")
+        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
+        static = T.match_buffer(static_, (1,), "float32")
+        small = T.match_buffer(small_, (S, CHUNK), "float32")
+        outliers = T.match_buffer(outliers_, (few, 4), "int32")
+        out = T.match_buffer(out_, (M, C, *inner), "int8")
+        scale = T.match_buffer(scale_, (M, B), "float32")
+        total = T.match_buffer(total_, (M, B), "int32")
+        body = T.meta_var(S if muxed else C)
+        peaks = T.alloc_buffer((M if granularity == TENSOR else 1,), "float32")
+        if granularity == TENSOR:
+            for m in tokens(M):
+                padded = T.alloc_buffer((chunks * CHUNK,), "float32")
+                peak = T.alloc_buffer((LANES,), "int32")
+                state = T.alloc_buffer((1,), "float32")
+                prepare(state, x, m, K, epsilon)
+                peak_of_token(peak, padded, state, x, operand, small, m, K, body)
+                peaks[m] = largest(peak[lanes(0)])
+            for m in T.serial(1, M):
+                peaks[0] = T.max(peaks[0], peaks[m])
+        for m in tokens(M):
+            padded = T.alloc_buffer((chunks * CHUNK,), "float32")
+            inverse = T.alloc_buffer((2,), "float32")
+            peak = T.alloc_buffer((LANES,), "int32")
+            state = T.alloc_buffer((1,), "float32")
+            codes = T.alloc_buffer((1, 1, CHUNK), "int8")
+            prepare(state, x, m, K, epsilon)
+            if granularity == TENSOR:
+                set_scale(inverse, peaks[0], levels)
+            if granularity == STATIC:
+                set_scale(inverse, static[0], 1)
+            if granularity == TOKEN:
+                peak_of_token(peak, padded, state, x, operand, small, m, K, body)
+                set_scale(inverse, largest(peak[lanes(0)]), levels)
+            if muxed:
+                for i in T.serial(C - body):
+                    out[m, i, lanes(0)] = splat(T.int8(0), LANES)
+            peak[lanes(0)] = splat(T.int32(0), LANES)
+            for b in T.serial(T.ceildiv(K, at_once)):
+                count = T.meta_var(T.min(T.int64(chunks), body - b * chunks))
+                row = T.meta_var(T.int64(0) if whole else b)
+                load(padded, state, x, operand, m, b, K)
+                if granularity == BLOCK:
+                    widen_peak(peak, padded, small, b * chunks, count)
+                    set_scale(inverse, largest(peak[lanes(0)]), levels)
+                if not whole:
+                    peak[lanes(0)] = splat(T.int32(0), LANES)
+                scale[m, row] = inverse[1]
+                write_block(out, peak, codes, padded, small, inverse, m, C - body + b * chunks,
+                            b * chunks, count)
+                total[m, row] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
+                if granularity == BLOCK:
+                    peak[lanes(0)] = splat(T.int32(0), LANES)
+            if muxed:
+                write_outliers(out, scale, total, state, x, operand, outliers, m,
+                               (C - body) // digits * CHUNK)
+
+    return _trimmed(kernel, source, granularity == STATIC, muxed)
