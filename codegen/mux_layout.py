@@ -78,8 +78,8 @@ class AuxLayout:
         """Where each outlier stands along a digit's chunks."""
         block_of = np.array(self.channels, np.int64) // self.block
         within = np.arange(len(block_of)) - np.searchsorted(block_of, block_of)
-        places: I64 = (self.starts[block_of] * CHUNK + within).astype(np.int64)
-        return places
+        first: I64 = self.starts[block_of].astype(np.int64) * CHUNK
+        return first + within
 
     @property
     def table(self) -> I32:

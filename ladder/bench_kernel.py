@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,13 +15,16 @@ from ladder import kernel_cache
 from ladder.costs import machine_of
 from ladder.errors import LadderError
 from ladder.ir import dialect
-from ladder.ir.activation import FLOAT, check
+from ladder.ir.activation import FLOAT, block_of, check, table_mode
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
-from ladder.passes.choose_kernel import SCHEMES, choose
+from ladder.passes.choose_kernel import SCHEMES, choose, no_tiles
 from ladder.peers.engine import ROTATED_BYTES, copies_of
 from ladder.runtime.artifact import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
 from ladder.targets import LEVELS, Level, levels_of, runs_here
+
+if TYPE_CHECKING:  # TVM is loaded where it is needed
+    from ladder.codegen.layout import Packing
 
 SECONDS, ROUNDS = 0.4, 5
 Call = Callable[[list[Any]], Any]  # weights -> nothing of interest
@@ -53,7 +56,9 @@ def bench_kernel(
     dtype, (m, n, k), level = DType.parse(type), parse_shape(shape), level_here(target)
     if dtype.is_float or check(activation) == FLOAT:
         raise LadderError("bench kernel times integer products: give a low-bit type and int8")
-    chosen = choose(dtype, activation, m, machine_of(level.name), scheme)
+    chosen = choose(
+        dtype, check(activation), m, machine_of(level.name), scheme, no_tiles(dtype, activation, k)
+    )
     call, sets, stored = prepared(dtype, m, n, k, chosen.activation, chosen.scheme, level)
     median, spread = time_calls(call, sets)
     return {
@@ -88,7 +93,7 @@ def loaded(
     """As ``prepared`` for any M: the first function takes M. ``size`` as for ``rotated``."""
     import tvm
 
-    library = compiled(dtype, activation, scheme, level.name)
+    library = compiled(packing_of(dtype, activation, k), activation, scheme, level.name)
     weights = _weights(dtype, n, k, scheme, activation)
     sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights, size)]
 
@@ -100,16 +105,22 @@ def loaded(
     return call_of, sets, sum(a.nbytes for a in weights)
 
 
+def packing_of(dtype: DType, activation: str, k: int, mux: bool = False) -> Packing:
+    """The packing of a product: with one sum over all of K where the mode allows it."""
+    from ladder.codegen.layout import Packing
+
+    return Packing.of(dtype, block_of(dtype, activation, k) != dtype.block, mux)
+
+
 @lru_cache(maxsize=256)
-def compiled(dtype: DType, activation: str, scheme: str, level: str) -> Any:
+def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
     """The kernel of a product, for any shape: out of the level's library where it was built."""
     import tvm
 
     from ladder.codegen.kernels.library import kernel, name_of
-    from ladder.codegen.layout import Packing
 
-    target = LEVELS[level]
-    func = kernel(f"{scheme}_gemm", Packing.of(dtype), activation, target.kernels)
+    target, mode = LEVELS[level], table_mode(activation)
+    func = kernel(f"{scheme}_gemm", packing, mode, target.kernels)
     found = kernel_cache.function(name_of(func), level)
     if found is not None:
         return {"main": found}
@@ -138,7 +149,8 @@ def _weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list
     for name, array in zip(names, random_weight(dtype, n, k), strict=False):
         values.append(ir.Value(name=name, const_value=ir.Tensor(array, name=name)))
     lut = scheme == "lut"
-    op, overload = ("LutGemm", f"{activation}:{dtype}") if lut else ("DotGemm", str(dtype))
+    mode = table_mode(activation) if lut else ""
+    op, overload = ("LutGemm", f"{mode}:{dtype}") if lut else ("DotGemm", str(dtype))
     packed = Weights()
     order = packed.low_bit(dialect.node(op, overload, values, [ir.Value(name="y")]), dtype)
     return [_aligned(packed.arrays[name]) for name in order]
@@ -148,8 +160,8 @@ def _activations(dtype: DType, m: int, k: int, scheme: str, activation: str) -> 
     from ladder.codegen.layout import blocks_of, total_chunks
     from ladder.ir.activation import QUANTIZED
 
-    random, block = np.random.default_rng(1), dtype.block
-    c, b = total_chunks(k, block), blocks_of(k, block)
+    random, block = np.random.default_rng(1), block_of(dtype, activation, k)
+    c, b = total_chunks(k, packing_of(dtype, activation, k).block), blocks_of(k, block)
     split = activation in QUANTIZED and not QUANTIZED[activation].exact_tables_fit_a_byte
     inner = ((2, 64) if split else (64,)) if scheme == "lut" else (16,)
     return [

@@ -12,7 +12,7 @@ from ladder.costs import machine_of
 from ladder.errors import LadderError
 from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS
-from ladder.passes.choose_kernel import SCHEMES, choose
+from ladder.passes.choose_kernel import SCHEMES, choose, no_tiles
 from ladder.progress import track
 from ladder.runtime.session import threads
 from ladder.targets import Level
@@ -44,7 +44,7 @@ def bench_types(
             key = (m, _program(dtype))
             if against and key not in rivals:
                 rivals[key] = time_tvm(dtype, m, n, k, level)
-            for scheme in _schemes(dtype, activation, m, level, every_scheme):
+            for scheme in _schemes(dtype, activation, m, k, level, every_scheme):
                 row = _row(dtype, m, n, k, *scheme, level)
                 if against:
                     row["tvm_s"] = rivals[key]
@@ -54,12 +54,14 @@ def bench_types(
 
 
 def _schemes(
-    dtype: DType, activation: str, m: int, level: Level, every: bool
+    dtype: DType, activation: str, m: int, k: int, level: Level, every: bool
 ) -> Iterator[tuple[str, str]]:
     """The chosen scheme first, then all others that the type has on this level."""
     seen: set[str] = set()
     for scheme in SCHEMES if every else SCHEMES[:1]:
-        found = choose(dtype, activation, m, machine_of(level.name), scheme)
+        found = choose(
+            dtype, activation, m, machine_of(level.name), scheme, no_tiles(dtype, activation, k)
+        )
         if found.scheme not in seen:
             yield found.scheme, found.activation
         seen.add(found.scheme)

@@ -23,7 +23,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import ProductCosts
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.parts import LOOK_UP
-from ladder.passes.choose_kernel import choose
+from ladder.passes.choose_kernel import choose, no_tiles
 from ladder.progress import track
 from ladder.runtime.session import threads
 from ladder.targets import LEVELS, Level, levels_of, runs_here
@@ -214,7 +214,9 @@ def _seconds(key: Key, level: Level, activation: str) -> float:
     """Median seconds of one product by the kernel that a compilation would take."""
     type, m, (n, k) = key
     dtype = DType.parse(type)
-    kernel = choose(dtype, activation, m, machine_of(level.name))
+    kernel = choose(
+        dtype, activation, m, machine_of(level.name), tiles=no_tiles(dtype, activation, k)
+    )
     call, sets, _ = prepared(dtype, m, n, k, kernel.activation, kernel.scheme, level)
     return time_calls(call, sets, SECONDS, ROUNDS)[0]
 

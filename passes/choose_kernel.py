@@ -6,7 +6,7 @@ A pure choice from the type, the activation mode, M and what is known of the tar
 
 from __future__ import annotations
 
-from ladder.ir.activation import FLOAT, TABLE8
+from ladder.ir.activation import FLOAT, TABLE8, block_of
 from ladder.ir.dtype import DType
 from ladder.ir.facts import KernelChoice, Machine
 
@@ -45,6 +45,15 @@ def choose(
     if refused:
         because += f"{refused}; " if scheme in ways else f"{why}; {refused}; "
     return _by_cost(dtype, mode, m, machine, able, because)
+
+
+def no_tiles(dtype: DType, mode: str, k: int, muxed: bool = False) -> str:
+    """Why matrix tiles cannot compute a product, empty where they can."""
+    if muxed:
+        return "they have no place for outliers"
+    if block_of(dtype, mode, k) != dtype.block:
+        return "they add K-blocks as floats, and here one sum goes over all of K"
+    return ""
 
 
 def _by_cost(

@@ -35,7 +35,7 @@ from ladder.ir.mux import Mux
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY, SITE_KEY
 from ladder.passes.base import Facts, Pass
-from ladder.passes.choose_kernel import LUT, SCHEMES, TILE, choose
+from ladder.passes.choose_kernel import LUT, SCHEMES, TILE, choose, no_tiles
 
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),
@@ -121,11 +121,7 @@ class LowerTypes(Pass):
         _n, k = static_shape(node.inputs[1]) or (0, 0)
         muxed, why = muxed_of(model, sites, mode, dtype, k)
         product = Product(node, dtype, k, sites[0], static_scale(model, sites), muxed)
-        tiles = ""
-        if muxed is not None:
-            tiles = "they have no place for outliers"
-        elif block_of(dtype, mode, k) != dtype.block:
-            tiles = "they add K-blocks as floats, and here one sum goes over all of K"
+        tiles = no_tiles(dtype, mode, k, muxed is not None)
         chosen = choose(dtype, mode, tokens_of(node.inputs[0]), machine, self.scheme, tiles)
         reason = "; ".join(filter(None, (why, chosen.reason)))
         return product, KernelChoice(chosen.scheme, chosen.activation, reason)

@@ -160,6 +160,27 @@ def _clear(sums: Any, size: Expr) -> None:
         T.buffer_store(sums, zeros, [lanes(i * LANES)])
 
 
+def _block(
+    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any
+) -> Any:
+    """Emits one K-block of one run of chunks, into float results."""
+    chunks = packing.chunks
+
+    # fmt: off
+    @T.inline
+    def emit(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale, zero, factor,  # type: ignore[no-untyped-def]
+             starts, numbers, scales, zeros, tokens, m, tile, block):
+        # fmt: on
+        first = T.meta_var(block * chunks)
+        count = T.meta_var(T.min(T.int64(chunks), q.shape[1] - first))
+        stage_block(codes, planes, digits, zeros, tile, first, count)
+        rows(scales, zeros, w_scale, zero, factor, tile, block)
+        add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile, block, first, count,
+                  scales, zeros)
+
+    return emit
+
+
 def _carry(
     packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any, less: int
 ) -> Any:
@@ -248,13 +269,18 @@ def dot_gemm(
     zeros_type = zero_rows_type(packing)
     less = DIGIT_OFFSET if signed and (packing.digits or bits == 8) else 0
     add_all = _add_fours if wide else _add_pairs
-    rows, add_panel = read_rows(packing, "int8"), add_all(packing, multiply, size, less)
+    add_panel = add_all(packing, multiply, size, less)
     finish = _looked_up(packing, look_up, less)
     stage_block = stage(packing, finish, trits, parts, loop)
     span = span_of(packing) if single else 0
     direct = add_span(packing, multiply, finish, trits, less)
+    emitters = (stage_block, read_rows(packing, "int8"), add_panel)
     carried = packing.carried
-    carry = _carry(packing, span, direct, stage_block, rows, add_panel, less)
+    add_block = (
+        _carry(packing, span, direct, *emitters, less)
+        if carried
+        else _block(packing, span, direct, *emitters)
+    )
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -297,16 +323,8 @@ def dot_gemm(
                 done = T.meta_var(T.if_then_else(M == 1, spans * span, T.int64(0)))
                 for b in T.serial(B - done):
                     block = T.meta_var(b + done)
-                    first = T.meta_var(block * chunks)
-                    count = T.meta_var(T.min(T.int64(chunks), C - first))
-                    if carried:
-                        carry(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale,
+                    add_block(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale,
                               zero, factor, starts, numbers, scales, zeros, tokens, m, tile, block)
-                    else:
-                        stage_block(codes, planes, digits, zeros, tile, first, count)
-                        rows(scales, zeros, w_scale, zero, factor, tile, block)
-                        add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile,
-                                  block, first, count, scales, zeros)
                 for t in T.serial(tokens):
                     store(out, m + t, tile, result, t * TILE)
 

@@ -68,6 +68,26 @@ def _peak_of_token(load: Any, block: int, muxed: bool) -> Any:
     return emit
 
 
+def _peak_of_all(source: Source, block: int, muxed: bool, parallel: bool) -> Any:
+    """Emits the largest magnitude of all tokens to ``peaks[0]``."""
+    peak_of_token = _peak_of_token(load_block(source, block), block, muxed)
+    size, epsilon, tokens = chunks_of(block) * CHUNK, source.epsilon, loop_of(parallel)
+
+    @T.inline
+    def emit(peaks, x, operand, small, k, body):  # type: ignore[no-untyped-def]
+        for m in tokens(x.shape[0]):
+            padded = T.alloc_buffer((size,), "float32")
+            peak = T.alloc_buffer((LANES,), "int32")
+            state = T.alloc_buffer((1,), "float32")
+            prepare(state, x, m, k, epsilon)
+            peak_of_token(peak, padded, state, x, operand, small, m, k, body)
+            peaks[m] = largest(peak[lanes(0)])
+        for m in T.serial(1, x.shape[0]):
+            peaks[0] = T.max(peaks[0], peaks[m])
+
+    return emit
+
+
 def _clipped(value: Expr, limit: Expr, static: bool) -> Expr:
     return T.max(T.min(value, limit), T.float32(0) * limit - limit) if static else value
 
@@ -96,6 +116,44 @@ def _write_block(mode: str, tables: bool, mux: Mux | None) -> Any:
             else:
                 out[m, to + i, lanes(0)] = quads
             total[lanes(0)] = total[lanes(0)] + code
+
+    return emit
+
+
+def _write_blocks(mode: str, block: int, load: Any, tables: bool, mux: Mux | None) -> Any:
+    """Emits all codes of a token; those of outliers for now as if they were ordinary.
+
+    Chunks in front of the ``body`` are cleared: digits of outliers go there.
+    """
+    at_once, several, muxed = block or PART, block > 0, mux is not None
+    by_block = QUANTIZED[mode].granularity == BLOCK
+    chunks, levels = chunks_of(at_once), float(QUANTIZED[mode].levels)
+    widen_peak, write_block = _widen_peak(muxed), _write_block(mode, tables, mux)
+
+    # fmt: off
+    @T.inline
+    def emit(out, scale, total, padded, inverse, peak, state, x, operand, small, m, k, body):  # type: ignore[no-untyped-def]
+        # fmt: on
+        codes = T.alloc_buffer((1, 1, CHUNK), "int8")
+        front = T.meta_var(out.shape[1] - body)
+        if muxed:
+            for i in T.serial(front):
+                out[m, i, lanes(0)] = splat(T.int8(0), LANES)
+        peak[lanes(0)] = splat(T.int32(0), LANES)
+        for b in T.serial(T.ceildiv(k, at_once)):
+            first = T.meta_var(b * chunks)
+            count = T.meta_var(T.min(T.int64(chunks), body - first))
+            row = T.meta_var(b if several else T.int64(0))
+            load(padded, state, x, operand, m, b, k)
+            if by_block:
+                peak[lanes(0)] = splat(T.int32(0), LANES)
+                widen_peak(peak, padded, small, first, count)
+                set_scale(inverse, largest(peak[lanes(0)]), levels)
+            if several:
+                peak[lanes(0)] = splat(T.int32(0), LANES)
+            scale[m, row] = inverse[1]
+            write_block(out, peak, codes, padded, small, inverse, m, front + first, first, count)
+            total[m, row] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
 
     return emit
 
@@ -168,16 +226,17 @@ def quantize_activation(
     modes, and with ``mux`` ``small`` and ``outliers`` (``AuxLayout``). ``block`` 0: all of K.
     With ``tables`` the codes' exact tables stand in q's; outliers have none.
     """
-    kind, whole, muxed = QUANTIZED[mode], block == 0, mux is not None
-    at_once, granularity = block or PART, kind.granularity
+    kind, muxed = QUANTIZED[mode], mux is not None
+    at_once, chunks = block or PART, chunks_of(block or PART)
+    tensor, by_token, is_static = (kind.granularity == g for g in (TENSOR, TOKEN, STATIC))
     base = f"quantize_activation_{mode.replace(':', '_')}_k{block}"
     base += ("_tables" if tables else "") + (f"_{mux}" if muxed else "")
-    name, tokens, chunks = name_of(base, source, parallel), loop_of(parallel), chunks_of(at_once)
-    inner = entries(mode) if tables else (CHUNK,)
-    load, width, epsilon = load_block(source, at_once), source.width, source.epsilon
-    levels = float(kind.levels)
-    widen_peak, peak_of_token = _widen_peak(muxed), _peak_of_token(load, at_once, muxed)
-    write_block = _write_block(mode, tables, mux)
+    name, tokens = name_of(base, source, parallel), loop_of(parallel)
+    inner, width, levels = entries(mode) if tables else (CHUNK,), source.width, float(kind.levels)
+    load, epsilon = load_block(source, at_once), source.epsilon
+    peak_of_token = _peak_of_token(load, at_once, muxed)
+    peak_of_all = _peak_of_all(source, at_once, muxed, parallel)
+    write_blocks = _write_blocks(mode, block, load, tables, mux)
     # Where there are no outliers, this is not emitted.
     write_outliers = _write_outliers(mode, mux or Mux(MUXQ, 1), source.value)
     digits = mux.digits if mux else 1
@@ -199,52 +258,26 @@ def quantize_activation(
         scale = T.match_buffer(scale_, (M, B), "float32")
         total = T.match_buffer(total_, (M, B), "int32")
         body = T.meta_var(S if muxed else C)
-        peaks = T.alloc_buffer((M if granularity == TENSOR else 1,), "float32")
-        if granularity == TENSOR:
-            for m in tokens(M):
-                padded = T.alloc_buffer((chunks * CHUNK,), "float32")
-                peak = T.alloc_buffer((LANES,), "int32")
-                state = T.alloc_buffer((1,), "float32")
-                prepare(state, x, m, K, epsilon)
-                peak_of_token(peak, padded, state, x, operand, small, m, K, body)
-                peaks[m] = largest(peak[lanes(0)])
-            for m in T.serial(1, M):
-                peaks[0] = T.max(peaks[0], peaks[m])
+        peaks = T.alloc_buffer((M if tensor else 1,), "float32")
+        if tensor:
+            peak_of_all(peaks, x, operand, small, K, body)
         for m in tokens(M):
             padded = T.alloc_buffer((chunks * CHUNK,), "float32")
             inverse = T.alloc_buffer((2,), "float32")
             peak = T.alloc_buffer((LANES,), "int32")
             state = T.alloc_buffer((1,), "float32")
-            codes = T.alloc_buffer((1, 1, CHUNK), "int8")
             prepare(state, x, m, K, epsilon)
-            if granularity == TENSOR:
+            if tensor:
                 set_scale(inverse, peaks[0], levels)
-            if granularity == STATIC:
+            if is_static:
                 set_scale(inverse, static[0], 1)
-            if granularity == TOKEN:
+            if by_token:
                 peak_of_token(peak, padded, state, x, operand, small, m, K, body)
                 set_scale(inverse, largest(peak[lanes(0)]), levels)
-            if muxed:
-                for i in T.serial(C - body):
-                    out[m, i, lanes(0)] = splat(T.int8(0), LANES)
-            peak[lanes(0)] = splat(T.int32(0), LANES)
-            for b in T.serial(T.ceildiv(K, at_once)):
-                count = T.meta_var(T.min(T.int64(chunks), body - b * chunks))
-                row = T.meta_var(T.int64(0) if whole else b)
-                load(padded, state, x, operand, m, b, K)
-                if granularity == BLOCK:
-                    widen_peak(peak, padded, small, b * chunks, count)
-                    set_scale(inverse, largest(peak[lanes(0)]), levels)
-                if not whole:
-                    peak[lanes(0)] = splat(T.int32(0), LANES)
-                scale[m, row] = inverse[1]
-                write_block(out, peak, codes, padded, small, inverse, m, C - body + b * chunks,
-                            b * chunks, count)
-                total[m, row] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
-                if granularity == BLOCK:
-                    peak[lanes(0)] = splat(T.int32(0), LANES)
+            write_blocks(out, scale, total, padded, inverse, peak, state, x, operand, small, m, K,
+                         body)
             if muxed:
                 write_outliers(out, scale, total, state, x, operand, outliers, m,
                                (C - body) // digits * CHUNK)
 
-    return _trimmed(kernel, source, granularity == STATIC, muxed)
+    return _trimmed(kernel, source, is_static, muxed)

@@ -72,8 +72,19 @@ def kernel(
     save_costs: Annotated[
         Path | None, typer.Option(help="With --all-types: write a cost table of every scheme.")
     ] = None,
-    activation: Annotated[str, typer.Option(help="int8, int4, int2 or table8.")] = "int8",
+    activation: Annotated[
+        str,
+        typer.Option(
+            "--activation", "--activations", help="int8, int6:token, int8:tensor, ... or table8."
+        ),
+    ] = "int8",
     scheme: Annotated[str, typer.Option(help="auto, or one of the schemes.")] = "auto",
+    outliers: Annotated[
+        float, typer.Option(help="Part of K: time the muxed product beside the plain one.")
+    ] = 0.0,
+    mux: Annotated[
+        str, typer.Option(help="With --outliers: how they are written; digits6, muxq2, ...")
+    ] = "digits6",
     target: o.Target = "native",
     peers: Annotated[
         str,
@@ -112,7 +123,9 @@ def kernel(
         raise LadderError("several --shape go with --peers; give one, or add --peers all")
     o.set_threads(_whole(threads))
     one = shapes[0] if shapes else SHAPE
-    if all_types:
+    if outliers:
+        _muxed_product(type, one, activation, scheme, target, outliers, mux, json)
+    elif all_types:
         _every_type(one, activation, target, against, save_costs, json)
     else:
         _one_product(type, one, activation, scheme, target, json)
@@ -162,6 +175,19 @@ def _beside_peers(
         print_table(title, COLUMNS, rows)
     for line in (*legend(document), *(f"note: {note}" for note in document["notes"])):
         out.print(line)
+
+
+def _muxed_product(
+    type: str, shape: str, activation: str, scheme: str, target: str, outliers: float, mux: str,
+    json: bool,
+) -> None:  # fmt: skip
+    from ladder.bench_mux import bench_mux
+
+    row = bench_mux(type, shape, activation, scheme, target, outliers, mux)
+    if json:
+        print_json(row)
+        return
+    print_table("", ["what", "value"], [[key, value] for key, value in row.items()])
 
 
 def _one_product(
