@@ -117,5 +117,5 @@ class AuxLayout:
 
 def _by_quad(at: I64) -> I64:
     """The byte of weight ``at`` % 16 of a chunk: quads one after the other."""
-    chunk, e = np.divmod(at, CHUNK)
+    chunk, e = at // CHUNK, at % CHUNK
     return chunk * CHUNK + e % LUT_GROUP * LUT_GROUP + e // LUT_GROUP

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.ir.activation import FLOAT
 from ladder.ir.activation import check as check_activation
 from ladder.ir.dtype import DType
 from ladder.passes.allocation.budget import HINT, Budget, parse_time
@@ -103,10 +104,12 @@ class FileWish(SiteWish):
     type: str = "int4:g32"
     format: str = "qdq"
     accuracy_level: int = 0
+    activation: str = FLOAT
     plan: str = ""
 
     def check(self) -> None:
         super().check()
+        check_activation(self.activation)
         _check_type(self)
 
 

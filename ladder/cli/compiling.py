@@ -78,6 +78,7 @@ def quantize_command(
     format: Annotated[
         str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
     ] = "qdq",
+    activation: o.Activation = "fp32",
     calib: o.Calib = None,
     windows: o.Windows = 8,
     tokens: o.Tokens = 128,

@@ -44,7 +44,12 @@ Rounding = Annotated[
 Target = Annotated[str, typer.Option(help="See 'ladder targets'. native: this CPU.")]
 Activation = Annotated[
     str,
-    typer.Option(help="int8, int4, int2, table8 (half the look-ups), fp32 (slow, unrounded)."),
+    typer.Option(
+        "--activation",
+        "--activations",
+        help="int8 .. int2, each alone or with :block, :token, :tensor, :static; table8 (half the "
+        "look-ups), fp32 (unrounded; compiled it is slow).",
+    ),
 ]
 Context = Annotated[int, typer.Option(help="Tokens a language model's cache holds.")]
 Chunk = Annotated[int, typer.Option(help="Tokens per prefill call.")]

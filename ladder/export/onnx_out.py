@@ -8,31 +8,43 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.export import decode, nbits
+from ladder.export.integers import FORM, to_integers
 from ladder.export.nbits import to_nbits
 from ladder.export.qdq import to_qdq
 from ladder.export.save import save
 from ladder.ir import dialect, facts
+from ladder.ir.activation import FLOAT, parse_mode
 from ladder.ir.dtype import DType
 
 FORMATS = ("qdq", "nbits")
 
 
-def export_onnx(model: ir.Model, target: Path, format: str = "qdq", accuracy_level: int = 0) -> int:
+def export_onnx(
+    model: ir.Model,
+    target: Path,
+    format: str = "qdq",
+    accuracy_level: int = 0,
+    activation: str = FLOAT,
+) -> int:
     """Rewrite ``model`` in place, save it and return the bytes on disk.
 
     ``qdq`` is standard operators, ``nbits`` ONNX Runtime's own. ``accuracy_level`` is
-    MatMulNBits's attribute: 0 keeps activations in float.
+    MatMulNBits's attribute: 0 keeps activations in float. With an integer ``activation`` mode
+    products are MatMulInteger, of the same integers as in compiled kernels.
     """
-    rewrite(model, format, accuracy_level)
+    rewrite(model, format, accuracy_level, activation)
     model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
     return save(model, target)
 
 
-def rewrite(model: ir.Model, format: str, accuracy_level: int = 0) -> None:
+def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: str = FLOAT) -> None:
     """Replace the dialect's nodes by operators that ONNX Runtime has, in place."""
     if format not in FORMATS:
         raise LadderError(f"unknown format '{format}'; one of: {', '.join(FORMATS)}")
+    check_activation(format, activation)
     _refuse_lowered(model)
+    if activation != FLOAT:
+        to_integers(model, activation)
     if format == "nbits":
         to_nbits(model, accuracy_level)
     else:
@@ -41,8 +53,18 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0) -> None:
     model.graph.opset_imports.pop(dialect.DOMAIN, None)
 
 
-def form(format: str, op: str, dtype: DType) -> str:
+def check_activation(format: str, activation: str) -> None:
+    """Refuse activations that a file of this format cannot hold."""
+    if activation != FLOAT:
+        parse_mode(activation)
+        if format != "qdq":
+            raise LadderError(f"--activation {activation} goes with --format qdq, not {format}")
+
+
+def form(format: str, op: str, dtype: DType, activation: str = FLOAT) -> str:
     """What a MatMul, Gemm or Gather over this type becomes, in a word for reports."""
+    if activation != FLOAT and op in ("MatMul", "Gemm"):
+        return FORM
     return nbits.operator(op, dtype) if format == "nbits" else decode.form(dtype)
 
 

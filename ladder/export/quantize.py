@@ -12,10 +12,11 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import nbits
-from ladder.export.onnx_out import FORMATS, export_onnx, form
+from ladder.export.onnx_out import FORMATS, check_activation, export_onnx, form
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.source import Source
 from ladder.ir import facts
+from ladder.ir.activation import FLOAT
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.site import Refusal, Site, find_sites
@@ -43,16 +44,19 @@ def quantize_onnx(
     rules: tuple[str, ...] = (),
     planned: Plan | None = None,
     calibrate: Callable[[ir.Model, Source], None] | None = None,
+    activation: str = FLOAT,
 ) -> dict[str, Any]:
     """Quantize ``source`` into ``target`` and report what every site got and why.
 
     ``keep`` holds patterns (``*``, ``?``) of sites or roles that stay float, ``rules`` has
     ``PATTERN=TYPE``; a plan says all that instead of them and ``type``. ``calibrate``
-    leaves the Hessians that a calibrated rounding needs on the model. Raises
+    leaves the Hessians that a calibrated rounding needs on the model. ``activation`` is a mode
+    (``ladder.ir.activation``): integer products, or float as they were. Raises
     ``NothingToQuantize`` where no weight may change; then nothing is written.
     """
     start = time.perf_counter()
     _check_options(type, rounding, format, rules)
+    check_activation(format, activation)
     loaded = load_onnx(source)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     run_passes(model, PREPARE)
@@ -70,13 +74,13 @@ def quantize_onnx(
     if format == "nbits":  # before the work of rounding
         for site in chosen:
             nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
-    rows = [_row(site, plan, format) for site in chosen]
+    rows = [_row(site, plan, format, activation) for site in chosen]
     bits = bits_per_weight(chosen, plan)
     if calibrate is not None:
         calibrate(model, loaded)
     run_passes(model, [RoundWeights(rounding)])
     rows = [{**row, **rounding_row(model, row["name"])} for row in rows]
-    size = export_onnx(model, target, format, accuracy_level)
+    size = export_onnx(model, target, format, accuracy_level, activation)
     return {
         "input": str(source),
         "output": str(target),
@@ -129,7 +133,7 @@ def _float_reason(site: Site, dtype: DType, format: str) -> str | None:
     return None
 
 
-def _row(site: Site, plan: BitPlan, format: str) -> dict[str, Any]:
+def _row(site: Site, plan: BitPlan, format: str, activation: str) -> dict[str, Any]:
     choice = plan.choices[site.name]
     return {
         "name": site.name,
@@ -138,7 +142,7 @@ def _row(site: Site, plan: BitPlan, format: str) -> dict[str, Any]:
         "k": site.k,
         "type": choice.type,
         "reason": choice.reason,
-        "form": form(format, site.node.op_type, _type(site, plan)),
+        "form": form(format, site.node.op_type, _type(site, plan), activation),
     }
 
 

@@ -65,6 +65,7 @@ def quantize_wished(
         Path(target),
         **named,
         accuracy_level=wish.accuracy_level,
+        activation=wish.activation,
         planned=planned,
         calibrate=lambda model, loaded: calibrate(model, loaded, wish),
     )
