@@ -10,6 +10,7 @@ from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.site import Site
+from ladder.passes.muxing.told import outlier_row
 from ladder.passes.rounding.told import rounding_row
 from ladder.planning.file import Plan
 from ladder.wish import Wish
@@ -32,7 +33,8 @@ def compile_report(
         kind = choice.type if choice else "fp32"
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
         row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        rows.append({**row, "type": kind, "reason": reason, **rounding_row(model, site.name)})
+        row |= {"type": kind, "reason": reason}
+        rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
         if id(site.weight) not in seen:
             seen.add(id(site.weight))
             parameters += site.parameters

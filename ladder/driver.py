@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder import cache
-from ladder.calibrated import calibrate
+from ladder.calibrated import calibrate, mux_outliers
 from ladder.compile_report import compile_report, kernel_rows, stack_notes
 from ladder.costs import machine_of
 from ladder.errors import NothingToQuantize
@@ -30,6 +30,7 @@ from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
+from ladder.passes.muxing.told import outlier_notes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.told import rounding_notes
 from ladder.passes.runner import run_passes
@@ -139,7 +140,7 @@ def _compile_into(
         run_passes(shared, [AllocateUniform(wish.type, keep, rules)])
     _check_sites(shared, source)
     sites = find_sites(shared)[0]
-    calibrate(shared, source, wish)
+    calibrate(shared, mux_outliers(shared, source, wish), wish)
     run_passes(shared, [RoundWeights(wish.rounding), StackProducts()])
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
@@ -149,7 +150,8 @@ def _compile_into(
             functions, rows = _build_level(shared, source, wish, level, weights, aside)
             kernels += rows
         report = compile_report(shared, sites, source, wish, weights, planned)
-        report["notes"] = [*source.notes, *rounding_notes(shared), *stack_notes(shared)]
+        told = [*outlier_notes(shared), *rounding_notes(shared), *stack_notes(shared)]
+        report["notes"] = [*source.notes, *told]
         report["kernels"] = kernels
         report["seconds"] = round(time.perf_counter() - start, 2)
         own = dict(_own_types(wish, planned))

@@ -107,12 +107,25 @@ def _by_role(sites: list[dict[str, Any]]) -> str:
 
 
 def _sites(sites: list[dict[str, Any]]) -> str:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    outliers = any("outliers" in s for s in sites)
     for s in sites:
         error = "-" if s["weight_error"] is None else f"{s['weight_error']:.4f}"
-        rows.append((s["name"], s["role"], s["n"], s["k"], s["type"], error, s["reason"]))
+        row = (s["name"], s["role"], s["n"], s["k"], s["type"], error, s["reason"])
+        rows.append((*row, _outliers(s)) if outliers else row)
     head = ["site", "role", "out features", "in features", "type", "relative error", "why"]
+    head += ["outliers of its input"] if outliers else []
     return _table(head, rows)
+
+
+def _outliers(site: dict[str, Any]) -> str:
+    """The remedy, why, and the errors of all that were tried."""
+    errors = site.get("outlier_errors", {}).items()
+    tried = ", ".join(f"{method} {error:.4f}" for method, error in errors)
+    said = [f"{site.get('outliers', '-')}: {site.get('outlier_reason', '')}"]
+    said += [f"errors of products: {tried}"] if tried else []
+    said += [f"{name}: {why}" for name, why in site.get("outlier_refused", {}).items()]
+    return "; ".join(said)
 
 
 def _kernels(rows: list[dict[str, Any]]) -> str:

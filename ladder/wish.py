@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
-from ladder.ir.activation import FLOAT
+from ladder.ir.activation import FLOAT, QUANTIZED, STATIC
 from ladder.ir.activation import check as check_activation
 from ladder.ir.dtype import DType
 from ladder.passes.allocation.budget import HINT, Budget, parse_time
 from ladder.passes.allocation.parts import candidates
+from ladder.passes.muxing.remedies import NONE, check_remedy
 from ladder.passes.patterns import parse_rules
 from ladder.passes.rounding.methods import CALIBRATED, check_method
 from ladder.targets import NATIVE, levels_of
@@ -34,16 +35,34 @@ class SiteWish:
     calib: Path | None = None
     windows: int = 8
     tokens: int = 128
+    outliers: str = NONE
+
+    @property
+    def mode(self) -> str:
+        """What products round their activations to; those that know no target, to nothing."""
+        return str(getattr(self, "activation", FLOAT))
+
+    @property
+    def observed(self) -> bool:
+        """Whether activations are looked at: for their outliers, or for scales fixed before."""
+        kind = QUANTIZED.get(self.mode)
+        return kind is not None and (self.outliers != NONE or kind.granularity == STATIC)
 
     @property
     def calibrated(self) -> bool:
         """Whether the calibration data is used."""
-        return self.rounding in CALIBRATED
+        return self.rounding in CALIBRATED or self.observed
 
     def check(self) -> None:
         """Refuse what cannot be meant before anything is loaded."""
         parse_rules("|".join(self.rules))
         check_method(self.rounding)
+        check_remedy(self.outliers)
+        if self.outliers != NONE and self.mode not in QUANTIZED:
+            raise LadderError(
+                f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
+                "give --activation int8, int8:token or int8:tensor"
+            )
         if self.calib is not None and not self.calibrated:
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "

@@ -14,11 +14,13 @@ import onnx_ir as ir
 
 from ladder.frontend.source import Source
 from ladder.ir import facts
+from ladder.ir.outliers import Activations
 from ladder.ir.site import Site, constant_of, find_sites
 
 NORMS = ("RMSNormalization", "LayerNormalization")
 SAME_CHANNELS = ("Slice", "Identity")
 LEAST, MOST = 20.0, 200.0
+TIMES = 20  # of the typical channel: as large as the quietest becomes
 
 
 @dataclass(frozen=True)
@@ -30,33 +32,44 @@ class Prepared:
     factors: dict[str, np.ndarray]
 
 
-def prepare(source: Source, count: int = 3, seed: int = 0) -> Prepared:
+def prepare(source: Source, known: Activations, count: int = 3) -> Prepared:
     """Give every norm that products alone read ``count`` outlier channels.
 
-    The channels are those with the smallest weights of the norm: an outlier of GPT-2 is large in
-    the activations, not in what it adds to the products, and a weight that is divided by 200
-    must not be what the integers of a row have to tell apart. Factors are spread evenly, in
-    their logarithms, over 20 to 200. A norm stays as it is where a weight has other users.
+    Factors are spread evenly, in their logarithms, over 20 to 200. Each is given to the quietest
+    channel (by its root mean square in ``known``) that it makes ``TIMES`` as large as the typical
+    one. As quiet as can be, because the weights of a channel that is divided by 200 nearly
+    vanish among the integers of their row: what activations lose is to be seen, not what the
+    weights do. A norm stays as it is where anything else reads it, or a weight has other users.
     """
     model = facts.clone(source.model)
     sites = find_sites(model)[0]
-    random = np.random.default_rng(seed)
     channels, factors = {}, {}
+    by = np.geomspace(MOST, LEAST, count).astype(np.float32)
     for node in model.graph:
         followers = _followers(node, sites) if node.op_type in NORMS else []
         if followers:
             gain = node.inputs[1]
-            assert gain is not None
-            array = _array(gain)
-            chosen = np.argsort(np.abs(array))[:count]
-            by = random.permutation(np.geomspace(LEAST, MOST, count)).astype(np.float32)
+            chosen = _quietest(np.load(known.files[followers[0].name]), by)
             for parameter in node.inputs[1:]:
                 _scale(parameter, chosen, by)
             for site in followers:
                 _divide(site, chosen, by)
+            assert gain is not None
             channels[str(gain.name)], factors[str(gain.name)] = chosen, by
-    said = f"{source.digest}-outliers-{count}-{seed}"
+    said = f"{source.digest}-outliers-{count}"
     return Prepared(replace(source, model=model, digest=said), channels, factors)
+
+
+def _quietest(seen: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """A channel for each factor, none twice."""
+    largest, power = seen[0], np.square(seen[1:]).mean(0)
+    typical = float(np.median(largest))
+    chosen: list[int] = []
+    for factor in factors:
+        loud = largest * factor >= TIMES * typical
+        loud[chosen] = False
+        chosen.append(int(np.argmin(np.where(loud, power, np.inf))))
+    return np.array(chosen)
 
 
 def _followers(norm: ir.Node, sites: Sequence[Site]) -> list[Site]:

@@ -30,6 +30,7 @@ def compile_command(
     save_plan: o.SavePlan = None,
     rounding: o.Rounding = "mse",
     activation: o.Activation = "int8",
+    outliers: o.Outliers = "none",
     context: o.Context = 2048,
     chunk: o.Chunk = 64,
     dims: o.Dims = None,
@@ -75,6 +76,7 @@ def quantize_command(
     plan: o.PlanFile = None,
     save_plan: o.SavePlan = None,
     rounding: o.Rounding = "mse",
+    outliers: o.Outliers = "none",
     format: Annotated[
         str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
     ] = "qdq",

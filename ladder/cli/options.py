@@ -51,6 +51,13 @@ Activation = Annotated[
         "look-ups), fp32 (unrounded; compiled it is slow).",
     ),
 ]
+Outliers = Annotated[
+    str,
+    typer.Option(
+        help="Channels of activations far larger than the others: digits (in two integers), muxq, "
+        "smooth (folded into weights), none; auto: of these, for each product, on --calib."
+    ),
+]
 Context = Annotated[int, typer.Option(help="Tokens a language model's cache holds.")]
 Chunk = Annotated[int, typer.Option(help="Tokens per prefill call.")]
 Dims = Annotated[

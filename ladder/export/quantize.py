@@ -21,6 +21,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.site import Refusal, Site, find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.muxing.told import outlier_notes, outlier_row
 from ladder.passes.patterns import parse_rules
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.methods import check_method
@@ -79,7 +80,8 @@ def quantize_onnx(
     if calibrate is not None:
         calibrate(model, loaded)
     run_passes(model, [RoundWeights(rounding)])
-    rows = [{**row, **rounding_row(model, row["name"])} for row in rows]
+    for row in rows:
+        row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
     size = export_onnx(model, target, format, accuracy_level, activation)
     return {
         "input": str(source),
@@ -91,7 +93,7 @@ def quantize_onnx(
         "seconds": time.perf_counter() - start,
         "sites": rows,
         "left_alone": [{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
-        "notes": [*loaded.notes, *rounding_notes(model)],
+        "notes": [*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
         "plan": planned.report if planned else None,
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladder.calibrated import calibrate
+from ladder.calibrated import calibrate, mux_outliers
 from ladder.driver import Compiled, compile_model, load_source
 from ladder.errors import LadderError
 from ladder.export.quantize import PREPARE, quantize_onnx
@@ -67,7 +67,7 @@ def quantize_wished(
         accuracy_level=wish.accuracy_level,
         activation=wish.activation,
         planned=planned,
-        calibrate=lambda model, loaded: calibrate(model, loaded, wish),
+        calibrate=lambda model, loaded: calibrate(model, mux_outliers(model, loaded, wish), wish),
     )
     budget = asked.budget if asked else None
     if budget is not None and budget.size is not None and report["size_bytes"] > budget.size:

@@ -174,8 +174,27 @@ class Folding:
             tail = _tail(source, axis)
             if tail is not None and prod(tail) == size:
                 spread = np.broadcast_to(divisor.reshape(divisor.shape[first:]), inner)
-                return self._only(node, 0, spread.reshape([1] * axis + list(tail)))
+                return self._only(node, 0, _narrow(spread.reshape([1] * axis + list(tail))))
         raise NotFoldableError("a Reshape that mixes channels with tokens")
+
+    def _unsqueeze(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
+        axes = constant_of(node.inputs[1] if len(node.inputs) > 1 else None)
+        if axes is None or any(divisor.shape[axis] > 1 for axis in axes.numpy().reshape(-1)):
+            raise NotFoldableError("an Unsqueeze of unknown axes")
+        return self._only(node, 0, divisor.squeeze(tuple(axes.numpy().reshape(-1).tolist())))
+
+    def _expand(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
+        """Copies of one channel are tied."""
+        source = node.inputs[0]
+        if source is None or not _same_rank(source, value):
+            raise NotFoldableError("an Expand of unknown sizes")
+        for axis, size in enumerate(source.shape or ()):
+            if size == 1 and divisor.shape[axis] > 1:
+                copies = np.moveaxis(divisor, axis, -1)
+                if not (copies == copies[..., :1]).all():
+                    raise Tied(copies.reshape(-1, copies.shape[-1]))
+                divisor = np.take(divisor, [0], axis)
+        return self._only(node, 0, divisor)
 
     def _slice(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
         axes = constant_of(node.inputs[3] if len(node.inputs) > 3 else None)
@@ -220,7 +239,8 @@ class Folding:
 
 
 STEPS = frozenset(
-    {"Mul", "Div", "Add", "Transpose", "Reshape", "Slice", "Split", "TensorScatter", "Attention"}
+    {"Mul", "Div", "Add", "Transpose", "Reshape", "Unsqueeze", "Expand", "Slice", "Split"}
+    | {"TensorScatter", "Attention"}
 )
 
 
@@ -265,6 +285,15 @@ def _divided(node: ir.Node, index: int, divisor: np.ndarray) -> Edit:
     if len(value.uses()) != 1 or value.is_graph_output():
         raise NotFoldableError(f"'{value.name}' has other users")
     return lambda: put(value, _leading_ones_off(tensor.numpy() / divisor, len(tensor.shape)))
+
+
+def _narrow(divisor: np.ndarray) -> np.ndarray:
+    """1 along every axis that it does not follow."""
+    for axis in range(divisor.ndim):
+        first = np.take(divisor, [0], axis)
+        if (divisor == first).all():
+            divisor = first
+    return divisor
 
 
 def _leading_ones_off(array: np.ndarray, rank: int) -> np.ndarray:

@@ -1,0 +1,46 @@
+"""From a wish to products whose outlier channels are taken care of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from ladder.calibrated.activations import collect_activations
+from ladder.frontend.source import Source
+from ladder.ir import facts
+from ladder.ir.outliers import Activations, Outliers
+from ladder.passes.mux_outliers import MuxOutliers
+from ladder.passes.muxing.remedies import SMOOTH
+from ladder.passes.runner import run_passes
+from ladder.planning.inputs import data_of
+from ladder.wish import SiteWish
+
+# Magnitudes of fewer tokens than this say little of the largest there are.
+LEAST_TOKENS = 2048
+
+
+def observe(source: Source, wish: SiteWish) -> Activations:
+    """What the products of the source's model read, on ``LEAST_TOKENS`` tokens at least."""
+    windows = max(wish.windows, -(-LEAST_TOKENS // wish.tokens))
+    return collect_activations(source, data_of(source, replace(wish, windows=windows)))
+
+
+def mux_outliers(model: ir.Model, source: Source, wish: SiteWish) -> Source:
+    """Run the pass on ``model``, whose types are planned, if the wish asks for it.
+
+    Returns the source as it now is for what is calibrated after: folding changes activations.
+    """
+    if not wish.observed:
+        return source
+    facts.put(model, observe(replace(source, model=model), wish))
+    run_passes(model, [MuxOutliers(wish.outliers, wish.mode)])
+    told = facts.get(model, Outliers) or Outliers()
+    folded = sorted(name for name, choice in told.choices.items() if choice.method == SMOOTH)
+    if not folded:
+        return source
+    digest = hashlib.sha256(
+        "\n".join([source.digest, str(told.calibrated), *folded]).encode()
+    ).hexdigest()
+    return replace(source, digest=f"{digest[:32]}-smooth")
