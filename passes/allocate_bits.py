@@ -9,7 +9,15 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import facts
-from ladder.ir.facts import Allocation, BitPlan, Choice, LeftAlone, ProductCosts, Sensitivity
+from ladder.ir.facts import (
+    Allocation,
+    BitPlan,
+    Choice,
+    LeftAlone,
+    Muxing,
+    ProductCosts,
+    Sensitivity,
+)
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.budget import Budget, parse_time, show_number
 from ladder.passes.allocation.choose import Allocated, allocate
@@ -73,7 +81,8 @@ def problem_of(
     names = candidates(types.split("|") if types else _measured(sensitivity))
     sites = find_sites(model)[0]
     groups = groups_of(sites)
-    parts, notes = parts_of(groups, fixed_groups(groups, rules, keep), names, sensitivity, costs)
+    fixed, muxing = fixed_groups(groups, rules, keep), facts.get(model, Muxing)
+    parts, notes = parts_of(groups, fixed, names, sensitivity, costs, muxing)
     problem = Problem(
         parts,
         names,

@@ -61,6 +61,7 @@ DRIVERS = frozenset(
         "ladder.__main__",
         "ladder.api",
         "ladder.bench_kernel",
+        "ladder.bench_mux",
         "ladder.bench_types",
         "ladder.calibrated",
         "ladder.cli",

@@ -17,15 +17,17 @@ Shapes as in ``ladder.ir.numerics``; O outlier channels, D digits in ``aux``, lo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ladder.errors import LadderError
-from ladder.ir import numerics
+from ladder.ir import numerics, rungs
 from ladder.ir.activation import QUANTIZED
 from ladder.ir.dtype import DType
+from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import F32, I8, I32, U8
 
 DIGITS, MUXQ = "digits", "muxq"
@@ -62,6 +64,22 @@ class Mux:
     def reach(self) -> int:
         """How many times the largest ordinary value an outlier may have without loss of range."""
         return 1 << self.exponent * self.digits
+
+    def extra(self, dtype: DType, k: int, channels: Sequence[int]) -> float:
+        """What these outliers add to a product: chunks of weights over those of all of K.
+
+        That much more is stored and read; a block's outliers take whole chunks. 0 for types that
+        are not muxed. Types with groups along K have blocks of their own, others all of K: so
+        with scales by token or tensor, the rule where there are outliers.
+        """
+        if self.refuse("int8:token", dtype, k, len(channels)) is not None:
+            return 0.0
+        block = dtype.block if isinstance(dtype.group, int) else k
+        wide = rungs.CHUNK * (TRITS_PER_BYTE if dtype.element.trits else 1)
+        counts = np.bincount(np.array(channels, np.int64) // block)
+        more = int((-(-counts // wide)).sum()) * wide * self.digits
+        _rows, whole = rungs.padded_shape(dtype, 1, k)
+        return more / whole
 
     def refuse(self, mode: str, dtype: DType, k: int, outliers: int) -> str | None:
         """Why a site with these activations and weights cannot have it, or None."""

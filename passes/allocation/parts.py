@@ -8,7 +8,8 @@ from math import ceil
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.ir.facts import ProductCosts, Sensitivity
+from ladder.ir.facts import Muxing, ProductCosts, Sensitivity
+from ladder.ir.mux import Mux
 from ladder.ir.site import Site
 from ladder.passes.allocation.problem import Option, Part
 from ladder.passes.patterns import check_pattern, matches, parse_rules
@@ -96,9 +97,13 @@ def parts_of(
     types: Sequence[str],
     sensitivity: Sensitivity,
     costs: ProductCosts | None,
+    muxing: Muxing | None = None,
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    """The parts, and notes on what could not be counted."""
-    parts, notes = [], []
+    """The parts, and notes on what could not be counted.
+
+    Sites that are muxed cost more: the chunks of their outliers, in bytes as in time.
+    """
+    parts, notes, muxed = [], [], muxing or Muxing()
     for number, group in enumerate(groups):
         rule = fixed.get(number)
         known = _scores(group, sensitivity)
@@ -114,7 +119,7 @@ def parts_of(
         if costs and rule is None:
             _check_times(group, kinds, costs)
         options = tuple(
-            _option(group, type, 0.0 if type in (*unknown, FLOAT) else known[type], costs)
+            _option(group, type, 0.0 if type in (*unknown, FLOAT) else known[type], costs, muxed)
             for type in kinds
         )
         if rule and costs and _products(group) and not _has_time(costs, rule.type, group[0]):
@@ -142,16 +147,30 @@ def _scores(group: Sequence[Site], sensitivity: Sensitivity) -> dict[str, float]
     }
 
 
-def _option(group: Sequence[Site], type: str, loss: float, costs: ProductCosts | None) -> Option:
-    first = group[0]
+def _option(
+    group: Sequence[Site], type: str, loss: float, costs: ProductCosts | None, muxing: Muxing
+) -> Option:
+    first, extra = group[0], [_extra(site, type, muxing) for site in group]
     # A weight that is used both ways round is stored both ways round.
     copies = {site.transposed: site for site in group}.values()
     bits = sum(ceil(DType.parse(type).stored_bits(s.n, s.k) - NOISE) for s in copies)
     count, shape = _products(group), f"{first.n}x{first.k}"
     seconds = prefill = 0.0
     if costs is not None and count and _has_time(costs, type, first):
-        seconds, prefill = count * costs.decode[type][shape], count * costs.prefill[type][shape]
+        times = count + sum(extra)
+        seconds, prefill = times * costs.decode[type][shape], times * costs.prefill[type][shape]
+    if max(extra) > 0:  # packed with its outliers; rows that are looked up are packed without
+        copy = float(count < len(group))
+        bits += ceil((max(extra) + copy) * DType.parse(type).element.stored_bits * first.parameters)
     return Option(type, loss, bits, seconds, prefill)
+
+
+def _extra(site: Site, type: str, muxing: Muxing) -> float:
+    """The part of a site's product that its outliers come on top."""
+    muxed = muxing.sites.get(site.name)
+    if muxed is None or type == FLOAT or site.node.op_type == LOOK_UP:
+        return 0.0
+    return Mux.parse(muxed.mux).extra(DType.parse(type), site.k, muxed.channels)
 
 
 def _products(group: Sequence[Site]) -> int:

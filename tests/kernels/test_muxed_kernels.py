@@ -22,7 +22,6 @@ from ladder.targets import Level
 
 pytestmark = pytest.mark.kernels
 
-LEVELS_HERE = pytest.mark.parametrize("level", HERE, ids=lambda level: level.name)
 # type, mode, mux, M, N, K, outliers. Few: each compiles kernels of its own.
 PRODUCTS = [
     ("int8:row", "int8:tensor", "digits6", 1, 70, 301, 5),
@@ -34,6 +33,12 @@ PRODUCTS = [
     ("uint4:g32:zp", "int8", "digits7", 5, 65, 301, 60),
     ("ternary:tensor", "int8:tensor", "digits6", 1, 70, 777, 9),
     ("ternary:tensor", "int4:tensor", "digits3", 5, 70, 777, 100),
+]
+# All on the most able level, some on each other one: levels differ within a run of chunks.
+CASES = [
+    pytest.param(level, args, id="-".join(map(str, [level.name, *args])))
+    for level in HERE
+    for args in (PRODUCTS if level is HERE[-1] else PRODUCTS[-3::2] + PRODUCTS[:1])
 ]
 
 
@@ -124,8 +129,7 @@ class Muxed:
         return np.asarray(out.numpy())
 
 
-@LEVELS_HERE
-@pytest.mark.parametrize("args", PRODUCTS, ids=lambda args: "-".join(map(str, args)))
+@pytest.mark.parametrize(("level", "args"), CASES)
 def test_products(level: Level, args: tuple[str, str, str, int, int, int, int]) -> None:
     muxed = Muxed.of(*args)
     scale, total, wanted = muxed.reference()
