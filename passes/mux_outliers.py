@@ -44,8 +44,8 @@ class MuxOutliers(Pass):
     method: str = AUTO
     activation: str = "int8"
     rule: str = RELATIVE
-    threshold: float = 6.0
-    most: float = 0.05
+    threshold: float = 3.0
+    most: float = 0.1
     exponent: int = 2
     alpha: float = 0.5
     tie: float = 0.05

@@ -26,8 +26,7 @@ class OutlierChoice:
 
     ``errors`` is method -> the error of the site's products in integers, relative to those in
     float, over calibration tokens (root of the mean over tokens); ``refused`` is method -> why it
-    could not be tried. ``channels`` is how many are outliers, ``ratio`` how much the largest is
-    over the largest ordinary one.
+    could not be tried. ``channels`` is how many outliers are muxed.
     """
 
     method: str
@@ -35,7 +34,6 @@ class OutlierChoice:
     errors: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     channels: int = 0
-    ratio: float = 0.0
 
 
 @dataclass(frozen=True)

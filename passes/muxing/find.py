@@ -15,6 +15,7 @@ from ladder.ir.numerics import F32
 
 RELATIVE, ABSOLUTE = "relative", "absolute"
 RULES = (RELATIVE, ABSOLUTE)
+FACTORS = (1.0, 1.5, 2.0, 4.0, 8.0)  # of the threshold: sets of outliers that are tried
 MOST_DIGITS = 3  # behind the low one
 I64 = npt.NDArray[np.int64]
 
@@ -41,14 +42,27 @@ class Rule:
                 "give a threshold over 0 and a share between 0 and 1"
             )
 
-    def channels(self, largest: F32) -> I64:
-        """Ascending numbers of the outliers among channels with these magnitudes [K]."""
+    def sets(self, largest: F32) -> list[I64]:
+        """Sets of outliers [O], each within the one before it: ever larger ones only."""
+        factors = FACTORS if self.name == RELATIVE else FACTORS[:1]
+        found = [self.channels(largest, factor) for factor in factors]
+        return [
+            some
+            for some, fewer in zip(found, [*found[1:], None], strict=True)
+            if len(some) and (fewer is None or len(fewer) < len(some))
+        ]
+
+    def channels(self, largest: F32, factor: float = 1.0) -> I64:
+        """Ascending numbers of the channels, of those with these magnitudes [K], that are outliers.
+
+        ``factor`` makes the threshold higher.
+        """
         heard = largest[largest > 0]
         if not heard.size:
             return np.zeros(0, np.int64)
         typical = float(np.median(heard)) if self.name == RELATIVE else 1.0
         order = np.argsort(-largest, kind="stable")[: max(1, int(self.most * len(largest)))]
-        found = order[largest[order] > self.threshold * typical]
+        found = order[largest[order] > self.threshold * factor * typical]
         return np.sort(found).astype(np.int64)
 
 

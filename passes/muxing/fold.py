@@ -73,9 +73,8 @@ class Folding:
 
     def edits(self, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
         """What divides ``value`` by ``divisor`` [K] along its last axis."""
-        if value.shape is None:
-            raise NotFoldableError(f"the rank of '{value.name}' is not known")
-        return self._up(value, divisor.reshape([1] * (len(value.shape) - 1) + [-1]))
+        rank = len(value.shape) if value.shape is not None else 1
+        return self._up(value, divisor.reshape([1] * (rank - 1) + [-1]))
 
     def _up(self, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
         node = value.producer()
@@ -92,6 +91,8 @@ class Folding:
             return self._only(node, 0, divisor)
         if step is None or node.op_type not in STEPS:
             raise NotFoldableError(f"{node.op_type} is not linear in each channel")
+        if value.shape is None or len(value.shape) != divisor.ndim:
+            raise NotFoldableError(f"the rank of '{value.name}' is not known")
         found: list[Edit] = step(node, value, divisor)
         return found
 

@@ -57,15 +57,9 @@ class Remedies:
 
     def __init__(self, group: Group, options: Options, folding: Folding) -> None:
         self._group, self._options, self._folding = group, options, folding
-        found = NOBODY if group.refused else options.rule.channels(group.largest)
-        self._channels = found if len(found) < group.k else NOBODY
         self._weights = [site.array() for site in group.sites]
         pairs = zip(self._weights, group.types, strict=True)
         self._rounded = [errors.rounded_weight(w, dtype) for w, dtype in pairs]
-        self._ratio = 0.0
-        if len(self._channels):
-            kind = QUANTIZED[options.mode]
-            self._ratio = ratio_of(group.x, group.largest, self._channels, kind)
 
     def choose(self, method: str) -> tuple[Remedy, list[OutlierChoice]]:
         """The remedy asked for, or the best one, and what there is to say of each site."""
@@ -104,8 +98,7 @@ class Remedies:
                 said,
                 {name: remedy.errors[i] for name, remedy in tried.items()},
                 refused,
-                len(self._channels),
-                self._ratio,
+                len(chosen.channels),
             )
             for i in range(len(self._group.sites))
         ]
@@ -119,18 +112,34 @@ class Remedies:
                 return self._smooth()
             except NotFoldableError as error:
                 return str(error)
-        if not len(self._channels):
-            return self._none_found()
-        mode, k, count = self._options.mode, self._group.k, len(self._channels)
+        return self._muxed(method)
+
+    def _muxed(self, method: str) -> Remedy | str:
+        """With the fewest outliers whose error is a tie with the least."""
+        group, found, why = self._group, [], self._none_found()
+        for channels in self._options.rule.sets(group.largest):
+            mux = self._mux(method, channels)
+            if isinstance(mux, Mux):
+                found.append(self._remedy(method, mux, channels))
+            else:
+                why = mux
+        if not found:
+            return why
+        least = min(remedy.error for remedy in found)
+        return [r for r in found if r.error <= least * (1 + self._options.tie)][-1]
+
+    def _mux(self, method: str, channels: I64) -> Mux | str:
+        """How these channels are written at all sites, or why they cannot be."""
+        group, mode, count = self._group, self._options.mode, len(channels)
+        if count == group.k:
+            return "every channel would be an outlier"
         mux = self._options.muxq
         if method == DIGITS:  # the site with the widest weights has the least room
-            ways = [digits_for(self._ratio, mode, t, k, count) for t in self._group.types]
+            ratio = ratio_of(group.x, group.largest, channels, QUANTIZED[mode])
+            ways = [digits_for(ratio, mode, t, group.k, count) for t in group.types]
             mux = min(ways, key=lambda way: way.reach)
-        for dtype in self._group.types:
-            why = mux.refuse(mode, dtype, k, count)
-            if why is not None:
-                return why
-        return self._remedy(method, mux)
+        refused = [mux.refuse(mode, dtype, group.k, count) for dtype in group.types]
+        return next((why for why in refused if why is not None), mux)
 
     def _none_found(self) -> str:
         rule = self._options.rule
@@ -138,9 +147,8 @@ class Remedies:
             " times the typical one" if rule.name == "relative" else ""
         )
 
-    def _remedy(self, method: str, mux: Mux | None = None) -> Remedy:
+    def _remedy(self, method: str, mux: Mux | None = None, channels: I64 = NOBODY) -> Remedy:
         group = self._group
-        channels = self._channels if mux is not None else NOBODY
         found = self._errors(group.x, group.largest, self._weights, self._rounded, channels, mux)
         return Remedy(method, found, self._scale(group.largest, channels, mux), mux, channels)
 

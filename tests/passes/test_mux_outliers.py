@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,26 @@ import pytest
 import torch
 import transformers as hf
 from hybrid import TOKENS, VOCABULARY, Logits, falcon_h1, mamba, mamba2
+from small_graphs import graph, random
 
 import ladder
 from ladder.calibrated.activations import collect_activations
+from ladder.errors import LadderError
 from ladder.frontend.source import Source
 from ladder.ir import facts
-from ladder.ir.outliers import OutlierChoice, Outliers
+from ladder.ir.dtype import DType
+from ladder.ir.facts import Muxing, StaticScales
+from ladder.ir.mux import Mux
+from ladder.ir.outliers import Activations, OutlierChoice, Outliers
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.lower_types import LowerTypes
 from ladder.passes.mux_outliers import MuxOutliers
+from ladder.passes.muxing.find import Rule, digits_for
+from ladder.passes.registry import parse_pipeline
+from ladder.passes.round_weights import RoundWeights
 from ladder.passes.runner import run_passes
 from ladder.reference import Reference
 from ladder.sensitivity.data import sample_data
@@ -106,3 +116,156 @@ def test_folding_changes_no_output(make: Callable[[], Any], tmp_path: Path) -> N
         if chosen[site.name].method == "smooth"
     ]
     assert any((a != b).any() for a, b in weights)
+
+
+# Two sites that read one value, and a norm before it: 3 of 48 channels are outliers.
+TWO = """g (float[64, 48] x) => (float[64, 20] y, float[64, 12] z) {
+  n = LayerNormalization(x, gain, bias)
+  y = MatMul(n, "a.weight")
+  z = Gemm<transB = 1>(n, "b.weight", c)
+}"""
+OUTLIERS = (5, 17, 40)
+
+
+def two() -> Source:
+    gain = np.abs(random(48)) + 0.5
+    gain[list(OUTLIERS)] *= (20, 60, 90)
+    weights = {"gain": gain, "bias": random(48), "c": random(12)}
+    weights |= {"a.weight": random(48, 20), "b.weight": random(12, 48)}
+    return Source(ir.from_proto(graph(TWO, weights, 23)), "two", "two")
+
+
+def two_samples() -> dict[str, np.ndarray]:
+    return {"x": random(1, 64, 48, seed=3)}
+
+
+def errors(model: ir.Model, exact: ir.Model) -> list[float]:
+    """Of the products after lowering, as the pass has them: relative, each token by its size."""
+    feeds = {name: array[0] for name, array in two_samples().items()}
+    wanted, found = Reference(exact).run(feeds), Reference(model).run(feeds)
+    bias = {"y": np.float32(0), "z": random(12)}
+    return [
+        float(
+            np.sqrt(
+                np.mean(
+                    np.square(found[name] - wanted[name]).sum(1)
+                    / np.square(wanted[name] - bias[name]).sum(1)
+                )
+            )
+        )
+        for name in ("y", "z")
+    ]
+
+
+MODES = ("int8:tensor", "int6:token", "int8:static", "int5:tensor")
+WAYS = [(method, mode) for method in ("muxq", "digits", "smooth") for mode in MODES]
+
+
+@pytest.mark.parametrize(("method", "mode"), [("none", "int8:static"), *WAYS])
+def test_errors_are_those_of_the_lowered_model(method: str, mode: str, tmp_path: Path) -> None:
+    source = two()
+    model = remedied(source, tmp_path, two_samples(), method=method, activation=mode)
+    chosen = choices(model)
+    assert {choice.method for choice in chosen.values()} == {method}
+    muxed, scales = facts.get(model, Muxing), facts.get(model, StaticScales)
+    assert muxed is not None
+    assert set(muxed.sites) == ({"a", "b"} if method in ("muxq", "digits") else set())
+    assert scales is not None and set(scales.scales) == ({"a", "b"} if "static" in mode else set())
+    run_passes(model, [RoundWeights("rtn"), LowerTypes(mode)])
+    told = [chosen[name].errors[method] for name in ("a", "b")]
+    assert errors(model, source.model) == pytest.approx(told, rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["int8:tensor", "int6:tensor", "int8:token"])
+def test_digits_beat_muxq_beats_none(mode: str, tmp_path: Path) -> None:
+    found = choices(remedied(two(), tmp_path, two_samples(), method="auto", activation=mode))
+    for choice in found.values():
+        tried = choice.errors
+        assert tried["digits"] < tried["muxq"] < 0.7 * tried["none"]
+        assert choice.channels == (3 if choice.method == "digits" else 0)
+    assert len({choice.method for choice in found.values()}) == 1  # one value, one remedy
+
+
+def test_without_outliers_nothing_is_done(tmp_path: Path) -> None:
+    source = two()
+    gain = source.model.graph.initializers["gain"]
+    gain.const_value = ir.tensor(np.ones(48, np.float32), name="gain")
+    options = {"method": "auto", "activation": "int8:token"}
+    model = remedied(source, tmp_path, two_samples(), **options)
+    for choice in choices(model).values():
+        assert choice.method == "none" and choice.errors["none"] < 0.02
+        assert choice.refused["digits"] == "no channel is over 3 times the typical one"
+    assert facts.get(model, Muxing) == Muxing({})
+
+
+def test_which_channels_are_outliers() -> None:
+    largest = np.array([1, 1, 0, 2, 7, 100, 1, 40], np.float32)
+    assert Rule("relative", 3, 0.5).channels(largest).tolist() == [4, 5, 7]
+    assert Rule("relative", 3, 0.25).channels(largest).tolist() == [5, 7]
+    assert Rule("absolute", 1.5, 0.9).channels(largest).tolist() == [3, 4, 5, 7]
+    assert [s.tolist() for s in Rule("relative", 3, 0.5).sets(largest)] == [[4, 5, 7], [5, 7], [5]]
+    assert [s.tolist() for s in Rule("absolute", 6, 0.5).sets(largest)] == [[4, 5, 7]]
+    assert Rule("relative", 6, 0.5).sets(np.zeros(4, np.float32)) == []
+
+
+@pytest.mark.parametrize("bits", [8, 7, 6, 5, 4])
+@pytest.mark.parametrize("ratio", [1.5, 7.0, 60.0, 900.0, 1e7])
+def test_as_few_digits_as_reach(bits: int, ratio: float) -> None:
+    dtype, mode = DType.parse("int4:row"), f"int{bits}:tensor"
+    mux = digits_for(ratio, mode, dtype, 2048, 20)
+    assert mux.refuse(mode, dtype, 2048, 20) is None
+    fewer = Mux("digits", bits - 1, mux.digits - 1)
+    assert mux.digits == 1 or fewer.reach < ratio
+    assert mux.reach >= ratio or ratio > 8**3  # what three digits, or an int32, cannot hold
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ("mux-outliers", "needs BitPlan"),
+        ("allocate-uniform{type=int8:row},mux-outliers", "calibration data"),
+        ("allocate-uniform{type=int8:row},mux-outliers{method=best}", "unknown method 'best'"),
+        ("allocate-uniform{type=int8:row},mux-outliers{rule=any}", "unknown rule 'any'"),
+        ("allocate-uniform{type=int8:row},mux-outliers{alpha=2}", "alpha 2: give a number"),
+        ("allocate-uniform{type=int8:row},mux-outliers{most=1.5}", "a share between 0 and 1"),
+        ("allocate-uniform{type=int8:row},mux-outliers{exponent=9}", "exponent 9 of muxq"),
+    ],
+)
+def test_refusals(pipeline: str, message: str) -> None:
+    with pytest.raises(LadderError, match=message):
+        run_passes(two().model, parse_pipeline(pipeline))
+
+
+def test_stale_files_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 7), np.float32))
+    model = two().model
+    facts.put(model, Activations({"a": str(tmp_path / "a.npy")}, {"b": "why not"}, 1, "text"))
+    with pytest.raises(LadderError, match="has not 48 channels: it is stale"):
+        run_passes(model, [AllocateUniform("int8:row"), MuxOutliers("digits")])
+
+
+def test_code_books_are_not_muxed(tmp_path: Path) -> None:
+    source = two()
+    model = facts.clone(source.model)
+    data = sample_data(source, two_samples(), "samples")
+    facts.put(model, collect_activations(source, data, 1, tmp_path))
+    options = MuxOutliers("digits", "int8:tensor")
+    run_passes(model, [AllocateUniform("nf4:g16"), options])
+    for choice in choices(model).values():
+        assert choice.method == "none" and "only integer weights" in choice.reason
+
+
+def test_what_has_another_reader_is_not_folded(tmp_path: Path) -> None:
+    text = TWO.replace("z = Gemm", "m = Relu(n)\n  z = Gemm").replace('(n, "b', '(m, "b')
+    assert "(m, " in text
+    source = two()
+    weights = {
+        name: value.const_value.numpy()
+        for name, value in source.model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    model = ir.from_proto(graph(text, weights, 23))
+    model = remedied(replace(source, model=model), tmp_path, two_samples(), method="smooth")
+    found = choices(model)
+    assert found["a"].method == "none" and "Relu reads 'n', too" in found["a"].reason
+    assert found["b"].method == "none" and "is read twice" in found["b"].reason
