@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,6 @@ WINDOW = 512
 ROUNDING = "rtn"  # of weights, everywhere
 TYPES = {"W8": "int8:row", "W4": "int4:g32"}
 WIDTHS = [("W8", 8), ("W8", 7), ("W8", 6), ("W8", 5), ("W4", 8)]
-METHODS = ("none", "muxq", "digits", "smooth", "auto")
 COLUMNS = ("none", "muxq", "digits", "llm.int8", "llm.int8 same", "smooth", "auto")
 GRANULARITIES = ("tensor", "token")
 Row = dict[str, Any]
@@ -95,19 +95,14 @@ def _measure(options: argparse.Namespace, table: Table) -> None:
     models = {"prepared": (hard, _seen(hard)), "as it is": (source, known)}
     for name, (model, seen) in models.items():
         runner = Runner(model, seen, tokens, options.chunk)
-        table.add(lambda r=runner: r.score(r.source.model), model=name, method="float")
-        methods = METHODS if name == "prepared" else ("none", "digits", "auto")
+        table.add(partial(runner.score, model.model), model=name, method="float")
+        hard_case = name == "prepared"
+        methods = COLUMNS if hard_case else ("none", "digits", "auto")
         for granularity in GRANULARITIES:
-            for weights, bits in WIDTHS if name == "prepared" else WIDTHS[:3]:
+            for weights, bits in WIDTHS if hard_case else WIDTHS[:3]:
                 key = {"model": name, "granularity": granularity, "weights": weights, "bits": bits}
                 for method in methods:
-                    table.add(lambda m=method, k=key, r=runner: r.own(m, k), **key, method=method)
-                if name == "prepared":
-                    for method in ("llm.int8", "llm.int8 same"):
-                        same = method.endswith("same")
-                        table.add(
-                            lambda s=same, k=key, r=runner: r.oracle(s, k), **key, method=method
-                        )
+                    table.add(partial(runner.row, method, key), **key, method=method)
 
 
 def _seen(source: Source) -> Activations:
@@ -126,7 +121,9 @@ class Runner:
         runner = ReferenceLanguageModel(with_float_products(model), WINDOW, chunk=self._chunk)
         return evaluate(runner, self._tokens, WINDOW).perplexity
 
-    def own(self, method: str, key: Row) -> float:
+    def row(self, method: str, key: Row) -> float:
+        if method.startswith("llm.int8"):
+            return self._oracle(method.endswith("same"), key)
         model, mode = self._remedied(method, key)
         return self.score(run_passes(model, [RoundWeights(ROUNDING), LowerTypes(mode)]))
 
@@ -137,7 +134,7 @@ class Runner:
         run_passes(model, [AllocateUniform(TYPES[key["weights"]]), MuxOutliers(method, mode)])
         return model, mode
 
-    def oracle(self, same: bool, key: Row) -> float:
+    def _oracle(self, same: bool, key: Row) -> float:
         columns = None
         if same:
             muxing = facts.get(self._remedied("digits", key)[0], Muxing) or Muxing()

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 import torch
 import transformers as hf
+from exact_floats import with_float_products
 from hybrid import TOKENS, VOCABULARY, Logits, falcon_h1, mamba, mamba2
 from small_graphs import graph, random
 
@@ -269,3 +270,14 @@ def test_what_has_another_reader_is_not_folded(tmp_path: Path) -> None:
     found = choices(model)
     assert found["a"].method == "none" and "Relu reads 'n', too" in found["a"].reason
     assert found["b"].method == "none" and "is read twice" in found["b"].reason
+
+
+def test_float_products_are_the_same_integers(tmp_path: Path) -> None:
+    """What the measurements of outliers run, for speed, gives the same bits."""
+    mode, feeds = "int8:tensor", {"x": two_samples()["x"][0]}
+    model = remedied(two(), tmp_path, two_samples(), method="digits", activation=mode)
+    run_passes(model, [RoundWeights("rtn"), LowerTypes(mode)])
+    wanted = Reference(model).run(feeds)
+    found = Reference(with_float_products(model)).run(feeds)
+    for name in ("y", "z"):
+        np.testing.assert_array_equal(found[name], wanted[name])
