@@ -183,6 +183,13 @@ def clear(sums: Any, size: int) -> None:
         T.buffer_store(sums, zeros, [lanes(v * LANES)])
 
 
+def clear_tokens(result: Any, tokens: Expr) -> None:
+    """Zeros for the sums of a tile's rows and some tokens."""
+    with T.serial(tokens * VECTORS) as i:
+        zeros = T.cast(splat(T.int32(0), LANES), f"{result.dtype}x{LANES}")
+        T.buffer_store(result, zeros, [lanes(i * LANES)])
+
+
 def add_digit(
     whole: Any, sums: Any, at_sum: Expr, at: Expr, rows: int, total: Expr, less: int = 0
 ) -> None:

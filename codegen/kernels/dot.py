@@ -17,6 +17,7 @@ from ladder.codegen.kernels.common import (
     add_digit,
     adder,
     clear,
+    clear_tokens,
     combine,
     fetch_codes,
     raised,
@@ -28,7 +29,8 @@ from ladder.codegen.kernels.common import (
     zero_rows_type,
 )
 from ladder.codegen.kernels.direct import add_span, four_of, span_of
-from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size, trits_by_minima
+from ladder.codegen.kernels.matrix import add_matrices, pair_quads
+from ladder.codegen.kernels.unpack import QUADS, Finish, Words, stage, stage_size, trits_by_minima
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET
@@ -153,13 +155,6 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
-def _clear(sums: Any, size: Expr) -> None:
-    """``size`` zeros, in a loop."""
-    with T.serial(size // LANES) as i:
-        zeros = T.cast(splat(T.int32(0), LANES), f"{sums.dtype}x{LANES}")
-        T.buffer_store(sums, zeros, [lanes(i * LANES)])
-
-
 def _block(
     packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any
 ) -> Any:
@@ -204,7 +199,7 @@ def _carry(
     def emit(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale, zero, factor,  # type: ignore[no-untyped-def]
              starts, numbers, scales, zeros, tokens, m, tile, block):
         # fmt: on
-        _clear(whole, tokens * TILE)
+        clear_tokens(whole, tokens)
         for run in T.serial(runs_of(packing, numbers)):
             where = T.meta_var(run_of(packing, starts, numbers, block, run, q.shape[1]))
             # Bound to names: TVM would simplify the expressions in every index that has them.
@@ -242,6 +237,29 @@ def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
     return finish
 
 
+def _staging(packing: Packing, finish: Finish, trits: Words, loop: Any, paired: bool) -> Any:
+    parts = max(packing.digits, 1)
+    stage_block = stage(packing, finish, trits, parts, loop)
+
+    def emit(
+        codes: Any, planes: Any, digits: Any, zeros: Any, tile: Expr, first: Expr, count: Expr
+    ) -> None:
+        stage_block(codes, planes, digits, zeros, tile, first, count)
+        if paired:
+            pair_quads(codes, stage_size(packing), parts, count * QUADS)
+
+    return emit
+
+
+def _adding(
+    packing: Packing, multiply: Multiply, matrix: Multiply | None, size: int, less: int, wide: bool
+) -> Any:
+    """Emits one block of all tokens."""
+    if matrix is not None:
+        return add_matrices(packing, matrix, size)
+    return (_add_fours if wide else _add_pairs)(packing, multiply, size, less)
+
+
 def dot_gemm(
     family: str,
     packing: Packing,
@@ -252,6 +270,7 @@ def dot_gemm(
     wide: bool = False,
     single: bool = False,
     signed: bool = False,
+    matrix: Multiply | None = None,
 ) -> Any:
     """The product of activation codes by integer dot products.
 
@@ -260,21 +279,20 @@ def dot_gemm(
     byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
     ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own.
     ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
-    are made so here.
+    are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
     """
     name = f"dot_gemm_{family}_{packing}"
-    bits, chunks = packing.bits, packing.chunks
-    parts, entries, size = max(packing.digits, 1), packing.entries, stage_size(packing)
+    bits, chunks, entries = packing.bits, packing.chunks, packing.entries
+    parts, size = max(packing.digits, 1), stage_size(packing)
     scale_type, zero_type = packing.scale_type, packing.zero_type
-    zeros_type = zero_rows_type(packing)
+    zeros_type, rows = zero_rows_type(packing), read_rows(packing, "int8")
     less = DIGIT_OFFSET if signed and (packing.digits or bits == 8) else 0
-    add_all = _add_fours if wide else _add_pairs
-    add_panel = add_all(packing, multiply, size, less)
     finish = _looked_up(packing, look_up, less)
-    stage_block = stage(packing, finish, trits, parts, loop)
+    stage_block = _staging(packing, finish, trits, loop, paired=matrix is not None)
+    add_panel = _adding(packing, multiply, matrix, size, less, wide)
     span = span_of(packing) if single else 0
     direct = add_span(packing, multiply, finish, trits, less)
-    emitters = (stage_block, read_rows(packing, "int8"), add_panel)
+    emitters = (stage_block, rows, add_panel)
     carried = packing.carried
     add_block = (
         _carry(packing, span, direct, *emitters, less)
@@ -312,7 +330,7 @@ def dot_gemm(
             for panel in T.serial(T.ceildiv(M, PANEL)):
                 m = T.meta_var(panel * PANEL)
                 tokens = T.meta_var(T.min(T.int64(PANEL), M - m))
-                _clear(result, tokens * TILE)
+                clear_tokens(result, tokens)
                 if span > 0 and not carried:
                     if M == 1:
                         for s in T.serial(spans):

@@ -40,12 +40,15 @@ class Primitives:
     ``look_up(table [64], plane, high)``: the bytes that the low or the high nibbles of a plane
     name. Weighing ``signed`` entries, and ``unsigned`` ones: the low bytes of 16-bit tables.
     ``vectors`` of rows have their sums in registers at once where there are two planes of bytes.
+    ``loop`` goes over bits: unrolled, LLVM puts all look-ups first and runs out of 32 registers of
+    16 bytes.
     """
 
     look_up: Callable[[Expr, Expr, Expr], Expr]
     signed: Weigh
     unsigned: Weigh
     vectors: int = VECTORS
+    loop: Any = T.unroll
 
 
 def _every_byte(value: Expr) -> Expr:
@@ -67,14 +70,14 @@ def _add(way: Weigh) -> Any:
 
 
 def _one_plane(bits: int, of: Primitives) -> Any:
-    add = _add(of.signed)
+    add, loop = _add(of.signed), of.loop
 
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
-            for bit in T.unroll(bits):
+            for bit in loop(bits):
                 fetch_ahead(planes, tile, first + i, bit, 0)
                 for v in T.unroll(VECTORS):
                     plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
@@ -86,6 +89,7 @@ def _one_plane(bits: int, of: Primitives) -> Any:
 
 def _two_planes(bits: int, of: Primitives) -> Any:
     add_low, add_high, together = _add(of.unsigned), _add(of.signed), of.vectors
+    loop = of.loop
 
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
@@ -96,7 +100,7 @@ def _two_planes(bits: int, of: Primitives) -> Any:
                 sums[row] = splat(T.int32(0), LANES)
                 high[row] = splat(T.int32(0), LANES)
             for i in T.serial(count):
-                for bit in T.unroll(bits):
+                for bit in loop(bits):
                     if part == 0:
                         fetch_ahead(planes, tile, first + i, bit, 0)
                     for v in T.unroll(together):

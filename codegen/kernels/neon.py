@@ -86,9 +86,9 @@ def _dot(name: str, swapped: bool = False) -> Any:
 
 
 UNSIGNED = Weigh(_dot("udot"), LARGEST_UNSIGNED)
-DOTS = Primitives(_look_up, Weigh(_dot("sdot"), LARGEST_SIGNED), UNSIGNED, vectors=2)
+DOTS = Primitives(_look_up, Weigh(_dot("sdot"), LARGEST_SIGNED), UNSIGNED, 2, T.serial)
 MIXED_DOTS = Primitives(
-    _look_up, Weigh(_dot("usdot", swapped=True), LARGEST_UNSIGNED), UNSIGNED, vectors=2
+    _look_up, Weigh(_dot("usdot", swapped=True), LARGEST_UNSIGNED), UNSIGNED, 2, T.serial
 )
 
 
@@ -181,6 +181,15 @@ def _multiply_mixed_dots(sums: Expr, quads: Expr, four: Expr) -> Expr:
     return _dot("usdot")(sums, quads, splat(four, LANES))
 
 
+def _multiply_matrices(sums: Expr, rows: Expr, tokens: Expr) -> Expr:
+    both = T.reinterpret(tokens, dtype="int8x16")
+
+    def add(acc: Expr, rows: Expr) -> Expr:
+        return llvm("aarch64.neon.usmmla.v4i32.v16i8", "int32x4", acc, _bytes(rows), both)
+
+    return quarters(add, sums, rows)
+
+
 def _book_entries(signed: bool) -> Any:
     """tbl for up to 64 entries, tbx for every 64 more; ``signed``: entries less 128."""
     change = DIGIT_OFFSET if signed else 0
@@ -223,6 +232,6 @@ def dot_gemm_dots(packing: Packing, mode: str) -> Any:
 
 
 def dot_gemm_mixed_dots(packing: Packing, mode: str) -> Any:
-    """The same by ``usdot``."""
-    look_up = _book_entries(signed=False)
-    return dot.dot_gemm("i8mm", packing, _multiply_mixed_dots, look_up, single=True)
+    """The same by ``usdot``, of more than one token by ``usmmla``."""
+    look_up, multiply = _book_entries(signed=False), _multiply_mixed_dots
+    return dot.dot_gemm("i8mm", packing, multiply, look_up, single=True, matrix=_multiply_matrices)

@@ -18,6 +18,7 @@ from ladder.codegen.kernels import amx
 from ladder.codegen.kernels.common import (
     VECTORS,
     block_sum,
+    clear_tokens,
     fetch_codes,
     read_rows,
     store,
@@ -230,8 +231,7 @@ def _panel(packing: Packing, look_up: LookUp, trits: Words) -> Any:
         # fmt: on
         m = T.meta_var(group * height)
         tokens = T.meta_var(T.min(count * height, out.shape[0] - m))
-        for i in T.serial(tokens * VECTORS):
-            result[lanes(i * LANES)] = splat(T.float32(0), LANES)
+        clear_tokens(result, tokens)
         for block in T.serial(a_total.shape[1]):
             first = T.meta_var(block * chunks)
             here = T.meta_var(T.min(T.int64(chunks), C - first))
