@@ -1,4 +1,4 @@
-"""Look-up kernels for Hexagon as an object file and a C header: to be linked into a library that
+"""Kernels for Hexagon as an object file and a C header: to be linked into a library that
 is called through FastRPC, or into any program for the DSP.
 
 Functions take pointers and sizes and need nothing but ``memcpy`` and ``memset``.
@@ -28,7 +28,8 @@ HEAD = f"""\
    NT tiles of 64 rows, S = B where scales differ from block to block, else 1. `planes`, `w_scale`
    and `zero` are the tensors NAME.planes, NAME.row_scale and NAME.row_zero of an artifact.
 
-   int8 activations:   quantize_activation, then exact_tables, then lut_gemm_hvx_int8_TYPE
+   int8 activations:   quantize_activation, then dot_gemm_hvx_TYPE,
+                       or exact_tables, then lut_gemm_hvx_int8_TYPE: the same bits
    table8 activations: table8, then lut_gemm_hvx_table8_TYPE
 
    Buffers begin at multiples of {hvx.BYTES} bytes, and have room up to the next one. */
@@ -57,18 +58,18 @@ TAIL = """\
 """
 
 
-WHY_NOT = "look-ups need codes in planes of bits: a code book or base-3 digits have none"
+WHY_NOT = "code books have none on Hexagon"
 
 
 def without_kernels(types: Sequence[DType]) -> list[DType]:
-    """Those of ``types`` that have no look-up kernel."""
-    return [dtype for dtype in types if dtype.element.book or dtype.element.trits]
+    """Those of ``types`` that have no kernel."""
+    return [dtype for dtype in types if dtype.element.book]
 
 
 def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[CFunction]:
     """Write object and header of the kernels of ``types`` into ``folder``."""
     for dtype in without_kernels(types):
-        raise LadderError(f"type '{dtype}' has no kernel on Hexagon: {WHY_NOT}; take int2:g64")
+        raise LadderError(f"type '{dtype}' has no kernel: {WHY_NOT}; integer types have: int4:g64")
     functions: dict[str, Any] = {}
     described: list[CFunction] = []
     text = HEAD.format(cpu=target["mcpu"])
@@ -90,7 +91,9 @@ def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) 
 def _kernels(packing: Packing) -> Iterator[tuple[Any, int]]:
     """The PrimFuncs of a packing, and how many of their last operands are results."""
     yield hvx.quantize_activation(packing, "int8"), 3
-    yield hvx.exact_tables("int8"), 1
-    yield hvx.table8(packing), 3
-    for mode in ("int8", TABLE8):
-        yield hvx.lut_gemm(packing, mode), 1
+    yield hvx.dot_gemm(packing, "int8"), 1
+    if not packing.trits:
+        yield hvx.exact_tables("int8"), 1
+        yield hvx.table8(packing), 3
+        for mode in ("int8", TABLE8):
+            yield hvx.lut_gemm(packing, mode), 1

@@ -18,8 +18,11 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
 from ladder.codegen.kernels.common import trimmed, two_planes
+from ladder.codegen.kernels.unpack import trits_by_minima
 from ladder.codegen.kernels.vector import Expr, llvm, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
+from ladder.ir.element import TRITS_PER_BYTE
+from ladder.ir.numerics import LUT_GROUP
 
 WORDS = 32  # of a vector
 BYTES = 128
@@ -120,19 +123,106 @@ def _two_planes(bits: int) -> Any:
     return accumulate
 
 
-def _place(row: Expr) -> Expr:
+def _by_nibble(row: Expr) -> Expr:
     """Where the sum of a row is: rows of the low nibbles come first."""
     return row // LANES % 2 * WORDS + row // WORDS * LANES + row % LANES
 
 
+def _add_quads(sums: Any, q: Any, m: Expr, chunk: Expr, i: Expr, codes: list[Expr]) -> None:
+    """vrmpy of quad i of a chunk: ``codes`` are those of the two vectors of sums."""
+    bytes_ = q[m, chunk, T.ramp(i * LUT_GROUP, 1, LUT_GROUP)]
+    four = splat(T.reinterpret(bytes_, dtype="int32"), WORDS)
+    for h, quads in enumerate(codes):
+        at = _words(h * WORDS)
+        T.buffer_store(sums, _v6("vrmpybusv.acc", sums[at], quads, four), [at])
+
+
+def _quads_of_planes(packing: Packing) -> Any:
+    """Adds a block of codes in bit planes: bits i of all planes are quad i of the low nibbles."""
+
+    def quads(planes: Any, tile: Expr, chunk: Expr, place: Expr) -> Expr:
+        made: Expr = splat(T.int32(0), WORDS)
+        for bit in range(packing.bits):
+            moved = T.shift_right(planes[tile, chunk, bit, _words(0)], splat(place, WORDS))
+            one = T.bitwise_and(moved, splat(T.int32(EVERY_BYTE), WORDS))
+            made = T.bitwise_or(made, T.shift_left(one, splat(T.int32(bit), WORDS)))
+        return made
+
+    @T.inline
+    def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        for c in T.serial(count):
+            for i in T.unroll(LUT_GROUP):
+                both = T.meta_var([quads(planes, tile, first + c, 4 * h + i) for h in range(2)])
+                _add_quads(sums, q, m, first + c, i, both)
+
+    return accumulate
+
+
+def _quads_of_trits(packing: Packing) -> Any:
+    """Adds a block of base-3 digits: units of five quads, which know nothing of blocks."""
+
+    @T.inline
+    def decode(low, high, planes, tile, unit):  # type: ignore[no-untyped-def]
+        trits_by_minima(low, planes[tile, unit, 0, _words(0)], WORDS)
+        trits_by_minima(high, planes[tile, unit, 1, _words(0)], WORDS)
+
+    @T.inline
+    def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        low = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
+        high = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
+        for c in T.serial(count):
+            for i in T.serial(LUT_GROUP):
+                quad = T.meta_var((first + c) * LUT_GROUP + i)
+                at = T.meta_var(_words(quad % TRITS_PER_BYTE * WORDS))
+                if quad % TRITS_PER_BYTE == 0 or c + i == 0:
+                    decode(low, high, planes, tile, quad // TRITS_PER_BYTE)
+                _add_quads(sums, q, m, first + c, i, [low[at], high[at]])
+
+    return accumulate
+
+
+def dot_gemm(packing: Packing, mode: str) -> Any:
+    """The product of activation codes by vrmpy, of integer types; a token at a time."""
+    scalar.check_mode("int8")
+    add = (_quads_of_trits if packing.trits else _quads_of_planes)(packing)
+    place = (lambda row: row) if packing.trits else _by_nibble
+
+    @T.inline
+    def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        for h in T.unroll(2):
+            sums[_words(h * WORDS)] = splat(T.int32(0), WORDS)
+        add(sums, q, planes, m, tile, first, count)
+
+    name = f"dot_gemm_hvx_{packing}"
+    return _product(name, packing, "int8", (CHUNK,), accumulate, place)
+
+
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``, sizes int32."""
+    """The product by table look-ups."""
     scalar.check_mode(mode)
-    name = f"lut_gemm_hvx_{mode}_{packing}"
-    bits, chunks, split = packing.bits, packing.chunks, two_planes(mode)
+    split = two_planes(mode)
+    add = (_two_planes if split else _one_plane)(packing.bits)
+
+    @T.inline
+    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+        size = T.meta_var(T.ceildiv(table.shape[0] * table.shape[1], 1 if split else 2))
+        tables = T.decl_buffer((size, BYTES), "int8", data=table.data, align=BYTES)
+        add(sums, tables, planes, m, tile, first, count)
+
+    name, entry = f"lut_gemm_hvx_{mode}_{packing}", (2, ENTRIES) if split else (ENTRIES,)
+    return _product(name, packing, mode, entry, accumulate, _by_nibble)
+
+
+def _product(
+    name: str, packing: Packing, mode: str, entry: tuple[int, ...], accumulate: Any, place: Any
+) -> Any:
+    """A product around ``accumulate(sums, activation, planes, m, tile, first, count)``.
+
+    It fills ``sums`` [64] int32 with the integers of ``count`` chunks, of row r at ``place(r)``.
+    Arguments in ``common``, sizes int32.
+    """
+    chunks, bits = packing.chunks, packing.bits
     scale_type, zero_type = packing.scale_type, packing.zero_type
-    accumulate = (_two_planes if split else _one_plane)(bits)
-    entry = (2, ENTRIES) if split else (ENTRIES,)
 
     @T.inline
     def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block):  # type: ignore[no-untyped-def]
@@ -142,7 +232,7 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
                 packing,
                 mode,
                 result[row],
-                sums[_place(row)],
+                sums[place(row)],
                 w_scale,
                 zero,
                 factor,
@@ -155,20 +245,20 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
+    def kernel(activation_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
                w_scale_: T.handle, zero_: T.handle, factor_: T.handle, out_: T.handle):
         # fmt: on
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, N, B, C, S, NT = T.int32(), T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
-        table = T.match_buffer(table_, (M, C, *entry), "int8", align=BYTES)
+        M, N, B, C, P = T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
+        S, NT = T.int32(), T.int32()
+        activation = T.match_buffer(activation_, (M, C, *entry), "int8", align=BYTES)
         a_scale = T.match_buffer(a_scale_, (M, B), "float32")
         a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, C, bits, 2 * LANES), "int32", align=BYTES)
+        planes = T.match_buffer(planes_, (NT, P, bits, 2 * LANES), "int32", align=BYTES)
         w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
         zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
         factor = T.match_buffer(factor_, (1,), "float32")
         out = T.match_buffer(out_, (M, N), "float32")
-        tables = T.decl_buffer((T.ceildiv(M * C, 2), BYTES), "int8", data=table.data, align=BYTES)
         for tile in T.serial(NT):
             for m in T.serial(M):
                 result = T.alloc_buffer((TILE,), "float32")
@@ -177,7 +267,7 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
                     result[row] = T.float32(0)
                 for block in T.serial(B):
                     first = T.meta_var(block * chunks)
-                    accumulate(sums, tables, planes, m, tile, first, T.min(chunks, C - first))
+                    accumulate(sums, activation, planes, m, tile, first, T.min(chunks, C - first))
                     add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile,
                               block)
                 for row in T.serial(T.min(TILE, N - tile * TILE)):

@@ -24,12 +24,12 @@ QUOTIENTS = ((0, 6), (8, 5), (0, 3), (2, 2))
 CODE_OF_TRIT = 0x03030303
 
 
-def _and(x: Expr, mask: int) -> Expr:
-    return T.bitwise_and(x, splat(T.int32(mask), LANES))
+def _and(x: Expr, mask: int, width: int = LANES) -> Expr:
+    return T.bitwise_and(x, splat(T.int32(mask), width))
 
 
-def _shifted(x: Expr, by: int) -> Expr:
-    return T.shift_right(x, splat(T.int32(by), LANES)) if by else x
+def _shifted(x: Expr, by: int, width: int = LANES) -> Expr:
+    return T.shift_right(x, splat(T.int32(by), width)) if by else x
 
 
 def _merge(low: Expr, high: Expr | None, width: int) -> tuple[Expr, Expr]:
@@ -68,22 +68,23 @@ Words = Callable[[Any, Expr], None]
 Finish = Callable[[Any, Any, Expr, Expr, Expr], Expr]
 
 
-def trits_by_minima(quads: Any, words: Expr) -> None:
-    """Five quads [5 * 16] of a vector of trits, on any target.
+def trits_by_minima(quads: Any, words: Expr, width: int = LANES) -> None:
+    """Five quads [5 * width] of a vector of trits, on any target.
 
     Of a byte, and what is left of it when a weight is taken off once or twice, the smallest is the
     remainder: below zero bytes wrap round to large ones.
     """
-    at = [lanes(i * LANES) for i in range(TRITS_PER_BYTE)]
+    at = [T.ramp(i * width, 1, width) for i in range(TRITS_PER_BYTE)]
+    dwords, unsigned = f"int32x{width}", f"uint8x{4 * width}"
     T.buffer_store(quads, words, [at[0]])
     for i, (weight, (more, shift)) in enumerate(zip(TRIT_WEIGHTS, QUOTIENTS, strict=False)):
-        rest = T.reinterpret(quads[at[i]], dtype="uint8x64")
-        once, twice = (rest - splat(T.uint8(n * weight), 4 * LANES) for n in (1, 2))
+        rest = T.reinterpret(quads[at[i]], dtype=unsigned)
+        once, twice = (rest - splat(T.uint8(n * weight), 4 * width) for n in (1, 2))
         left = T.min(T.min(rest, once), twice)
-        T.buffer_store(quads, T.reinterpret(left, dtype="int32x16"), [at[i + 1]])
-        left = T.reinterpret(quads[at[i + 1]], dtype="uint8x64")
-        taken = T.reinterpret(rest - left + splat(T.uint8(more), 4 * LANES), dtype="int32x16")
-        T.buffer_store(quads, _and(_shifted(taken, shift), CODE_OF_TRIT), [at[i]])
+        T.buffer_store(quads, T.reinterpret(left, dtype=dwords), [at[i + 1]])
+        left = T.reinterpret(quads[at[i + 1]], dtype=unsigned)
+        taken = T.reinterpret(rest - left + splat(T.uint8(more), 4 * width), dtype=dwords)
+        T.buffer_store(quads, _and(_shifted(taken, shift, width), CODE_OF_TRIT, width), [at[i]])
 
 
 def stage_size(packing: Packing) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from emulation import accelerators
 from emulation.products import RUNNERS, all_products, expected, hash_of
 
 pytestmark = pytest.mark.kernels
 
 
-@pytest.mark.parametrize("name", RUNNERS)
+ALL = RUNNERS | accelerators.RUNNERS
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_one_hash(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every integer type, both modes, 1, 5 and 32 tokens, odd shapes, each way to compute them."""
     products, right = all_products(), expected()
-    outputs = RUNNERS[name](products)
+    outputs = ALL[name](products)
     assert len(outputs) == len(products)
     for product, row, reference in zip(products, outputs, right, strict=True):
         assert row, f"{name} computed nothing of {product.case}"
