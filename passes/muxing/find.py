@@ -15,7 +15,7 @@ from ladder.ir.numerics import F32
 
 RELATIVE, ABSOLUTE = "relative", "absolute"
 RULES = (RELATIVE, ABSOLUTE)
-FACTORS = (1.0, 1.5, 2.0, 4.0, 8.0)  # of the threshold: sets of outliers that are tried
+FACTORS = (16.0, 8.0, 4.0, 3.0, 2.0, 1.5, 1.0)  # of the threshold: sets that are tried
 MOST_DIGITS = 3  # behind the low one
 I64 = npt.NDArray[np.int64]
 
@@ -43,14 +43,14 @@ class Rule:
             )
 
     def sets(self, largest: F32) -> list[I64]:
-        """Sets of outliers [O], each within the one before it: ever larger ones only."""
-        factors = FACTORS if self.name == RELATIVE else FACTORS[:1]
-        found = [self.channels(largest, factor) for factor in factors]
-        return [
-            some
-            for some, fewer in zip(found, [*found[1:], None], strict=True)
-            if len(some) and (fewer is None or len(fewer) < len(some))
-        ]
+        """Sets of outliers, each within the next: over higher thresholds, last the rule's."""
+        factors = FACTORS if self.name == RELATIVE else FACTORS[-1:]
+        found: list[I64] = []
+        for factor in factors:
+            some = self.channels(largest, factor)
+            if len(some) > (len(found[-1]) if found else 0):
+                found.append(some)
+        return found
 
     def channels(self, largest: F32, factor: float = 1.0) -> I64:
         """Ascending numbers of the channels, of those with these magnitudes [K], that are outliers.

@@ -210,13 +210,14 @@ class Folding:
         for out in node.outputs:
             tail = _tail(out, axis if axis < 0 else axis - divisor.ndim)
             sizes.append(tail[0] if tail else 0)
-        if divisor.shape[axis] == 1 or 0 in sizes:
+        if 0 in sizes:
             raise NotFoldableError("a Split of unknown sizes")
         own = list(node.outputs).index(value)
-        whole = [
-            divisor if i == own else np.ones_like(np.take(divisor, [0] * size, axis))
-            for i, size in enumerate(sizes)
-        ]
+        shape = list(divisor.shape)
+        whole = []
+        for i, size in enumerate(sizes):
+            shape[axis] = size
+            whole.append(np.broadcast_to(divisor if i == own else np.float32(1), shape))
         return self._only(node, 0, np.concatenate(whole, axis))
 
     def _tensorscatter(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
@@ -225,10 +226,10 @@ class Folding:
 
     def _attention(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
         """Each of G value heads serves H/G heads: those are tied."""
-        held, shape = node.inputs[2], static_heads(node.inputs[2])
-        if held is None or shape is None or divisor.ndim != 4 or divisor.shape[2] != 1:
+        held, shape, whole = node.inputs[2], static_heads(node.inputs[2]), static_heads(value)
+        if held is None or shape is None or whole is None or divisor.shape[2] != 1:
             raise NotFoldableError("an Attention of unknown heads")
-        heads, (groups, size) = divisor.shape[1], shape
+        heads, (groups, size) = whole[0], shape
         by_group = np.broadcast_to(divisor, (1, heads, 1, size)).reshape(groups, -1, size)
         if not (by_group == by_group[:, :1]).all():
             raise Tied(by_group.transpose(0, 2, 1).reshape(groups * size, -1))

@@ -21,6 +21,7 @@ from ladder.passes.muxing.smooth import smoothing
 NONE, SMOOTH, MUXQ, DIGITS, AUTO = "none", "smooth", "muxq", "digits", "auto"
 BY_COST = (NONE, SMOOTH, MUXQ, DIGITS)  # smooth costs nothing at run time, but changes the weights
 METHODS = (AUTO, *BY_COST)
+ENOUGH = 1.25  # times the error that rounded weights alone have
 NOBODY = np.zeros(0, np.int64)
 
 
@@ -38,7 +39,7 @@ class Remedy:
     @property
     def error(self) -> float:
         """Of all sites together: the root of the mean square."""
-        return float(np.sqrt(np.mean(np.square(self.errors))))
+        return _together(self.errors)
 
 
 @dataclass(frozen=True)
@@ -115,18 +116,25 @@ class Remedies:
         return self._muxed(method)
 
     def _muxed(self, method: str) -> Remedy | str:
-        """With the fewest outliers whose error is a tie with the least."""
+        """With the fewest outliers that are enough; else those that tie with the least error.
+
+        Enough is where rounding activations adds a quarter at most to what rounding weights costs.
+        """
         group, found, why = self._group, [], self._none_found()
+        pairs = zip(self._weights, self._rounded, strict=True)
+        alone = [errors.product_error(group.x, w, group.x, rounded) for w, rounded in pairs]
         for channels in self._options.rule.sets(group.largest):
             mux = self._mux(method, channels)
-            if isinstance(mux, Mux):
-                found.append(self._remedy(method, mux, channels))
-            else:
+            if not isinstance(mux, Mux):
                 why = mux
+                continue
+            found.append(self._remedy(method, mux, channels))
+            if found[-1].error <= ENOUGH * _together(alone):
+                return found[-1]
         if not found:
             return why
         least = min(remedy.error for remedy in found)
-        return [r for r in found if r.error <= least * (1 + self._options.tie)][-1]
+        return next(r for r in found if r.error <= least * (1 + self._options.tie))
 
     def _mux(self, method: str, channels: I64) -> Mux | str:
         """How these channels are written at all sites, or why they cannot be."""
@@ -191,6 +199,10 @@ class Remedies:
                 made[str(dtype)] = errors.rounded_input(x, mode, dtype, largest, channels, mux)
             found.append(errors.product_error(x, weight, made[str(dtype)], after))
         return tuple(found)
+
+
+def _together(errors: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def check_remedy(method: str) -> None:

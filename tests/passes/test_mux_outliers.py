@@ -204,7 +204,7 @@ def test_which_channels_are_outliers() -> None:
     assert Rule("relative", 3, 0.5).channels(largest).tolist() == [4, 5, 7]
     assert Rule("relative", 3, 0.25).channels(largest).tolist() == [5, 7]
     assert Rule("absolute", 1.5, 0.9).channels(largest).tolist() == [3, 4, 5, 7]
-    assert [s.tolist() for s in Rule("relative", 3, 0.5).sets(largest)] == [[4, 5, 7], [5, 7], [5]]
+    assert [s.tolist() for s in Rule("relative", 3, 0.5).sets(largest)] == [[5], [5, 7], [4, 5, 7]]
     assert [s.tolist() for s in Rule("absolute", 6, 0.5).sets(largest)] == [[4, 5, 7]]
     assert Rule("relative", 6, 0.5).sets(np.zeros(4, np.float32)) == []
 
