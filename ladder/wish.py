@@ -40,7 +40,7 @@ class SiteWish:
     @property
     def mode(self) -> str:
         """What products round their activations to; those that know no target, to nothing."""
-        return str(getattr(self, "activation", FLOAT))
+        return check_activation(str(getattr(self, "activation", FLOAT)))
 
     @property
     def observed(self) -> bool:

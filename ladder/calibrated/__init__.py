@@ -8,7 +8,7 @@ collects second moments, ``activations`` how large channels get,
 from __future__ import annotations
 
 from ladder.calibrated.hessians import collect
-from ladder.calibrated.outliers import mux_outliers
+from ladder.calibrated.outliers import mux_outliers, provisionally_muxed
 from ladder.calibrated.rounded import RoundedWeights
 from ladder.calibrated.wished import calibrate, finished_of, hessians_of
 
@@ -19,4 +19,5 @@ __all__ = [
     "finished_of",
     "hessians_of",
     "mux_outliers",
+    "provisionally_muxed",
 ]

@@ -10,12 +10,15 @@ import onnx_ir as ir
 from ladder.calibrated.activations import collect_activations
 from ladder.frontend.source import Source
 from ladder.ir import facts
+from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.outliers import Activations, Outliers
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.allocation.parts import candidates
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.muxing.remedies import SMOOTH
 from ladder.passes.runner import run_passes
 from ladder.planning.inputs import data_of
-from ladder.wish import SiteWish
+from ladder.wish import PlanWish, SiteWish
 
 # Magnitudes of fewer tokens than this say little of the largest there are.
 LEAST_TOKENS = 2048
@@ -25,6 +28,21 @@ def observe(source: Source, wish: SiteWish) -> Activations:
     """What the products of the source's model read, on ``LEAST_TOKENS`` tokens at least."""
     windows = max(wish.windows, -(-LEAST_TOKENS // wish.tokens))
     return collect_activations(source, data_of(source, replace(wish, windows=windows)))
+
+
+def provisionally_muxed(source: Source, wish: PlanWish) -> Source:
+    """The source as outliers leave it where types are still to be chosen: as if all had the last.
+
+    Sensitivities are then those of the folded weights, and costs count what is muxed. Whoever
+    carries the plan out chooses again, by the types of the plan.
+    """
+    if not wish.observed:
+        return source
+    run_passes(source.model, [AllocateUniform(candidates(wish.types)[-1])])
+    found = mux_outliers(source.model, source, wish)
+    for fact in (BitPlan, LeftAlone):
+        facts.drop(source.model, fact)
+    return found
 
 
 def mux_outliers(model: ir.Model, source: Source, wish: SiteWish) -> Source:

@@ -31,6 +31,7 @@ def plan_command(
     windows: o.Windows = 8,
     tokens: o.Tokens = 128,
     rounding: o.Rounding = "mse",
+    outliers: o.Outliers = "none",
     workers: o.Workers = "0",
     state: o.State = None,
     target: o.Target = "native",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ladder.calibrated import hessians_of
+from ladder.calibrated import hessians_of, provisionally_muxed
 from ladder.driver import load_source
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.frontend.source import Source
@@ -20,6 +20,7 @@ from ladder.passes.allocation.problem import Problem
 from ladder.passes.base import Pass
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.muxing.told import outlier_notes
 from ladder.passes.runner import run_passes
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
@@ -59,13 +60,14 @@ def plan_model(
     ``prepare`` is what whoever carries the plan out does to a model before looking for its sites.
     """
     wish.check()
-    source, budget = ready(model, prepare), wish.budget
+    original, budget = ready(model, prepare), wish.budget
+    source = provisionally_muxed(original, wish)
     put_costs(source, wish)
     if budget is not None:
         refuse_unreachable(source, wish, budget)
     found = sensitivity_of(source, wish, hessians_of(source, wish))
     facts.put(source.model, found)
-    notes: list[str] = list(source.notes)
+    notes: list[str] = [*source.notes, *outlier_notes(source.model)]
     problem = timed_problem(source, wish, notes)
     report: dict[str, Any] = {
         "model": source.origin,
@@ -82,11 +84,16 @@ def plan_model(
         report["fronts"] = pareto.fronts(problem)
     if budget is None:
         return Planned(None, report)
-    return _plan(source, wish, problem, budget, report)
+    return _plan(source, original.digest, wish, problem, budget, report)
 
 
 def _plan(
-    source: Source, wish: PlanWish, problem: Problem, budget: Budget, report: dict[str, Any]
+    source: Source,
+    digest: str,
+    wish: PlanWish,
+    problem: Problem,
+    budget: Budget,
+    report: dict[str, Any],
 ) -> Planned:
     graph = source.model
     chosen = choose_plan(source, wish, problem, budget, report["notes"])
@@ -103,7 +110,7 @@ def _plan(
         "assumed": report["assumed"],
         "notes": report["notes"],
     }
-    plan = plan_of(graph, source.origin, source.digest, **asked)
+    plan = plan_of(graph, source.origin, digest, **asked)
     plan = replace(plan, measured=chosen.measured)
     report |= {
         "asked": allocation.asked,
