@@ -228,14 +228,9 @@ def _finished(parts: int, tokens: int, sums: Any, t: int, total: Expr) -> Expr:
     return whole
 
 
-def _product(
-    name: str, packing: Packing, mode: str, tokens: int, entry: tuple[int, ...], accumulate: Any
-) -> Any:
-    """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
-    bits, chunks, parts, entries = packing.bits, packing.chunks, packing.digits, packing.entries
-    rows, scale_type, zero_type = max(parts, 1) * tokens, packing.scale_type, packing.zero_type
-    book_size, trits_size = max(parts * entries, 1), TRIT_CODES if packing.trits else 1
-    fill = _fill_shared(packing)
+def _add_block(packing: Packing, mode: str, tokens: int) -> Any:
+    """Emits a block's sums into the float results."""
+    parts = packing.digits
 
     @T.inline
     def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block, row):  # type: ignore[no-untyped-def]
@@ -258,6 +253,18 @@ def _product(
                 a_scale[at[0], at[1]],
                 total,
             )
+
+    return add_block
+
+
+def _product(
+    name: str, packing: Packing, mode: str, tokens: int, entry: tuple[int, ...], accumulate: Any
+) -> Any:
+    """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
+    bits, chunks, parts, entries = packing.bits, packing.chunks, packing.digits, packing.entries
+    rows, scale_type, zero_type = max(parts, 1) * tokens, packing.scale_type, packing.zero_type
+    book_size, trits_size = max(parts * entries, 1), TRIT_CODES if packing.trits else 1
+    fill, add_block = _fill_shared(packing), _add_block(packing, mode, tokens)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]

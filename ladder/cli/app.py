@@ -12,6 +12,7 @@ from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.devices import bench_app
 from ladder.cli.kernels import kernels_app
 from ladder.cli.planning import plan_command
+from ladder.cli.projecting import project_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
 from ladder.errors import LadderError
@@ -45,6 +46,7 @@ def common(
 app.command("compile")(compile_command)
 app.command("plan")(plan_command)
 app.command("quantize")(quantize_command)
+app.command("project")(project_command)
 
 
 @app.command()

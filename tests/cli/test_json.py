@@ -17,7 +17,7 @@ from ladder import bench_kernel
 from ladder.ir.dtype import ALIASES
 from ladder.ir.element import ELEMENTS
 from ladder.passes.registry import PASSES
-from ladder.targets import known_targets
+from ladder.targets import ACCELERATORS, known_targets
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 
@@ -49,7 +49,7 @@ def test_lists(read: Cli) -> None:
     assert [row["type"] for row in rows] == [*ELEMENTS, *ALIASES]
     assert all(row["m1"]["reason"] and row["m128"]["in_registers"] for row in rows)
     names = [row["target"] for row in read("targets")]
-    assert set(names) <= set(known_targets()) and "x86-64" in names
+    assert set(names) <= {*known_targets(), *ACCELERATORS} and "x86-64" in names
     assert [row["pass"] for row in read("passes")] == list(PASSES)
     assert all({"does", "options", "needs", "gives"} <= set(row) for row in read("passes"))
 

@@ -11,7 +11,7 @@ import pytest
 import tvm
 
 import ladder.plugin
-from ladder.targets import LEVELS, TAGS
+from ladder.targets import ACCELERATORS, LEVELS, TAGS
 
 OURS = {"", ".errors", ".plugin", ".plugin.onnx_hook", ".plugin.packing", ".targets"}
 
@@ -26,11 +26,11 @@ def python(code: str, *without: str) -> str:
 
 def test_the_tags_are_those_of_the_table_of_targets() -> None:
     assert {n for n in tvm.target.list_tags() if n.startswith("ladder/")} == {
-        f"ladder/{name}" for name in LEVELS
+        f"ladder/{name}" for name in [*LEVELS, *ACCELERATORS]
     }
     for name, config in TAGS.items():
         target = tvm.target.Target(f"ladder/{name}")
-        assert target.kind.name == "llvm" and target.tag == f"ladder/{name}"
+        assert target.kind.name == config["kind"] and target.tag == f"ladder/{name}"
         assert target.attrs.get("mcpu") == config.get("mcpu")
 
 
