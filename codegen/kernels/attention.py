@@ -8,7 +8,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.float_math import exp, sum_lanes
-from ladder.codegen.kernels.vector import lanes, splat
+from ladder.codegen.kernels.vector import Expr, lanes, plus_product, splat, typed, unfused
 
 WIDTH = 16
 
@@ -62,9 +62,9 @@ def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
         for j in T.serial(used[0]):
             acc[lanes(0)] = splat(T.float32(0), WIDTH)
             for v in T.unroll(vectors):
-                acc[lanes(0)] = (
-                    acc[lanes(0)]
-                    + q[0, h, i, lanes(v * WIDTH)] * keys[0, h // group, j, lanes(v * WIDTH)]
+                at = T.meta_var(lanes(v * WIDTH))
+                acc[lanes(0)] = plus_product(
+                    acc[lanes(0)], q[0, h, i, at], keys[0, h // group, j, at]
                 )
             dot[0] = sum_lanes(acc[lanes(0)])
             score[j] = T.if_then_else(mask[0, 0, i, j], dot[0] * T.float32(scale), T.float32(-1e30))
@@ -88,9 +88,9 @@ def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
             acc[lanes(v * WIDTH)] = splat(T.float32(0), WIDTH)
         for j in T.serial(used[0]):
             for v in T.unroll(vectors):
-                acc[lanes(v * WIDTH)] = (
-                    acc[lanes(v * WIDTH)]
-                    + splat(score[j], WIDTH) * values[0, h // group, j, lanes(v * WIDTH)]
+                at = T.meta_var(lanes(v * WIDTH))
+                acc[at] = plus_product(
+                    acc[at], splat(score[j], WIDTH), values[0, h // group, j, at]
                 )
         for v in T.unroll(vectors):
             out[0, h, i, lanes(v * WIDTH)] = acc[lanes(v * WIDTH)] * splat(
@@ -105,6 +105,13 @@ def rotary(heads: int, s: int, d: int) -> Any:
     """x [1, heads, s, d], cos and sin [1, s, d/2] -> rotated halves (ONNX, not interleaved)."""
     name = f"rotary_h{heads}_s{s}_d{d}"
     half = d // 2
+    width = WIDTH if half % WIDTH == 0 else 1
+
+    def at(start: Expr) -> Expr:
+        return lanes(start) if width > 1 else start
+
+    def rounded(product: Expr) -> Expr:
+        return unfused(product, typed("float32", width))
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(  # type: ignore[no-untyped-def]
@@ -116,14 +123,12 @@ def rotary(heads: int, s: int, d: int) -> Any:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):
             for i in T.serial(s):
-                for j in T.serial(half):
-                    out[0, h, i, j] = (
-                        x[0, h, i, j] * cos[0, i, j] - x[0, h, i, j + half] * sin[0, i, j]
-                    )
-                for j in T.serial(half):
-                    out[0, h, i, j + half] = (
-                        x[0, h, i, j + half] * cos[0, i, j] + x[0, h, i, j] * sin[0, i, j]
-                    )
+                for j in T.serial(half // width):
+                    low, high = T.meta_var((at(j * width), at(half + j * width)))
+                    a, b = T.meta_var((x[0, h, i, low], x[0, h, i, high]))
+                    by_cos, by_sin = T.meta_var((cos[0, i, low], sin[0, i, low]))
+                    out[0, h, i, low] = rounded(a * by_cos) - rounded(b * by_sin)
+                    out[0, h, i, high] = rounded(b * by_cos) + rounded(a * by_sin)
 
     return kernel
 

@@ -11,7 +11,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import VECTORS, store, trimmed
 from ladder.codegen.kernels.stored import code_at, float_zero, number_at, scale_of
-from ladder.codegen.kernels.vector import lanes, splat
+from ladder.codegen.kernels.vector import lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
@@ -30,7 +30,7 @@ def float_gemm(packing: Packing) -> Any:
         row = T.meta_var(lanes(vector * LANES))
         code = T.meta_var(code_at(packing, planes, tile, chunk, place, vector, lanes(0)))
         number = T.meta_var(number_at(packing, code, base[row], values))
-        sums[row] = sums[row] + splat(x[m, k], LANES) * number
+        sums[row] = plus_product(sums[row], splat(x[m, k], LANES), number)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -70,7 +70,7 @@ def float_gemm(packing: Packing) -> Any:
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))
                         scale = T.meta_var(scale_of(packing, w_scale[tile, at, row], factor))
-                        result[row] = result[row] + sums[row] * scale
+                        result[row] = plus_product(result[row], sums[row], scale)
                 store(out, m, tile, result, 0)
 
     return trimmed(kernel, packing)

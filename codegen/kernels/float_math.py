@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, const, llvm, shuffle, typed
+from ladder.codegen.kernels.vector import Expr, const, llvm, plus_product, shuffle, typed
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
@@ -19,28 +19,36 @@ EXP_TERMS = (
 LOWEST, HIGHEST = -87.0, 88.0
 
 
-def exp(x: Expr, width: int = 1) -> Expr:
-    """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes."""
+def exp(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
+    """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes.
+
+    ``fenced``: the same bits on every processor; without it LLVM may vectorize a loop around one.
+    """
+    plus = plus_product if fenced else _plus_product
 
     def real(value: float) -> Expr:
         return const(T.float32(value), width)
 
     x = T.max(T.min(x, real(HIGHEST)), real(LOWEST))
     n = llvm("rint", typed("float32", width), x * real(LOG2_E))
-    r = x - n * real(LN2_HIGH) - n * real(LN2_LOW)
+    r = plus(plus(x, n, real(-LN2_HIGH), width), n, real(-LN2_LOW), width)
     p = real(EXP_TERMS[0])
     for term in EXP_TERMS[1:]:
-        p = p * r + real(term)
-    value = p * (r * r) + r + real(1.0)
+        p = plus(real(term), p, r, width)
+    value = plus(r, p, r * r, width) + real(1.0)
     bias, shift = const(T.int32(127), width), const(T.int32(23), width)
     power = T.shift_left(T.cast(n, typed("int32", width)) + bias, shift)
     return value * T.reinterpret(power, dtype=typed("float32", width))
 
 
-def sigmoid(x: Expr, width: int = 1) -> Expr:
-    """1 / (1 + e^-x); ``width`` lanes."""
+def _plus_product(a: Expr, b: Expr, c: Expr, width: int) -> Expr:
+    return a + b * c
+
+
+def sigmoid(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
+    """1 / (1 + e^-x); as ``exp``."""
     one = const(T.float32(1.0), width)
-    return one / (one + exp(const(T.float32(0.0), width) - x, width))
+    return one / (one + exp(const(T.float32(0.0), width) - x, width, fenced))
 
 
 def sum_lanes(x: Expr) -> Expr:

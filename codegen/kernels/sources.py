@@ -15,7 +15,7 @@ import tvm
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.float_math import sigmoid, sum_lanes
-from ladder.codegen.kernels.vector import Expr, const, lanes, splat
+from ladder.codegen.kernels.vector import Expr, const, lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES
 
 # (state, x, operand, m, i, width) -> numbers i .. i + width - 1 of token m
@@ -56,10 +56,12 @@ def inverse_rms(inverse, x, m, k, epsilon):  # type: ignore[no-untyped-def]
     acc = T.alloc_buffer((LANES,), "float32", scope="local")
     acc[lanes(0)] = splat(T.float32(0), LANES)
     for i in T.serial(k // LANES):
-        acc[lanes(0)] = acc[lanes(0)] + x[m, lanes(i * LANES)] * x[m, lanes(i * LANES)]
+        some = T.meta_var(x[m, lanes(i * LANES)])
+        acc[lanes(0)] = plus_product(acc[lanes(0)], some, some)
     inverse[0] = sum_lanes(acc[lanes(0)])
     for i in T.serial(k % LANES):
-        inverse[0] = inverse[0] + x[m, k // LANES * LANES + i] * x[m, k // LANES * LANES + i]
+        one = T.meta_var(x[m, k // LANES * LANES + i])
+        inverse[0] = plus_product(inverse[0], one, one, 1)
     inverse[0] = T.float32(1) / T.sqrt(inverse[0] / T.cast(k, "float32") + T.float32(epsilon))
 
 

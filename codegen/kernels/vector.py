@@ -23,6 +23,11 @@ def unfused(product: Expr, dtype: str = "float32x16") -> Expr:
     return llvm("arithmetic.fence", dtype, product)
 
 
+def plus_product(a: Expr, b: Expr, c: Expr, width: int = 16) -> Expr:
+    """a + b * c of floats, both rounded: the same bits on every processor."""
+    return a + unfused(b * c, typed("float32", width))
+
+
 def kept(x: Expr, dtype: str = "int32x16") -> Expr:
     """Integers that LLVM must compute as they stand, without merging them into what follows."""
     as_float = f"float32x{dtype.rpartition('x')[2]}"

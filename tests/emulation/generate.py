@@ -1,0 +1,24 @@
+"""Greedy tokens of an artifact, by its runtime alone: ``generate.py ARTIFACT PROMPT COUNT``.
+
+PROMPT and what is printed are JSON lists of token numbers. Needs numpy and TVM's runtime.
+"""
+
+import json
+import sys
+
+from ladder.runtime import load
+from ladder.runtime.language_model import LanguageModel
+
+
+def main(folder: str, prompt: str, count: str) -> None:
+    model = load(folder)
+    assert isinstance(model, LanguageModel)
+    logits, tokens = model.feed(json.loads(prompt))[-1], []
+    for _ in range(int(count)):
+        tokens.append(int(logits.argmax()))
+        logits = model.step(tokens[-1])
+    print(json.dumps(tokens))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
