@@ -94,12 +94,14 @@ def loaded(
     import tvm
 
     library = compiled(packing_of(dtype, activation, k), activation, scheme, level.name)
-    weights = _weights(dtype, n, k, scheme, activation)
+    weights = packed_weights(dtype, n, k, scheme, activation)
     sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights, size)]
 
     def call_of(m: int) -> Call:
         out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
-        shared = [tvm.runtime.from_dlpack(a) for a in _activations(dtype, m, k, scheme, activation)]
+        shared = [
+            tvm.runtime.from_dlpack(a) for a in random_activations(dtype, m, k, scheme, activation)
+        ]
         return lambda weight: library["main"](*shared, *weight, out)
 
     return call_of, sets, sum(a.nbytes for a in weights)
@@ -140,7 +142,7 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
     return parts + ([np.array(0.5, np.float32)] if dtype.tensor_scale else [])
 
 
-def _weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
+def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
     """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
     from ladder.codegen.weights import Weights
 
@@ -156,19 +158,24 @@ def _weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list
     return [_aligned(packed.arrays[name]) for name in order]
 
 
-def _activations(dtype: DType, m: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
-    from ladder.codegen.layout import blocks_of, total_chunks
+def random_activations(
+    dtype: DType, m: int, k: int, scheme: str, activation: str
+) -> list[np.ndarray]:
+    from ladder.codegen.layout import blocks_of, chunk_starts, total_chunks
     from ladder.ir.activation import QUANTIZED
 
     random, block = np.random.default_rng(1), block_of(dtype, activation, k)
     c, b = total_chunks(k, packing_of(dtype, activation, k).block), blocks_of(k, block)
     split = activation in QUANTIZED and not QUANTIZED[activation].exact_tables_fit_a_byte
     inner = ((2, 64) if split else (64,)) if scheme == "lut" else (16,)
-    return [
-        _aligned(random.integers(-3, 4, (m, c, *inner)).astype(np.int8)),
-        _aligned(random.random((m, b)).astype(np.float32)),
-        _aligned(random.integers(-99, 99, (m, b)).astype(np.int32)),
-    ]
+    codes = random.integers(-3, 4, (m, c, *inner)).astype(np.int8)
+    total = random.integers(-99, 99, (m, b)).astype(np.int32)
+    # What kernels rely on: sums of codes are that, and entries of two bytes are those of codes.
+    if scheme != "lut":
+        total = np.add.reduceat(codes.sum(-1), chunk_starts(k, block), 1).astype(np.int32)
+    elif split:
+        codes[..., 1, :] = codes[..., 1, :].clip(-1, 1)
+    return [_aligned(codes), _aligned(random.random((m, b)).astype(np.float32)), _aligned(total)]
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

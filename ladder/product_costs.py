@@ -73,18 +73,30 @@ def product_costs(
 
 
 def bench_device(
-    types: Iterable[str], shapes: Iterable[Shape], setting: Setting, path: Path
+    types: Iterable[str],
+    shapes: Iterable[Shape],
+    setting: Setting,
+    path: Path,
+    rpc: str = "",
+    threads: int = 0,
 ) -> ProductCosts:
-    """Measure on this machine and write the file that another one plans by."""
+    """Measure on this machine, or on the one at ``rpc``, and write the file to plan by.
+
+    On another machine the bits are compared first; ``threads`` are its own (0: all).
+    """
     level = LEVELS[setting.target]
     if check_activation(setting.activation) == FLOAT:
         raise LadderError("--activation fp32 has no low-bit product to time; give int8")
-    if not runs_here(level):
+    if not rpc and not runs_here(level):
         raise LadderError(
-            f"--target {level.name}: this CPU cannot run it; run ladder bench device on the device"
+            f"--target {level.name}: this CPU cannot run it; run ladder bench device on the device "
+            "or TVM's RPC server there and give --rpc HOST:PORT"
         )
     keys = [(str(DType.parse(t)), m, s) for t in types for m in (1, setting.chunk) for s in shapes]
-    costs = measured(keys, setting.chunk, level, setting.activation)
+    if rpc:
+        costs = measured_there(keys, setting.chunk, level, setting.activation, rpc, threads)
+    else:
+        costs = measured(keys, setting.chunk, level, setting.activation)
     write_costs(path, costs, setting)
     return costs
 
@@ -124,6 +136,29 @@ def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> 
             aside.write_text(json.dumps(known))
     source = f"measured: {cpu_name()}, {level.name}, {threads()} threads"
     return _costs({key: known[_text(key)] for key in keys}, chunk, source)
+
+
+def measured_there(
+    keys: Sequence[Key], chunk: int, level: Level, activation: str, rpc: str, threads: int
+) -> ProductCosts:
+    """Times on the device whose RPC server is at ``rpc``, after its bits were compared."""
+    from ladder.remote import Remote, way_of
+
+    ways = {(type, m): way_of(type, m, activation, level) for type, m, _ in keys}
+    device, times = Remote.connect(rpc, level, set(ways.values()), threads), {}
+    try:
+        different = sorted(set(ways.values()), key=str)
+        compared = sum(device.check(way) for way in track(different, "compare the bits"))
+        for key in track(keys, "time the products"):
+            type, m, (n, k) = key
+            times[key] = device.seconds(ways[type, m], m, n, k)
+    finally:
+        device.close()
+    source = (
+        f"measured: over RPC at {rpc}, {level.name}, {device.threads} threads; {compared} outputs "
+        "had the bits of this machine's"
+    )
+    return _costs(times, chunk, source)
 
 
 def modelled(keys: Sequence[Key], chunk: int, level: str) -> ProductCosts:

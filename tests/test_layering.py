@@ -82,6 +82,7 @@ DRIVERS = frozenset(
         "ladder.planning",
         "ladder.plugin",
         "ladder.product_costs",
+        "ladder.remote",
         "ladder.report_page",
         "ladder.scoring",
         "ladder.tune",

@@ -1,4 +1,4 @@
-"""``ladder bench device``: run on a device, so that another machine can plan for it."""
+"""``ladder bench device``: time a device, so that another machine can plan for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ladder.cli import options as o
 from ladder.cli.benches import bench_app
 from ladder.cli.show import out, print_json, print_table, progress
 from ladder.errors import LadderError
+from ladder.targets import NATIVE
 
 __all__ = ["bench_app"]
 
@@ -29,10 +30,15 @@ def device(
     activation: o.Activation = "int8",
     chunk: o.Chunk = 64,
     threads: o.Threads = 0,
+    rpc: Annotated[
+        str, typer.Option(help="HOST:PORT of TVM's RPC server on the device; empty: here.")
+    ] = "",
     json: o.Json = False,
 ) -> None:
-    """Time products on this device, one token and a prefill chunk: for 'ladder plan --costs'."""
-    o.set_threads(threads)
+    """Time products on a device, one token and a prefill chunk: for 'ladder plan --costs'."""
+    o.set_threads(0 if rpc else threads)
+    if rpc and target == NATIVE:
+        raise LadderError("--rpc needs the device's --target; see 'ladder targets'")
     if (model is None) == (not shape):
         raise LadderError("give a model, or its shapes with --shape NxK (repeat it)")
     if chunk < 1:
@@ -44,7 +50,8 @@ def device(
     with progress():
         shapes = parse_shapes(shape or ()) if model is None else shapes_of_model(model)
         setting = Setting.of(target, activation, chunk)
-        costs = bench_device(filter(None, types.split(",")), shapes, setting, output)
+        wanted = filter(None, types.split(","))
+        costs = bench_device(wanted, shapes, setting, output, rpc, threads)
     if json:
         print_json({"file": str(output), **asdict(setting), **asdict(costs)})
         return
