@@ -70,7 +70,27 @@ _AVX2 = (
     ),
     _lut("int4:g128", "int8", "lookup", 5, CHUNK, 1, load=4.5, lookup=5, vector=13, prefetch=0.5),
 )
+# A register of 16 bytes: the look-ups of 256 bits are four, of tables of two bytes eight.
+_TBL8 = {"load": 2.25, "lookup": 4, "dot": 4, "vector": 8.5, "prefetch": 0.5}
+_TBL16 = {"load": 4, "lookup": 8, "dot": 8, "vector": 10, "prefetch": 2}
+# Unpacking for one token takes more registers than there are: part of it goes through the stack.
+_SDOT = {"load": 2.25, "dot": 4, "vector": 17.5, "spill": 8.5, "prefetch": 1}
+_NEON_DOTS = (
+    _lut("int4:g128", "table8", "lookup", 4, CHUNK, 2, **_TBL8),
+    _lut("int4:g128", "int8", "lookup", 8, WEIGHT_BITS, 2, **_TBL16),
+    _dot("int4:g128", 4, 4 * CHUNK, 2, **_SDOT),
+)
+_TBL = {"load": 1.5, "lookup": 4, "vector": 12.5, "prefetch": 0.25}  # ld4 loads 64 bytes
+_TBL_PAIRS = {"load": 2.5, "lookup": 8, "vector": 20.5, "spill": 0.5, "prefetch": 0.25}
+_SMULL = {"load": 1.25, "dot": 4, "vector": 14.5, "spill": 1, "prefetch": 0.5}
 BUDGETS: dict[str, tuple[Budget, ...]] = {
+    "neon": (
+        _lut("int4:g128", "table8", "lookup", 4, CHUNK, 0.5, **_TBL),
+        _lut("int4:g128", "int8", "lookup", 8, CHUNK, 0.5, **_TBL_PAIRS),
+        _dot("int4:g128", 4, 4 * CHUNK, 0.5, **_SMULL),
+    ),
+    "dotprod": _NEON_DOTS,
+    "i8mm": _NEON_DOTS,
     "avx2": (
         *_AVX2,
         _dot("int4:g128", 4, 4 * CHUNK, 1, load=1.5, dot=4, vector=12, spill=4.5, prefetch=1),

@@ -86,9 +86,9 @@ def _dot(name: str, swapped: bool = False) -> Any:
 
 
 UNSIGNED = Weigh(_dot("udot"), LARGEST_UNSIGNED)
-DOTS = Primitives(_look_up, Weigh(_dot("sdot"), LARGEST_SIGNED), UNSIGNED, 2, T.serial)
+DOTS = Primitives(_look_up, Weigh(_dot("sdot"), LARGEST_SIGNED), UNSIGNED, 1, T.serial)
 MIXED_DOTS = Primitives(
-    _look_up, Weigh(_dot("usdot", swapped=True), LARGEST_UNSIGNED), UNSIGNED, 2, T.serial
+    _look_up, Weigh(_dot("usdot", swapped=True), LARGEST_UNSIGNED), UNSIGNED, 1, T.serial
 )
 
 
