@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ladder.errors import LadderError
 from ladder.plugin import PREFIX
 from ladder.targets import LEVELS, Level
 
+NO_MODULES = (
+    "{target}: a Relax module cannot run there, TVM's wheel has no run time for Hexagon; compile "
+    "the module for the CPU (ladder/snapdragon-x-elite), and its low-bit products for the NPU with "
+    "'ladder kernels build --target snapdragon-x-elite-npu -o FOLDER'"
+)
+NOT_LOWERED = (
+    "%s: no low-bit products, weights stay float and TVM's own pipeline takes the module; low-bit "
+    "kernels for Adreno are called by a host program: 'ladder kernels build "
+    "--target snapdragon-x-elite-gpu -o FOLDER'"
+)
 ARCHES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 PLAIN = "plain"
 # What LLVM calls an extension of ARM; those of x86 have Linux's names.
@@ -22,12 +33,15 @@ LLVM_NAMES = {
 def level_of(target: Any) -> Level | None:
     """The level of a tag, else the most able one whose instructions the target has.
 
-    None where low-bit kernels cannot run: no CPU. Without a target, kernels are portable.
+    None where modules with low-bit kernels cannot run: no CPU. Without a target, kernels are
+    portable. A ``LadderError`` where no module can run at all.
     """
     if target is None:
         return Level(PLAIN, "", {})
     if target.kind.name != "llvm":
         return None
+    if str(target.attrs.get("mtriple", "")).startswith("hexagon"):
+        raise LadderError(NO_MODULES.format(target=target.tag or "hexagon"))
     named = LEVELS.get(target.tag.removeprefix(PREFIX))
     return named or _by_features(target)
 

@@ -10,7 +10,7 @@ from tvm import relax
 
 from ladder.codegen.pipeline import ladder_passes
 from ladder.plugin import options
-from ladder.plugin.levels import level_of
+from ladder.plugin.levels import NOT_LOWERED, level_of
 from ladder.plugin.transform import (
     FuseOperators,
     LiftWeights,
@@ -30,7 +30,7 @@ def ladder_pipeline(**given: str) -> Any:
     def run(mod: Any, _context: Any) -> Any:
         target = tvm.target.Target.current(allow_none=True)
         if level_of(target) is None:
-            LOG.warning("%s has no low-bit kernels: its own pipeline takes the module", target)
+            LOG.warning(NOT_LOWERED, target.tag or target.kind.name)
             return relax.get_default_pipeline(target)(mod)
         return tvm.transform.Sequential(passes(target, given))(mod)
 

@@ -17,7 +17,9 @@ from ladder.runtime.session import Session
 from ladder.targets import LEVELS, runs_here
 
 SCRIPT = Path(tvm_models.__file__)
-LEVEL = "x86-64-v4" if runs_here(LEVELS["x86-64-v4"]) else "x86-64-v3"
+LEVELS_HERE = [
+    name for name in ("x86-64-v4", "x86-64-vnni", "x86-64-amx") if runs_here(LEVELS[name])
+] or ["x86-64-v3"]
 pytestmark = [pytest.mark.models, pytest.mark.kernels]
 
 
@@ -31,12 +33,13 @@ def test_the_script_imports_tvm_torch_and_numpy_alone() -> None:
     assert names - {"__future__", "sys"} == {"tvm", "torch", "numpy"}
 
 
-def test_a_torch_mlp_and_a_llama_agree_bit_for_bit(tmp_path: Path) -> None:
-    target, kind = f"ladder/{LEVEL}", "int4:g32"
+@pytest.mark.parametrize("level", LEVELS_HERE)
+def test_a_torch_mlp_and_a_llama_agree_bit_for_bit(tmp_path: Path, level: str) -> None:
+    target, kind = f"ladder/{level}", "int4:g32"
     subprocess.run([sys.executable, SCRIPT, tmp_path, target, kind], check=True, timeout=300)
     for name, (module, x) in tvm_models.models().items():
         source = ladder.load(module, (x,))
-        ladder.compile(source, tmp_path / name, type=kind, target=LEVEL)
+        ladder.compile(source, tmp_path / name, type=kind, target=level)
         session = ladder.runtime.load(tmp_path / name)
         assert isinstance(session, Session)
         (wanted,) = session.run({"x" if name == "mlp" else "ids": x.numpy()}).values()
