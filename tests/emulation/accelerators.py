@@ -21,7 +21,11 @@ from ladder.targets import ACCELERATORS
 Array = np.ndarray
 GPU = ACCELERATORS["snapdragon-x-elite-gpu"]
 NPU = ACCELERATORS["snapdragon-x-elite-npu"]
-EMULATED_NPU = {**NPU.config, "mcpu": "hexagonv67", "mattr": ["+hvxv67", "+hvx-length128b"]}
+EMULATED_NPU = {
+    **NPU.config,
+    "mcpu": f"hexagon{hexagon.EMULATED}",
+    "mattr": [f"+hvx{hexagon.EMULATED}", "+hvx-length128b"],
+}
 
 
 def run_on_opencl(products: Sequence[Any]) -> list[dict[str, F32]]:

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emulation.apt import Missing, run, tool
-from ladder.codegen.hexagon_library import HEADER, OBJECT
+from ladder.codegen.hexagon_library import OBJECT
 from ladder.codegen.plain_c import CFunction
 
 Array = npt.NDArray[Any]
-EMULATED = "hexagonv67"  # the newest that qemu 7.2 knows
+EMULATED = "v67"  # the newest that qemu 7.2 knows
 SOURCE = """\
 #include "ladder_kernels.h"
 typedef unsigned long size_t;
@@ -94,7 +94,12 @@ class Program:
         source, started = folder / "start.c", folder / "start.o"
         self.path = folder / "program"
         source.write_text(SOURCE % "\n".join(cases))
-        target = ["--target=hexagon-unknown-elf", "-mcpu=hexagonv67", "-ffreestanding", "-O2"]
+        target = [
+            "--target=hexagon-unknown-elf",
+            f"-mcpu=hexagon{EMULATED}",
+            "-ffreestanding",
+            "-O2",
+        ]
         clang = tool("clang-14", "clang-15", "clang-16", "clang", package="clang-14")
         options = [*target, "-fno-builtin", "-Wall", "-Werror", "-I", str(folder)]
         run([str(clang), *options, "-c", str(source), "-o", str(started)], "clang for Hexagon")
@@ -107,7 +112,7 @@ class Program:
         emulator = tool("qemu-hexagon", package="qemu-user")
         stream = b"".join(self._packed(call) for call in calls) + struct.pack("<3i", -1, 0, 0)
         done = subprocess.run(
-            [emulator, "-cpu", "v67", self.path], input=stream, capture_output=True, check=False
+            [emulator, "-cpu", EMULATED, self.path], input=stream, capture_output=True, check=False
         )
         if done.returncode:
             raise Missing(
@@ -144,6 +149,3 @@ def _unpacked(stream: bytes, calls: Sequence[Call]) -> list[list[Array]]:
         found.append(results)
     assert at == len(stream)
     return found
-
-
-__all__ = ["HEADER", "Call", "Program"]

@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emulation.apt import Missing
+
 Array = npt.NDArray[Any]
 
 
 def context() -> Any:
-    """A CPU as an OpenCL device: the system's, else one out of Debian's packages."""
-    import pyopencl as cl
+    """A CPU as an OpenCL device: PoCL, out of its wheel or the system's."""
+    wanted = "OpenCL's CPU device is missing: pip install 'pyopencl[pocl]' (the extra dev has it)"
+    try:
+        import pyopencl as cl
 
-    for platform in cl.get_platforms():
+        platforms = cl.get_platforms()
+    except Exception as error:  # no module, no loader, no platform: each its own class
+        raise Missing(f"{wanted}; {error}") from error
+    for platform in platforms:
         if "Portable Computing Language" in platform.name:
             return cl.Context(platform.get_devices())
-    raise AssertionError("no PoCL")
+    raise Missing(f"{wanted}, or Debian's pocl-opencl-icd; there are {platforms}")
 
 
 class Program:
