@@ -63,19 +63,22 @@ def device_of(name: str) -> Device:
     return ALL_DEVICES[name]
 
 
-def project(name: str, dtype: DType, n: int, k: int, cores: int = 0) -> dict[str, Any]:
-    """One token through weights [N, K] on ``cores`` cores (0: all) of a device.
+def project(
+    name: str, dtype: DType, n: int, k: int, cores: int = 0, mode: str = "int8"
+) -> dict[str, Any]:
+    """One token through weights [N, K] on ``cores`` cores (0: all) of a device, by look-ups.
 
     Seconds, what bounds them, and each bound's arithmetic.
     """
     device = device_of(name)
     used = min(cores or device.cores, device.cores)
-    bounds = [_memory(device, dtype, n, k), *_instructions(device, dtype, n, k, used)]
+    bounds = [_memory(device, dtype, n, k), *_instructions(device, dtype, n, k, used, mode)]
     slowest = max(bounds, key=lambda bound: bound.seconds)
     return {
         "label": LABEL,
         "device": name,
         "type": str(dtype),
+        "activation": mode,
         "shape": [1, n, k],
         "cores": used,
         "seconds": slowest.seconds,
@@ -96,11 +99,13 @@ def _memory(device: Device, dtype: DType, n: int, k: int) -> Bound:
     return Bound("memory", size / speed, f"{text}; / {speed / 1e9:g} GB/s")
 
 
-def _instructions(device: Device, dtype: DType, n: int, k: int, cores: int) -> list[Bound]:
+def _instructions(
+    device: Device, dtype: DType, n: int, k: int, cores: int, mode: str
+) -> list[Bound]:
     if device is GPU:
         return [_on_lanes(device, dtype, n, k, cores)]
     family = "hvx" if device is NPU else LEVELS[device.level].kernels
-    budget = _budget(family, dtype)
+    budget = _budget(family, dtype, mode)
     if budget is None:
         return []
     passes, speed = n * k * dtype.bits / WEIGHT_BITS, device.clock.value * cores
@@ -129,9 +134,9 @@ def _work(device: Device, budget: Budget, dtype: DType) -> list[tuple[str, float
     return work
 
 
-def _budget(family: str, dtype: DType) -> Budget | None:
+def _budget(family: str, dtype: DType, mode: str) -> Budget | None:
     """Of a look-up kernel of as many bits, else of 4: counts for a bit hardly depend on bits."""
-    budgets = [b for b in BUDGETS.get(family, ()) if b.op == "lut_gemm" and b.mode == "int8"]
+    budgets = [b for b in BUDGETS.get(family, ()) if b.op == "lut_gemm" and b.mode == mode]
     return min(budgets, key=lambda b: abs(DType.parse(b.type).bits - dtype.bits), default=None)
 
 
@@ -143,11 +148,14 @@ def _on_lanes(device: Device, dtype: DType, n: int, k: int, lanes: int) -> Bound
 
 
 def table() -> list[dict[str, Any]]:
-    """T-MAC's published tokens a second beside the projection for the same weights."""
+    """T-MAC's published tokens a second beside the projection for the same weights.
+
+    By ``table8``, whose tables are T-MAC's.
+    """
     rows = []
     for name, model, text, cores, published in PUBLISHED:
         dtype, weights = DType.parse(text), MODELS[model]
-        one = project(name, dtype, weights // 4096, 4096, cores)
+        one = project(name, dtype, weights // 4096, 4096, cores, "table8")
         rows.append(
             {
                 "device": name,

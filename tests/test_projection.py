@@ -41,6 +41,14 @@ def test_the_npu_is_bound_by_its_slowest_part() -> None:
     )
 
 
+def test_tables_of_one_byte_take_half_the_look_ups() -> None:
+    pi = "raspberry-pi-5"
+    both = [project(pi, INT4, SIZE, SIZE, mode=mode)["bounds"] for mode in ("int8", "table8")]
+    exact, rounded = ({b["what"]: b["seconds"] for b in bounds} for bounds in both)
+    assert exact["lookup instructions"] == pytest.approx(2 * rounded["lookup instructions"])
+    assert exact["memory"] == rounded["memory"]
+
+
 def test_a_faster_memory_shifts_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = replace(ALL_DEVICES["snapdragon-x-elite-npu"], bandwidth=Fact(1e15, "none"))
     monkeypatch.setitem(projection.ALL_DEVICES, fast.name, fast)
@@ -68,6 +76,7 @@ def test_the_command(cli: Cli) -> None:
     [
         (("--target", "pdp-11"), "no published facts of 'pdp-11'; one of raspberry-pi-5"),
         (("--target", "raspberry-pi-5", "--shape", "4096"), "--shape 4096: give 1xNxK"),
+        (("--target", "raspberry-pi-5", "--activation", "int4"), "one of int8, table8"),
         (("--target", "raspberry-pi-5", "--type", "int9"), "unknown type 'int9'"),
     ],
 )

@@ -10,6 +10,8 @@ from ladder.cli import options as o
 from ladder.cli.show import out, print_json, print_table
 from ladder.errors import LadderError
 
+MODES = ("int8", "table8")
+
 
 def project_command(
     target: Annotated[
@@ -17,6 +19,7 @@ def project_command(
     ] = None,
     type: Annotated[str, typer.Option(help="The weights' type.")] = "int4:g128",
     shape: Annotated[str, typer.Option(help="1xNxK: one token.")] = "1x4096x4096",
+    activation: Annotated[str, typer.Option(help="int8 or table8.")] = "int8",
     cores: Annotated[int, typer.Option(help="Cores in use; 0: all.")] = 0,
     json: o.Json = False,
 ) -> None:
@@ -33,7 +36,9 @@ def project_command(
             print_table(LABEL, columns, [[*row.values()] for row in rows])
         return
     n, k = _sizes(shape)
-    row = project(target, DType.parse(type), n, k, cores)
+    if activation not in MODES:
+        raise LadderError(f"--activation {activation}: one of {', '.join(MODES)} is projected")
+    row = project(target, DType.parse(type), n, k, cores, activation)
     if json:
         print_json(row)
         return
