@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,22 +95,16 @@ class Program:
         source, started = folder / "start.c", folder / "start.o"
         self.path = folder / "program"
         source.write_text(SOURCE % "\n".join(cases))
-        target = [
-            "--target=hexagon-unknown-elf",
-            f"-mcpu=hexagon{EMULATED}",
-            "-ffreestanding",
-            "-O2",
-        ]
-        clang = tool("clang-14", "clang-15", "clang-16", "clang", package="clang-14")
-        options = [*target, "-fno-builtin", "-Wall", "-Werror", "-I", str(folder)]
-        run([str(clang), *options, "-c", str(source), "-o", str(started)], "clang for Hexagon")
-        linker = tool("ld.lld-14", "ld.lld", package="lld-14")
+        zig = [sys.executable, "-m", "ziglang"]  # a compiler and linker for every processor
+        options = ["-target", "hexagon-freestanding", f"-mcpu=hexagon{EMULATED}", "-O2"]
+        options += ["-ffreestanding", "-fno-builtin", "-Wall", "-Werror", "-I", str(folder)]
+        run([*zig, "cc", *options, "-c", str(source), "-o", str(started)], "zig cc for Hexagon")
         objects = [str(started), str(folder / OBJECT)]
-        run([str(linker), "-o", str(self.path), *objects], "linking for Hexagon")
+        run([*zig, "ld.lld", "-o", str(self.path), *objects], "linking for Hexagon")
 
     def __call__(self, calls: Sequence[Call]) -> list[list[Array]]:
         """The results of each call, in one run of the emulator."""
-        emulator = tool("qemu-hexagon", package="qemu-user")
+        emulator = tool("qemu-hexagon", "qemu-hexagon-static", package="qemu-user-static")
         stream = b"".join(self._packed(call) for call in calls) + struct.pack("<3i", -1, 0, 0)
         done = subprocess.run(
             [emulator, "-cpu", EMULATED, self.path], input=stream, capture_output=True, check=False
