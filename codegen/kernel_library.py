@@ -22,12 +22,13 @@ from ladder.codegen.kernels import activation, quantize
 from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
-from ladder.ir.activation import INTEGER_MODES, QUANTIZED
+from ladder.ir.activation import INTEGER_MODES, TABLE8
 from ladder.ir.dtype import DType
 from ladder.targets import LEVELS, Level
 
 PROCESSES, PARTS = 2, 9  # that share the work; so many that neither waits for the other
 LOOK_UPS = "lut_gemm"
+CODES = [mode for mode in INTEGER_MODES if mode != TABLE8]  # other modes compile when needed
 TABLE_MODES = ("int8", "int4")  # tables of two planes of bytes, and of one: as in int2
 
 
@@ -77,7 +78,7 @@ def _activations(block: int) -> Iterator[Recipe]:
         yield Recipe("table8", "table8", block=block, parallel=parallel)
         for mode in TABLE_MODES:
             yield Recipe("exact_tables", mode, parallel=parallel)
-        for mode in QUANTIZED:
+        for mode in CODES:
             for tables in (False, True):
                 yield Recipe(
                     "quantize_activation", mode, block=block, parallel=parallel, tables=tables
