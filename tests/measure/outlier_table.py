@@ -72,6 +72,7 @@ class Table:
             return
         start = time.perf_counter()
         row = {**key, "perplexity": score(), "seconds": round(time.perf_counter() - start, 1)}
+        row |= {"date": f"{datetime.now():%d %B %Y}", "machine": cpu_name()}
         self.rows.append(row)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -148,12 +149,13 @@ class Runner:
 
 def shown(rows: list[Row]) -> str:
     """The table as Markdown."""
-    lines = [f"Measured {datetime.now():%d %B %Y}, {cpu_name()}.", ""]
+    places = dict.fromkeys(f"{row['date']}, {row['machine']}" for row in rows)
+    lines = [f"Measured {'; '.join(places)}.", ""]
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
         exact = next(row["perplexity"] for row in own if row["method"] == "float")
         methods = [m for m in COLUMNS if any(row["method"] == m for row in own)]
-        lines += [f"**{model}** (float {exact:.3f})", ""]
+        lines += [f"**{model}** (float {exact:.2f})", ""]
         lines.append("| scale per | weights | A | " + " | ".join(methods) + " |")
         lines.append("|---|---|---|" + "---|" * len(methods))
         found = {_key(row): row["perplexity"] for row in own if "bits" in row}
