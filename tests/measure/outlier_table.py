@@ -155,6 +155,8 @@ def shown(rows: list[Row]) -> str:
         own = [row for row in rows if row["model"] == model]
         exact = next(row["perplexity"] for row in own if row["method"] == "float")
         methods = [m for m in COLUMNS if any(row["method"] == m for row in own)]
+        if not methods:
+            continue
         lines += [f"**{model}** (float {exact:.2f})", ""]
         lines.append("| scale per | weights | A | " + " | ".join(methods) + " |")
         lines.append("|---|---|---|" + "---|" * len(methods))
