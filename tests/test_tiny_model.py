@@ -44,7 +44,7 @@ STEPS = 20
 # close to a half that it then rounds to another code. In a model this small such a flip moves the
 # logits by per cents from there on, so a single trial proves little and several prove enough.
 FLIPPED = 0.1
-TRIALS = {1: 6, 5: 6, 70: 12}  # tokens of the prompt (one call, part of a chunk, several) -> trials
+TRIALS = {1: 6, 5: 6, 70: 24}  # tokens of the prompt (one call, part of a chunk, several) -> trials
 # A worker keeps the cases of a type together: they share the reference.
 CASES = [
     pytest.param(level, type, mode, marks=pytest.mark.xdist_group(type))
