@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ladder.bench_kernel import compiled, packed_weights, random_activations
+from ladder.bench_kernel import compiled, packed_weights, packing_of, random_activations
 from ladder.costs import machine_of
 from ladder.errors import LadderError
+from ladder.ir.activation import table_mode
 from ladder.ir.dtype import DType
 from ladder.passes.choose_kernel import choose
 from ladder.targets import ARM_FLAGS, LEVELS, Level, native_level
@@ -68,7 +69,7 @@ class Remote:
         for m, n, k in CHECKED:
             operands = _operands(way, m, n, k)
             near, far = np.zeros((m, n), np.float32), self._zeros(m, n)
-            kernel = compiled(*way, here.name)["main"]
+            kernel = compiled(_packing(way), way[1], way[2], here.name)["main"]
             self._run(way, [*map(self._tensor, operands), far])
             near = _called(kernel, operands, near)
             if not np.array_equal(near, far.numpy()):
@@ -170,12 +171,16 @@ def _sent(session: Any, functions: dict[str, Any], level: Level) -> Any:
     return session.load_module(name)
 
 
+def _packing(way: Way) -> Any:
+    """How the weights of any shape lie: K is of no consequence, but that it is no short block."""
+    return packing_of(way[0], way[1], max(k for _, _, k in CHECKED))
+
+
 def _kernel(way: Way, level: Level) -> Any:
     from ladder.codegen.kernels.library import kernel
-    from ladder.codegen.layout import Packing
 
-    dtype, activation, scheme = way
-    return kernel(f"{scheme}_gemm", Packing.of(dtype), activation, level.kernels)
+    _, activation, scheme = way
+    return kernel(f"{scheme}_gemm", _packing(way), table_mode(activation), level.kernels)
 
 
 def _name(way: Way, level: Level) -> str:

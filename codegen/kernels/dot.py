@@ -156,7 +156,7 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
 
 
 def _block(
-    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any
+    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any, less: int
 ) -> Any:
     """Emits one K-block of one run of chunks, into float results."""
     chunks = packing.chunks
@@ -281,24 +281,18 @@ def dot_gemm(
     ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
     are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
     """
-    name = f"dot_gemm_{family}_{packing}"
     bits, chunks, entries = packing.bits, packing.chunks, packing.entries
-    parts, size = max(packing.digits, 1), stage_size(packing)
+    parts, size, carried = max(packing.digits, 1), stage_size(packing), packing.carried
     scale_type, zero_type = packing.scale_type, packing.zero_type
-    zeros_type, rows = zero_rows_type(packing), read_rows(packing, "int8")
+    zeros_type = zero_rows_type(packing)
     less = DIGIT_OFFSET if signed and (packing.digits or bits == 8) else 0
     finish = _looked_up(packing, look_up, less)
     stage_block = _staging(packing, finish, trits, loop, paired=matrix is not None)
     add_panel = _adding(packing, multiply, matrix, size, less, wide)
     span = span_of(packing) if single else 0
     direct = add_span(packing, multiply, finish, trits, less)
-    emitters = (stage_block, rows, add_panel)
-    carried = packing.carried
-    add_block = (
-        _carry(packing, span, direct, *emitters, less)
-        if carried
-        else _block(packing, span, direct, *emitters)
-    )
+    emitters = (direct, stage_block, read_rows(packing, "int8"), add_panel)
+    add_block = (_carry if carried else _block)(packing, span, *emitters, less)
 
     # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -306,7 +300,7 @@ def dot_gemm(
                digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
                starts_: T.handle, numbers_: T.handle, out_: T.handle):
         # fmt: on
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        T.func_attr({"global_symbol": f"dot_gemm_{family}_{packing}", "tirx.noalias": True})
         M, N, B, C, P = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
         S, NT = T.int64(), T.int64()
         q = T.match_buffer(q_, (M, C, CHUNK), "int8")
@@ -340,9 +334,9 @@ def dot_gemm(
                                    T.min(T.int64(span * chunks), C - first))
                 done = T.meta_var(T.if_then_else(M == 1, spans * span, T.int64(0)))
                 for b in T.serial(B - done):
-                    block = T.meta_var(b + done)
                     add_block(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale,
-                              zero, factor, starts, numbers, scales, zeros, tokens, m, tile, block)
+                              zero, factor, starts, numbers, scales, zeros, tokens, m, tile,
+                              b + done)
                 for t in T.serial(tokens):
                     store(out, m + t, tile, result, t * TILE)
 

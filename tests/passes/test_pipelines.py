@@ -153,7 +153,10 @@ def test_malformed_pipelines(text: str, message: str) -> None:
             "unknown rounding 'ceil'; one of: rtn, mse",
         ),
         ("allocate-uniform{keep=lm_head}", "--keep 'lm_head' matches no site; .* sites are: y$"),
-        ("lower-types{activation=int3}", "unknown activation mode 'int3'; one of: int8, int4"),
+        (
+            "lower-types{activation=int3}",
+            "unknown activation mode 'int3'; one of: int8, int7",
+        ),
         ("lower-types{scheme=magic}", "unknown scheme 'magic'; one of: auto, lut, dot"),
         ("bind-shapes{dims=N:3}", "no input has a dimension 'N'; the inputs have: M"),
         ("bind-shapes{dims=M:0}", "dimension 'M': '0' is not a positive number"),

@@ -93,7 +93,8 @@ def wheel(folder: Path) -> Path:
 
 
 def what_tvm_is(python: Path, folder: Path) -> Any:
-    return json.loads(run(python, "-c", WHAT_TVM_IS, PYTHONPATH="", HOME=str(folder)))
+    # -P: the folder we are in has the package, too, and what an editable install leaves there.
+    return json.loads(run(python, "-P", "-c", WHAT_TVM_IS, PYTHONPATH="", HOME=str(folder)))
 
 
 def test_uninstalling_leaves_tvm_as_it_was(python: Path, tmp_path: Path) -> None:
