@@ -28,7 +28,7 @@ from ladder.sensitivity.data import text_data
 from ladder.texts import WIKIPEDIA, encode, wiki_text
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]
-SCORED, WINDOW, CHUNK = 512, 256, 64
+SCORED, WINDOW, CHUNK = 256, 256, 64
 TYPE, MODE = "int8:row", "int8:tensor"
 
 
