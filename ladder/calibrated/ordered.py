@@ -27,6 +27,7 @@ from ladder.calibrated.walk import Values, run_block
 from ladder.files import file_aside
 from ladder.frontend.source import Source
 from ladder.ir.dtype import DType
+from ladder.ir.element import user_books
 from ladder.ir.facts import Finished, Hessians
 from ladder.ir.numerics import F32
 from ladder.ir.site import Site
@@ -53,7 +54,8 @@ def round_in_order(
     the float model's Hessians; those that no Hessian is known of are left to the pass. Every
     weight is a file as soon as it is rounded: a run that was killed goes on from there.
     """
-    place = cache.entry("ordered", source.digest, data.digest, sorted(types.items()))
+    about = (data.digest, user_books(), sorted(types.items()))
+    place = cache.entry("ordered", source.digest, *about)
     if not (place / INDEX).exists():
         place.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(threads or own_threads()) as pool:

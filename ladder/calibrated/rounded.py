@@ -11,6 +11,7 @@ from ladder.files import file_aside
 from ladder.frontend.source import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
+from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians
 from ladder.passes.rounding.finished import load_outcome, save_outcome
 from ladder.passes.rounding.methods import CALIBRATED
@@ -28,7 +29,7 @@ class RoundedWeights:
         groups = find_groups(source.model, find_blocks(source.model))
         self._whole = {group.weight_name: group for group in groups}
         about = (hessians.text, hessians.tokens) if hessians and rounding in CALIBRATED else ()
-        self._folder = cache.entry("rounded", source.digest, rounding, *about)
+        self._folder = cache.entry("rounded", source.digest, rounding, user_books(), *about)
 
     def __call__(self, group: Group, dtype: DType) -> np.ndarray:
         """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""

@@ -220,3 +220,8 @@ def user_elements() -> dict[str, Element]:
     """The types that were registered, by name."""
     built_in = {element.name for element in BUILT_IN}
     return {name: e for name, e in ELEMENTS.items() if name not in built_in}
+
+
+def user_books() -> dict[str, tuple[float, ...]]:
+    """The code books of the registered types, in order: results that are kept depend on them."""
+    return {name: element.book for name, element in sorted(user_elements().items())}

@@ -18,7 +18,7 @@ from ladder import cache
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
 from ladder.ir.blocks import find_blocks
-from ladder.ir.element import user_elements
+from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians, Sensitivity
 from ladder.passes.rounding.methods import CALIBRATED, check_method
 from ladder.sensitivity.data import Data, sample_data, text_data
@@ -101,8 +101,9 @@ def measure_data(
     state = State(how.state or cache.entry("sensitivity", *vars(key).values()), key)
     missing = [task for task in tasks if task not in state.scores]
     if missing:
-        books = {name: element.book for name, element in user_elements().items()}
-        job = Job(uuid.uuid4().hex, data.feeds, method, data.labels, books, hessians=hessians)
+        job = Job(
+            uuid.uuid4().hex, data.feeds, method, data.labels, user_books(), hessians=hessians
+        )
         with _crew(source.model, job, how) as crew:
             known = len(tasks) - len(missing)
             run_all(missing, lambda task: blocks[task.group], crew, state.add, known)

@@ -12,14 +12,17 @@ import pytest
 from small_graphs import graph, random
 
 import ladder
-from ladder.calibrated import collect, ordered
+from ladder import register_type
+from ladder.calibrated import RoundedWeights, collect, ordered
 from ladder.calibrated.ordered import round_in_order
 from ladder.driver import load_source
 from ladder.errors import LadderError
 from ladder.frontend.source import Source
 from ladder.ir import facts
+from ladder.ir.blocks import find_blocks
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
+from ladder.ir.element import ELEMENTS
 from ladder.ir.facts import Finished
 from ladder.ir.site import find_sites
 from ladder.passes.registry import parse_pipeline
@@ -28,6 +31,7 @@ from ladder.passes.rounding.methods import round_by
 from ladder.passes.runner import run_passes
 from ladder.reference import Reference
 from ladder.sensitivity.data import Data, sample_data, text_data
+from ladder.sensitivity.groups import find_groups
 
 TYPE = "int2:g32"
 CHAIN = """g (float[8, 64] x) => (float[8, 64] y) {
@@ -172,3 +176,18 @@ def test_a_language_model(tiny_chat_folder: Path, tmp_path: Path) -> None:
     assert planned["measured"]["kl"] > 0
     static = collect(source, text_data(source, text, 2, 16))
     assert set(static.missing) == {"model.embed_tokens"}
+
+
+def test_a_type_of_ones_own_with_another_book_is_rounded_anew(chain: tuple[Source, Data]) -> None:
+    """Files are kept by what they depend on: the name of a type alone says too little."""
+    source, data = chain
+    static, types = collect(source, data, 1), types_of(source, "mine:g32")
+    group = find_groups(source.model, find_blocks(source.model))[0]
+    found = []
+    for book in ((-1.0, -0.3, 0.3, 1.0), (-1.0, -0.1, 0.1, 1.0)):
+        ELEMENTS.pop("mine", None)
+        register_type("mine", book)
+        done = round_in_order(source, data, types, static, 1)
+        alone = RoundedWeights(source, "mse", None)(group, DType.parse("mine:g32"))
+        found.append((Path(done.files[group.name]), alone))
+    assert found[0][0] != found[1][0] and (found[0][1] != found[1][1]).any()
