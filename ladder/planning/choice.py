@@ -63,7 +63,7 @@ def choose_plan(
     if budget.goal == "loss" and not budget.prefer:
         _tell_sum(chosen, wish)
         if wish.refine:
-            _refine(source, data, check, alone, chosen, budget, wish.refine)
+            _refine(source, data, check, alone, chosen, budget, wish)
     if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
@@ -153,11 +153,11 @@ def _refine(
     rounder: Rounder,
     chosen: Chosen,
     budget: Budget,
-    rounds: int,
+    wish: PlanWish,
 ) -> None:
     metric, picks = chosen.problem.metric, chosen.found.picks
     first = chosen.measured[metric]
-    done = refine(source.model, data, check, rounder, budget, picks, first, rounds)
+    done = refine(source.model, data, check, rounder, budget, picks, first, wish.refine)
     chosen.notes.append(
         f"refined in {done.rounds} rounds ({done.steps} steps measured): the plan that was "
         f"predicted best loses {first:.4g}, this one {done.loss:.4g}"
@@ -166,7 +166,13 @@ def _refine(
         return
     totals, status = chosen.problem.totals(done.picks), "refined by measuring around the plan"
     chosen.found = replace(chosen.found, picks=done.picks, totals=totals, status=status)
-    chosen.measured = {metric: done.loss}  # a time was another plan's
+    timed = "seconds" in chosen.measured
+    chosen.measured = {metric: done.loss}
+    if timed:  # what was measured is another plan's time
+        seconds = decode_seconds(source, chosen.problem, done.picks, decode_wish(wish))
+        chosen.measured["seconds"] = seconds
+        if budget.latency is not None and seconds > budget.latency:
+            chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by the refined plan")
 
 
 def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:

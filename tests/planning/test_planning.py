@@ -177,6 +177,10 @@ def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, wish: PlanWi
     assert report["measured"]["seconds"] == pytest.approx(report["predicted"]["seconds"])
     within = plan_model(tiny_chat_folder, replace(wish, latency="200us", rest="")).report
     assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6
+    refined = plan_model(tiny_chat_folder, replace(wish, latency="200us", rest="", refine=1)).report
+    assert refined["measured"]["kl"] <= within["measured"]["kl"]
+    predicted = refined["predicted"]["seconds"]  # the refined plan's own time was taken, too
+    assert refined["measured"]["seconds"] == pytest.approx(predicted) and predicted <= 200e-6
     found = plan_model(tiny_chat_folder, replace(wish, bpw="4.2", rest="")).report
     assert "seconds" not in found["predicted"]
 
