@@ -87,6 +87,20 @@ def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="session")
+def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M compiled for this CPU at int4:g128, int8 activations. Not to be changed."""
+    from fetch import package_file
+
+    import ladder
+    from ladder.demo import MODEL
+
+    folder = tmp_path_factory.mktemp("artifacts") / "smollm2"
+    model = package_file(*MODEL)
+    ladder.compile(model, folder, type="int4:g128", activation="int8", context=256, chunk=64)
+    return folder
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left: its exit code and both streams."""

@@ -66,24 +66,33 @@ def test_equals_onnxruntime_over_64_greedy_steps(source: Source, tmp_path: Path)
     """Float activations: the same lowered graph, the same tokens, logits within 1e-3."""
     model = compiled(source, tmp_path / "art", "int4:g128", "fp32")
     plan = "allocate-uniform{type=int4:g128},round-weights,lower-types{activation=fp32}"
-    other = reference(source, plan, CONTEXT + CHUNK)
+    equals_at_every_step(model, reference(source, plan, CONTEXT + CHUNK), 64)
+
+
+def equals_at_every_step(model: LanguageModel, other: ReferenceLanguageModel, steps: int) -> None:
+    """``model`` takes its best token so many times; ``other`` then reads all of that at once.
+
+    Where its best token after each prefix is the one that was taken, it would have taken the same.
+    """
     prompt = model.encode(PROMPT)
-    ours, theirs = model.feed(prompt)[-1], other.feed(prompt)[-1]
-    for step in range(64):
-        assert difference(ours, theirs) < 1e-3, f"step {step}"
-        assert ours.argmax() == theirs.argmax(), f"step {step}"
-        token = int(theirs.argmax())
-        ours, theirs = model.step(token), other.step(token)
+    ours, tokens = list(model.feed(prompt)), list(prompt)
+    for _ in range(steps):
+        tokens.append(int(ours[-1].argmax()))
+        ours.append(model.step(tokens[-1]))
+    for place, (a, b) in enumerate(zip(ours, other.feed(tokens), strict=True)):
+        assert difference(a, b) < 1e-3, f"place {place}"
+        assert a.argmax() == b.argmax(), f"place {place}"
 
 
-def test_int8_activations(source: Source, tokens: list[int], tmp_path: Path) -> None:
+def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: Path) -> None:
     """Prefill and decode give the same bits by different kernels; ONNX Runtime agrees.
 
     Rounding to int8 turns the last bit of a float sum into a step of 1/127 now and then, in
     ONNX Runtime against itself as well (a batch against token by token: 2 % of the largest
     logit). So many steps agree to 1e-3 and the rest to that step, from equal states.
     """
-    model = compiled(source, tmp_path / "art", "int4:g128", "int8")
+    model = load(smollm2_artifact)
+    assert isinstance(model, LanguageModel)
     plan = "allocate-uniform{type=int4:g128},round-weights,lower-types{scheme=dot}"
     other = reference(source, plan, CONTEXT + CHUNK)
     piece = tokens[:70]
@@ -112,13 +121,7 @@ def test_two_types_in_one_model_equal_the_exported_onnx(source: Source, tmp_path
     run_passes(exported, [AllocateUniform("nf4:g64", rules=rule), RoundWeights()])
     export_onnx(exported, tmp_path / "model.onnx")
     other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), CONTEXT + CHUNK)
-    prompt = model.encode(PROMPT)
-    ours, theirs = model.feed(prompt), other.feed(prompt)
-    assert difference(ours, theirs) < 1e-3
-    for _ in range(8):
-        token = int(theirs[-1].argmax())
-        ours, theirs = model.step(token)[None], other.step(token)[None]
-        assert difference(ours, theirs) < 1e-3
+    equals_at_every_step(model, other, 8)
 
 
 def test_two_types_with_int8_activations(source: Source, tokens: list[int], tmp_path: Path) -> None:

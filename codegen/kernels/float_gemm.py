@@ -5,6 +5,7 @@ The fallback scheme: slower than the integer ones, but nothing is rounded beside
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm.script import tirx as T
@@ -15,6 +16,7 @@ from ladder.codegen.kernels.vector import lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
+@cache  # reading TVMScript takes 0.1 s, and a model asks once a site
 def float_gemm(packing: Packing) -> Any:
     """(x float32 [M, K], planes[, values], w_scale[, zero][, factor], out float32 [M, N]).
 

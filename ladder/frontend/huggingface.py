@@ -12,28 +12,34 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.frontend.checkpoint import Stored, fill, in_gguf, in_safetensors, without_memory
 from ladder.frontend.onnx_file import file_digest
 from ladder.frontend.source import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
 
 ATTENTION = "ladder"
+WHOLE = (
+    "the checkpoint has other names than the model, or packs several weights into one: it was "
+    "read as a whole, 4 bytes a weight of memory"
+)
 
 
 def load_folder(folder: Path) -> Source:
     """A Hugging Face folder: config.json, safetensors, tokenizer.json."""
     files = sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    return _load(folder, {}, file_digest(*files), str(folder))
+    return _load(Checkpoint(folder), file_digest(*files))
 
 
 def load_gguf(path: Path) -> Source:
-    """A GGUF file, its weights dequantized to float32 by transformers."""
+    """A GGUF file, its weights dequantized to float32 as transformers does it."""
     _check_gguf(path)
-    return _load(path.parent, {"gguf_file": path.name}, file_digest(path), str(path))
+    return _load(Checkpoint(path.parent, path), file_digest(path))
 
 
 def _check_gguf(path: Path) -> None:
@@ -55,23 +61,45 @@ def _check_gguf(path: Path) -> None:
         )
 
 
-def _load(folder: Path, options: dict[str, str], digest: str, origin: str) -> Source:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder, or a GGUF file in one."""
+
+    folder: Path
+    gguf: Path | None = None
+
+    @property
+    def origin(self) -> str:
+        return str(self.gguf or self.folder)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What transformers is told to find it."""
+        return {"local_files_only": True} | ({"gguf_file": self.gguf.name} if self.gguf else {})
+
+    def stored(self, module: Any) -> Stored:
+        return in_gguf(self.gguf, module) if self.gguf else in_safetensors(self.folder)
+
+
+def _load(checkpoint: Checkpoint, digest: str) -> Source:
+    from transformers import AutoTokenizer
 
     with _silence():
         try:
-            torch_model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, **options
-            )
+            torch_model, stored = _opened(checkpoint)
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-            raise LadderError(f"{origin}: transformers cannot load it: {reason}") from error
+            raise LadderError(
+                f"{checkpoint.origin}: transformers cannot load it: {reason}"
+            ) from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **checkpoint.options)
         except Exception:
             tokenizer = None
-    source = Source(trace_language_model(torch_model), origin, digest)
+    source = Source(trace_language_model(torch_model), checkpoint.origin, digest)
+    fill(source.model, stored)
+    if not stored:
+        source.notes.append(WHOLE)
     if tokenizer is None or not hasattr(tokenizer, "backend_tokenizer"):
         source.notes.append("no fast tokenizer found: prompts must be given as token numbers")
     else:
@@ -79,6 +107,27 @@ def _load(folder: Path, options: dict[str, str], digest: str, origin: str) -> So
         source.chat_template = tokenizer.chat_template
     source.eos = _eos(torch_model, tokenizer)
     return source
+
+
+def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
+    """The model without its weights, and these; or with them, if they have other names there."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    folder, options = checkpoint.folder, checkpoint.options
+    config = AutoConfig.from_pretrained(folder, **options)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.tie_weights()
+    stored = checkpoint.stored(model)
+    if not all(name in stored for name, _ in model.named_parameters()):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+        return model, {}
+    without_memory(model)
+    with contextlib.suppress(OSError):  # it has none
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model, stored
 
 
 def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:

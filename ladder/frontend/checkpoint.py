@@ -1,0 +1,96 @@
+"""Weights of a checkpoint, read one at a time: a model may be larger than memory.
+
+A model is traced with parameters that take none; its weights are read when they are written
+behind the trace, each for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+Stored = Mapping[str, Callable[[], np.ndarray]]
+"""Name of a parameter -> its values, float32, read when asked for."""
+
+
+def in_safetensors(folder: Path) -> Stored:
+    """The tensors of a folder's safetensors files, under the names they have there."""
+    from safetensors import safe_open
+
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found |= {name: _reader(path, name) for name in file.keys()}
+    return found
+
+
+def _reader(path: Path, name: str) -> Callable[[], np.ndarray]:
+    from safetensors import safe_open
+
+    def read() -> np.ndarray:
+        with safe_open(path, "pt") as file:
+            values: np.ndarray = file.get_tensor(name).float().numpy()
+        return values
+
+    return read
+
+
+def in_gguf(path: Path, module: Any) -> Stored:
+    """The tensors of a GGUF file under their names in ``module``, as transformers converts them.
+
+    Empty for an architecture whose parameters are made of several tensors of the file.
+    """
+    from gguf import GGUFReader, dequantize
+    from transformers import modeling_gguf_pytorch_utils as conversion
+
+    reader = GGUFReader(path)
+    architecture = conversion.read_field(reader, "general.architecture")[0]
+    kind = conversion.TENSOR_PROCESSORS.get(architecture, conversion.TensorProcessor)
+    if kind not in (
+        conversion.TensorProcessor,
+        conversion.LlamaTensorProcessor,
+        conversion.NemotronTensorProcessor,
+        conversion.Gemma2TensorProcessor,
+    ):
+        return {}
+    processor = kind(config=conversion.load_gguf_checkpoint(path)["config"])
+    names = conversion.get_gguf_hf_weights_map(module, processor)
+
+    def converted(tensor: Any) -> Callable[[], np.ndarray]:
+        def read() -> np.ndarray:
+            values = dequantize(tensor.data, tensor.tensor_type)
+            return np.ascontiguousarray(processor.process(weights=values, name=tensor.name).weights)
+
+        return read
+
+    return {names[t.name]: converted(t) for t in reader.tensors if t.name in names}
+
+
+def without_memory(module: Any) -> None:
+    """Give the parameters of ``module``, which have no values yet, zeros that share one number."""
+    import torch
+
+    tied: dict[int, Any] = {}
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if id(parameter) not in tied:
+                zeros = torch.zeros(()).expand(parameter.shape)
+                tied[id(parameter)] = torch.nn.Parameter(zeros, requires_grad=False)
+            setattr(part, name, tied[id(parameter)])
+
+
+def fill(model: ir.Model, stored: Stored) -> None:
+    """Let the weights of a traced ``model`` be what the checkpoint holds under their names."""
+    for name, value in model.graph.initializers.items():
+        if name in stored and value.const_value is not None:
+            shape, read = value.const_value.shape.numpy(), stored[name]
+            value.const_value = ir.LazyTensor(
+                lambda read=read, name=name: ir.tensor(read(), name=name),  # type: ignore[misc]
+                dtype=ir.DataType.FLOAT,
+                shape=ir.Shape(shape),
+                name=name,
+            )
