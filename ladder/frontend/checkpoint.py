@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ladder.errors import LadderError
+
 Stored = Mapping[str, Callable[[], np.ndarray]]
 """Name of a parameter -> its values, float32, read when asked for."""
 
@@ -70,6 +72,20 @@ def in_gguf(path: Path, module: Any) -> Stored:
     return {names[t.name]: converted(t) for t in reader.tensors if t.name in names}
 
 
+def of_parameters(module: Any, stored: Stored) -> Stored | None:
+    """What is stored for each parameter, by all names that a tied one has; None if one lacks."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for tied in names.values():
+        known = [stored[name] for name in tied if name in stored]
+        if not known:
+            return None
+        found |= dict.fromkeys(tied, known[0])
+    return found
+
+
 def without_memory(module: Any) -> None:
     """Give the parameters of ``module``, which have no values yet, zeros that share one number."""
     import torch
@@ -86,7 +102,9 @@ def without_memory(module: Any) -> None:
 def fill(model: ir.Model, stored: Stored) -> None:
     """Let the weights of a traced ``model`` be what the checkpoint holds under their names."""
     for name, value in model.graph.initializers.items():
-        if name in stored and value.const_value is not None:
+        if value.const_value is None:
+            continue
+        if name in stored:
             shape, read = value.const_value.shape.numpy(), stored[name]
             value.const_value = ir.LazyTensor(
                 lambda read=read, name=name: ir.tensor(read(), name=name),  # type: ignore[misc]
@@ -94,3 +112,10 @@ def fill(model: ir.Model, stored: Stored) -> None:
                 shape=ir.Shape(shape),
                 name=name,
             )
+        elif _is_without_memory(value.const_value):
+            raise LadderError(f"{name}: the trace gave a parameter a name the model has not")
+
+
+def _is_without_memory(tensor: ir.TensorProtocol) -> bool:
+    strides = getattr(getattr(tensor, "raw", None), "stride", lambda: (1,))()
+    return len(strides) > 0 and not any(strides)

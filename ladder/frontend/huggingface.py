@@ -19,7 +19,14 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.frontend.checkpoint import Stored, fill, in_gguf, in_safetensors, without_memory
+from ladder.frontend.checkpoint import (
+    Stored,
+    fill,
+    in_gguf,
+    in_safetensors,
+    of_parameters,
+    without_memory,
+)
 from ladder.frontend.onnx_file import file_digest
 from ladder.frontend.source import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
 
@@ -120,8 +127,8 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.tie_weights()
-    stored = checkpoint.stored(model)
-    if not all(name in stored for name, _ in model.named_parameters()):
+    stored = of_parameters(model, checkpoint.stored(model))
+    if stored is None:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         return model, {}
     without_memory(model)
