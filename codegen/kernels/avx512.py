@@ -119,7 +119,7 @@ def trits_by_tables(quads: Any, words: Expr) -> None:
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; arguments in ``common``."""
     return dot.dot_gemm(
-        "avx512", packing, _multiply, _book_entries, trits_by_tables, wide=True, single=True
+        "avx512", packing, _multiply, _book_entries, trits_by_tables, wide=True, single=LANES
     )
 
 

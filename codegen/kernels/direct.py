@@ -24,7 +24,7 @@ from ladder.codegen.kernels.common import (
     read_rows,
 )
 from ladder.codegen.kernels.unpack import QUADS, Finish, Words, fill_quads
-from ladder.codegen.kernels.vector import Expr, lanes, splat
+from ladder.codegen.kernels.vector import Expr, lanes, shuffle, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
@@ -45,32 +45,58 @@ def four_of(q: Any, m: Expr, chunk: Expr, quad: Expr) -> Expr:
     return T.reinterpret(q[m, chunk, T.ramp(quad * LUT_GROUP, 1, LUT_GROUP)], dtype="int32")
 
 
+def _fours_of(q: Any, chunk: Expr, width: int) -> list[Expr]:
+    """The fours of a chunk's quads; a register of ``width`` 4 holds them all."""
+    if width > QUADS:
+        return [four_of(q, 0, chunk, i) for i in range(QUADS)]
+    every = T.reinterpret(q[0, chunk, lanes(0)], dtype=f"int32x{QUADS}")
+    return [shuffle([every], [i]) for i in range(QUADS)]
+
+
 def add_span(
-    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, less: int = 0
+    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, width: int, less: int
 ) -> Any:
-    """Emits a span into the float sums ``result`` [64] of the one token; ``less``: ``dot``."""
+    """Emits a span into the float sums ``result`` [64] of the one token.
+
+    ``width``: dwords of a register; ``less``: ``dot``.
+    """
     if packing.trits:
         return _add_trits(packing, multiply, trits)
-    return _add_planes(packing, multiply, finish, less)
+    return _add_planes(packing, multiply, finish, width, less)
 
 
-def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int) -> Any:
-    """The span is a block."""
+def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, width: int, less: int) -> Any:
+    """The span is a block. Where registers are small, half of the rows come after the others, and
+    of those a register's at a time: of more at once LLVM would spill."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
     rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
-    fetch, carried = fetch_codes(packing, NEAR), packing.carried
+    fetch, carried, apart = fetch_codes(packing, NEAR), packing.carried, width < LANES
+    longest = packing.chunks  # what the first cache holds until the other half is read
 
-    @T.inline
-    def add_chunk(sums, q, planes, digits, tile, chunk):  # type: ignore[no-untyped-def]
-        for half in T.unroll(2):
-            quads = T.alloc_buffer((2 * QUADS * LANES,), "int32")
-            fill_quads(quads, [planes[tile, chunk, b, half, lanes(0)] for b in range(bits)])
-            for n in T.unroll(2 * QUADS):
-                for d in T.unroll(parts):
-                    row = T.meta_var((half * 2 + n // QUADS) * LANES)
-                    at = T.meta_var(lanes(d * TILE + row))
-                    code = T.meta_var(finish(digits, 0, d, quads[lanes(n * LANES)], row))
-                    sums[at] = multiply(sums[at], code, four_of(q, 0, chunk, n % QUADS))
+    def add_half(
+        sums: Any, q: Any, planes: Any, digits: Any, tile: Expr, chunk: Expr, half: int
+    ) -> None:
+        fours = _fours_of(q, chunk, width)
+        for word in range(0, LANES, width):
+            quads = T.alloc_buffer((2 * QUADS * width,), "int32")
+            words = T.ramp(word, 1, width)
+            fill_quads(quads, [planes[tile, chunk, b, half, words] for b in range(bits)])
+            for n in range(2 * QUADS):
+                row = (half * 2 + n // QUADS) * LANES + word
+                for d in range(parts):
+                    at = T.ramp(d * TILE + row, 1, width)
+                    code = finish(digits, 0, d, quads[T.ramp(n * width, 1, width)], row)
+                    T.buffer_store(sums, multiply(sums[at], code, fours[n % QUADS]), [at])
+
+    def add_chunks(
+        sums: Any, q: Any, planes: Any, digits: Any, tile: Expr, first: Expr, count: Expr
+    ) -> None:
+        for halves in ((0,), (1,)) if apart else ((0, 1),):
+            with T.serial(count) as i:
+                if 0 in halves:
+                    fetch(planes, tile, first + i)
+                for half in halves:
+                    add_half(sums, q, planes, digits, tile, first + i, half)
 
     # fmt: off
     @T.inline
@@ -79,9 +105,13 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, less: int)
         # fmt: on
         sums = T.alloc_buffer((parts * TILE,), "int32")
         clear(sums, parts * TILE)
-        for i in T.serial(count):
-            fetch(planes, tile, first + i)
-            add_chunk(sums, q, planes, digits, tile, first + i)
+        if apart and carried:
+            for part in T.serial(T.ceildiv(count, longest)):
+                at = T.meta_var(part * longest)
+                add_chunks(sums, q, planes, digits, tile, first + at,
+                           T.min(T.int64(longest), count - at))  # fmt: skip
+        else:
+            add_chunks(sums, q, planes, digits, tile, first, count)
         if not carried:
             rows(scales, zeros, w_scale, zero, factor, tile, block)
         scale, total = T.meta_var((a_scale[0, block], a_total[0, block]))

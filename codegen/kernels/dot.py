@@ -31,7 +31,7 @@ from ladder.codegen.kernels.common import (
 from ladder.codegen.kernels.direct import add_span, four_of, span_of
 from ladder.codegen.kernels.matrix import add_matrices, pair_quads
 from ladder.codegen.kernels.unpack import QUADS, Finish, Words, stage, stage_size, trits_by_minima
-from ladder.codegen.kernels.vector import Expr, lanes, splat
+from ladder.codegen.kernels.vector import Expr, lanes, splat, width_of
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET
 
@@ -232,7 +232,7 @@ def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
     def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
         if packing.digits:
             return look_up(digits, d, packing.entries, quad)
-        return T.bitwise_xor(quad, splat(T.int32(SIGNS), LANES)) if less else quad
+        return T.bitwise_xor(quad, splat(T.int32(SIGNS), width_of(quad))) if less else quad
 
     return finish
 
@@ -268,7 +268,7 @@ def dot_gemm(
     trits: Words = trits_by_minima,
     loop: Any = T.unroll,
     wide: bool = False,
-    single: bool = False,
+    single: int = 0,
     signed: bool = False,
     matrix: Multiply | None = None,
 ) -> Any:
@@ -277,7 +277,8 @@ def dot_gemm(
     ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
     a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
     byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
-    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own.
+    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own, for
+    registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as 16.
     ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
     are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
     """
@@ -290,7 +291,7 @@ def dot_gemm(
     stage_block = _staging(packing, finish, trits, loop, paired=matrix is not None)
     add_panel = _adding(packing, multiply, matrix, size, less, wide)
     span = span_of(packing) if single else 0
-    direct = add_span(packing, multiply, finish, trits, less)
+    direct = add_span(packing, multiply, finish, trits, single or LANES, less)
     emitters = (direct, stage_block, read_rows(packing, "int8"), add_panel)
     add_block = (_carry if carried else _block)(packing, span, *emitters, less)
 

@@ -8,7 +8,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import dot
 from ladder.codegen.kernels.vector import Expr, halves, llvm, repeated, splat
-from ladder.codegen.layout import Packing
+from ladder.codegen.layout import LANES, Packing
 
 BYTES = 32
 TABLE = 16  # bytes that vpshufb looks in
@@ -98,9 +98,12 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; arguments in ``common``."""
     multiply = _narrow if not packing.digits and packing.bits <= ROOM else _wide
-    return dot.dot_gemm("avx2", packing, multiply, _book_entries, single=not packing.digits)
+    # By registers, as below, 3 bits take as long as so and 5 bits a tenth longer.
+    single = 0 if packing.digits else LANES
+    return dot.dot_gemm("avx2", packing, multiply, _book_entries, single=single)
 
 
 def dot_gemm_vnni(packing: Packing, mode: str) -> Any:
     """The same with ``vpdpbusd``, which takes any bytes."""
-    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, single=not packing.digits)
+    single = 0 if packing.digits else BYTES // 4
+    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, single=single)

@@ -18,12 +18,21 @@ from ladder.codegen.kernels.lut_dots import (
     Primitives,
     Weigh,
 )
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, quarters, repeated, shuffle, splat
+from ladder.codegen.kernels.vector import (
+    Expr,
+    lanes,
+    llvm,
+    quarters,
+    repeated,
+    shuffle,
+    splat,
+    width_of,
+)
 from ladder.codegen.layout import LANES, Packing
 from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
-BYTES = 16
+BYTES, WORDS = 16, 4  # of a register
 REGISTERS = 4  # that tbl looks in
 
 
@@ -33,10 +42,6 @@ def _bytes(x: Expr) -> Expr:
 
 def _words(x: Expr) -> Expr:
     return T.reinterpret(x, dtype="int32x4")
-
-
-def _all_words(x: Expr) -> Expr:
-    return T.reinterpret(x, dtype="int32x16")
 
 
 def _registers(table: Expr, count: int) -> list[Expr]:
@@ -62,7 +67,7 @@ def _index(plane: Expr, high: Expr) -> Expr:
 
 def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
     registers = _registers(table, REGISTERS)
-    nibbles = _all_words(_index(T.reinterpret(plane, dtype="uint8x64"), high))
+    nibbles = T.reinterpret(_index(T.reinterpret(plane, dtype="uint8x64"), high), dtype="int32x16")
     index = T.bitwise_or(nibbles, splat(T.int32(TABLE_OF_BYTE), LANES))
     found = quarters(lambda part: _words(_tbl(registers, _bytes(part))), index)
     return T.reinterpret(found, dtype="int8x64")
@@ -72,14 +77,15 @@ def _dot(name: str, swapped: bool = False) -> Any:
     """sdot, udot or usdot (whose first bytes are unsigned) of sums, entries and powers."""
 
     def add(sums: Expr, entries: Expr, powers: Expr) -> Expr:
-        a, b = (powers, entries) if swapped else (entries, powers)
+        of_sums = (T.reinterpret(x, dtype=f"int32x{width_of(sums)}") for x in (entries, powers))
+        a, b = reversed([*of_sums]) if swapped else of_sums
         return quarters(
             lambda acc, x, y: llvm(
                 f"aarch64.neon.{name}.v4i32.v16i8", "int32x4", acc, _bytes(x), _bytes(y)
             ),
             sums,
-            _all_words(a),
-            _all_words(b),
+            a,
+            b,
         )
 
     return add
@@ -174,11 +180,11 @@ def _multiply(sums: Expr, quads: Expr, four: Expr) -> Expr:
 
 
 def _multiply_dots(sums: Expr, quads: Expr, four: Expr) -> Expr:
-    return _dot("sdot")(sums, quads, splat(four, LANES))
+    return _dot("sdot")(sums, quads, splat(four, width_of(sums)))
 
 
 def _multiply_mixed_dots(sums: Expr, quads: Expr, four: Expr) -> Expr:
-    return _dot("usdot")(sums, quads, splat(four, LANES))
+    return _dot("usdot")(sums, quads, splat(four, width_of(sums)))
 
 
 def _multiply_matrices(sums: Expr, rows: Expr, tokens: Expr) -> Expr:
@@ -219,19 +225,30 @@ def _book_entries(signed: bool) -> Any:
     return find
 
 
+def _options(packing: Packing) -> dict[str, Any]:
+    """Code books of more than a register are read from memory for each vector of codes, and where
+    one look-up does not hold them, for one token too: LLVM would spill their registers."""
+    entries = packing.entries if packing.digits else 0
+    return {
+        "loop": T.unroll if entries <= BYTES else T.serial,
+        "single": WORDS if entries <= BYTES * REGISTERS else 0,
+    }
+
+
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by widening multiplications; arguments in ``common``."""
     look_up = _book_entries(signed=True)
-    return dot.dot_gemm("neon", packing, _multiply, look_up, single=True, signed=True)
+    return dot.dot_gemm("neon", packing, _multiply, look_up, **_options(packing), signed=True)
 
 
 def dot_gemm_dots(packing: Packing, mode: str) -> Any:
     """The same by ``sdot``."""
-    look_up = _book_entries(signed=True)
-    return dot.dot_gemm("dotprod", packing, _multiply_dots, look_up, single=True, signed=True)
+    look_up, options = _book_entries(signed=True), _options(packing)
+    return dot.dot_gemm("dotprod", packing, _multiply_dots, look_up, **options, signed=True)
 
 
 def dot_gemm_mixed_dots(packing: Packing, mode: str) -> Any:
     """The same by ``usdot``, of more than one token by ``usmmla``."""
-    look_up, multiply = _book_entries(signed=False), _multiply_mixed_dots
-    return dot.dot_gemm("i8mm", packing, multiply, look_up, single=True, matrix=_multiply_matrices)
+    look_up, options = _book_entries(signed=False), _options(packing)
+    multiply, matrix = _multiply_mixed_dots, _multiply_matrices
+    return dot.dot_gemm("i8mm", packing, multiply, look_up, **options, matrix=matrix)

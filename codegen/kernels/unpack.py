@@ -11,7 +11,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import VECTORS
-from ladder.codegen.kernels.vector import Expr, kept, lanes, splat
+from ladder.codegen.kernels.vector import Expr, kept, lanes, splat, typed, width_of
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
@@ -24,12 +24,12 @@ QUOTIENTS = ((0, 6), (8, 5), (0, 3), (2, 2))
 CODE_OF_TRIT = 0x03030303
 
 
-def _and(x: Expr, mask: int, width: int = LANES) -> Expr:
-    return T.bitwise_and(x, splat(T.int32(mask), width))
+def _and(x: Expr, mask: int) -> Expr:
+    return T.bitwise_and(x, splat(T.int32(mask), width_of(x)))
 
 
-def _shifted(x: Expr, by: int, width: int = LANES) -> Expr:
-    return T.shift_right(x, splat(T.int32(by), width)) if by else x
+def _shifted(x: Expr, by: int) -> Expr:
+    return T.shift_right(x, splat(T.int32(by), width_of(x))) if by else x
 
 
 def _merge(low: Expr, high: Expr | None, width: int) -> tuple[Expr, Expr]:
@@ -37,14 +37,17 @@ def _merge(low: Expr, high: Expr | None, width: int) -> tuple[Expr, Expr]:
     mask = LOWER_HALVES[width]
     even, odd = _and(low, mask), _and(_shifted(low, width), mask)
     if high is not None:
-        moved = T.shift_left(high, splat(T.int32(width), LANES))
+        moved = T.shift_left(high, splat(T.int32(width), width_of(high)))
         even = T.bitwise_or(even, _and(moved, ~mask))
         odd = T.bitwise_or(odd, _and(high, ~mask))
-    return kept(even), kept(odd)  # left to itself, LLVM undoes the sharing of steps
+    dtype = typed("int32", width_of(low))
+    return kept(even, dtype), kept(odd, dtype)  # else LLVM undoes the sharing of steps
 
 
 def quads_of_planes(planes: list[Expr]) -> list[Expr]:
     """The planes [16] of one half tile -> quads: at 4 h + i, quad i of rows 16 h .. 16 h + 15.
+
+    Or some neighbouring dwords of them, for narrower registers.
 
     A transposition of bits: neighbouring planes are merged until a field holds a whole code.
     Vector p has the codes whose bits were at places p, p + width, ... of a byte.
@@ -84,7 +87,7 @@ def trits_by_minima(quads: Any, words: Expr, width: int = LANES) -> None:
         T.buffer_store(quads, T.reinterpret(left, dtype=dwords), [at[i + 1]])
         left = T.reinterpret(quads[at[i + 1]], dtype=unsigned)
         taken = T.reinterpret(rest - left + splat(T.uint8(more), 4 * width), dtype=dwords)
-        T.buffer_store(quads, _and(_shifted(taken, shift, width), CODE_OF_TRIT, width), [at[i]])
+        T.buffer_store(quads, _and(_shifted(taken, shift), CODE_OF_TRIT), [at[i]])
 
 
 def stage_size(packing: Packing) -> int:
@@ -127,9 +130,10 @@ def _stage_planes(packing: Packing, finish: Finish, _: Words, parts: int, loop: 
 
 
 def fill_quads(quads: Any, planes: list[Expr]) -> None:
-    """``quads_of_planes`` into a buffer [8 * 16]."""
+    """``quads_of_planes`` into a buffer [8, as many dwords]."""
     for n, vector in enumerate(quads_of_planes(planes)):
-        T.buffer_store(quads, vector, [lanes(n * LANES)])
+        width = width_of(vector)
+        T.buffer_store(quads, vector, [T.ramp(n * width, 1, width)])
 
 
 def _stage_trits(packing: Packing, finish: Finish, trits: Words, parts: int, loop: Any) -> Any:

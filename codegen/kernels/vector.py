@@ -63,19 +63,26 @@ def repeated(vector: Expr, width: int, times: int) -> Expr:
     return shuffle([vector] * times, [*range(width * times)])
 
 
-def parts(function: Callable[..., Expr], count: int, *vectors: Expr) -> Expr:
-    """``function`` of 16 / count dwords at a time, for operands of 16: narrower registers."""
-    size = 16 // count
+def width_of(vector: Expr) -> int:
+    """How many lanes it has."""
+    return int(vector.ty.dtype.lanes)
+
+
+def parts(function: Callable[..., Expr], size: int, *vectors: Expr) -> Expr:
+    """``function`` of ``size`` dwords at a time, for operands of more: narrower registers."""
+    width = width_of(vectors[0])
+    if width == size:
+        return function(*vectors)
     done = [
         function(*(shuffle([v], [*range(start, start + size)]) for v in vectors))
-        for start in range(0, 16, size)
+        for start in range(0, width, size)
     ]
-    return shuffle(done, [*range(16)])
+    return shuffle(done, [*range(width)])
 
 
 def halves(function: Callable[..., Expr], *vectors: Expr) -> Expr:
     """What 256-bit registers need."""
-    return parts(function, 2, *vectors)
+    return parts(function, 8, *vectors)
 
 
 def quarters(function: Callable[..., Expr], *vectors: Expr) -> Expr:
