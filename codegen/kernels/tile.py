@@ -205,6 +205,11 @@ def _pack_group(packing: Packing) -> Any:
     return emit
 
 
+def _ceildiv(a: Expr, b: Expr) -> Expr:
+    """Of positive numbers: for ``T.ceildiv`` of these TVM would search a second for proofs."""
+    return T.truncdiv(a + b - 1, b)
+
+
 def _set_digits(packing: Packing) -> Any:
     """Emits a code book's digits as signed bytes."""
     parts, entries = packing.digits, packing.entries
@@ -275,16 +280,16 @@ def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> A
         factor = T.match_buffer(factor_, (1,), "float32")
         out = T.match_buffer(out_, (M, N), "float32")
         groups: T.let = T.ceildiv(M, amx.TOKENS)
-        height: T.let = T.ceildiv(M, groups)  # tokens of a group: in each as many as can be
+        height: T.let = _ceildiv(M, groups)  # tokens of a group: in each as many as can be
         size: T.let = B * height * cut.steps * cut.width  # bytes of a group
-        panels: T.let = T.max(RESIDENT // (size * PANEL), T.int64(1))
+        panels: T.let = T.max(T.truncdiv(T.int64(RESIDENT), size * PANEL), T.int64(1))
         packed = T.alloc_buffer((groups * size,), "int8")
         by_block = T.alloc_buffer((B, M), "float32")
         with T.attr(0, "pragma_parallel_launch_point", 1):
             with T.attr(0, "pragma_parallel_barrier_when_finish", 1):
                 for group in T.parallel(groups):
                     pack_group(packed, by_block, q, a_scale, group, groups, height)
-            for begin in T.serial(T.ceildiv(groups, panels * PANEL)):
+            for begin in T.serial(_ceildiv(groups, panels * PANEL)):
                 for tile in T.parallel(NT):
                     codes = T.alloc_buffer((words,), "int32")
                     result = T.alloc_buffer((PANEL * amx.TOKENS * TILE,), "float32")
