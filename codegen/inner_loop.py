@@ -8,30 +8,40 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tvm
 
 from ladder.codegen.kernels.library import name_of
 
-NOT_UNROLLED = ["-unroll-count:uint=1"]  # options of LLVM
+# Options of LLVM; without the others it unrolls loops of few steps all the same.
+NOT_UNROLLED = [
+    "-unroll-count:uint=1",
+    "-unroll-full-max-count:uint=1",
+    "-unroll-max-upperbound:uint=0",
+]
 # What is counted, by architecture: the first pattern that an instruction matches. ``spill`` is
-# what goes through the stack; ``vector`` is the rest of what vector units do.
+# what goes through the stack; ``float`` is what combines blocks; ``vector`` is the rest of what
+# vector units do. ld4 loads four registers, and counts as four.
 KINDS: dict[str, dict[str, str]] = {
     "x86_64": {
         "prefetch": r"prefetch",
+        "float": r"v(mul|add|sub|fn?m\w+)ps|vcvt",
         "spill": r"v.*\((%rsp|%rbp)",
         "lookup": r"vpermb|vpermi2b|vpermt2b|vpshufb",
-        "dot": r"vpdpb|vpmaddubsw|vpmaddwd",
+        "dot": r"(\{vex\}\s+)?vpdpb|vpmaddubsw|vpmaddwd",
+        "store": r"v\w+\s+%[xyz]mm\d+, .*\(%r",
         "load": r"v.*\(%r",
         "vector": r"v",
     },
     "arm64": {
         "prefetch": r"prfm",
+        "float": r"f(mul|add|sub|ml[as])\b|[su]cvtf|fcvt",
         "spill": r"(ldr|ldp|str|stp)\s+[qd].*\[sp",
         "lookup": r"tb[lx]\b",
         "dot": r"[su]dot|usdot|sudot|[su]mmla|usmmla|[su]m[lu]l",
+        "store": r"st[rpu]+\s+[qd]|st1\s",
         "load": r"(ldr|ldur|ld1r?|ld2|ld4)\s+[{qdv]|ldp\s+[qd]",
         "vector": r"\w+\s+\{?\s*[vqd]\d+",
     },
@@ -39,6 +49,7 @@ KINDS: dict[str, dict[str, str]] = {
         "spill": r".*vmemu?\(r29",
         "lookup": r".*vlut",
         "dot": r".*vrmpy",
+        "store": r"vmemu?\(.*=",
         "load": r"v\d+(\.cur|\.tmp)?\s*=\s*vmemu?\(",
         "vector": r"v\d+",
     },
@@ -49,21 +60,29 @@ BACK = {
     "arm64": re.compile(r"(?:b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+, #\w+,)\s*(\.L\w+)$"),
     "hexagon": re.compile(r"\bloop0\((?:##)?(\.L\w+)"),
 }
-TWO_LOADS = re.compile(r"ldp\s+[qd]")
+REGISTERS = {"ldp": 2, "stp": 2, "ld4": 4}
+# A function; parallel bodies are functions of their own, named after the PrimFunc.
+BEGIN = re.compile(r"^(?:__tvm_ffi_)?(\w+?)(?:_compute_\w*)?:")
 
 
-def assembly(func: Any, target: Mapping[str, object]) -> str:
-    """LLVM's assembly of a PrimFunc, its loops not unrolled."""
+def assembly(funcs: Sequence[Any], target: Mapping[str, object]) -> dict[str, str]:
+    """LLVM's assembly of PrimFuncs by name, their loops not unrolled."""
     config = {**target, "cl-opt": NOT_UNROLLED}
-    module = tvm.IRModule({name_of(func): func})
-    return str(tvm.compile(module, target=tvm.target.Target(config)).mod.inspect_source("s"))
+    module = tvm.IRModule({name_of(func): func for func in funcs})
+    built = tvm.compile(module, target=tvm.target.Target(config)).mod
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in str(built.inspect_source("s")).splitlines():
+        begin = BEGIN.match(line)
+        if begin:
+            lines = found.setdefault(begin.group(1), [])
+        lines.append(line)
+    return {name_of(func): "\n".join(found[name_of(func)]) for func in funcs}
 
 
-def instruction_mix(text: str, arch: str, kind: str) -> dict[str, int]:
-    """Instructions by kind of the innermost loop with the most of ``kind`` that computes sums."""
-    counts = [_count(body, arch) for body in _innermost(text.splitlines(), arch)]
-    sums: list[Counter[str]] = [count for count in counts if count["lookup"] + count["dot"]]
-    return dict(max(sums, key=lambda count: count[kind], default={}))
+def loops(text: str, arch: str) -> list[dict[str, int]]:
+    """Instructions by kind of every innermost loop."""
+    return [dict(_count(body, arch)) for body in _innermost(text.splitlines(), arch)]
 
 
 def _count(body: list[str], arch: str) -> Counter[str]:
@@ -71,7 +90,7 @@ def _count(body: list[str], arch: str) -> Counter[str]:
     for line in body:
         for kind, pattern in KINDS[arch].items():
             if re.match(pattern, line):
-                counts[kind] += 2 if TWO_LOADS.match(line) else 1
+                counts[kind] += REGISTERS.get(line.split()[0], 1)
                 break
     return counts
 

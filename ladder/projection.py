@@ -6,11 +6,12 @@ of its inner loop, as budgeted for 256 weight bits, over what a core issues), wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ladder.accelerator_facts import GPU, NPU
-from ladder.budgets import BUDGETS, WEIGHT_BITS, Budget
+from ladder.budgets import BITS, BUDGETS, WEIGHT_BITS, budget_of
 from ladder.devices import DEVICES, Device
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
@@ -105,28 +106,28 @@ def _instructions(
     if device is GPU:
         return [_on_lanes(device, dtype, n, k, cores)]
     family = "hvx" if device is NPU else LEVELS[device.level].kernels
-    budget = _budget(family, dtype, mode)
-    if budget is None:
+    type = _closest(dtype)
+    most = budget_of(family, mode, type) if family in BUDGETS and mode in BUDGETS[family] else None
+    if most is None:
         return []
     passes, speed = n * k * dtype.bits / WEIGHT_BITS, device.clock.value * cores
     found = []
-    for kind, count in _work(device, budget, dtype):
+    for kind, count in _work(device, most, dtype):
         rate = device.per_cycle.get(kind if device is NPU else RATES.get(kind, kind))
         if rate is None:
             continue
         cycles = count / rate.value
         text = (
             f"{n} x {k} x {dtype.bits} bits / {WEIGHT_BITS} = {passes:.4g} passes x {count:.3g} "
-            f"{kind} ({family} {budget.name}) / {rate.value:.3g} a cycle; / {cores} cores x "
-            f"{device.clock.value / 1e9:g} GHz"
+            f"{kind} ({family} lut_gemm {type} {mode}) / {rate.value:.3g} a cycle; "
+            f"/ {cores} cores x {device.clock.value / 1e9:g} GHz"
         )
         found.append(Bound(f"{kind} instructions", passes * cycles / speed, text))
     return found
 
 
-def _work(device: Device, budget: Budget, dtype: DType) -> list[tuple[str, float]]:
+def _work(device: Device, most: Mapping[str, float], dtype: DType) -> list[tuple[str, float]]:
     """(kind, instructions for 256 weight bits)."""
-    most = budget.most
     work = [(kind, most[kind]) for kind in RATES if kind in most]
     work.append(("vector", sum(most.get(kind, 0) for kind in IN_VECTOR_UNITS)))
     if device is NPU:
@@ -134,10 +135,9 @@ def _work(device: Device, budget: Budget, dtype: DType) -> list[tuple[str, float
     return work
 
 
-def _budget(family: str, dtype: DType, mode: str) -> Budget | None:
-    """Of a look-up kernel of as many bits, else of 4: counts for a bit hardly depend on bits."""
-    budgets = [b for b in BUDGETS.get(family, ()) if b.op == "lut_gemm" and b.mode == mode]
-    return min(budgets, key=lambda b: abs(DType.parse(b.type).bits - dtype.bits), default=None)
+def _closest(dtype: DType) -> str:
+    """The integer type of as many bits: counts of look-up kernels depend on nothing else."""
+    return min(BITS, key=lambda type: abs(DType.parse(type).bits - dtype.bits))
 
 
 def _on_lanes(device: Device, dtype: DType, n: int, k: int, lanes: int) -> Bound:

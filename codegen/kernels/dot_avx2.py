@@ -95,15 +95,22 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
     return halves(find, quads)
 
 
+def _loop(packing: Packing) -> Any:
+    """Of larger code books LLVM would keep all look-ups of a chunk under way, on the stack."""
+    return T.serial if packing.digits and packing.entries > 2 * TABLE else T.unroll
+
+
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; arguments in ``common``."""
     multiply = _narrow if not packing.digits and packing.bits <= ROOM else _wide
     # By registers, as below, 3 bits take as long as so and 5 bits a tenth longer.
     single = 0 if packing.digits else LANES
-    return dot.dot_gemm("avx2", packing, multiply, _book_entries, single=single)
+    loop = _loop(packing)
+    return dot.dot_gemm("avx2", packing, multiply, _book_entries, loop=loop, single=single)
 
 
 def dot_gemm_vnni(packing: Packing, mode: str) -> Any:
     """The same with ``vpdpbusd``, which takes any bytes."""
     single = 0 if packing.digits else BYTES // 4
-    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, single=single)
+    loop = _loop(packing)
+    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, loop=loop, single=single)

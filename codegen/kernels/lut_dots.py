@@ -59,37 +59,62 @@ def _every_byte(value: Expr) -> Expr:
 
 def _add(way: Weigh) -> Any:
     @T.inline
-    def emit(sums, row, entries, bit):  # type: ignore[no-untyped-def]
+    def emit(sums, row, entries, bit, last):  # type: ignore[no-untyped-def]
         power = T.meta_var(T.shift_left(T.int32(1), bit))
-        step = T.meta_var(_every_byte(T.min(power, way.largest)))
+        twice = T.meta_var(last and 1 << bit > way.largest)
+        step = T.meta_var(_every_byte(T.int32(way.largest) if twice else power))
         sums[row] = way.add(sums[row], entries, step)
-        if power > way.largest:
+        if twice:
             sums[row] = way.add(sums[row], entries, step)
 
     return emit
 
 
+def _each_bit(bits: int, of: Primitives, emit: Any, *before: Any) -> None:
+    """``emit(*before, bit, last)``: the last by itself, where its power takes two steps."""
+    power = 1 << bits - 1
+    alone = power > min(of.signed.largest, of.unsigned.largest)
+    with of.loop(bits - alone) as bit:
+        emit(*before, bit, False)
+    if alone:
+        emit(*before, bits - 1, True)
+
+
 def _one_plane(bits: int, of: Primitives) -> Any:
-    add, loop = _add(of.signed), of.loop
+    add = _add(of.signed)
+
+    @T.inline
+    def add_bit(sums, table, planes, m, tile, chunk, bit, last):  # type: ignore[no-untyped-def]
+        fetch_ahead(planes, tile, chunk, bit, 0)
+        for v in T.unroll(VECTORS):
+            plane = T.meta_var(planes[tile, chunk, bit, v // 2, lanes(0)])
+            entries = T.meta_var(table[m, chunk, T.ramp(0, 1, 64)])
+            add(sums, lanes(v * LANES), of.look_up(entries, plane, v % 2), bit, last)
 
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
-            for bit in loop(bits):
-                fetch_ahead(planes, tile, first + i, bit, 0)
-                for v in T.unroll(VECTORS):
-                    plane = T.meta_var(planes[tile, first + i, bit, v // 2, lanes(0)])
-                    entries = T.meta_var(table[m, first + i, T.ramp(0, 1, 64)])
-                    add(sums, lanes(v * LANES), of.look_up(entries, plane, v % 2), bit)
+            _each_bit(bits, of, add_bit, sums, table, planes, m, tile, first + i)
 
     return accumulate
 
 
 def _two_planes(bits: int, of: Primitives) -> Any:
     add_low, add_high, together = _add(of.unsigned), _add(of.signed), of.vectors
-    loop = of.loop
+
+    @T.inline
+    def add_bit(sums, high, table, planes, m, tile, chunk, part, bit, last):  # type: ignore[no-untyped-def]
+        if part == 0:
+            fetch_ahead(planes, tile, chunk, bit, 0)
+        for v in T.unroll(together):
+            at = T.meta_var(part * together + v)
+            plane = T.meta_var(planes[tile, chunk, bit, at // 2, lanes(0)])
+            low = T.meta_var(table[m, chunk, 0, T.ramp(0, 1, 64)])
+            top = T.meta_var(table[m, chunk, 1, T.ramp(0, 1, 64)])
+            add_low(sums, lanes(at * LANES), of.look_up(low, plane, at % 2), bit, last)
+            add_high(high, lanes(at * LANES), of.look_up(top, plane, at % 2), bit, last)
 
     @T.inline
     def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
@@ -100,16 +125,7 @@ def _two_planes(bits: int, of: Primitives) -> Any:
                 sums[row] = splat(T.int32(0), LANES)
                 high[row] = splat(T.int32(0), LANES)
             for i in T.serial(count):
-                for bit in loop(bits):
-                    if part == 0:
-                        fetch_ahead(planes, tile, first + i, bit, 0)
-                    for v in T.unroll(together):
-                        at = T.meta_var(part * together + v)
-                        plane = T.meta_var(planes[tile, first + i, bit, at // 2, lanes(0)])
-                        low = T.meta_var(table[m, first + i, 0, T.ramp(0, 1, 64)])
-                        top = T.meta_var(table[m, first + i, 1, T.ramp(0, 1, 64)])
-                        add_low(sums, lanes(at * LANES), of.look_up(low, plane, at % 2), bit)
-                        add_high(high, lanes(at * LANES), of.look_up(top, plane, at % 2), bit)
+                _each_bit(bits, of, add_bit, sums, high, table, planes, m, tile, first + i, part)
             for v in T.unroll(together):
                 row = T.meta_var(lanes((part * together + v) * LANES))
                 sums[row] = sums[row] + T.shift_left(high[row], splat(T.int32(8), LANES))
