@@ -45,6 +45,20 @@ def test_costs_of_a_board(board: str, cli: Any, tmp_path: Path) -> None:
         assert all(seconds > 0 for times in row.values() for seconds in times.values())
 
 
+def test_a_whole_model_is_planned_by_its_costs(
+    board: str, cli: Any, tiny_chat_folder: Path, tmp_path: Path
+) -> None:
+    """The commands of docs/devices.md, one after the other."""
+    path, types = tmp_path / "costs.json", ("--types", "int4:g32,int8:row")
+    device = ("--target", "raspberry-pi-5", *types)
+    bench = ("bench", "device", tiny_chat_folder, "--rpc", board, *device, "-o", path)
+    assert cli(*bench, "--threads", 1).code == 0
+    wish = ("--latency", "60ms", "--rest", "10ms", "--costs", path)
+    ran = cli("plan", tiny_chat_folder, *wish, *device)
+    assert ran.code == 0, ran.err
+    assert f"over RPC at {board}" in ran.out.replace("\n", " ")
+
+
 def test_instructions_that_the_board_lacks(board: str, cli: Any, tmp_path: Path) -> None:
     """Refused before anything that would end the server is run."""
     words = ["bench", "device", "-o", tmp_path / "c.json", "--rpc", board]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pocl_binary_distribution
+import pocl_binary_distribution  # type: ignore[import-untyped]
 import pytest
 
 from ladder.codegen.layout import Packing
