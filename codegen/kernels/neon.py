@@ -34,6 +34,7 @@ from ladder.ir.numerics import LUT_GROUP
 
 BYTES, WORDS = 16, 4  # of a register
 REGISTERS = 4  # that tbl looks in
+LEAST_SPILLED = 4  # bits up to which LLVM spills less of four registers than of one, without sdot
 
 
 def _bytes(x: Expr) -> Expr:
@@ -237,8 +238,10 @@ def _options(packing: Packing) -> dict[str, Any]:
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by widening multiplications; arguments in ``common``."""
-    look_up = _book_entries(signed=True)
-    return dot.dot_gemm("neon", packing, _multiply, look_up, **_options(packing), signed=True)
+    look_up, options = _book_entries(signed=True), _options(packing)
+    if packing.bits <= LEAST_SPILLED and not packing.digits:
+        options["single"] = LANES
+    return dot.dot_gemm("neon", packing, _multiply, look_up, **options, signed=True)
 
 
 def dot_gemm_dots(packing: Packing, mode: str) -> Any:
