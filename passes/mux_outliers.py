@@ -32,7 +32,8 @@ class MuxOutliers(Pass):
     of those within ``tie`` of the least the cheapest, in the order none, smooth, muxq, digits.
     ``activation`` is the mode that products will run in. A channel is an outlier that gets over
     ``threshold`` times the typical one (``rule=relative``), or over ``threshold`` itself
-    (``rule=absolute``; the paper has 6); at most the share ``most`` of all are.
+    (``rule=absolute``; the paper has 6); at most the share ``most`` of all are. With ``tails``,
+    all channels are written in digits where that makes the error small enough for the work.
 
     Needs the facts BitPlan and Activations; leaves Muxing and StaticScales for lower-types, and
     Outliers, which tells what was chosen and why. Sites that read one value get one remedy.
@@ -46,6 +47,7 @@ class MuxOutliers(Pass):
     rule: str = RELATIVE
     threshold: float = 3.0
     most: float = 0.1
+    tails: bool = True
     exponent: int = 2
     alpha: float = 0.5
     tie: float = 0.05
@@ -90,7 +92,7 @@ class MuxOutliers(Pass):
 
     def _options(self) -> Options:
         check_remedy(self.method)
-        rule = Rule(self.rule, self.threshold, self.most)
+        rule = Rule(self.rule, self.threshold, self.most, self.tails)
         for name in ("alpha", "tie"):
             if not 0 <= getattr(self, name) <= 1:
                 raise LadderError(f"{name} {getattr(self, name):g}: give a number from 0 to 1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ladder.ir import numerics
@@ -13,11 +15,41 @@ from ladder.ir.numerics import F32
 from ladder.passes.muxing.find import I64
 from ladder.passes.rounding.methods import round_by
 
-ROWS_AT_A_TIME = 8192
+OUTPUTS = 256  # of a product: with all tokens, enough to tell errors apart by a percent
 WEIGHTS_BY = "rtn"  # it is the activations' remedy that is chosen: quick, and alike for all
 
 
-def rounded_weight(weight: F32, dtype: DType) -> F32:
+class Products:
+    """x W' [M, N] at sites that read one x: in float, and what integers make of it.
+
+    Of N up to ``OUTPUTS`` are computed, evenly spread; x [M, K], weights [N, K].
+    """
+
+    def __init__(self, x: F32, weights: Sequence[F32], types: Sequence[DType]) -> None:
+        some = [w[np.linspace(0, len(w) - 1, min(len(w), OUTPUTS)).astype(int)] for w in weights]
+        self._rounded = [_rounded_weight(w, t) for w, t in zip(some, types, strict=True)]
+        self._wanted = [x @ w.T for w in some]
+        self.alone = together([self.error(i, x) for i in range(len(some))])  # by rounding weights
+
+    def error(self, site: int, rounded_x: F32) -> float:
+        """Relative, each token by its own size: the root of the mean square.
+
+        Else the few tokens with massive activations would be all that counts.
+        """
+        wanted = self._wanted[site]
+        miss = rounded_x @ self._rounded[site].T
+        miss -= wanted
+        lost, power = (np.einsum("mn,mn->m", y, y, dtype=np.float64) for y in (miss, wanted))
+        live = power > 0
+        return float(np.sqrt(np.mean(lost[live] / power[live]))) if live.any() else 0.0
+
+
+def together(errors: Sequence[float]) -> float:
+    """Of several products: the root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def _rounded_weight(weight: F32, dtype: DType) -> F32:
     """The weight [N, K] in its type and back."""
     done = round_by(WEIGHTS_BY, weight, dtype).rounded
     return dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
@@ -56,19 +88,3 @@ def rounded_input(
         whole += numerics.split_blocks(wide, block)
     padded = whole * scale[..., None]
     return padded[..., :block].reshape(len(x), -1)[:, :k]
-
-
-def product_error(x: F32, weight: F32, rounded_x: F32, rounded_w: F32) -> float:
-    """Relative error of x W' [M, N], each token by its own size: the root of the mean square.
-
-    Else the few tokens with massive activations would be all that counts.
-    """
-    miss, power = np.zeros(len(x)), np.zeros(len(x))
-    for first in range(0, len(weight), ROWS_AT_A_TIME):
-        rows = slice(first, first + ROWS_AT_A_TIME)
-        wanted = x @ weight[rows].T
-        found = rounded_x @ rounded_w[rows].T
-        miss += np.square(found - wanted).sum(1, dtype=np.float64)
-        power += np.square(wanted).sum(1, dtype=np.float64)
-    live = power > 0
-    return float(np.sqrt(np.mean(miss[live] / power[live]))) if live.any() else 0.0

@@ -26,12 +26,14 @@ class Rule:
 
     ``relative``: more than ``threshold`` times the typical channel, the median of those that are
     not silent. ``absolute``: more than ``threshold``, as MUXQ and LLM.int8() have it. Of more
-    than the share ``most`` of all channels the largest count.
+    than the share ``most`` of all channels the largest count. With ``tails`` all of them are the
+    last resort: where every channel has long tails, none is ordinary.
     """
 
     name: str
     threshold: float
     most: float
+    tails: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
@@ -43,13 +45,15 @@ class Rule:
             )
 
     def sets(self, largest: F32) -> list[I64]:
-        """Sets of outliers, each within the next: over higher thresholds, last the rule's."""
+        """Sets of outliers, each within the next: over higher thresholds, then the rule's, then all."""
         factors = FACTORS if self.name == RELATIVE else FACTORS[-1:]
         found: list[I64] = []
         for factor in factors:
             some = self.channels(largest, factor)
             if len(some) > (len(found[-1]) if found else 0):
                 found.append(some)
+        if self.tails and largest.any():
+            found.append(np.arange(len(largest)))
         return found
 
     def channels(self, largest: F32, factor: float = 1.0) -> I64:
@@ -73,6 +77,8 @@ def ratio_of(x: F32, largest: F32, channels: I64, kind: Activation) -> float:
     tokens' median of what is ordinary at least, so that an empty token asks for nothing.
     """
     outlier = np.isin(np.arange(len(largest)), channels)
+    if outlier.all():
+        return 1.0
     if kind.granularity != TOKEN:
         ordinary = float(largest[~outlier].max())
         return float(largest[channels].max()) / ordinary if ordinary > 0 else 1.0

@@ -19,7 +19,7 @@ from ladder.passes.muxing.group import Group
 from ladder.passes.muxing.smooth import smoothing
 
 NONE, SMOOTH, MUXQ, DIGITS, AUTO = "none", "smooth", "muxq", "digits", "auto"
-BY_COST = (NONE, SMOOTH, MUXQ, DIGITS)  # smooth costs nothing at run time, but changes the weights
+BY_COST = (NONE, SMOOTH, DIGITS, MUXQ)  # smooth costs nothing at run time, but changes the weights
 METHODS = (AUTO, *BY_COST)
 ENOUGH = 1.25  # times the error that rounded weights alone have
 NOBODY = np.zeros(0, np.int64)
@@ -31,6 +31,7 @@ class Remedy:
 
     method: str
     errors: tuple[float, ...]
+    k: int
     scale: np.float32 | None = None  # of static codes
     mux: Mux | None = None
     channels: I64 = field(default_factory=lambda: NOBODY)
@@ -39,7 +40,13 @@ class Remedy:
     @property
     def error(self) -> float:
         """Of all sites together: the root of the mean square."""
-        return _together(self.errors)
+        return errors.together(self.errors)
+
+    @property
+    def price(self) -> float:
+        """The error times the square of the work: to double it has to be worth two bits."""
+        more = self.mux.digits * len(self.channels) / self.k if self.mux else 0.0
+        return self.error * (1 + more) ** 2
 
 
 @dataclass(frozen=True)
@@ -59,34 +66,42 @@ class Remedies:
     def __init__(self, group: Group, options: Options, folding: Folding) -> None:
         self._group, self._options, self._folding = group, options, folding
         self._weights = [site.array() for site in group.sites]
-        pairs = zip(self._weights, group.types, strict=True)
-        self._rounded = [errors.rounded_weight(w, dtype) for w, dtype in pairs]
+        self._products = errors.Products(group.x, self._weights, group.types)
 
     def choose(self, method: str) -> tuple[Remedy, list[OutlierChoice]]:
         """The remedy asked for, or the best one, and what there is to say of each site."""
         tried, refused = {NONE: self._remedy(NONE)}, {}
-        for name in BY_COST[1:] if method == AUTO else (method,):
-            if name != NONE:
-                found = self._try(name)
-                if isinstance(found, Remedy):
-                    tried[name] = found
-                else:
-                    refused[name] = found
         if method == AUTO:
-            best = min(tried.values(), key=lambda remedy: remedy.error)
-            most = best.error * (1 + self._options.tie)
-            chosen = next(tried[n] for n in BY_COST if n in tried and tried[n].error <= most)
-            said = self._why(chosen, best)
+            chosen, said = self._best(tried, refused)
         else:
+            self._add(method, tried, refused)
             chosen = tried.get(method, tried[NONE])
             said = "asked for" if chosen.method == method else f"{method}: {refused[method]}"
         return chosen, self._told(chosen, tried, refused, said)
 
-    def _why(self, chosen: Remedy, best: Remedy) -> str:
+    def _best(self, tried: dict[str, Remedy], refused: dict[str, str]) -> tuple[Remedy, str]:
+        """Of all methods that of the least price, or a cheaper one that ties; and why."""
+        within, tie = 1 + self._options.tie, f"{100 * self._options.tie:g} %"
+        if tried[NONE].error <= within * self._products.alone:
+            return tried[NONE], f"within {tie} of the error that rounding weights has alone"
+        for name in BY_COST:
+            self._add(name, tried, refused)
+        best = min(tried.values(), key=lambda remedy: remedy.price)
+        least = best.price * within
+        chosen = next(tried[n] for n in BY_COST if n in tried and tried[n].price <= least)
         if chosen is best:
-            return "the least error of its products"
-        tie = f"{100 * self._options.tie:g} %"
-        return f"cheaper than {best.method}, and within {tie} of its error"
+            return chosen, "the least error of its products for the work"
+        return chosen, f"cheaper than {best.method}, and within {tie} of its error"
+
+    def _add(self, method: str, tried: dict[str, Remedy], refused: dict[str, str]) -> None:
+        """Try a method, and keep what came of it."""
+        if method in tried:
+            return
+        found = self._try(method)
+        if isinstance(found, Remedy):
+            tried[method] = found
+        else:
+            refused[method] = found
 
     def _told(
         self, chosen: Remedy, tried: dict[str, Remedy], refused: dict[str, str], said: str
@@ -116,30 +131,26 @@ class Remedies:
         return self._muxed(method)
 
     def _muxed(self, method: str) -> Remedy | str:
-        """With the fewest outliers that are enough; else those that tie with the least error.
+        """With the fewest outliers that are enough; else those of the least price.
 
         Enough is where rounding activations adds a quarter at most to what rounding weights costs.
         """
-        group, found, why = self._group, [], self._none_found()
-        pairs = zip(self._weights, self._rounded, strict=True)
-        alone = [errors.product_error(group.x, w, group.x, rounded) for w, rounded in pairs]
-        for channels in self._options.rule.sets(group.largest):
+        found, why = [], self._none_found()
+        for channels in self._options.rule.sets(self._group.largest):
             mux = self._mux(method, channels)
             if not isinstance(mux, Mux):
                 why = mux
                 continue
             found.append(self._remedy(method, mux, channels))
-            if found[-1].error <= ENOUGH * _together(alone):
+            some = len(channels) < self._group.k  # all of them have to be worth it, too
+            if some and found[-1].error <= ENOUGH * self._products.alone:
                 return found[-1]
-        if not found:
-            return why
-        least = min(remedy.error for remedy in found)
-        return next(r for r in found if r.error <= least * (1 + self._options.tie))
+        return min(found, key=lambda remedy: remedy.price, default=why)
 
     def _mux(self, method: str, channels: I64) -> Mux | str:
         """How these channels are written at all sites, or why they cannot be."""
         group, mode, count = self._group, self._options.mode, len(channels)
-        if count == group.k:
+        if count == group.k and method == MUXQ:
             return "every channel would be an outlier"
         mux = self._options.muxq
         if method == DIGITS:  # the site with the widest weights has the least room
@@ -157,8 +168,9 @@ class Remedies:
 
     def _remedy(self, method: str, mux: Mux | None = None, channels: I64 = NOBODY) -> Remedy:
         group = self._group
-        found = self._errors(group.x, group.largest, self._weights, self._rounded, channels, mux)
-        return Remedy(method, found, self._scale(group.largest, channels, mux), mux, channels)
+        found = self._errors(self._products, group.x, group.largest, channels, mux)
+        scale = self._scale(group.largest, channels, mux)
+        return Remedy(method, found, group.k, scale, mux, channels)
 
     def _smooth(self) -> Remedy:
         group = self._group
@@ -168,12 +180,11 @@ class Remedies:
         divisor = smoothing(group.largest, arrays, self._options.alpha, ties)
         edits = self._folding.edits(group.value, divisor)
         edits += [self._folding.multiplied(site, divisor) for site in readers]
-        weights = [w * divisor for w in self._weights]
-        pairs = zip(weights, group.types, strict=True)
-        rounded = [errors.rounded_weight(w, dtype) for w, dtype in pairs]
-        largest = group.largest / divisor
-        found = self._errors(group.x / divisor, largest, weights, rounded, NOBODY, None)
-        return Remedy(SMOOTH, found, self._scale(largest, NOBODY, None), edits=tuple(edits))
+        x, largest = group.x / divisor, group.largest / divisor
+        products = errors.Products(x, [w * divisor for w in self._weights], group.types)
+        found = self._errors(products, x, largest, NOBODY, None)
+        scale = self._scale(largest, NOBODY, None)
+        return Remedy(SMOOTH, found, group.k, scale, edits=tuple(edits))
 
     def _scale(self, largest: F32, channels: I64, mux: Mux | None) -> np.float32 | None:
         mode = self._options.mode
@@ -182,27 +193,16 @@ class Remedies:
         return errors.static_scale(largest, mode, channels, mux)
 
     def _errors(
-        self,
-        x: F32,
-        largest: F32,
-        weights: Sequence[F32],
-        rounded: Sequence[F32],
-        channels: I64,
-        mux: Mux | None,
+        self, products: errors.Products, x: F32, largest: F32, channels: I64, mux: Mux | None
     ) -> tuple[float, ...]:
-        """Of each site; sites of one K-block read the same codes."""
+        """Of each site; sites of one type read the same codes."""
         made: dict[str, F32] = {}
-        found = []
-        for weight, after, dtype in zip(weights, rounded, self._group.types, strict=True):
+        for dtype in self._group.types:
             if str(dtype) not in made:
                 mode = self._options.mode
                 made[str(dtype)] = errors.rounded_input(x, mode, dtype, largest, channels, mux)
-            found.append(errors.product_error(x, weight, made[str(dtype)], after))
-        return tuple(found)
-
-
-def _together(errors: Sequence[float]) -> float:
-    return float(np.sqrt(np.mean(np.square(errors))))
+        types = enumerate(self._group.types)
+        return tuple(products.error(site, made[str(dtype)]) for site, dtype in types)
 
 
 def check_remedy(method: str) -> None:

@@ -192,11 +192,13 @@ def test_without_outliers_nothing_is_done(tmp_path: Path) -> None:
     gain = source.model.graph.initializers["gain"]
     gain.const_value = ir.tensor(np.ones(48, np.float32), name="gain")
     options = {"method": "auto", "activation": "int8:token"}
-    model = remedied(source, tmp_path, two_samples(), **options)
-    for choice in choices(model).values():
-        assert choice.method == "none" and choice.errors["none"] < 0.02
-        assert choice.refused["digits"] == "no channel is over 3 times the typical one"
-    assert facts.get(model, Muxing) == Muxing({})
+    for tails in (False, True):
+        model = remedied(source, tmp_path, two_samples(), tails=tails, **options)
+        for choice in choices(model).values():
+            assert choice.method == "none" and choice.errors["none"] < 0.02
+            if not tails:
+                assert choice.refused["digits"] == "no channel is over 3 times the typical one"
+        assert facts.get(model, Muxing) == Muxing({})
 
 
 def test_which_channels_are_outliers() -> None:
@@ -207,6 +209,8 @@ def test_which_channels_are_outliers() -> None:
     assert [s.tolist() for s in Rule("relative", 3, 0.5).sets(largest)] == [[5], [5, 7], [4, 5, 7]]
     assert [s.tolist() for s in Rule("absolute", 6, 0.5).sets(largest)] == [[4, 5, 7]]
     assert Rule("relative", 6, 0.5).sets(np.zeros(4, np.float32)) == []
+    sets = Rule("relative", 3, 0.5, tails=True).sets(largest)
+    assert [s.tolist() for s in sets] == [[5], [5, 7], [4, 5, 7], list(range(8))]
 
 
 @pytest.mark.parametrize("bits", [8, 7, 6, 5, 4])
