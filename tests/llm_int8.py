@@ -24,15 +24,11 @@ THRESHOLD = 6.0
 
 @dataclass(frozen=True)
 class Oracle:
-    """How activations are rounded: ``bits``, per tensor or token.
-
-    ``columns`` are what stays float, by site, where it is not left to the threshold.
-    """
+    """How activations are rounded: ``bits``, per tensor or token."""
 
     bits: int = 8
     per_token: bool = False
     threshold: float = THRESHOLD
-    columns: dict[str, np.ndarray] | None = None
 
 
 def with_rounded_weights(model: ir.Model, type: str, method: str = "mse") -> ir.Model:
@@ -48,26 +44,19 @@ def with_rounded_weights(model: ir.Model, type: str, method: str = "mse") -> ir.
 def llm_int8(model: ir.Model, how: Oracle) -> ir.Model:
     """The model with every product's activations rounded; weights are left as they are."""
     copy = facts.clone(model)
-    made: dict[tuple[int, bytes], ir.Value] = {}
+    made: dict[int, ir.Value] = {}
     for site in find_sites(copy)[0]:
         if site.node.op_type in ("Gather", "Conv"):
             continue
         x = site.node.inputs[0]
         assert x is not None
-        mask = None
-        if how.columns is not None:
-            mask = np.zeros(site.k, bool)
-            mask[how.columns.get(site.name, np.zeros(0, np.int64))] = True
-        key = (id(x), mask.tobytes() if mask is not None else b"")
-        if key not in made:
-            made[key] = _rounded(copy.graph, x, site.node, how, mask)
-        site.node.replace_input_with(0, made[key])
+        if id(x) not in made:
+            made[id(x)] = _rounded(copy.graph, x, site.node, how)
+        site.node.replace_input_with(0, made[id(x)])
     return copy
 
 
-def _rounded(
-    graph: ir.Graph, x: ir.Value, before: ir.Node, how: Oracle, mask: np.ndarray | None
-) -> ir.Value:
+def _rounded(graph: ir.Graph, x: ir.Value, before: ir.Node, how: Oracle) -> ir.Value:
     """``x`` rounded to integers times a scale, but for the columns that stay float."""
     name, nodes = f"{x.name}.rounded", []
 
@@ -78,10 +67,6 @@ def _rounded(
         return out
 
     def constant(array: np.ndarray) -> ir.Value:
-        out = add_constant(array)
-        return out
-
-    def add_constant(array: np.ndarray) -> ir.Value:
         nodes.append(ir.node("Constant", [], {"value": ir.tensor(array)}))
         out = nodes[-1].outputs[0]
         out.name, nodes[-1].name = f"{name}.{len(nodes)}", f"{name}.{len(nodes)}"
@@ -90,11 +75,8 @@ def _rounded(
     size = add("Abs", x)
     assert x.shape is not None
     rows = constant(np.arange(len(x.shape) - 1, dtype=np.int64))
-    if mask is None:
-        largest = add("ReduceMax", size, rows, keepdims=1)
-        kept = add("GreaterOrEqual", largest, constant(np.array(how.threshold, np.float32)))
-    else:
-        kept = constant(mask)
+    largest = add("ReduceMax", size, rows, keepdims=1)
+    kept = add("GreaterOrEqual", largest, constant(np.array(how.threshold, np.float32)))
     none = constant(np.array(0, np.float32))
     ordinary = add("Where", kept, none, size)
     axes = np.array([-1] if how.per_token else np.arange(len(x.shape)), np.int64)
