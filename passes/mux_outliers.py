@@ -28,12 +28,12 @@ class MuxOutliers(Pass):
 
     ``method`` is ``digits`` (outliers in digits of one step), ``muxq`` (the paper's form, divided
     by 2^``exponent``), ``smooth`` (folded into what makes the input, ``alpha``), ``none``, or
-    ``auto``: for each input the one with the least error of its products on calibration tokens;
-    of those within ``tie`` of the least the cheapest, in the order none, smooth, muxq, digits.
-    ``activation`` is the mode that products will run in. A channel is an outlier that gets over
-    ``threshold`` times the typical one (``rule=relative``), or over ``threshold`` itself
-    (``rule=absolute``; the paper has 6); at most the share ``most`` of all are. With ``tails``,
-    all channels are written in digits where that makes the error small enough for the work.
+    ``auto``: for each input the one with the least error of its products on calibration tokens,
+    times the square of the work; of those within ``tie`` of the least the cheapest, in the order
+    none, smooth, digits, muxq. ``activation`` is the mode that products will run in. A channel is
+    an outlier that gets over ``threshold`` times the typical one (``rule=relative``), or over
+    ``threshold`` itself (``rule=absolute``; the paper has 6); at most the share ``most`` of all
+    are. With ``tails`` all channels are written in digits where that is worth the work.
 
     Needs the facts BitPlan and Activations; leaves Muxing and StaticScales for lower-types, and
     Outliers, which tells what was chosen and why. Sites that read one value get one remedy.

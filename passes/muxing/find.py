@@ -45,7 +45,7 @@ class Rule:
             )
 
     def sets(self, largest: F32) -> list[I64]:
-        """Sets of outliers, each within the next: over higher thresholds, then the rule's, then all."""
+        """Sets of outliers, each within the next: over higher thresholds, the rule's, all."""
         factors = FACTORS if self.name == RELATIVE else FACTORS[-1:]
         found: list[I64] = []
         for factor in factors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,7 +69,8 @@ class Remedies:
 
     def choose(self, method: str) -> tuple[Remedy, list[OutlierChoice]]:
         """The remedy asked for, or the best one, and what there is to say of each site."""
-        tried, refused = {NONE: self._remedy(NONE)}, {}
+        tried = {NONE: self._remedy(NONE)}
+        refused: dict[str, str] = {}
         if method == AUTO:
             chosen, said = self._best(tried, refused)
         else:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.kernels
 # type, mode, mux, M, N, K, outliers. Few: each compiles kernels of its own.
 PRODUCTS = [
     ("int8:row", "int8:tensor", "digits6", 1, 70, 301, 5),
+    ("int8:row", "int8:tensor", "digits6", 1, 70, 301, 301),
     ("int8:row", "int8:static", "digits4x2", 7, 97, 555, 40),
     ("int8:row", "int7:token", "", 1, 70, 1003, 0),
     ("uint2:row:zp", "int5", "digits3x2", 3, 70, 555, 33),
