@@ -27,6 +27,7 @@ def compile_report(
     """What each site got and why, what was left alone, and the plan behind it if there is one."""
     plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
     assert plan is not None and alone is not None
+    muxed = facts.get(model, facts.Muxing) or facts.Muxing()
     rows, bits, parameters, seen = [], 0.0, 0, set()
     for site in sites:
         choice = plan.choices.get(site.name)
@@ -39,6 +40,9 @@ def compile_report(
             seen.add(id(site.weight))
             parameters += site.parameters
             bits += DType.parse(kind).stored_bits(site.n, site.k)
+        if site.name in muxed.sites:  # the outliers' codes stand a second time, for their digits
+            again = len(muxed.sites[site.name].channels)
+            bits += site.n * again * DType.parse(kind).element.stored_bits
     return {
         "model": source.origin,
         "bits_per_weight": round(bits / parameters, 4),

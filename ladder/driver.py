@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from ladder import cache
 from ladder.calibrated import calibrate, mux_outliers
 from ladder.compile_report import compile_report, kernel_rows, stack_notes
 from ladder.costs import machine_of
-from ladder.errors import NothingToQuantize
+from ladder.errors import LadderError, NothingToQuantize
 from ladder.files import check_folder, folder_aside, full_disk_is_plain
 from ladder.frontend.source import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.ir import facts
@@ -182,6 +183,7 @@ def _build_level(
     folder: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The functions of a level's library, and which kernels their products got."""
+    _need_compiler()
     from ladder.codegen.build import build_library
 
     graphs, kernels = {}, []
@@ -195,6 +197,15 @@ def _build_level(
     with stage(f"compile for {level.name}"):
         signatures = build_library(graphs, level, weights, folder / f"{level.name}.so")
     return [vars(s) for s in signatures], kernels
+
+
+def _need_compiler() -> None:
+    """TVM cannot be had twice: a process that ran an artifact first has it as a runtime alone."""
+    if getattr(sys.modules.get("tvm.base"), "_RUNTIME_ONLY", False):
+        raise LadderError(
+            "this process loaded an artifact before it compiled anything, and so has TVM without "
+            "its compiler: import ladder.codegen.build first, or compile in another process"
+        )
 
 
 def _functions(source: Source, wish: Wish) -> dict[str, str]:

@@ -42,7 +42,7 @@ def hard(tiny_chat_folder: Path, text: Path, tmp_path_factory: pytest.TempPathFa
 def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -> None:
     tokens = [ord(c) for c in WORDS[:48]]
     exact = ReferenceLanguageModel(hard.model, CONTEXT).feed(tokens)
-    lost = {}
+    lost, bits = {}, {}
     for method in ("none", "digits"):
         wish = Wish(
             type="int8:row",
@@ -53,6 +53,7 @@ def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -
             chunk=CHUNK,
         )
         report = compile_model(hard, tmp_path / method, wish).report
+        bits[method] = report["bits_per_weight"]
         model = load(tmp_path / method)
         assert isinstance(model, LanguageModel)
         found = model.feed(tokens)
@@ -64,6 +65,9 @@ def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -
         assert any(name.endswith("q_proj") for name in muxed)
         reasons = " ".join(row["reason"] for row in report["kernels"])
         assert "outlier channels muxed (digits7)" in reasons
+        again = sum(site["n"] * site["outlier_channels"] for site in chosen.values())
+        weights = sum(site["n"] * site["k"] for site in report["sites"])
+        assert again and bits["digits"] - bits["none"] > 8 * again / weights - 1e-3
         shown = page(json.loads((tmp_path / method / "manifest.json").read_text()))
         assert "outliers of its input" in shown and "errors of products" in shown
     assert lost["digits"] < 0.5 * lost["none"]

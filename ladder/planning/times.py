@@ -174,6 +174,7 @@ def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
 
 def _decode_seconds(source: Source, wish: Wish) -> float:
     """Measured seconds of a decoded token of a plan."""
+    import ladder.codegen.build  # noqa: F401  # or a cached plan's run would load TVM without it
     from ladder.driver import compile_model
     from ladder.runtime.bench import bench_artifact
 
