@@ -13,6 +13,7 @@ from typing import Any
 import tvm
 
 from ladder.codegen.kernels import hvx
+from ladder.codegen.kernels.scalar_activation import exact_tables, quantize_activation, table8
 from ladder.codegen.layout import CHUNK, TILE, Packing
 from ladder.codegen.plain_c import CFunction, plain_c
 from ladder.errors import LadderError
@@ -90,10 +91,10 @@ def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) 
 
 def _kernels(packing: Packing) -> Iterator[tuple[Any, int]]:
     """The PrimFuncs of a packing, and how many of their last operands are results."""
-    yield hvx.quantize_activation(packing, "int8"), 3
+    yield quantize_activation(hvx.MACHINE, packing, "int8"), 3
     yield hvx.dot_gemm(packing, "int8"), 1
     if not packing.trits:
-        yield hvx.exact_tables("int8"), 1
-        yield hvx.table8(packing), 3
+        yield exact_tables(hvx.MACHINE, "int8"), 1
+        yield table8(hvx.MACHINE, packing), 3
         for mode in ("int8", TABLE8):
             yield hvx.lut_gemm(packing, mode), 1

@@ -18,6 +18,7 @@ import tvm
 
 from ladder.codegen.kernels import opencl
 from ladder.codegen.kernels.library import name_of
+from ladder.codegen.kernels.scalar_activation import exact_tables, quantize_activation, table8
 from ladder.codegen.layout import CHUNK, TILE, Packing
 from ladder.ir.activation import TABLE8
 from ladder.ir.dtype import DType
@@ -72,13 +73,13 @@ def emit(packing: Packing, target: dict[str, Any]) -> tuple[str, list[dict[str, 
 
 def _kernels(packing: Packing) -> Iterator[Kernel]:
     blocks = (f"(B + {TILE - 1}) / {TILE} * {TILE}", "M")
-    quantize = opencl.quantize_activation(packing, "int8")
+    quantize = quantize_activation(opencl.MACHINE, packing, "int8")
     yield Kernel("quantize_activation", "int8", quantize, blocks, results=3)
     with_tables = not packing.digits and not packing.trits
     if with_tables:
         entries = (f"{TILE} * C", "M")
-        yield Kernel("exact_tables", "int8", opencl.exact_tables("int8"), entries)
-        yield Kernel("table8", TABLE8, opencl.table8(packing), blocks, results=3)
+        yield Kernel("exact_tables", "int8", exact_tables(opencl.MACHINE, "int8"), entries)
+        yield Kernel("table8", TABLE8, table8(opencl.MACHINE, packing), blocks, results=3)
     for tokens in BATCHES:
         grid = (f"{TILE} * NT", f"(M + {tokens - 1}) / {tokens}" if tokens > 1 else "M")
         yield Kernel("dot_gemm", "int8", opencl.dot_gemm(packing, "int8", tokens), grid, tokens)

@@ -35,7 +35,11 @@ ENTRIES = 64  # of a chunk's tables
 
 # LLVM fuses products that it sees as such; a fence, as elsewhere, it cannot put into an object.
 MACHINE = scalar.Machine(
-    lambda a, b: llvm("hexagon.F2.sfmpy", "float32", a, b), lambda a, b: a / b, "global"
+    "hvx",
+    lambda count, axis: T.serial(count),
+    lambda a, b: llvm("hexagon.F2.sfmpy", "float32", a, b),
+    lambda a, b: a / b,
+    "global",
 )
 
 
@@ -274,51 +278,3 @@ def _product(
                     out[m, tile * TILE + row] = result[row]
 
     return trimmed(kernel, packing)
-
-
-def _each_block(name: str, packing: Packing, entry: tuple[int, ...], emit: Any) -> Any:
-    @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
-        x = T.match_buffer(x_, (M, K), "float32")
-        out = T.match_buffer(out_, (M, C, *entry), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
-        for m in T.serial(M):
-            for block in T.serial(B):
-                emit(out, scale, total, x, m, block)
-
-    return kernel
-
-
-def quantize_activation(packing: Packing, mode: str) -> Any:
-    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
-    emit = scalar.quantize_block(MACHINE, packing, mode)
-    name = f"quantize_activation_hvx_{mode}_k{packing.block}"
-    return _each_block(name, packing, (CHUNK,), emit)
-
-
-def table8(packing: Packing) -> Any:
-    """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
-    emit = scalar.table8_block(MACHINE, packing)
-    return _each_block(f"table8_hvx_k{packing.block}", packing, (ENTRIES,), emit)
-
-
-def exact_tables(mode: str) -> Any:
-    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]."""
-    scalar.check_mode(mode)
-    emit = scalar.exact_tables_of_chunk(mode)
-
-    @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
-        T.func_attr({"global_symbol": f"exact_tables_hvx_{mode}", "tirx.noalias": True})
-        M, C = T.int32(), T.int32()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
-        for m in T.serial(M):
-            for chunk in T.serial(C):
-                for at in T.serial(ENTRIES):
-                    emit(table, q, m, chunk, at)
-
-    return kernel

@@ -65,6 +65,8 @@ inline int ladder_dot(int sum, int codes, int four) {
 """
 
 MACHINE = scalar.Machine(
+    "opencl",
+    lambda count, axis: T.thread_binding(count, thread=axis),
     lambda a, b: a * b,
     lambda a, b: T.call_pure_extern("float32", DIVIDE, a, b),
     "local",
@@ -308,56 +310,3 @@ def _product(
                             out[m + t, tile * TILE + row] = result[t]
 
     return trimmed(kernel, packing)
-
-
-def _each_block(name: str, packing: Packing, entry: tuple[int, ...], emit: Any) -> Any:
-    """A work item a token and K-block."""
-    size = packing.block
-
-    @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
-        x = T.match_buffer(x_, (M, K), "float32")
-        out = T.match_buffer(out_, (M, C, *entry), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
-        for group in T.thread_binding(T.ceildiv(K, size * TILE), thread="blockIdx.x"):
-            for m in T.thread_binding(M, thread="blockIdx.y"):
-                for item in T.thread_binding(TILE, thread="threadIdx.x"):
-                    if group * TILE + item < B:
-                        emit(out, scale, total, x, m, group * TILE + item)
-
-    return kernel
-
-
-def quantize_activation(packing: Packing, mode: str) -> Any:
-    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
-    emit = scalar.quantize_block(MACHINE, packing, mode)
-    name = f"quantize_activation_opencl_{mode}_k{packing.block}"
-    return _each_block(name, packing, (CHUNK,), emit)
-
-
-def table8(packing: Packing) -> Any:
-    """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
-    emit = scalar.table8_block(MACHINE, packing)
-    return _each_block(f"table8_opencl_k{packing.block}", packing, (ENTRIES,), emit)
-
-
-def exact_tables(mode: str) -> Any:
-    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]; a work item an entry."""
-    scalar.check_mode(mode)
-    emit = scalar.exact_tables_of_chunk(mode)
-
-    @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
-        T.func_attr({"global_symbol": f"exact_tables_opencl_{mode}", "tirx.noalias": True})
-        M, C = T.int32(), T.int32()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
-        for chunk in T.thread_binding(C, thread="blockIdx.x"):
-            for m in T.thread_binding(M, thread="blockIdx.y"):
-                for at in T.thread_binding(ENTRIES, thread="threadIdx.x"):
-                    emit(table, q, m, chunk, at)
-
-    return kernel

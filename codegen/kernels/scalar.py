@@ -30,9 +30,12 @@ class Machine:
     """What machines do each in their own way.
 
     ``product`` is one that is not fused with a sum, ``divided`` a quotient rounded to nearest,
-    ``scope`` that of a work item's own buffers.
+    ``scope`` that of a work item's own buffers. ``over`` is a loop of so many, one after another
+    or bound to an axis of work items.
     """
 
+    name: str
+    over: Callable[[Expr, str], Any]
     product: Callable[[Expr, Expr], Expr]
     divided: Callable[[Expr, Expr], Expr]
     scope: str

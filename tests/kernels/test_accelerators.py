@@ -35,7 +35,7 @@ def test_objects_are_of_their_version_and_read_vectors_aligned(npu: Any, tmp_pat
     (flags,) = struct.unpack_from("<I", image, FLAGS_AT)
     assert f"hexagonv{flags & 0xFF:x}" == npu.config["mcpu"]
     for mode in ("int8", "table8"):
-        text = assembly(hvx.lut_gemm(Packing.of(INT4), mode), npu.config)
+        (text,) = assembly([hvx.lut_gemm(Packing.of(INT4), mode)], npu.config).values()
         assert ".b = vlut32(" in text and ".b |= vlut32(" in text and "vrmpy(" in text
         assert "vmem(" in text and "vmemu(" not in text
 

@@ -1,0 +1,68 @@
+"""Activations rounded, and their tables, one number at a time: kernels of ``scalar``'s machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ladder.codegen.kernels import scalar
+from ladder.codegen.kernels.scalar import ENTRIES, Machine
+from ladder.codegen.layout import CHUNK, TILE, Packing
+
+
+def quantize_activation(machine: Machine, packing: Packing, mode: str) -> Any:
+    """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B]."""
+    name = f"quantize_activation_{machine.name}_{mode}_k{packing.block}"
+    emit = scalar.quantize_block(machine, packing, mode)
+    return _each_block(machine, name, packing, CHUNK, emit)
+
+
+def table8(machine: Machine, packing: Packing) -> Any:
+    """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
+    name = f"table8_{machine.name}_k{packing.block}"
+    return _each_block(machine, name, packing, ENTRIES, scalar.table8_block(machine, packing))
+
+
+def _each_block(machine: Machine, name: str, packing: Packing, entry: int, emit: Any) -> Any:
+    """A work item, where there are any, a token and K-block."""
+    size, over = packing.block, machine.over
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
+        x = T.match_buffer(x_, (M, K), "float32")
+        out = T.match_buffer(out_, (M, C, entry), "int8")
+        scale = T.match_buffer(scale_, (M, B), "float32")
+        total = T.match_buffer(total_, (M, B), "int32")
+        for group in over(T.ceildiv(K, size * TILE), "blockIdx.x"):
+            for m in over(M, "blockIdx.y"):
+                for item in over(TILE, "threadIdx.x"):
+                    if group * TILE + item < B:
+                        emit(out, scale, total, x, m, group * TILE + item)
+
+    return kernel
+
+
+def exact_tables(machine: Machine, mode: str) -> Any:
+    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]; a work item an entry."""
+    scalar.check_mode(mode)
+    name, emit, over = (
+        f"exact_tables_{machine.name}_{mode}",
+        scalar.exact_tables_of_chunk(mode),
+        machine.over,
+    )
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        M, C = T.int32(), T.int32()
+        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
+        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
+        for chunk in over(C, "blockIdx.x"):
+            for m in over(M, "blockIdx.y"):
+                for at in over(ENTRIES, "threadIdx.x"):
+                    emit(table, q, m, chunk, at)
+
+    return kernel
