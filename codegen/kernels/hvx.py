@@ -18,6 +18,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
 from ladder.codegen.kernels.common import trimmed, two_planes
+from ladder.codegen.kernels.scalar import TABLES
 from ladder.codegen.kernels.unpack import trits_by_minima
 from ladder.codegen.kernels.vector import Expr, llvm, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
@@ -31,7 +32,6 @@ LOW_NIBBLES = 0x0F0F0F0F
 # the even bytes, or of the odd ones.
 TABLE_OF_BYTE, OF_ODD_BYTES = 0x30201000, 0x40404040
 EVERY_BYTE = 0x01010101
-ENTRIES = 64  # of a chunk's tables
 
 # LLVM fuses products that it sees as such; a fence, as elsewhere, it cannot put into an object.
 MACHINE = scalar.Machine(
@@ -213,7 +213,7 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
         tables = T.decl_buffer((size, BYTES), "int8", data=table.data, align=BYTES)
         add(sums, tables, planes, m, tile, first, count)
 
-    name, entry = f"lut_gemm_hvx_{mode}_{packing}", (2, ENTRIES) if split else (ENTRIES,)
+    name, entry = f"lut_gemm_hvx_{mode}_{packing}", (2, TABLES) if split else (TABLES,)
     return _product(name, packing, mode, entry, accumulate, _by_nibble)
 
 

@@ -16,6 +16,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
 from ladder.codegen.kernels.common import trimmed, two_planes
+from ladder.codegen.kernels.scalar import TABLES
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET, TRIT_WEIGHTS, TRITS_PER_BYTE
@@ -23,7 +24,6 @@ from ladder.ir.numerics import LUT_GROUP
 
 SMALL_BATCH = 4  # tokens whose sums one work item keeps
 STAGE = 4  # chunks whose tables are in local memory together
-ENTRIES = 64  # of a chunk's tables
 QUADS = CHUNK // LUT_GROUP
 ROW_BYTES = 0x01010101
 TRIT_CODES = 256  # bytes that hold trits, and what they hold: two bits a code
@@ -87,7 +87,7 @@ def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
     scalar.check_mode(mode)
     split, bits = two_planes(mode), packing.bits
     name = f"lut_gemm_opencl_{mode}_{packing}{_batch(tokens)}"
-    entry_type, entry = ("int16", (2, ENTRIES)) if split else ("int8", (ENTRIES,))
+    entry_type, entry = ("int16", (2, TABLES)) if split else ("int8", (TABLES,))
 
     def entry_of(table: Any, m: Expr, chunk: Expr, at: Expr) -> Expr:
         if not split:
@@ -109,7 +109,7 @@ def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
         for t in T.unroll(tokens):
             for i in T.serial(STAGE):
                 if first + i < table.shape[1]:
-                    at = T.meta_var((t * STAGE + i) * ENTRIES + row)
+                    at = T.meta_var((t * STAGE + i) * TABLES + row)
                     entries[at] = entry_of(table, _token(m + t, table), first + i, row)
         T.evaluate(T.tvm_storage_sync("shared"))
 
@@ -121,12 +121,12 @@ def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
             nibbles = T.alloc_buffer((1,), "int32", scope="local")
             nibbles[0] = T.shift_right(word, half)
             for t in T.unroll(tokens):
-                found = T.meta_var(looked_up(entries, (t * STAGE + i) * ENTRIES, nibbles[0]))
+                found = T.meta_var(looked_up(entries, (t * STAGE + i) * TABLES, nibbles[0]))
                 sums[t] = sums[t] + T.shift_left(found, bit)
 
     @T.inline
     def accumulate(sums, table, _book, _trits, planes, m, tile, first, count, row):  # type: ignore[no-untyped-def]
-        entries = T.alloc_buffer((tokens * STAGE * ENTRIES,), entry_type, scope="shared")
+        entries = T.alloc_buffer((tokens * STAGE * TABLES,), entry_type, scope="shared")
         for s in T.serial(T.ceildiv(count, STAGE)):
             fill(entries, table, m, first + s * STAGE, row)
             for i in T.serial(T.min(STAGE, count - s * STAGE)):

@@ -20,6 +20,7 @@ from ladder.ir.activation import BLOCK, QUANTIZED, TABLE8
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 ENTRIES = 1 << LUT_GROUP
+TABLES = CHUNK // LUT_GROUP * ENTRIES  # entries of a chunk's
 # 1.25 * 2^23: added to a small float, it leaves the nearest integer, ties to even, in the lowest
 # bits. (Of 1.5 * 2^23 seven digits are not enough, and TVM writes no more into OpenCL.)
 ROUNDER, BITS_OF_ROUNDER = 10485760.0, 0x4B200000

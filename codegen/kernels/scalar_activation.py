@@ -7,7 +7,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
-from ladder.codegen.kernels.scalar import ENTRIES, Machine
+from ladder.codegen.kernels.scalar import TABLES, Machine
 from ladder.codegen.layout import CHUNK, TILE, Packing
 
 
@@ -21,7 +21,7 @@ def quantize_activation(machine: Machine, packing: Packing, mode: str) -> Any:
 def table8(machine: Machine, packing: Packing) -> Any:
     """x float32 [M, K] -> table int8 [M, C, 64], half scale [M, B], total int32 [M, B]."""
     name = f"table8_{machine.name}_k{packing.block}"
-    return _each_block(machine, name, packing, ENTRIES, scalar.table8_block(machine, packing))
+    return _each_block(machine, name, packing, TABLES, scalar.table8_block(machine, packing))
 
 
 def _each_block(machine: Machine, name: str, packing: Packing, entry: int, emit: Any) -> Any:
@@ -59,10 +59,10 @@ def exact_tables(machine: Machine, mode: str) -> Any:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         M, C = T.int32(), T.int32()
         q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, 2, ENTRIES), "int8")
+        table = T.match_buffer(table_, (M, C, 2, TABLES), "int8")
         for chunk in over(C, "blockIdx.x"):
             for m in over(M, "blockIdx.y"):
-                for at in over(ENTRIES, "threadIdx.x"):
+                for at in over(TABLES, "threadIdx.x"):
                     emit(table, q, m, chunk, at)
 
     return kernel
