@@ -51,20 +51,27 @@ def in_gguf(path: Path, module: Any) -> Stored:
 
     reader = GGUFReader(path)
     architecture = conversion.read_field(reader, "general.architecture")[0]
-    kind = conversion.TENSOR_PROCESSORS.get(architecture, conversion.TensorProcessor)
-    if kind not in (
+    family = conversion.TENSOR_PROCESSORS.get(architecture, conversion.TensorProcessor)
+    if family not in (
         conversion.TensorProcessor,
         conversion.LlamaTensorProcessor,
         conversion.NemotronTensorProcessor,
         conversion.Gemma2TensorProcessor,
     ):
         return {}
-    processor = kind(config=conversion.load_gguf_checkpoint(path)["config"])
+    processor = family(config=conversion.load_gguf_checkpoint(path)["config"])
     names = conversion.get_gguf_hf_weights_map(module, processor)
 
     def converted(tensor: Any) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
-            values = dequantize(tensor.data, tensor.tensor_type)
+            try:
+                values = dequantize(tensor.data, tensor.tensor_type)
+            except NotImplementedError as error:
+                kind = tensor.tensor_type.name
+                raise LadderError(
+                    f"{path}: {tensor.name} is of type {kind}, which gguf cannot decode; "
+                    "convert the file to another type"
+                ) from error
             return np.ascontiguousarray(processor.process(weights=values, name=tensor.name).weights)
 
         return read
