@@ -22,7 +22,7 @@ from kernel_cases import (
 from ladder.ir.activation import INTEGER_MODES, TABLE8
 from ladder.ir.dtype import SCALES, DType
 from ladder.ir.element import BUILT_IN, Element, code_book, register
-from ladder.targets import SAME_KERNELS, Level
+from ladder.targets import Level
 
 pytestmark = pytest.mark.kernels
 
@@ -41,20 +41,15 @@ WAYS = [
     if scheme == "tile" or "tile" not in level.schemes
 ]
 INTEGER = [(level, op) for level, op in WAYS if op != "lut_gemm"]
-# Every type on every level that has kernels of its own; a few on the others.
-OWN_KERNELS = [(level, op) for level, op in INTEGER if level.name not in SAME_KERNELS]
-OWN_KERNELS_HERE = pytest.mark.parametrize(
-    ("level", "op"), OWN_KERNELS, ids=lambda x: x if isinstance(x, str) else x.name
-)
 INTEGER_HERE = pytest.mark.parametrize(
     ("level", "op"), INTEGER, ids=lambda x: x if isinstance(x, str) else x.name
 )
-LUT_LEVELS = [x for x, op in WAYS if op == "lut_gemm" and x.name not in SAME_KERNELS]
+LUT_LEVELS = [level for level, op in WAYS if op == "lut_gemm"]
 LUT_HERE = pytest.mark.parametrize("level", LUT_LEVELS, ids=lambda level: level.name)
 LEVELS_HERE = pytest.mark.parametrize("level", HERE, ids=lambda level: level.name)
 
 
-@OWN_KERNELS_HERE
+@INTEGER_HERE
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.name)
 def test_integer_products_have_the_bits_of_the_reference(
     level: Level, op: str, element: Element
