@@ -9,6 +9,7 @@ import onnx_ir as ir
 from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
+from ladder.ir.mux import Mux
 from ladder.ir.site import Site
 from ladder.passes.muxing.told import outlier_row
 from ladder.passes.rounding.told import rounding_row
@@ -40,8 +41,9 @@ def compile_report(
             seen.add(id(site.weight))
             parameters += site.parameters
             bits += DType.parse(kind).stored_bits(site.n, site.k)
-        if site.name in muxed.sites:  # the outliers' codes stand a second time, for their digits
-            again = len(muxed.sites[site.name].channels)
+        found = muxed.sites.get(site.name)
+        if found:  # the outliers' codes stand once more for each of their digits
+            again = Mux.parse(found.mux).digits * len(found.channels)
             bits += site.n * again * DType.parse(kind).element.stored_bits
     return {
         "model": source.origin,

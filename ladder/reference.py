@@ -24,10 +24,10 @@ class Reference:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Planning which buffers may share memory is quadratic in the nodes, and lowered models have
-        # tens of thousands: without it they load five times sooner, at the same peak of memory.
-        options.enable_mem_reuse = False
         if not fast:
+            # Planning which buffers may share memory is quadratic in the nodes, and lowered models
+            # have tens of thousands: without it they load five times sooner, at the same peak.
+            options.enable_mem_reuse = False
             options.add_session_config_entry(*EXACT)
         self._folder = tempfile.TemporaryDirectory(prefix="ladder-reference-")
         path = Path(self._folder.name) / "model.onnx"

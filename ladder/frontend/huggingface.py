@@ -32,8 +32,8 @@ from ladder.frontend.source import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, S
 
 ATTENTION = "ladder"
 WHOLE = (
-    "the checkpoint has other names than the model, or packs several weights into one: it was "
-    "read as a whole, 4 bytes a weight of memory"
+    "not every weight of the model is a tensor of its own name in safetensors or GGUF: the "
+    "checkpoint was read as a whole, 4 bytes a weight of memory"
 )
 
 
