@@ -215,15 +215,18 @@ def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-de
 def fetch_codes(packing: Packing, near: int = 0) -> Any:
     """Asks for the cache lines that the codes of a chunk begin in, ``AHEAD`` bytes later.
 
-    With ``near`` those so many bytes later are moved on to the first cache.
+    With ``near`` those so many bytes later are moved on to the first cache. A kernel may ask for
+    them in ``parts``, so that computing goes on between: what is asked for in one go waits for
+    places in the buffers between the caches.
     """
     per_unit = UNIT_LINES if packing.trits else 2 * packing.bits
     chunks, units = (TRITS_PER_BYTE, LUT_GROUP) if packing.trits else (1, 1)
 
-    def emit(planes: Any, tile: Expr, chunk: Expr) -> None:
+    def emit(planes: Any, tile: Expr, chunk: Expr, part: int = 0, parts: int = 1) -> None:
         line = chunk * units * per_unit // chunks
-        with T.unroll(per_unit) as i:
-            fetch_line(planes, tile, line + i, near)
+        begin, end = (per_unit * some // parts for some in (part, part + 1))
+        with T.unroll(end - begin) as i:
+            fetch_line(planes, tile, line + begin + i, near)
 
     return emit
 

@@ -54,20 +54,24 @@ def _fours_of(q: Any, chunk: Expr, width: int) -> list[Expr]:
 
 
 def add_span(
-    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, width: int, less: int
-) -> Any:
+    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, width: int, less: int,
+    wide: bool,
+) -> Any:  # fmt: skip
     """Emits a span into the float sums ``result`` [64] of the one token.
 
-    ``width``: dwords of a register; ``less``: ``dot``.
+    ``width``: dwords that are multiplied together; ``less``, ``wide``: ``dot``.
     """
     if packing.trits:
         return _add_trits(packing, multiply, trits)
-    return _add_planes(packing, multiply, finish, width, less)
+    return _add_planes(packing, multiply, finish, width, less, wide)
 
 
-def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, width: int, less: int) -> Any:
+def _add_planes(
+    packing: Packing, multiply: Multiply, finish: Finish, width: int, less: int, wide: bool
+) -> Any:
     """The span is a block. Where registers are small, half of the rows come after the others, and
-    of those a register's at a time: of more at once LLVM would spill."""
+    of those a register's at a time: of more at once LLVM would spill. Where they are not ``wide``
+    codes are asked for in one go, and chunks are counted from 0: both saves registers."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
     rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
     fetch, carried, apart = fetch_codes(packing, NEAR), packing.carried, width < LANES
@@ -87,16 +91,19 @@ def _add_planes(packing: Packing, multiply: Multiply, finish: Finish, width: int
                     at = T.ramp(d * TILE + row, 1, width)
                     code = finish(digits, 0, d, quads[T.ramp(n * width, 1, width)], row)
                     T.buffer_store(sums, multiply(sums[at], code, fours[n % QUADS]), [at])
+                if wide:
+                    fetch(planes, tile, chunk, half * 2 * QUADS + n, 4 * QUADS)
 
     def add_chunks(
         sums: Any, q: Any, planes: Any, digits: Any, tile: Expr, first: Expr, count: Expr
     ) -> None:
         for halves in ((0,), (1,)) if apart else ((0, 1),):
-            with T.serial(count) as i:
-                if 0 in halves:
-                    fetch(planes, tile, first + i)
+            with T.serial(first, first + count) if wide else T.serial(count) as i:
+                chunk = i if wide else first + i
+                if 0 in halves and not wide:
+                    fetch(planes, tile, chunk)
                 for half in halves:
-                    add_half(sums, q, planes, digits, tile, first + i, half)
+                    add_half(sums, q, planes, digits, tile, chunk, half)
 
     # fmt: off
     @T.inline

@@ -207,11 +207,14 @@ def _carry(
             count: T.let = where[1]
             raise_sums(whole, tokens * TILE, numbers, run)
             alone: T.let = taken(q.shape[0], count)
-            if span > 0:
-                step = T.meta_var(chunks if packing.trits else T.max(count, 1))
-                for part in T.serial(alone // step):
+            if span > 0 and packing.trits:
+                for part in T.serial(alone // chunks):
                     direct(whole, q, a_scale, a_total, planes, digits, w_scale, zero, factor,
-                           scales, zeros, tile, block, begin + part * step, step)
+                           scales, zeros, tile, block, begin + part * chunks, chunks)
+            if span > 0 and not packing.trits:
+                if alone > 0:
+                    direct(whole, q, a_scale, a_total, planes, digits, w_scale, zero, factor,
+                           scales, zeros, tile, block, begin, alone)
             for part in T.serial(T.ceildiv(count - alone, chunks)):
                 at = T.meta_var(alone + part * chunks)
                 here = T.meta_var(T.min(T.int64(chunks), count - at))
@@ -291,7 +294,7 @@ def dot_gemm(
     stage_block = _staging(packing, finish, trits, loop, paired=matrix is not None)
     add_panel = _adding(packing, multiply, matrix, size, less, wide)
     span = span_of(packing) if single else 0
-    direct = add_span(packing, multiply, finish, trits, single or LANES, less)
+    direct = add_span(packing, multiply, finish, trits, single or LANES, less, wide)
     emitters = (direct, stage_block, read_rows(packing, "int8"), add_panel)
     add_block = (_carry if carried else _block)(packing, span, *emitters, less)
 
