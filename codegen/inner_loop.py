@@ -82,7 +82,7 @@ def assembly(funcs: Sequence[Any], target: Mapping[str, object]) -> dict[str, st
 
 def loops(text: str, arch: str) -> list[dict[str, int]]:
     """Instructions by kind of every innermost loop."""
-    return [dict(_count(body, arch)) for body in _innermost(text.splitlines(), arch)]
+    return [dict(_count(body, arch)) for body in innermost(text.splitlines(), arch)]
 
 
 def _count(body: list[str], arch: str) -> Counter[str]:
@@ -95,7 +95,7 @@ def _count(body: list[str], arch: str) -> Counter[str]:
     return counts
 
 
-def _innermost(lines: list[str], arch: str) -> Iterator[list[str]]:
+def innermost(lines: list[str], arch: str) -> Iterator[list[str]]:
     """The instructions of loops that hold no other loop."""
     at = {m.group(1): i for i, line in enumerate(lines) if (m := LABEL.match(line))}
     loops = _hardware_loops(lines, at) if arch == "hexagon" else _branches(lines, at, arch)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 from ladder.budgets import BUDGETS, FAMILIES, TYPES, Anchor, anchor_of, budget_of, check
-from ladder.codegen.inner_loop import assembly, loops
+from ladder.codegen.inner_loop import assembly, innermost, loops
 from ladder.codegen.kernels import hvx
 from ladder.codegen.kernels.library import kernel, name_of
 from ladder.codegen.layout import Packing
@@ -108,6 +109,19 @@ def test_every_family_of_kernels_has_budgets_of_every_type() -> None:
         of_types = {type for _, type in cases(family)}
         books = {type for type in TYPES if DType.parse(type).element.book}
         assert of_types == {*TYPES} - (books if family == "hvx" else set())
+
+
+def test_codes_are_asked_for_while_others_are_computed() -> None:
+    """Prefetches in one go wait for fill buffers: half a chunk's at most come in a row."""
+    func = made("avx512", "one", "int8:g128")
+    text = assembly([func], machine_of("avx512")[1])[name_of(func)]
+    bodies = list(innermost(text.splitlines(), "x86_64"))
+    body = max(bodies, key=lambda lines: sum(line.startswith("prefetch") for line in lines))
+    kinds = groupby(body, lambda line: line.startswith("prefetch"))
+    runs = [len(list(lines)) for is_prefetch, lines in kinds if is_prefetch]
+    lines_of_chunk = 2 * 8  # each into two caches
+    assert sum(runs) == 2 * lines_of_chunk
+    assert max(runs) <= lines_of_chunk
 
 
 @pytest.mark.parametrize(
