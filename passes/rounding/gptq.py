@@ -17,6 +17,7 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import F32
+from ladder.passes.rounding.descent import descend
 from ladder.passes.rounding.matrix import Rounded, finished, joined
 from ladder.passes.rounding.search import Choice, Coder, least_squares
 
@@ -43,6 +44,7 @@ def gptq(
     - Within a group, columns come in the order of the Hessian's diagonal, largest first; for
       scales per row this is the paper's act-order. Groups stay where they are.
     - A column that no token excites is rounded to nearest, not set to 0.
+    - Scales and codes are then improved in turns (``descent``).
 
     ``damping`` times the mean of the Hessian's diagonal is added to the diagonal; if that does
     not make it positive definite, ten times as much, and so on, which ``Rounded.note`` tells.
@@ -61,10 +63,13 @@ def gptq(
     if dtype.group == "tensor":
         every = np.tile(feedback.importance, n)
         fixed = least_squares(coder, sorted_w.reshape(1, 1, -1), every)
+    damped = _damped(hessian, feedback.damping).astype(np.float32)
     codes, choices = [], []
     for i in range(0, n, ROWS_AT_A_TIME):
-        some, choice = _round_rows(sorted_w[i : i + ROWS_AT_A_TIME], coder, feedback, block, fixed)
-        codes.append(some[:, np.argsort(order)])
+        rows = slice(i, i + ROWS_AT_A_TIME)
+        some, choice = _round_rows(sorted_w[rows], coder, feedback, block, fixed)
+        some, choice = descend(w[rows], some[:, np.argsort(order)], choice, coder, damped)
+        codes.append(some)
         choices.append(choice)
     rounded = finished(np.concatenate(codes), fixed or joined(choices, axis=0), coder, w)
     if feedback.damping == damping:
@@ -88,10 +93,9 @@ class Feedback:
     @staticmethod
     def of(hessian: np.ndarray, damping: float) -> Feedback:
         """With H = P P', P upper triangular, U = P^-1: one Cholesky decomposition, in float64."""
-        h, mean = _live(hessian)
         while damping <= MOST_DAMPING:
             try:
-                lower = np.linalg.cholesky((h + damping * mean * np.eye(len(h)))[::-1, ::-1])
+                lower = np.linalg.cholesky(_damped(hessian, damping)[::-1, ::-1])
             except np.linalg.LinAlgError:
                 damping = max(damping * 10, LEAST_RETRY)
                 continue
@@ -103,8 +107,8 @@ class Feedback:
         raise LadderError("the Hessian is not positive definite: it must be a sum of x x'")
 
 
-def _live(hessian: np.ndarray) -> tuple[np.ndarray, float]:
-    """The Hessian in float64, columns without activations made independent; its mean diagonal."""
+def _damped(hessian: np.ndarray, damping: float) -> np.ndarray:
+    """The Hessian in float64, columns without activations made independent, and damped."""
     h = np.array(hessian, np.float64)
     if not np.isfinite(h).all():
         raise LadderError("the Hessian has NaN or infinity; check the calibration data")
@@ -114,7 +118,8 @@ def _live(hessian: np.ndarray) -> tuple[np.ndarray, float]:
         raise LadderError("the Hessian is not positive definite: it must be a sum of x x'")
     h[dead, :] = h[:, dead] = 0
     h[dead, dead] = mean
-    return h, mean
+    h[np.diag_indices_from(h)] += damping * mean
+    return h
 
 
 def _order(diagonal: np.ndarray, size: int) -> np.ndarray:
@@ -148,9 +153,9 @@ def _round_rows(
             if fixed is None and j % size == 0:
                 group = np.ascontiguousarray(w[j : j + size].T)[:, None, :]
                 choices.append(least_squares(coder, group, feedback.importance[j : j + size]))
-            choice = fixed or choices[-1]
+            choice = fixed.each_row(n) if fixed else choices[-1]
             column = w[j].reshape(n, 1, 1)
-            codes.append(coder.encode(column, _each_row(choice, n)))
+            codes.append(coder.encode(column, choice))
             error[j - start] = (column - coder.decode(codes[-1], choice)).reshape(n)
             w[j + 1 : end] -= feedback.factors[j, j + 1 : end, None] * error[j - start]
         w[end:] -= feedback.factors[start:end, end:].T @ error
@@ -167,9 +172,3 @@ def _blocks(k: int, size: int, block: int) -> Iterator[tuple[int, int]]:
     for first in range(0, k, step):
         last = min(first + step, k)
         yield from ((i, min(i + block, last)) for i in range(first, last, block))
-
-
-def _each_row(choice: Choice, n: int) -> Choice:
-    """The tensor's choice for each of n rows."""
-    zero = None if choice.zero is None else np.broadcast_to(choice.zero, (n, 1))
-    return Choice(np.broadcast_to(choice.scale, (n, 1)), zero)

@@ -39,6 +39,11 @@ class Choice:
             zero = np.where(better, other.zero, self.zero)
         return Choice(np.where(better, other.scale, self.scale), zero)
 
+    def each_row(self, n: int) -> Choice:
+        """The tensor's choice for each of n rows."""
+        zero = None if self.zero is None else np.broadcast_to(self.zero, (n, 1))
+        return Choice(np.broadcast_to(self.scale, (n, 1)), zero)
+
 
 Chooser = Callable[["Coder", F32], Choice]
 
