@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ladder.ir.numerics import F32
-from ladder.passes.rounding.matrix import decoded_rows, group_slices
+from ladder.passes.rounding.matrix import decoded_rows, encoded_rows, group_slices
 from ladder.passes.rounding.search import Choice, Coder
 
 ROUNDS = 2
@@ -73,20 +73,20 @@ def _swept(
     n, k = weight.shape
     now = decoded_rows(codes, choice, coder)
     pull = np.ascontiguousarray(((weight - now) @ hessian).T)  # [K, n]: a column lies together
-    now, out = np.ascontiguousarray(now.T), np.empty((k, n), codes.dtype)
+    now = np.ascontiguousarray(now.T)
     starts, diagonal = _starts(coder, k), np.diag(hessian)
     group = np.searchsorted(starts, np.arange(k), side="right") - 1
     for first in range(0, k, BLOCK):
         last = min(first + BLOCK, k)
         change = np.empty((last - first, n), np.float32)
         for j in range(first, last):
-            some = _column(choice, group[j])
-            new = coder.encode((now[j] + pull[j] / diagonal[j]).reshape(n, 1, 1), some)
-            out[j] = new[:, 0, 0]
-            change[j - first] = coder.decode(new, some)[:, 0, 0] - now[j]
+            some, wanted = _column(choice, group[j]), now[j] + pull[j] / diagonal[j]
+            new = coder.values(wanted.reshape(n, 1, 1), some)[:, 0, 0] * some.scale[:, 0]
+            change[j - first] = new - now[j]
+            now[j] = new
             pull[j + 1 : last] -= hessian[j, j + 1 : last, None] * change[j - first]
         pull[last:] -= hessian[last:, first:last] @ change
-    return np.ascontiguousarray(out.T)
+    return encoded_rows(np.ascontiguousarray(now.T), choice, coder)
 
 
 def _starts(coder: Coder, k: int) -> list[int]:

@@ -76,15 +76,30 @@ def finished(codes: np.ndarray, choice: Choice, coder: Coder, weight: F32) -> Ro
 def decoded_rows(codes: np.ndarray, choice: Choice, coder: Coder) -> F32:
     """Tame weights [n, K] of codes [n, K]."""
     n, k = codes.shape
-    out, first = np.empty((n, k), np.float32), 0
-    for columns, size in group_slices(coder.dtype, k):
-        part = codes[:, columns].reshape(n, -1, size)
-        last = first + part.shape[1]
-        zero = None if choice.zero is None else choice.zero[:, first:last]
-        some = Choice(choice.scale[:, first:last], zero)
-        out[:, columns] = coder.decode(part, some).reshape(n, -1)
-        first = last
+    out = np.empty((n, k), np.float32)
+    for columns, size, some in _parts(choice, coder.dtype, k):
+        out[:, columns] = coder.decode(codes[:, columns].reshape(n, -1, size), some).reshape(n, -1)
     return out
+
+
+def encoded_rows(weight: F32, choice: Choice, coder: Coder) -> np.ndarray:
+    """Codes [n, K] nearest to tame weights [n, K]."""
+    n, k = weight.shape
+    found = [
+        coder.encode(weight[:, columns].reshape(n, -1, size), some).reshape(n, -1)
+        for columns, size, some in _parts(choice, coder.dtype, k)
+    ]
+    return np.concatenate(found, axis=1)
+
+
+def _parts(choice: Choice, dtype: DType, k: int) -> Iterator[tuple[slice, int, Choice]]:
+    """Columns of ``group_slices``, their group size, and their part of a choice of every group."""
+    first = 0
+    for columns, size in group_slices(dtype, k):
+        last = first + (columns.stop - columns.start) // size
+        zero = None if choice.zero is None else choice.zero[:, first:last]
+        yield columns, size, Choice(choice.scale[:, first:last], zero)
+        first = last
 
 
 def joined(parts: list[Choice], axis: int) -> Choice:
