@@ -18,7 +18,7 @@ from ladder.errors import LadderError
 from ladder.files import full_disk_is_plain
 from ladder.sensitivity.groups import Task
 
-FORMAT = 1
+FORMAT = 2  # 2: gptq improves scales and codes in turns
 Scores = dict[str, float]
 
 
