@@ -6,12 +6,14 @@ D = w - q the loss of a row is D H D' (``gptq``). Here, in turns,
 - the scales of a row become those with the least loss for its codes: least squares, one unknown
   a group;
 - column after column takes the code nearest to where the loss is least while all others stay,
-  q_j + (D H)_j / H_jj: coordinate descent (Behdin et al., "QuantEase", 2023, equation 9).
+  q_j + (D H)_j / H_jj: coordinate descent (Behdin et al., "QuantEase", 2023).
 
 No step makes the loss of a row larger.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from ladder.passes.rounding.search import Choice, Coder
 
 ROUNDS = 2
 BLOCK = 128  # columns whose corrections reach the others together
+NUMBERS_AT_A_TIME = 1 << 23  # of the equations for scales: so many rows' as memory bears
 
 
 def descend(
@@ -41,29 +44,40 @@ def descend(
 
 
 def _refitted(weight: F32, codes: np.ndarray, choice: Choice, coder: Coder, hessian: F32) -> Choice:
-    """Each row's scales by least squares, as they can be stored; kept where the loss falls."""
-    ones = Choice(np.ones_like(choice.scale), choice.zero)
-    values = decoded_rows(codes, ones, coder)
+    """Each row's scales by least squares, as they can be stored; kept where the loss falls.
+
+    With V_g the values of group g and its scale s_g, the loss is s A s' - 2 s b' + W H W' where
+    A[g, h] = V_g H V_h' and b[g] = V_g H W'.
+    """
+    values = decoded_rows(codes, Choice(np.ones_like(choice.scale), choice.zero), coder)
     starts = _starts(coder, weight.shape[1])
-    ends = [*starts[1:], weight.shape[1]]
-    rows = [values[:, a:b] @ hessian[a:b] for a, b in zip(starts, ends, strict=True)]  # V_g H
-    square = np.stack([np.add.reduceat(row * values, starts, axis=1) for row in rows], 1)
-    wanted = np.stack([np.einsum("nk,nk->n", row, weight) for row in rows], 1)
-    size = np.einsum("ngg->ng", square).mean(1)
+    square = np.empty((len(weight), len(starts), len(starts)), np.float32)
+    right = np.empty(choice.scale.shape, np.float32)
+    for g, (first, last) in enumerate(pairwise([*starts, weight.shape[1]])):
+        pull = values[:, first:last] @ hessian[first:last]
+        square[:, g] = np.add.reduceat(pull * values, starts, axis=1)
+        right[:, g] = np.vecdot(pull, weight)
+    scale = np.empty_like(choice.scale)
+    step = max(1, NUMBERS_AT_A_TIME // len(starts) ** 2)
+    for i in range(0, len(weight), step):
+        rows = slice(i, i + step)
+        scale[rows] = _better(choice.scale[rows], square[rows], right[rows], coder)
+    return Choice(scale, choice.zero)
+
+
+def _better(scale: F32, square: F32, right: F32, coder: Coder) -> F32:
+    """Scales [n, G] with less loss, ``scale`` itself in rows where none are found."""
+    a, b, old = (x.astype(np.float64) for x in (square, right, scale))
     # A little pulls towards the scales that there are: groups of zeros keep theirs.
-    ridge = 1e-6 * np.maximum(size, np.float32(1e-30))
-    damped = square + ridge[:, None, None] * np.eye(len(starts), dtype=np.float32)
-    right = (wanted + ridge[:, None] * choice.scale)[..., None]
-    solved = np.linalg.solve(damped.astype(np.float64), right.astype(np.float64))[..., 0]
-    found = Choice(coder.scales.rounded(solved.astype(np.float32)), choice.zero)
-    before, after = (_loss(c.scale, square, wanted) for c in (choice, found))
-    return choice.where((after < before)[:, None], found)
+    pull = 1e-6 * np.maximum(np.einsum("ngg->ng", a).mean(1), 1e-30)[:, None]
+    eased = a + pull[..., None] * np.eye(a.shape[1])
+    solved = np.linalg.solve(eased, (b + pull * old)[..., None])[..., 0]
+    found = coder.scales.rounded(solved.astype(np.float32))
 
+    def loss(s: np.ndarray) -> np.ndarray:
+        return np.asarray(np.einsum("ng,ngh,nh->n", s, a, s) - 2 * np.vecdot(s, b))
 
-def _loss(scale: F32, square: F32, wanted: F32) -> np.ndarray:
-    """D H D' of each row, but for W H W'."""
-    wide = scale.astype(np.float64)
-    return np.asarray(np.einsum("ng,ngh,nh->n", wide, square, wide) - 2 * np.vecdot(wide, wanted))
+    return np.where((loss(found.astype(np.float64)) < loss(old))[:, None], found, scale)
 
 
 def _swept(
