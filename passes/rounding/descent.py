@@ -44,25 +44,29 @@ def descend(
 
 
 def _refitted(weight: F32, codes: np.ndarray, choice: Choice, coder: Coder, hessian: F32) -> Choice:
-    """Each row's scales by least squares, as they can be stored; kept where the loss falls.
-
-    With V_g the values of group g and its scale s_g, the loss is s A s' - 2 s b' + W H W' where
-    A[g, h] = V_g H V_h' and b[g] = V_g H W'.
-    """
+    """Each row's scales by least squares, as they can be stored; kept where the loss falls."""
     values = decoded_rows(codes, Choice(np.ones_like(choice.scale), choice.zero), coder)
-    starts = _starts(coder, weight.shape[1])
+    starts, scale = _starts(coder, weight.shape[1]), np.empty_like(choice.scale)
+    step = max(1, NUMBERS_AT_A_TIME // len(starts) ** 2)
+    for i in range(0, len(weight), step):
+        rows = slice(i, i + step)
+        square, right = _equations(weight[rows], values[rows], starts, hessian)
+        scale[rows] = _better(choice.scale[rows], square, right, coder)
+    return Choice(scale, choice.zero)
+
+
+def _equations(weight: F32, values: F32, starts: list[int], hessian: F32) -> tuple[F32, F32]:
+    """A [n, G, G] and b [n, G]: the loss of a row's scales s is s A s' - 2 s b' + W H W'.
+
+    With V_g the values of group g, A[g, h] = V_g H V_h' and b[g] = V_g H W'.
+    """
     square = np.empty((len(weight), len(starts), len(starts)), np.float32)
-    right = np.empty(choice.scale.shape, np.float32)
+    right = np.empty((len(weight), len(starts)), np.float32)
     for g, (first, last) in enumerate(pairwise([*starts, weight.shape[1]])):
         pull = values[:, first:last] @ hessian[first:last]
         square[:, g] = np.add.reduceat(pull * values, starts, axis=1)
         right[:, g] = np.vecdot(pull, weight)
-    scale = np.empty_like(choice.scale)
-    step = max(1, NUMBERS_AT_A_TIME // len(starts) ** 2)
-    for i in range(0, len(weight), step):
-        rows = slice(i, i + step)
-        scale[rows] = _better(choice.scale[rows], square[rows], right[rows], coder)
-    return Choice(scale, choice.zero)
+    return square, right
 
 
 def _better(scale: F32, square: F32, right: F32, coder: Coder) -> F32:

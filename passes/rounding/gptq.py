@@ -147,13 +147,14 @@ def _round_rows(
     size = coder.dtype.group_size(k)
     w = np.array(weight.T, order="C")  # [K, n]: a column of the weight lies together
     codes, choices = [], []
+    every = fixed.each_row(n) if fixed else None
     for start, end in _blocks(k, size, block):
         error = np.empty((end - start, n), np.float32)
         for j in range(start, end):
             if fixed is None and j % size == 0:
                 group = np.ascontiguousarray(w[j : j + size].T)[:, None, :]
                 choices.append(least_squares(coder, group, feedback.importance[j : j + size]))
-            choice = fixed.each_row(n) if fixed else choices[-1]
+            choice = every or choices[-1]
             column = w[j].reshape(n, 1, 1)
             codes.append(coder.encode(column, choice))
             error[j - start] = (column - coder.decode(codes[-1], choice)).reshape(n)
