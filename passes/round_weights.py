@@ -20,7 +20,7 @@ from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import CALIBRATED, GPTAQ, Outcome, check_method, round_by
+from ladder.passes.rounding.methods import CALIBRATED, WHOLE, Outcome, check_method, round_by
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 
@@ -31,12 +31,13 @@ WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Round by ``rtn``, ``mse``, ``gptq``, ``gptaq`` or ``best``.
+    """Round by ``rtn``, ``mse``, ``gptq``, ``gptaq``, ``learned`` or ``best``.
 
     ``rtn`` rounds to nearest; ``mse`` takes the scale with the least weight error; ``gptq`` has
     each column make good the errors of those before; ``gptaq`` does so for what rounded layers
-    before make of the inputs; ``best`` takes for each site the one of the first three with the
-    least error of its products. The last three need the fact Hessians, ``gptaq`` the fact Finished.
+    before make of the inputs; ``learned`` goes on from there by gradients, through the whole
+    model; ``best`` takes for each site the one of the first three with the least error of its
+    products. The last four need the fact Hessians, ``gptaq`` and ``learned`` the fact Finished.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -52,9 +53,9 @@ class RoundWeights(Pass):
         check_method(self.method)
         plan, hessians = facts.get(model, BitPlan), facts.get(model, Hessians)
         assert plan is not None
-        if self.method == GPTAQ and facts.get(model, Finished) is None:
+        if self.method in WHOLE and facts.get(model, Finished) is None:
             raise LadderError(
-                "rounding 'gptaq' goes through the model in order: a pass cannot; "
+                f"rounding '{self.method}' goes through the model in order: a pass cannot; "
                 "use 'ladder compile' or 'quantize' with --calib"
             )
         if self.method in CALIBRATED and hessians is None:
@@ -67,7 +68,8 @@ class RoundWeights(Pass):
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
         done = facts.get(model, Finished) or Finished()
         used = hessians if self.method in CALIBRATED and hessians else Hessians()
-        notes = Rounding(calibrated={used.text: used.tokens} if used.tokens else {})
+        calibrated = {used.text: used.tokens} if used.tokens else {}
+        notes = Rounding(calibrated=calibrated, whole=done.note)
         with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
             jobs = [
                 (key, users, pool.submit(_round, users, key[1], self.method, used, done))

@@ -7,17 +7,20 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from ladder.calibrated.hessians import collect
+from ladder.calibrated.learned import learned_of
 from ladder.calibrated.ordered import round_in_order
 from ladder.frontend.source import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Finished, Hessians
-from ladder.passes.rounding.methods import CALIBRATED, GPTAQ
+from ladder.passes.rounding.methods import CALIBRATED, LEARNED, WHOLE
 from ladder.planning.inputs import data_of
 from ladder.sensitivity.data import Data
 from ladder.wish import SiteWish
 
 # A Hessian of fewer tokens than a few times its columns follows the text, not the model.
 LEAST_TOKENS = 8192
+BEGIN_TOKENS = 32768  # what learning begins with is rounded on
+LEARN_TOKENS = 1 << 18  # and how many it is shown, each as often as there are epochs
 
 
 def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
@@ -29,7 +32,7 @@ def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
     found = hessians_of(here, wish)
     if found is not None:
         facts.put(model, found)
-    if found is not None and wish.rounding == GPTAQ:
+    if found is not None and wish.rounding in WHOLE:
         plan = facts.get(model, BitPlan) or BitPlan()
         types = {name: choice.type for name, choice in plan.choices.items()}
         facts.put(model, finished_of(here, wish, types, found))
@@ -39,16 +42,27 @@ def hessians_of(source: Source, wish: SiteWish) -> Hessians | None:
     """The Hessians of the source's model on windows as wished, ``LEAST_TOKENS`` at least."""
     if wish.rounding not in CALIBRATED:
         return None
-    return collect(source, _data(source, wish))
+    if wish.rounding == LEARNED:
+        return collect(source, _exactly(source, wish, BEGIN_TOKENS))
+    return collect(source, _at_least(source, wish, LEAST_TOKENS))
 
 
 def finished_of(
     source: Source, wish: SiteWish, types: dict[str, str], hessians: Hessians
 ) -> Finished:
-    """The weights of a plan (site -> type) rounded in the model's order, on the same windows."""
-    return round_in_order(source, _data(source, wish), types, hessians)
+    """The weights of a plan (site -> type) rounded in the model's order, and then learned if so
+    wished; on the same windows, or more of them."""
+    if wish.rounding != LEARNED:
+        data = _at_least(source, wish, LEAST_TOKENS)
+        return round_in_order(source, data, types, hessians)
+    begun = round_in_order(source, _exactly(source, wish, BEGIN_TOKENS), types, hessians)
+    return learned_of(source, _at_least(source, wish, LEARN_TOKENS), types, begun)
 
 
-def _data(source: Source, wish: SiteWish) -> Data:
-    windows = max(wish.windows, -(-LEAST_TOKENS // wish.tokens))
+def _at_least(source: Source, wish: SiteWish, tokens: int) -> Data:
+    windows = max(wish.windows, -(-tokens // wish.tokens))
     return data_of(source, replace(wish, windows=windows))
+
+
+def _exactly(source: Source, wish: SiteWish, tokens: int) -> Data:
+    return data_of(source, replace(wish, windows=-(-tokens // wish.tokens)))

@@ -35,8 +35,9 @@ Rounding = Annotated[
     str,
     typer.Option(
         help="rtn: nearest; mse: the scale with the least error; gptq: the least error of "
-        "products on --calib; gptaq: so, and each layer makes good what those before lost; best: "
-        "of the first three, for each site."
+        "products on --calib; gptaq: so, and each layer makes good what those before lost; "
+        "learned: from there by gradients, through the whole model (needs torch, takes long); "
+        "best: of the first three, for each site."
     ),
 ]
 

@@ -47,7 +47,7 @@ class Rounding:
 
     Where calibrated, ``output_errors`` has for each method that was tried the relative error of
     the site's products on the calibration data; ``calibrated`` is its name and its tokens.
-    ``notes`` say what went unlike what was asked.
+    ``notes`` say what went unlike what was asked, ``whole`` what there is to say of all weights.
     """
 
     methods: dict[str, str] = field(default_factory=dict)
@@ -55,6 +55,7 @@ class Rounding:
     output_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     calibrated: dict[str, int] = field(default_factory=dict)
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,13 @@ class Hessians:
 
 @dataclass(frozen=True)
 class Finished:
-    """Weights that were rounded before ``round-weights``: site -> file of its codes and scales."""
+    """Weights that were rounded before ``round-weights``: site -> file of its codes and scales.
+
+    ``note`` says how, for the report.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)

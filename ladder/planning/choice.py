@@ -18,7 +18,7 @@ from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Problem
 from ladder.passes.rounding.finished import load_outcome
-from ladder.passes.rounding.methods import GPTAQ
+from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
 from ladder.planning.check import Check, RounderOf
 from ladder.planning.inputs import data_of
 from ladder.planning.refine import refine
@@ -55,6 +55,8 @@ def choose_plan(
     if budget.latency is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
+    if wish.rounding == LEARNED:
+        notes.append("the plan was run as 'gptaq' rounds it: compiling it learns from there on")
     data, hessians = data_of(source, wish), hessians_of(source, wish)
     alone = RoundedWeights(source, wish.rounding, hessians)
     rounder_of = _rounder_of(source, wish, alone, hessians)
@@ -75,9 +77,9 @@ def _rounder_of(
     """How the wish rounds a plan's weights: one by one, or in the model's order."""
 
     def rounder(types: Mapping[str, str]) -> Rounder:
-        if wish.rounding != GPTAQ or hessians is None:
+        if wish.rounding not in WHOLE or hessians is None:
             return alone
-        done = finished_of(source, wish, dict(types), hessians)
+        done = finished_of(source, replace(wish, rounding=GPTAQ), dict(types), hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
             if group.name not in done.files:

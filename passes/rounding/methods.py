@@ -13,8 +13,9 @@ from ladder.ir.numerics import F32
 from ladder.passes.rounding.gptq import gptq
 from ladder.passes.rounding.matrix import METHODS, Rounded
 
-GPTQ, GPTAQ, BEST = "gptq", "gptaq", "best"
-CALIBRATED = (GPTQ, GPTAQ, BEST)
+GPTQ, GPTAQ, BEST, LEARNED = "gptq", "gptaq", "best", "learned"
+CALIBRATED = (GPTQ, GPTAQ, BEST, LEARNED)
+WHOLE = (GPTAQ, LEARNED)  # of which no weight is rounded by itself: see the fact Finished
 NAMES = (*METHODS, *CALIBRATED)
 UNCALIBRATED = "mse"  # for weights of which no Hessian is known
 ROWS_AT_A_TIME = 4096
@@ -40,8 +41,8 @@ def round_by(
 ) -> Outcome:
     """Round [N, K] by a method; ``best`` takes the one with the least output error.
 
-    Calibrated methods need the Hessian [K, K]; without one they are ``mse``. ``gptaq`` is ``gptq``
-    here: what sets it apart is in what order, and toward what, a model's weights are rounded.
+    Calibrated methods need the Hessian [K, K]; without one they are ``mse``. ``gptaq`` and
+    ``learned`` are ``gptq`` here: what sets them apart takes the whole model.
     """
     if hessian is None or method not in CALIBRATED:
         name = UNCALIBRATED if method in CALIBRATED else method

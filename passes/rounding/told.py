@@ -33,4 +33,6 @@ def rounding_notes(model: ir.Model) -> list[str]:
         by_note.setdefault(note, []).append(site)
     said = [f"rounding of {', '.join(names)}: {note}" for note, names in by_note.items()]
     texts = found.calibrated.items()
-    return [*(f"rounding was calibrated on {n} tokens of {text}" for text, n in texts), *said]
+    whole = [found.whole] if found.whole else []
+    told = [f"rounding was calibrated on {n} tokens of {text}" for text, n in texts]
+    return [*told, *whole, *said]

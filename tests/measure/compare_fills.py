@@ -113,17 +113,17 @@ def main() -> None:
     source = ladder.load(options.model)
     types = tuple(options.types.split(","))
     how = How(options.workers, state=options.state)
-    data = text_data(source, None, 8, 128)
+    data = text_data(source, None, options.windows, options.tokens)
     known = hessians_of(source, SiteWish(rounding=options.rounding))
     facts.put(source.model, measure_data(source, types, data, options.rounding, how, known))
     problem, _ = problem_of(source.model, "|".join(types))
-    text = wiki_text(package_file(*WIKIPEDIA))
-    tokens = encode(source, text[: len(text) // 2])[: options.limit]
+    tokens = _unseen(source, options.limit)
+    seen = text_data(source, None, options.windows, options.refine_tokens or options.tokens)
     original = ReferenceLanguageModel(source.model, WINDOW)
     rows: list[dict[str, object]] = []
     rounder = RoundedWeights(source, options.rounding, known)
     for bpw in options.bpw.split(","):
-        planned = _planned(source, problem, Budget.parse(bpw=bpw), data, rounder, options.refine)
+        planned = _planned(source, problem, Budget.parse(bpw=bpw), seen, rounder, options.refine)
         fills = Fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
@@ -145,11 +145,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--types", default=",".join(DEFAULT_TYPES))
     parser.add_argument("--rounding", default="mse")
     parser.add_argument("--refine", type=int, default=0, help="rounds of refining the plan")
-    parser.add_argument("--limit", type=int, default=4096, help="tokens of evaluation")
+    parser.add_argument("--windows", type=int, default=8, help="of calibration")
+    parser.add_argument("--tokens", type=int, default=128, help="of a window of calibration")
+    parser.add_argument("--refine-tokens", type=int, default=None, help="of a window of refining")
+    parser.add_argument("--limit", type=int, default=8192, help="tokens of evaluation")
     parser.add_argument("--workers", default="0")
     parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
+
+
+def _unseen(source: Source, limit: int) -> list[int]:
+    """Windows taken evenly from the articles that calibration has none of, one after the other."""
+    text = wiki_text(package_file(*WIKIPEDIA))
+    ids = encode(source, text[: len(text) // 2])
+    count = max(limit // WINDOW, 1)
+    step = (len(ids) - WINDOW) // count
+    return [t for i in range(count) for t in ids[i * step : i * step + WINDOW]]
 
 
 def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
