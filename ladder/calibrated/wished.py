@@ -7,7 +7,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from ladder.calibrated.hessians import collect
-from ladder.calibrated.learned import learned_of
+from ladder.calibrated.learned import check_learnable, learned_of
 from ladder.calibrated.ordered import round_in_order
 from ladder.frontend.source import Source
 from ladder.ir import facts
@@ -29,12 +29,14 @@ def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
     Call it when the sites have their final form.
     """
     here = replace(source, model=model)
+    plan = facts.get(model, BitPlan) or BitPlan()
+    types = {name: choice.type for name, choice in plan.choices.items()}
+    if wish.rounding == LEARNED:
+        check_learnable(here, types)
     found = hessians_of(here, wish)
     if found is not None:
         facts.put(model, found)
     if found is not None and wish.rounding in WHOLE:
-        plan = facts.get(model, BitPlan) or BitPlan()
-        types = {name: choice.type for name, choice in plan.choices.items()}
         facts.put(model, finished_of(here, wish, types, found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from small_graphs import graph, random
 
 import ladder
 from ladder.calibrated import collect
-from ladder.calibrated.learned import learned_of, result
+from ladder.calibrated.learned import check_learnable, learned_of, result
 from ladder.calibrated.ordered import round_in_order
 from ladder.driver import load_source
 from ladder.errors import LadderError
@@ -137,7 +138,7 @@ def test_gradients_of_scales_are_those_of_torch(type: str) -> None:
 
 def _words(folder: Path) -> Path:
     text = folder / "learned-words.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog and " * 300)
+    text.write_text("the quick brown fox jumps over the lazy dog and " * 60)
     return text
 
 
@@ -240,8 +241,12 @@ def test_what_cannot_be_learned_is_refused(
     model = ir.from_proto(graph("g (float[4] x) => (float[4] y) { y = Mish (x) }", {}, opset=23))
     with pytest.raises(LadderError, match="no derivative is known of Mish; use --rounding gptaq"):
         Graph(model, torch.float32)
-    source, data = chain
+    source, _ = chain
     monkeypatch.setattr(result, "BYTES_EACH", 1e12)
     types = {site.name: "int4:g32" for site in find_sites(source.model)[0]}
     with pytest.raises(LadderError, match=r"GB for 0 M weights, and .* GB are free; use"):
-        learned_of(source, data, types, Finished())
+        check_learnable(source, types)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(result, "BYTES_EACH", 1)
+    with pytest.raises(LadderError, match=r"needs torch .*; pip install 'ladder\[hf\]'"):
+        check_learnable(source, types)

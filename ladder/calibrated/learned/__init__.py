@@ -4,6 +4,6 @@
 in torch, ``train`` the steps, ``result`` what is kept of them.
 """
 
-from ladder.calibrated.learned.result import learned_of
+from ladder.calibrated.learned.result import check_learnable, learned_of
 
-__all__ = ["learned_of"]
+__all__ = ["check_learnable", "learned_of"]

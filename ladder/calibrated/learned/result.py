@@ -42,18 +42,29 @@ def learned_of(source: Source, data: Data, types: dict[str, str], start: Finishe
     return Finished({**start.files, **files}, told["note"])
 
 
-def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, place: Path) -> None:
-    groups = find_groups(source.model, find_blocks(source.model))
-    groups = [g for g in groups if g.name in types]
-    _check_room(groups)
+def check_learnable(source: Source, types: dict[str, str]) -> None:
+    """Refuse, before any work is done, what cannot be learned: no torch, no room, no derivative."""
+    _check_room([group for group in _groups(source) if group.name in types])
     try:
-        from ladder.calibrated.learned.latent import Latent
-        from ladder.calibrated.learned.train import Training
+        import torch
     except ImportError as error:
         raise LadderError(
             f"rounding 'learned' needs torch ({error}); pip install 'ladder[hf]'"
         ) from None
+    from ladder.calibrated.learned.graph import Graph
 
+    Graph(source.model, torch.float32)
+
+
+def _groups(source: Source) -> list[Group]:
+    return find_groups(source.model, find_blocks(source.model))
+
+
+def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, place: Path) -> None:
+    from ladder.calibrated.learned.latent import Latent  # torch: an extra, and slow to import
+    from ladder.calibrated.learned.train import Training
+
+    groups = [group for group in _groups(source) if group.name in types]
     latents = {}
     for group in groups:
         site, dtype = group.sites[0], DType.parse(types[group.name])
