@@ -20,7 +20,14 @@ from ladder.passes.base import Facts, Pass
 from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import CALIBRATED, WHOLE, Outcome, check_method, round_by
+from ladder.passes.rounding.methods import (
+    CALIBRATED,
+    UNCALIBRATED,
+    WHOLE,
+    Outcome,
+    check_method,
+    round_by,
+)
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.progress import track
 
@@ -118,7 +125,7 @@ def _note(notes: Rounding, users: list[Site], outcome: Outcome, known: Hessians)
         if outcome.output_errors:
             notes.output_errors[site.name] = outcome.output_errors
         said = outcome.rounded.note
-        if not outcome.output_errors and site.name in known.missing:
+        if outcome.method == UNCALIBRATED and site.name in known.missing:
             said = f"{outcome.method}: {known.missing[site.name]}"
         if said:
             notes.notes[site.name] = said

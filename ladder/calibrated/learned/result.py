@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from ladder import cache
@@ -24,7 +23,6 @@ from ladder.sensitivity.groups import Group, find_groups
 
 INDEX = "index.json"
 BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
-COMPARED = 20  # steps at either end, whose mean losses say what was gained
 
 
 def learned_of(source: Source, data: Data, types: dict[str, str], start: Finished) -> Finished:
@@ -71,13 +69,13 @@ def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, p
         begun = _begun(group, dtype, start)
         latents[group.weight_name] = site, Latent(site.array(), dtype, begun)
     training = Training(source.model, data, latents, place)
+    before = training.loss()
     training.run()
-    count = min(COMPARED, max(len(training.losses) // 2, 1))
-    before, after = (float(np.mean(x)) for x in (training.losses[:count], training.losses[-count:]))
+    after = training.loss()
     what = "KL" if data.labels is not None else "relative squared error"
     files: dict[str, str] = {}
-    note = f"learned in {training.steps} steps of {training.batch} windows: {what} "
-    note += f"{before:.4g} in the first {count} of them, {after:.4g} in the last {count}"
+    note = f"learned in {training.steps} steps of {training.batch} windows: {what} {before:.4g} "
+    note += f"before, {after:.4g} after, on some of these windows"
     if after < before:
         for number, group in enumerate(groups):
             with file_aside(place / f"{number}.npz") as aside:

@@ -30,6 +30,7 @@ FACTOR_RATE = 0.005  # of a scale
 WARM_UP = 0.05  # of all steps
 CLIP = 1.0  # norm of all gradients
 SAVE_SECONDS = 300
+COMPARED = 16  # windows that tell what was gained
 FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as the system calls them
 STATE = "state.pt"
 
@@ -75,6 +76,14 @@ class Training:
             pct_start=WARM_UP,
         )
 
+    def loss(self) -> float:
+        """Of the weights as they are now, on a few windows spread over the data."""
+        weights = self._weights()
+        every = max(len(self._data.feeds) // COMPARED, 1)
+        with torch.no_grad():
+            losses = [float(self._loss(feeds, weights)) for feeds in self._data.feeds[::every]]
+        return float(np.mean(losses))
+
     def run(self) -> None:
         """All steps that are still to do."""
         self._restore()
@@ -90,18 +99,11 @@ class Training:
         self._place.unlink(missing_ok=True)
 
     def _step(self, windows: Iterable[int]) -> float:
-        leaves = {
-            name: latent.weight().to(self._precision).requires_grad_()
-            for name, latent in self._latents.items()
-        }
-        weights = {name: _stored(self._sites[name], leaf) for name, leaf in leaves.items()}
+        leaves = {name: w.requires_grad_() for name, w in self._weights().items()}
         losses = []
         chosen = list(windows)
         for number in chosen:
-            feeds = self._data.feeds[number]
-            with torch.no_grad():
-                wanted = self._graph(feeds, self._float)
-            loss = self._divergence(self._graph(feeds, weights), wanted)
+            loss = self._loss(self._data.feeds[number], leaves)
             (loss / len(chosen)).backward()
             losses.append(float(loss.detach()))
         mean = float(np.mean(losses))
@@ -121,6 +123,17 @@ class Training:
         for latent in self._latents.values():
             latent.after_step()
         return mean
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The rounded weights [N, K] by their initializers."""
+        return {name: latent.weight().to(self._precision) for name, latent in self._latents.items()}
+
+    def _loss(self, feeds: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> Tensor:
+        """How far the output of weights [N, K] is from the float model's, on one window."""
+        with torch.no_grad():
+            wanted = self._graph(feeds, self._float)
+        stored = {name: _stored(self._sites[name], w) for name, w in weights.items()}
+        return self._divergence(self._graph(feeds, stored), wanted)
 
     def _windows_of(self, step: int) -> list[int]:
         """Every window once an epoch, in an order of its own, the same in every run."""
