@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,8 @@ from ladder.ir.site import Site, constant_of, find_sites
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import Outcome, round_by
+
+A = TypeVar("A", bound=Any)  # an array of NumPy or of torch
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Group:
         """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
         if dtype.is_float:
             kind = np.float16 if dtype.name == "fp16" else np.float32
-            return _stored(self.sites[0], self._weight().astype(kind).astype(np.float32))
+            w = self._weight().astype(kind).astype(np.float32)
+            return np.ascontiguousarray(as_stored(self.sites[0], w))
         return self.stored(self.outcome(dtype, method, hessians).rounded, dtype)
 
     def outcome(self, dtype: DType, method: str, hessians: Hessians | None = None) -> Outcome:
@@ -71,7 +75,7 @@ class Group:
     def stored(self, done: Rounded, dtype: DType) -> np.ndarray:
         """A rounded weight as the model's initializer has it, float32."""
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
-        return _stored(self.sites[0], w)
+        return np.ascontiguousarray(as_stored(self.sites[0], w))
 
 
 # A weight after rounding to a type and back, as the model stores it.
@@ -103,13 +107,13 @@ def tasks_of(groups: Sequence[Group], types: Sequence[str]) -> list[Task]:
     return [Task(group.name, t) for group in groups for t in named]
 
 
-def _stored(site: Site, w: np.ndarray) -> np.ndarray:
-    """Undo ``Site.array``: [N, K] as the weight's initializer has it."""
+def as_stored(site: Site, w: A) -> A:
+    """Undo ``Site.array``: [N, K], of NumPy or of torch, as the weight's initializer has it."""
     tensor = constant_of(site.weight)
     assert tensor is not None
     shape = [int(d) for d in tensor.shape]  # type: ignore[arg-type]
     w = w.T if site.transposed else w
     if site.node.op_type == "Conv":
         # [O, taps, channels] -> [O, channels, *taps], see ladder.ir.convolution.rows_of
-        w = w.reshape(shape[0], -1, shape[1]).transpose(0, 2, 1).reshape(shape)
-    return np.ascontiguousarray(w)
+        w = w.reshape(shape[0], -1, shape[1]).swapaxes(1, 2).reshape(shape)
+    return w

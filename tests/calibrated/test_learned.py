@@ -197,6 +197,18 @@ def test_learning_makes_the_output_better_and_goes_on_where_it_was_killed(
     assert again == done and len(steps) == train.LEAST_STEPS + 1
 
 
+def test_convolutions_are_learned_as_they_are_stored(tmp_path: Path) -> None:
+    text = "g (float[1, 32, 12] x) => (float[1, 64, 12] y) { y = Conv <pads = [1, 1]> (x, w) }"
+    proto = graph(text, {"w": random(64, 32, 3, seed=6)}, opset=25)
+    source = Source(ir.from_proto(proto), "conv", "learned-conv")
+    x = random(32, 8) @ random(32, 1, 8, 12, seed=7)  # channels that go together
+    data = sample_data(source, {"x": x.astype(np.float32)}, "samples")
+    types = {site.name: TYPE for site in find_sites(source.model)[0]}
+    done = learned_of(source, data, types, _by_mse(source, tmp_path))
+    before, after = (float(word) for word in done.note.replace(",", "").split() if "0." in word)
+    assert after < 0.95 * before
+
+
 def test_what_does_not_get_better_stays_as_it_was(
     chain: tuple[Source, Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,10 @@ from ladder.calibrated.learned.graph import Graph
 from ladder.calibrated.learned.latent import Latent
 from ladder.errors import LadderError
 from ladder.files import file_aside
-from ladder.ir.site import Site, constant_of
+from ladder.ir.site import Site
 from ladder.progress import track
 from ladder.sensitivity.data import Data
+from ladder.sensitivity.groups import as_stored
 from ladder.targets import cpu_flags
 
 EPOCHS = 2
@@ -132,7 +133,7 @@ class Training:
         """How far the output of weights [N, K] is from the float model's, on one window."""
         with torch.no_grad():
             wanted = self._graph(feeds, self._float)
-        stored = {name: _stored(self._sites[name], w) for name, w in weights.items()}
+        stored = {name: as_stored(self._sites[name], w) for name, w in weights.items()}
         return self._divergence(self._graph(feeds, stored), wanted)
 
     def _windows_of(self, step: int) -> list[int]:
@@ -165,17 +166,6 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.losses = state["losses"]
-
-
-def _stored(site: Site, w: Tensor) -> Tensor:
-    """[N, K] as the weight's initializer has it, as ``ladder.sensitivity.groups`` does."""
-    tensor = constant_of(site.weight)
-    assert tensor is not None
-    shape = [int(d) for d in tensor.shape]  # type: ignore[arg-type]
-    w = w.T if site.transposed else w
-    if site.node.op_type == "Conv":
-        w = w.reshape(shape[0], -1, shape[1]).transpose(1, 2).reshape(shape)
-    return w
 
 
 class _LogitsKL(torch.autograd.Function):  # type: ignore[misc]
