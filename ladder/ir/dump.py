@@ -25,7 +25,7 @@ def _fact_lines(fact: object) -> list[str]:
         value = getattr(fact, f.name)
         if isinstance(value, dict):
             lines += [f"{name}.{f.name}[{key}] = {item}" for key, item in value.items()]
-        else:
+        elif value != "":  # a text that is empty says nothing
             lines.append(f"{name}.{f.name} = {value}")
     return lines
 

@@ -55,6 +55,7 @@ def test_json(model: ir.Model) -> None:
             "output_errors": {},
             "notes": {},
             "calibrated": {},
+            "whole": "",
         },
     }
 
