@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from ladder.calibrated.learned.operators import OPERATORS, constant
+from ladder.calibrated.learned.operators import ONNX_TYPES, OPERATORS, constant
 from ladder.calibrated.learned.products import PRODUCTS
 from ladder.errors import LadderError
 
@@ -115,8 +115,29 @@ def _check(nodes: Sequence[ir.Node], functions: Mapping[Key, ir.Function]) -> No
             _check(list(functions[node.op_identifier()]), functions)
         elif node.op_type not in {*OPERATORS, *PRODUCTS, "Constant"} or node.domain:
             unknown.add(node.op_type)
+        else:
+            unknown.update(_left_out(node))
     if unknown:
         raise LadderError(
             f"rounding 'learned': no derivative is known of {', '.join(sorted(unknown))}; "
             "use --rounding gptaq"
         )
+
+
+def _left_out(node: ir.Node) -> list[str]:
+    """What a node asks for that its operator does not do here."""
+    kind, found = node.op_type, []
+    attributes = {name: a.value for name, a in node.attributes.items()}
+    if kind == "Attention" and any(v is not None for v in node.inputs[4:]):
+        found.append("Attention with a cache of its own")
+    if kind == "Attention" and attributes.get("softcap", 0):
+        found.append("Attention with a softcap")
+    if kind == "Conv" and attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        found.append(f"Conv with auto_pad {attributes['auto_pad']}")
+    if kind == "TensorScatter" and attributes.get("mode", "linear") != "linear":
+        found.append(f"TensorScatter with mode {attributes['mode']}")
+    if kind == "Cast" and ir.DataType(attributes["to"]) not in ONNX_TYPES:
+        found.append(f"Cast to {ir.DataType(attributes['to']).name}")
+    if kind != "Split" and any(v.uses() for v in node.outputs[1:]):
+        found.append(f"{kind} with more than one output")
+    return found

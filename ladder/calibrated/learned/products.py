@@ -7,9 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ladder.calibrated.learned.operators import Attributes, Operator
-from ladder.errors import LadderError
-
-LEFT_OUT = ("softcap", "qk_matmul_output_mode")  # of Attention: none of the models at hand has them
 
 
 def matmul(kind: torch.dtype, a: Attributes, x: Tensor, w: Tensor) -> Tensor:
@@ -31,14 +28,9 @@ def attention(
     k: Tensor,
     v: Tensor,
     mask: Tensor | None = None,
-    *past: Tensor | None,
+    *absent: None,
 ) -> Tensor:
     """[B, heads, T, D], or [B, T, heads * D], of an Attention without a cache of its own."""
-    if any(p is not None for p in past) or any(a.get(name, 0) for name in LEFT_OUT):
-        raise LadderError(
-            "rounding 'learned': an Attention with a cache or a softcap cannot be learned yet; "
-            "use --rounding gptaq"
-        )
     flat = q.ndim == 3
     if flat:
         heads, others = a["q_num_heads"], a["kv_num_heads"]
@@ -65,11 +57,6 @@ def conv(
 ) -> Tensor:
     rank = w.ndim - 2
     pads = a.get("pads", (0,) * 2 * rank)
-    if a.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise LadderError(
-            f"rounding 'learned': a Conv with auto_pad {a['auto_pad']} cannot be learned; "
-            "use --rounding gptaq"
-        )
     around = [p for i in reversed(range(rank)) for p in (pads[i], pads[i + rank])]
     work = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     return work(

@@ -75,7 +75,7 @@ def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, p
     what = "KL" if data.labels is not None else "relative squared error"
     files: dict[str, str] = {}
     note = f"learned in {training.steps} steps of {training.batch} windows: {what} {before:.4g} "
-    note += f"before, {after:.4g} after, on some of these windows"
+    note += f"before, {after:.4g} after, on some of these windows; products in {training.precision}"
     if after < before:
         for number, group in enumerate(groups):
             with file_aside(place / f"{number}.npz") as aside:

@@ -42,14 +42,16 @@ class Training:
     The loss is KL(float || rounded), nats a token, where the output is logits (Hinton et al.,
     arXiv 1503.02531); else the mean squared error relative to the output's own mean square. Its
     state is a file in ``place`` every few minutes: a run that was killed goes on from there.
-    ``losses`` are those of the steps so far, of ``batch`` windows each.
+    ``losses`` are those of the steps so far, of ``batch`` windows each; ``precision`` is the type
+    of products.
     """
 
     def __init__(
         self, model: ir.Model, data: Data, latents: Mapping[str, tuple[Site, Latent]], place: Path
     ) -> None:
-        self._precision = torch.bfloat16 if cpu_flags() & FAST_BF16 else torch.float32
-        self._graph, self._data = Graph(model, self._precision), data
+        kind = torch.bfloat16 if cpu_flags() & FAST_BF16 else torch.float32
+        self._graph, self._data = Graph(model, kind), data
+        self._precision, self.precision = kind, str(kind).removeprefix("torch.")
         used = {name: pair for name, pair in latents.items() if name in self._graph.weights}
         self._sites = {name: site for name, (site, _) in used.items()}
         self._latents = {name: latent for name, (_, latent) in used.items()}
