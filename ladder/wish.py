@@ -22,7 +22,9 @@ DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 BUDGET = ("size", "bpw", "latency", "max_kl", "prefer", "minimise")
 LEAST = {"context": 1, "chunk": 1, "windows": 1, "tokens": 2, "refine": 0}
 # Not part of a result, so not worth to be told as assumed.
-SILENT = frozenset({"workers", "verify", "refine", "pareto", "state", "scheme", "accuracy_level"})
+SILENT = frozenset(
+    {"workers", "verify", "refine", "long_tokens", "pareto", "state", "scheme", "accuracy_level"}
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class PlanWish(TargetWish):
     pareto: bool = False
     verify: bool = True
     refine: int = 0
+    long_tokens: int = 0
 
     @property
     def calibrated(self) -> bool:
@@ -175,6 +178,10 @@ class PlanWish(TargetWish):
             parse_time("--rest", self.rest)
         if self.refine and not self.verify:
             raise LadderError("--refine runs plans, --no-verify forbids it: leave out one")
+        if self.long_tokens and self.long_tokens <= self.tokens:
+            raise LadderError(
+                f"--long-tokens {self.long_tokens}: give more than --tokens {self.tokens}, or 0"
+            )
 
     def assumed(self) -> dict[str, Any]:
         found = super().assumed()

@@ -42,6 +42,7 @@ def compile_command(
     costs: o.Costs = None,
     rest: o.Rest = "",
     verify: o.Verify = True,
+    long_tokens: o.LongTokens = 0,
     refine: o.Refine = 0,
     threads: o.Threads = 0,
     json: o.Json = False,
@@ -87,6 +88,7 @@ def quantize_command(
     workers: o.Workers = "0",
     state: o.State = None,
     verify: o.Verify = True,
+    long_tokens: o.LongTokens = 0,
     refine: o.Refine = 0,
     json: o.Json = False,
 ) -> None:

@@ -89,6 +89,12 @@ Refine = Annotated[
     int,
     typer.Option(help="Rounds of measuring the sites again in the plan's company (minutes each)."),
 ]
+LongTokens = Annotated[
+    int,
+    typer.Option(
+        help="Measure each site once more, and whole plans, on windows of so many tokens; 0: not."
+    ),
+]
 
 # Options that are no wish: what a command reads, writes and prints.
 COMMAND = frozenset({"model", "source", "output", "save_plan", "picture", "threads", "json"})

@@ -40,6 +40,7 @@ def plan_command(
     costs: o.Costs = None,
     rest: o.Rest = "",
     verify: o.Verify = True,
+    long_tokens: o.LongTokens = 0,
     refine: o.Refine = 0,
     pareto: Annotated[bool, typer.Option("--pareto", help="The whole front.")] = False,
     picture: Annotated[

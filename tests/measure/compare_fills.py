@@ -5,6 +5,8 @@
 For each budget: the best uniform plan that fits; fills, which begin with a uniform plan and give
 the next larger type to block after block (from the first, from the last, in three random orders)
 while it fits; and the hand rule, lm_head and every block's ``down`` and ``v`` in the larger type.
+Where some of the types have zero points and some have none, there are fills of the ones and of the
+others: the plan, which takes from all of them, stands against the best of both.
 Every plan is rounded, and its perplexity and KL are measured on a text that calibration never saw.
 """
 
@@ -35,14 +37,13 @@ from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.planning.check import Check
+from ladder.planning.inputs import long_data_of, sensitivity_of
 from ladder.planning.refine import refine
 from ladder.reference import ReferenceLanguageModel
-from ladder.sensitivity import How
-from ladder.sensitivity.data import Data, text_data
+from ladder.sensitivity.data import Data
 from ladder.sensitivity.groups import find_groups
-from ladder.sensitivity.measure import measure_data
 from ladder.texts import WIKIPEDIA, encode, wiki_text
-from ladder.wish import DEFAULT_TYPES, SiteWish
+from ladder.wish import DEFAULT_TYPES, PlanWish
 
 WINDOW = 512
 THREADS = 2
@@ -52,14 +53,17 @@ HAND_RULE = ("lm_head", "mlp.down", "attn.v")
 
 @dataclass(frozen=True)
 class Fills:
-    """Plans made without any sensitivity, within a number of bits."""
+    """Plans made without any sensitivity, of some of the types, within a number of bits."""
 
     problem: Problem
+    types: tuple[str, ...]
     blocks: tuple[int, ...]  # of each part
     bits: float
 
     def plans(self) -> dict[str, Picks]:
-        """Name -> plan, of those that fit."""
+        """Name -> plan, of those that fit; none where no uniform plan of these types does."""
+        if not any(self._fits(picks) for picks in self._uniforms()):
+            return {}
         order = sorted(range(len(self.blocks)), key=lambda i: self.blocks[i])
         found = {"uniform": self._uniform(), "first blocks wider": self._filled(order),
                  "last blocks wider": self._filled(order[::-1])}  # fmt: skip
@@ -74,17 +78,17 @@ class Fills:
         chosen = zip(self.problem.parts, picks, strict=True)
         return sum(part.options[pick].bits for part, pick in chosen) <= self.bits
 
-    def _types(self) -> list[Picks]:
+    def _uniforms(self) -> list[Picks]:
         """The uniform plans, smallest first."""
-        plans = [self.problem.uniform(type) for type in self.problem.types]
+        plans = [self.problem.uniform(type) for type in self.types]
         return sorted(plans, key=lambda picks: self.problem.totals(picks).bytes)
 
     def _uniform(self) -> Picks:
-        return [picks for picks in self._types() if self._fits(picks)][-1]
+        return [picks for picks in self._uniforms() if self._fits(picks)][-1]
 
     def _filled(self, order: Sequence[int]) -> Picks:
         """The next larger type for part after part, as long as all of it fits."""
-        plans = self._types()
+        plans = self._uniforms()
         picks = self._uniform()
         wider = plans[min(plans.index(picks) + 1, len(plans) - 1)]
         for i in order:
@@ -96,7 +100,7 @@ class Fills:
 
     def _hand(self) -> Picks | None:
         """The widest type for the roles of the rule over the widest base that leaves room."""
-        plans, best = self._types(), None
+        plans, best = self._uniforms(), None
         for base in plans:
             for wide in plans[plans.index(base) + 1 :]:
                 parts = self.problem.parts
@@ -111,31 +115,47 @@ class Fills:
 def main() -> None:
     options = _options()
     source = ladder.load(options.model)
-    types = tuple(options.types.split(","))
-    how = How(options.workers, state=options.state)
-    data = text_data(source, None, options.windows, options.tokens)
-    known = hessians_of(source, SiteWish(rounding=options.rounding))
-    facts.put(source.model, measure_data(source, types, data, options.rounding, how, known))
-    problem, _ = problem_of(source.model, "|".join(types))
+    wish = PlanWish(
+        bpw=options.bpw,
+        types=tuple(options.types.split(",")),
+        rounding=options.rounding,
+        windows=options.windows,
+        tokens=options.tokens,
+        long_tokens=options.long_tokens,
+        workers=options.workers,
+        state=options.state,
+    )
+    known = hessians_of(source, wish)
+    facts.put(source.model, sensitivity_of(source, wish, known))
+    problem, _ = problem_of(source.model, "|".join(wish.types))
     tokens = _unseen(source, options.limit)
-    seen = text_data(source, None, options.windows, options.refine_tokens or options.tokens)
+    seen = long_data_of(source, wish)
     original = ReferenceLanguageModel(source.model, WINDOW)
     rows: list[dict[str, object]] = []
     rounder = RoundedWeights(source, options.rounding, known)
     for bpw in options.bpw.split(","):
         planned = _planned(source, problem, Budget.parse(bpw=bpw), seen, rounder, options.refine)
-        fills = Fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
+        fills = _fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
-        for name, picks in {"the plan": planned, **fills.plans()}.items():
+        for name, picks in {"the plan": planned, **fills}.items():
             if picks not in scores:
                 model = ReferenceLanguageModel(_with(source, problem, picks, rounder), WINDOW)
                 scores[picks] = evaluate(model, tokens, WINDOW, original)
             score, totals = scores[picks], problem.totals(picks)
-            print(f"  {name:20s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
+            print(f"  {name:32s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
                   f"KL {score.kl_mean:.4f}", flush=True)  # fmt: skip
             rows.append({"budget": bpw, "plan": name, "bpw": totals.bpw, **score.json()})
             options.output.write_text(json.dumps(rows, indent=1))
+
+
+def _fills(problem: Problem, blocks: tuple[int, ...], bits: float) -> dict[str, Picks]:
+    """Name -> plan, of the types with zero points and of those without."""
+    plain = tuple(t for t in problem.types if not DType.parse(t).zero_point)
+    zeros = tuple(t for t in problem.types if DType.parse(t).zero_point)
+    found = Fills(problem, plain, blocks, bits).plans() if plain else {}
+    beside = Fills(problem, zeros, blocks, bits).plans() if zeros else {}
+    return found | {f"{name}, zero points": picks for name, picks in beside.items()}
 
 
 def _options() -> argparse.Namespace:
@@ -147,7 +167,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--refine", type=int, default=0, help="rounds of refining the plan")
     parser.add_argument("--windows", type=int, default=8, help="of calibration")
     parser.add_argument("--tokens", type=int, default=128, help="of a window of calibration")
-    parser.add_argument("--refine-tokens", type=int, default=None, help="of a window of refining")
+    parser.add_argument("--long-tokens", type=int, default=0, help="of a long window")
     parser.add_argument("--limit", type=int, default=8192, help="tokens of evaluation")
     parser.add_argument("--workers", default="0")
     parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")

@@ -1,0 +1,40 @@
+"""Scores of many types on short windows, brought to the level of one type's on long windows.
+
+What a site loses depends on how long the text before a token is, some sites more and some less
+(docs/plan.md has numbers). But that ratio is nearly the same for all types of a site. So long
+windows are measured in one type alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ladder.ir.dtype import DType
+from ladder.ir.facts import Sensitivity
+
+FURTHEST = 4.0  # of a site's factor, either way: losses of next to nothing are mostly noise
+LARGE = (4096, 4096)  # a shape to compare types by
+
+
+def level_type(types: Sequence[str]) -> str:
+    """The type that is measured on long windows: the middle one by size, the smaller of two."""
+    order = sorted(types, key=lambda type: DType.parse(type).stored_bits(*LARGE))
+    return order[(len(order) - 1) // 2]
+
+
+def scaled(found: Sensitivity, longer: Sensitivity, type: str) -> Sensitivity:
+    """``found``, each site's metric times what ``type`` has in ``longer`` over what it has here."""
+    metric = found.metric
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for site, row in found.scores.items():
+        factor = _factor(row[type][metric], longer.scores[site][type][metric])
+        rows[site] = {t: {**scores, metric: factor * scores[metric]} for t, scores in row.items()}
+    text = f"{found.text}, levels by {type} on {longer.tokens} tokens of it"
+    return replace(found, scores=rows, text=text)
+
+
+def _factor(short: float, long: float) -> float:
+    if short <= 0 or long <= 0:  # rounding errors of a loss that is none
+        return 1.0
+    return min(max(long / short, 1 / FURTHEST), FURTHEST)
