@@ -16,21 +16,20 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
-from ladder.passes.allocation.problem import Problem
+from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
 from ladder.planning.check import Check, RounderOf
+from ladder.planning.hold import hold
 from ladder.planning.inputs import long_data_of
 from ladder.planning.refine import refine
-from ladder.planning.times import decode_seconds, decode_wish, decodes_here, faster
+from ladder.planning.times import decode_seconds, decode_wish, decodes_here
 from ladder.sensitivity.data import Data
 from ladder.sensitivity.groups import Group, Rounder
 from ladder.wish import PlanWish
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened
-TIMED = 5  # plans at most, each by times that the one before has corrected
-AGREEMENT = 0.03  # of predicted and measured time of a token
 SUMS = 0.25  # of predicted and measured loss, above which sums are said to say little
 
 
@@ -92,30 +91,18 @@ def _rounder_of(
 
 
 def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> None:
-    """Time the plan itself, and correct the times by it until prediction and measurement agree.
+    """Time whole plans, and take the one that is as fast as was asked."""
 
-    Of plans that never agree, the one that comes nearest is kept.
-    """
-    timed: list[tuple[float, float, Problem, Allocated]] = []
-    why = "times vary on this machine"
-    for _ in range(TIMED):
-        seconds = decode_seconds(source, chosen.problem, chosen.found.picks, decode_wish(wish))
-        ratio = seconds / chosen.found.totals.seconds
-        timed.append((abs(ratio - 1), seconds, chosen.problem, chosen.found))
-        if abs(ratio - 1) <= AGREEMENT:
-            break
-        try:
-            corrected = faster(chosen.problem, ratio)
-            chosen.found, chosen.problem = allocate(corrected, budget), corrected
-        except LadderError as error:
-            why = str(error)
-            break
-    miss, seconds, chosen.problem, chosen.found = min(timed, key=lambda t: t[0])
-    chosen.measured["seconds"] = seconds
-    if miss > AGREEMENT:
+    def seconds_of(problem: Problem, picks: Picks) -> float:
+        return decode_seconds(source, problem, picks, decode_wish(wish))
+
+    held = hold(chosen.problem, chosen.found, budget, seconds_of)
+    chosen.problem, chosen.found = held.plan.problem, held.plan.found
+    chosen.measured["seconds"] = held.plan.seconds
+    if held.why:
         chosen.notes.append(
-            f"a token takes {1e3 * seconds:.3g} ms by this plan, "
-            f"{1e3 * chosen.found.totals.seconds:.3g} were predicted ({len(timed)} timed): {why}"
+            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the nearest to what "
+            f"was asked of {held.plans} that were timed: {held.why}"
         )
 
 
