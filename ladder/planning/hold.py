@@ -1,7 +1,7 @@
 """A latency held: plans are timed as a whole, and the next one aims by what those before took.
 
-Products run together take other times than each alone, and a mixed plan has fewer of them side
-by side in one kernel: a token's time is no multiple of what is predicted, only larger where that
+A token's time is no multiple of what is predicted from products timed alone: it was seen to grow
+faster, and correcting by the ratio then swings to and fro. It is only larger where the prediction
 is larger. So the limit that the allocation is given is searched, by interpolation.
 """
 

@@ -25,7 +25,7 @@ from ladder.passes.runner import run_passes
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.file import Plan, plan_of, write_plan
-from ladder.planning.inputs import sensitivity_of
+from ladder.planning.inputs import long_data_of, sensitivity_of
 from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
 from ladder.wish import DEFAULT_TYPES, PlanWish
 
@@ -61,6 +61,8 @@ def plan_model(
     """
     wish.check()
     original, budget = ready(model, prepare), wish.budget
+    if wish.long_tokens:
+        long_data_of(original, wish)  # refuses what cannot be fed, before any work
     source = provisionally_muxed(original, wish)
     put_costs(source, wish)
     if budget is not None:

@@ -58,4 +58,4 @@ def test_what_has_no_length_is_refused(tiny_chat_folder: Path, tmp_path: Path) -
     np.savez(tmp_path / "x.npz", x=np.zeros((1, 2), np.float32))
     wish = PlanWish(bpw="3", long_tokens=256, calib=tmp_path / "x.npz")
     with pytest.raises(LadderError, match="--long-tokens 256: samples have no length"):
-        sensitivity_of(ladder.load(tiny_chat_folder), wish)
+        plan_model(tiny_chat_folder, wish)
