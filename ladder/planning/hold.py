@@ -17,7 +17,7 @@ from ladder.passes.allocation.problem import Picks, Problem
 from ladder.planning.times import faster
 
 PLANS = 6  # timed at most
-AGREEMENT = 0.03  # of the time that was asked and the one measured
+AGREEMENT = 0.03  # of predicted and measured time of a token
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,15 @@ class Timed:
     problem: Problem
     found: Allocated
 
-    def miss(self, budget: float) -> float:
-        """Share of the budget that it is off; 0 where other limits keep it below the budget."""
-        if self.seconds <= budget and self.found.totals.seconds < (1 - AGREEMENT) * budget:
-            return 0.0
-        return abs(self.seconds / budget - 1)
+    @property
+    def predicted(self) -> float:
+        """By ``problem``: the budget, or less where other limits keep the plan below it."""
+        return self.found.totals.seconds
+
+    @property
+    def miss(self) -> float:
+        """What was measured is so much off, as a share."""
+        return abs(self.seconds / self.predicted - 1)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def hold(
     aim, scaled, why = asked, problem, "times vary on this machine"
     while True:
         timed.append(Timed(aim, seconds_of(scaled, found.picks), scaled, found))
-        if timed[-1].miss(asked) <= AGREEMENT:
+        if timed[-1].miss <= AGREEMENT:
             return Held(timed[-1], len(timed))
         if len(timed) == PLANS:
             break
@@ -72,7 +76,7 @@ def hold(
         except LadderError as error:
             why = str(error)
             break
-    return Held(min(timed, key=lambda plan: plan.miss(asked)), len(timed), why)
+    return Held(min(timed, key=lambda plan: plan.miss), len(timed), why)
 
 
 def next_aim(timed: Sequence[Timed], asked: float) -> float:
@@ -82,4 +86,4 @@ def next_aim(timed: Sequence[Timed], asked: float) -> float:
     if under and over and under.aim < over.aim:
         share = (asked - under.seconds) / (over.seconds - under.seconds)
         return under.aim + share * (over.aim - under.aim)
-    return timed[-1].aim * asked / timed[-1].seconds
+    return timed[-1].aim * timed[-1].predicted / timed[-1].seconds
