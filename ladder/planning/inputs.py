@@ -22,13 +22,12 @@ HINT = "give samples of its inputs by name with --calib FILE.npz"
 def sensitivity_of(source: Source, wish: PlanWish, hessians: Hessians | None = None) -> Sensitivity:
     """Every site in every type; what a state file or the cache has is not measured again."""
     how, types = How(wish.workers, state=wish.state), candidates(wish.types)
-    long = long_data_of(source, wish)
     found = measure_data(source, types, data_of(source, wish), wish.rounding, how, hessians)
     if not wish.long_tokens:
         return found
     type = level_type(types)
     beside = wish.state and wish.state.with_name(f"{wish.state.name}.{wish.long_tokens}")
-    how = replace(how, state=beside)
+    how, long = replace(how, state=beside), long_data_of(source, wish)
     longer = measure_data(source, [type], long, wish.rounding, how, hessians)
     return scaled(found, longer, type)
 

@@ -25,16 +25,21 @@ def level_type(types: Sequence[str]) -> str:
 
 def scaled(found: Sensitivity, longer: Sensitivity, type: str) -> Sensitivity:
     """``found``, each site's metric times what ``type`` has in ``longer`` over what it has here."""
-    metric = found.metric
+    metric, held = found.metric, 0
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for site, row in found.scores.items():
-        factor = _factor(row[type][metric], longer.scores[site][type][metric])
+        factor, whole = _factor(row[type][metric], longer.scores[site][type][metric])
         rows[site] = {t: {**scores, metric: factor * scores[metric]} for t, scores in row.items()}
+        held += not whole
     text = f"{found.text}, levels by {type} on {longer.tokens} tokens of it"
+    if held:
+        text += f" ({held} sites of next to no loss moved by {FURTHEST:g} at most)"
     return replace(found, scores=rows, text=text)
 
 
-def _factor(short: float, long: float) -> float:
+def _factor(short: float, long: float) -> tuple[float, bool]:
+    """What to multiply by, and whether it is all of the ratio."""
     if short <= 0 or long <= 0:  # rounding errors of a loss that is none
-        return 1.0
-    return min(max(long / short, 1 / FURTHEST), FURTHEST)
+        return 1.0, False
+    factor = min(max(long / short, 1 / FURTHEST), FURTHEST)
+    return factor, factor == long / short

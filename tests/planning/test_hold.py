@@ -16,7 +16,7 @@ COUNT = 200
 
 
 def problem() -> Problem:
-    """Sites whose times add up to 2.25 to 8 ms."""
+    """Sites whose times add up to 2 to 8 ms."""
     options = [
         Option(type, loss=(1 + i % 7) / bits**2, bits=bits, seconds=1e-3 * bits / COUNT)
         for i in range(COUNT)

@@ -27,9 +27,10 @@ def test_each_site_keeps_its_ratios_and_takes_the_level_of_long_windows() -> Non
 def test_losses_of_nothing_move_nothing_far() -> None:
     short = of({"q": {"int4:row": 1e-9}, "v": {"int4:row": 0.0}, "o": {"int4:row": -1e-9}}, 64)
     long = of({"q": {"int4:row": 1e-3}, "v": {"int4:row": 0.2}, "o": {"int4:row": 0.2}}, 256)
-    found = scaled(short, long, "int4:row").scores
-    losses = [found[site]["int4:row"]["kl"] for site in "qvo"]
+    found = scaled(short, long, "int4:row")
+    losses = [found.scores[site]["int4:row"]["kl"] for site in "qvo"]
     assert losses == [FURTHEST * 1e-9, 0.0, -1e-9]
+    assert found.text.endswith("(3 sites of next to no loss moved by 4 at most)")
 
 
 def test_the_level_is_taken_in_the_middle_type_by_size() -> None:
