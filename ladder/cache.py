@@ -1,7 +1,7 @@
 """The content-addressed cache: traces, compiled artifacts, downloaded packages.
 
 It lives in ``$LADDER_CACHE``, else ``~/.cache/ladder``. Keys hash what the result depends on: the
-model's bytes, the options, the versions, and Ladder's own source.
+model's bytes, the options, the versions, and the modules of Ladder that make entries of its kind.
 """
 
 from __future__ import annotations
@@ -9,12 +9,30 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
+from ladder.import_closure import closure_digest
+
 VARIABLE = "LADDER_CACHE"
-# Packages that results follow from, beside the modules of the root.
-MAKERS = ("passes", "codegen", "ir", "frontend", "calibrated", "sensitivity", "planning")
+# The modules that make the entries of each kind. A key hashes them and all that they import.
+MAKERS: dict[str, tuple[str, ...]] = {
+    "traces": (
+        "ladder.frontend.source",
+        "ladder.passes.clean_up",
+        "ladder.passes.fuse_operators",
+    ),
+    "activations": ("ladder.calibrated.activations",),
+    "hessians": ("ladder.calibrated.hessians",),
+    "rounded": ("ladder.calibrated.rounded",),
+    "ordered": ("ladder.calibrated.ordered",),
+    "learned": ("ladder.calibrated.learned.result",),
+    "sensitivity": ("ladder.sensitivity.measure",),
+    "artifacts": ("ladder.driver",),
+    "kernels": ("ladder.codegen.kernel_library", "ladder.bench_types"),
+    "tuned": ("ladder.bench_kernel",),
+    "costs": ("ladder.bench_kernel", "ladder.passes.choose_kernel"),
+}
 
 
 def cache_folder() -> Path:
@@ -24,13 +42,14 @@ def cache_folder() -> Path:
 
 def entry(kind: str, *parts: object) -> Path:
     """Where the result of ``kind`` for these inputs lies, or is to be put."""
-    return place(kind, *parts, source_digest())
-
-
-def place(kind: str, *parts: object) -> Path:
-    """As ``entry``, for what does not depend on all of Ladder's source."""
-    text = "\n".join(str(p) for p in parts)
+    text = "\n".join(str(part) for part in (*parts, code_digest(kind)))
     return cache_folder() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def code_digest(kind: str) -> str:
+    """Hash of the code that makes the entries of ``kind``: other code makes other entries."""
+    return closure_digest(*MAKERS[kind])
 
 
 def clear() -> int:
@@ -44,28 +63,3 @@ def size_bytes() -> int:
     """Bytes the cache takes."""
     root = cache_folder()
     return sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) if root.exists() else 0
-
-
-@lru_cache(maxsize=1)
-def source_digest() -> str:
-    """Hash of Ladder's own Python files: another version of the code is another entry."""
-    root = Path(__file__).parent
-    folders = [root / name for name in MAKERS]
-    return _digest(*sorted(root.glob("*.py")), *(f for d in folders for f in _files(d)))
-
-
-@lru_cache(maxsize=1)
-def kernel_digest() -> str:
-    """Hash of the files that make kernels: times that were measured hold for these alone."""
-    return _digest(*_files(Path(__file__).parent / "codegen"))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.py"))
-
-
-def _digest(*files: Path) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -21,11 +22,9 @@ def compile_report(
     model: ir.Model,
     sites: list[Site],
     source: Source,
-    wish: Wish,
     weights: Any,
-    planned: Plan | None = None,
 ) -> dict[str, Any]:
-    """What each site got and why, what was left alone, and the plan behind it if there is one."""
+    """What each site got and why, and what was left alone; ``plan_rows`` adds the plan."""
     plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
     assert plan is not None and alone is not None
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
@@ -51,10 +50,24 @@ def compile_report(
         "weights_bytes": weights.size_bytes,
         "sites": rows,
         "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
-        "assumed": _assumed(wish, planned),
         "language_model": source.is_language_model,
+    }
+
+
+def plan_rows(report: Mapping[str, Any], wish: Wish, planned: Plan | None) -> dict[str, Any]:
+    """What a report says of the plan: it may differ between plans that have the same types."""
+    rows: dict[str, Any] = {
+        "assumed": _assumed(wish, planned),
         "plan": planned.report if planned else None,
     }
+    if planned is not None:
+        names = {row["name"] for row in report["sites"]}
+        for table in ("sites", "left_alone"):
+            rows[table] = [
+                row | ({"reason": planned.reason(row["name"])} if row["name"] in names else {})
+                for row in report[table]
+            ]
+    return rows
 
 
 def _assumed(wish: Wish, planned: Plan | None) -> list[str]:

@@ -39,8 +39,7 @@ def machine_of(level: str) -> Machine:
 
 def tuned_file(level: str) -> Path:
     """Where ``ladder tune kernels`` saves: by CPU, level, threads, and the kernels' own source."""
-    key = (cpu_name(), level, threads(), cache.kernel_digest())
-    return cache.place("tuned", *key).with_suffix(".json")
+    return cache.entry("tuned", cpu_name(), level, threads()).with_suffix(".json")
 
 
 def _read_table(file: Path) -> tuple[Times, str]:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ladder import cache
 from ladder.calibrated import calibrate, mux_outliers
-from ladder.compile_report import compile_report, kernel_rows, stack_notes
+from ladder.compile_report import compile_report, kernel_rows, plan_rows, stack_notes
 from ladder.costs import machine_of
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.files import check_folder, folder_aside, full_disk_is_plain
@@ -105,7 +105,7 @@ def compile_model(
         source.digest,
         replace(wish, plan="", calib=None),
         file_hash(wish.calib) if wish.calib else "",
-        planned or "",
+        sorted(planned.sites.items()) if planned else "",
         _own_types(wish, planned),
         [machine_of(level.name) for level in levels],
         version("apache-tvm"),
@@ -116,9 +116,25 @@ def compile_model(
     with folder_aside(target, MANIFEST) as aside:
         for file in place.iterdir():
             shutil.copy2(file, aside)
-    report = json.loads((target / MANIFEST).read_text())["report"]
-    report["seconds"] = round(time.perf_counter() - start, 2)
+        report = _complete(aside / MANIFEST, source, wish, planned, start)
     return Compiled(target, report)
+
+
+def _complete(
+    path: Path, source: Source, wish: Wish, planned: Plan | None, start: float
+) -> dict[str, Any]:
+    """Write into a manifest of the cache what its key does not have; returns the report.
+
+    Two plans with the same types, or one model under two names, have one entry.
+    """
+    manifest = json.loads(path.read_text())
+    manifest["origin"]["path"] = source.origin
+    manifest["wish"] = vars(wish)
+    report: dict[str, Any] = manifest["report"]
+    report |= {"model": source.origin, **plan_rows(report, wish, planned)}
+    report["seconds"] = round(time.perf_counter() - start, 2)
+    path.write_text(json.dumps(manifest, indent=1, default=str))
+    return report
 
 
 def _compile_into(
@@ -130,7 +146,6 @@ def _compile_into(
 ) -> None:
     from ladder.codegen.weights import Weights
 
-    start = time.perf_counter()
     shared = facts.clone(source.model)
     if not source.is_language_model:
         run_passes(shared, [CleanUp(), FuseOperators()])
@@ -150,11 +165,10 @@ def _compile_into(
         for level in levels:
             functions, rows = _build_level(shared, source, wish, level, weights, aside)
             kernels += rows
-        report = compile_report(shared, sites, source, wish, weights, planned)
+        report = compile_report(shared, sites, source, weights)
         told = [*outlier_notes(shared), *rounding_notes(shared), *stack_notes(shared)]
         report["notes"] = [*source.notes, *told]
         report["kernels"] = kernels
-        report["seconds"] = round(time.perf_counter() - start, 2)
         own = dict(_own_types(wish, planned))
         _write(aside, source, wish, levels, weights, functions, report, own)
 

@@ -56,7 +56,7 @@ def test_another_machine_has_another_table(monkeypatch: pytest.MonkeyPatch) -> N
     for module, name, value in (
         (costs, "cpu_name", lambda: "Z80"),
         (costs, "threads", lambda: 99),
-        (cache, "kernel_digest", lambda: "other kernels"),
+        (cache, "code_digest", lambda kind: "other kernels"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)

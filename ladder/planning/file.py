@@ -55,6 +55,12 @@ class Plan:
         """What an artifact keeps of it."""
         return {table: getattr(self, table) for table in TOLD}
 
+    def reason(self, site: str) -> str:
+        """Why a site has its type: as the plan was made, or that its file says so."""
+        said = self.comments.get(site, "").partition(": ")[2]
+        by = "kept by plan" if self.sites[site] == FLOAT else "plan"
+        return said or f"{by} {Path(self.name).name}"
+
 
 def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
     """The plan that allocation left on a model; ``asked`` goes to the file with the budget."""
@@ -151,14 +157,11 @@ def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
     sites, refusals = find_sites(model)
     _check_names(plan, sites, {r.name for r in refusals})
     _check_shared(plan, sites)
-    file = f"plan {Path(plan.name).name}"
-    why = {name: comment.partition(": ")[2] for name, comment in plan.comments.items()}
     names = {site.name for site in sites}
     planned = {n: t for n, t in plan.sites.items() if n in names}
-    choices = {n: Choice(t, why.get(n, file)) for n, t in planned.items() if t != FLOAT}
+    choices = {n: Choice(t, plan.reason(n)) for n, t in planned.items() if t != FLOAT}
     reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-    floats = [n for n, type in planned.items() if type == FLOAT]
-    reasons |= {n: why.get(n, f"kept by {file}") for n in floats}
+    reasons |= {n: plan.reason(n) for n, type in planned.items() if type == FLOAT}
     facts.put(model, BitPlan(choices))
     facts.put(model, LeftAlone(reasons))
 

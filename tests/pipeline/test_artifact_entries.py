@@ -1,0 +1,59 @@
+"""Entries of compiled artifacts: one for each model and types, whatever the plan is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+from small_graphs import graph, random
+
+from ladder import cache
+from ladder.driver import compile_model, load_source
+from ladder.planning.file import Plan, write_plan
+from ladder.wish import Wish
+
+pytestmark = pytest.mark.kernels
+MATMUL = """g (float[3, 64] x) => (float[3, 64] y) {
+  a = MatMul(x, "up.weight")
+  y = MatMul(a, "down.weight")
+}"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weights = {"up.weight": random(64, 96), "down.weight": random(96, 64)}
+    onnx.save(graph(MATMUL, weights), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def entries() -> int:
+    return len(list((cache.cache_folder() / "artifacts").glob("*/manifest.json")))
+
+
+def test_plans_with_the_same_types_share_an_entry(model: Path, tmp_path: Path) -> None:
+    """The name of a plan's file and what it reports are not of the entry, but of the artifact."""
+    sites = {"up": "int4:g32", "down": "fp32"}
+    digest = load_source(model).digest
+    first = Plan("a", digest, sites, measured={"seconds": 1.5})
+    second = replace(first, origin="b", measured={"seconds": 2.5})
+    reports, before = [], entries()
+    for name, plan in (("one.toml", first), ("two.toml", second)):
+        write_plan(tmp_path / name, plan)
+        wish = Wish(plan=str(tmp_path / name), target="x86-64")
+        reports.append(compile_model(model, tmp_path / f"{name}.out", wish).report)
+    assert entries() == before + 1
+    for report, name, seconds in zip(reports, ("one.toml", "two.toml"), (1.5, 2.5), strict=True):
+        reasons = {row["name"]: row["reason"] for row in report["sites"]}
+        assert reasons == {"up": f"plan {name}", "down": f"kept by plan {name}"}
+        assert report["left_alone"] == [{"name": "down", "reason": f"kept by plan {name}"}]
+        assert report["plan"]["measured"] == {"seconds": seconds}
+
+
+def test_other_types_are_another_entry(model: Path, tmp_path: Path) -> None:
+    before = entries()
+    for number, type in enumerate(("int4:g32", "int8:row")):
+        wish = Wish(type=type, target="x86-64")
+        compile_model(model, tmp_path / f"{number}", wish)
+    assert entries() == before + 2

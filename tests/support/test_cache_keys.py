@@ -1,0 +1,123 @@
+"""Keys of the cache follow the code that makes an entry, and no other code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sources import own_modules
+
+from ladder import cache, import_closure
+
+# Modules that no entry of the cache follows from: they show, compare, search, or call the others.
+WITHOUT_ENTRIES = (
+    "ladder.__main__",
+    "ladder.accelerator_facts",
+    "ladder.api",
+    "ladder.bench_mux",
+    "ladder.budgets",
+    "ladder.cli",
+    "ladder.config",
+    "ladder.codegen.inner_loop",
+    "ladder.demo",
+    "ladder.devices",
+    "ladder.evaluate",
+    "ladder.export",
+    "ladder.passes.allocate_bits",
+    "ladder.passes.allocation",
+    "ladder.passes.measure_sensitivity",
+    "ladder.passes.registry",
+    "ladder.peers",
+    "ladder.planning",
+    "ladder.plugin",
+    "ladder.product_costs",
+    "ladder.projection",
+    "ladder.remote",
+    "ladder.report_page",
+    "ladder.runtime.bench",
+    "ladder.scoring",
+    "ladder.tune",
+)
+KINDS = set(cache.MAKERS)
+FROM_KERNELS = {"artifacts", "kernels", "tuned", "costs"}
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Ladder's source to be changed; digests are of it."""
+    root = tmp_path / "ladder"
+    shutil.copytree(import_closure.ROOT, root, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(import_closure, "ROOT", root)
+    _forget()
+    yield root
+    _forget()
+
+
+def _forget() -> None:
+    for function in (import_closure.module_file, import_closure._imports, cache.code_digest):
+        function.cache_clear()
+
+
+def digests() -> dict[str, str]:
+    _forget()
+    return {kind: cache.code_digest(kind) for kind in cache.MAKERS}
+
+
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [
+        ("demo", set()),
+        ("cli/planning", set()),
+        ("cli/app", set()),
+        ("report_page", set()),
+        ("codegen/kernels/dot", FROM_KERNELS),
+        ("codegen/relax_import", FROM_KERNELS),
+        ("passes/round_weights", {"artifacts"}),
+        ("errors", KINDS),
+    ],
+)
+def test_what_a_change_makes_anew(copy: Path, module: str, changed: set[str]) -> None:
+    before = digests()
+    path = copy / f"{module}.py"
+    path.write_text(path.read_text() + "\n# touched\n")
+    assert {kind for kind, digest in digests().items() if digest != before[kind]} == changed
+
+
+def test_no_module_is_forgotten() -> None:
+    followed = {name for kind in cache.MAKERS.values() for name in _closure(kind)}
+    exempt = {
+        name
+        for name in own_modules()
+        if any(name == other or name.startswith(f"{other}.") for other in WITHOUT_ENTRIES)
+    }
+    assert set(own_modules()) - followed - exempt == set()
+
+
+def test_exemptions_exist() -> None:
+    assert set(WITHOUT_ENTRIES) <= set(own_modules())
+
+
+def _closure(kind: tuple[str, ...]) -> set[str]:
+    return set(import_closure.import_closure(*kind))
+
+
+def test_what_counts_as_an_import(copy: Path) -> None:
+    """Imports in functions count, those for type checkers do not, packages come with modules."""
+    (copy / "new").mkdir()
+    (copy / "new" / "__init__.py").write_text("")
+    (copy / "new" / "a.py").write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import numpy\n"
+        "if TYPE_CHECKING:\n    import ladder.demo\nelse:\n    import ladder.errors\n"
+        "def later():\n    from ladder.new import b\n"
+    )
+    (copy / "new" / "b.py").write_text("")
+    found = import_closure.import_closure("ladder.new.a")
+    assert list(found) == ["ladder", "ladder.errors", "ladder.new", "ladder.new.a", "ladder.new.b"]
+
+
+def test_an_unknown_module_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no module 'ladder\.nowhere'"):
+        import_closure.import_closure("ladder.nowhere")
