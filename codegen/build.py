@@ -14,7 +14,7 @@ from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
 from ladder.codegen.weights import Weights
 from ladder.errors import LadderError
-from ladder.targets import Level
+from ladder.hardware.targets import Level
 
 ROOM = 32_000_000  # object files and libraries of a large model take a few megabytes
 

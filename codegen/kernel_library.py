@@ -22,9 +22,9 @@ from ladder.codegen.kernels import activation, quantize
 from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
+from ladder.hardware.targets import LEVELS, Level
 from ladder.ir.activation import INTEGER_MODES, TABLE8
 from ladder.ir.dtype import DType
-from ladder.targets import LEVELS, Level
 
 PROCESSES, PARTS = 2, 9  # that share the work; so many that neither waits for the other
 LOOK_UPS = "lut_gemm"

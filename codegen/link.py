@@ -14,7 +14,7 @@ from typing import Any
 from tvm.support import cc
 
 from ladder.errors import LadderError
-from ladder.targets import MACHINES, Level
+from ladder.hardware.targets import MACHINES, Level
 
 LLD, DARWIN = ("ld.lld",), ("cc", "-target", "aarch64-macos", "-Wl,-undefined,dynamic_lookup")
 

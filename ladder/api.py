@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 
 
 def load(model: str | Path | Any, args: tuple[Any, ...] | None = None, **options: Any) -> Source:
     """Load an ONNX or GGUF file, a Hugging Face folder, or a torch module with example inputs."""
     if isinstance(model, (str, Path)):
-        from ladder.driver import load_source
+        from ladder.pipeline.compile import load_source
 
         return load_source(model)
     if args is None:
@@ -46,8 +46,8 @@ def plan(
 
     Wishes are those of ``ladder plan``: ``types``, ``bpw``, ``size``, ``latency``, ``max_kl``, ...
     """
+    from ladder.options.requests import PlanWish, wish_of
     from ladder.planning.make import plan_model
-    from ladder.wish import PlanWish, wish_of
 
     planned = plan_model(model, wish_of(wishes, PlanWish))
     if output is not None:

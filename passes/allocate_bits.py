@@ -29,7 +29,7 @@ from ladder.passes.allocation.parts import (
     parts_of,
 )
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem, Totals
-from ladder.passes.base import Facts, Pass
+from ladder.passes.infra.base import Facts, Pass
 
 TIMES = ("seconds", "prefill")
 LABELS = {"kl": "KL", "mse": "MSE"}

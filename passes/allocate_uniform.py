@@ -12,8 +12,8 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice, LeftAlone
 from ladder.ir.site import Site, find_sites
-from ladder.passes.base import Facts, Pass
-from ladder.passes.patterns import check_pattern, matches, parse_rules
+from ladder.passes.infra.base import Facts, Pass
+from ladder.passes.infra.patterns import check_pattern, matches, parse_rules
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferenc
 
 from ladder.errors import LadderError
 from ladder.ir.shapes import bind_dims, symbolic_dims
-from ladder.passes.base import Pass
 from ladder.passes.clean_up import CleanUp
+from ladder.passes.infra.base import Pass
 
 
 @dataclass(frozen=True)

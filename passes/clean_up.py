@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript import optimizer
 
-from ladder.passes.base import Pass
-from ladder.passes.weight_second import put_weights_second
+from ladder.passes.infra.base import Pass
+from ladder.passes.move_weight_to_rhs import put_weights_second
 
 FOLD_LIMIT = 4096  # elements: shape arithmetic folds, transposed weights stay where they are
 

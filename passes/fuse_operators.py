@@ -9,7 +9,7 @@ import onnx_ir.passes.common as common
 from onnxscript.rewriter.rules.common import _no_op
 from onnxscript.rewriter.rules.fusion import _layer_norm, _rms_normalization, _rotary_embedding
 
-from ladder.passes.base import Pass
+from ladder.passes.infra.base import Pass
 
 OLDEST_OPSET = 23  # RMSNormalization and RotaryEmbedding came with it
 

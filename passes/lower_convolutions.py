@@ -15,7 +15,7 @@ from ladder.ir.convolution import Window
 from ladder.ir.facts import KernelChoice, Kernels
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
-from ladder.passes.base import Facts, Pass
+from ladder.passes.infra.base import Facts, Pass
 
 Dims = list[int | ir.SymbolicDim | None]
 GROUPED = KernelChoice(FLOAT, FLOAT, "a grouped convolution: its weight is only stored low-bit")

@@ -34,8 +34,8 @@ from ladder.ir.facts import (
 from ladder.ir.mux import Mux
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY, SITE_KEY
-from ladder.passes.base import Facts, Pass
-from ladder.passes.choose_kernel import LUT, SCHEMES, TILE, choose, no_tiles
+from ladder.passes.infra.base import Facts, Pass
+from ladder.passes.kernel_choice import LUT, SCHEMES, TILE, choose, no_tiles
 
 PARTS = {
     "QuantizeActivation": ("q", "q_scale", "q_total"),

@@ -13,7 +13,7 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
-from ladder.passes.base import Facts, Pass
+from ladder.passes.infra.base import Facts, Pass
 
 
 @dataclass(frozen=True)

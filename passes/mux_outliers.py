@@ -14,12 +14,12 @@ from ladder.ir.activation import QUANTIZED, STATIC, check
 from ladder.ir.facts import BitPlan, MuxedSite, Muxing, StaticScales
 from ladder.ir.outliers import Activations, OutlierChoice, Outliers
 from ladder.ir.site import find_sites
-from ladder.passes.base import Facts, Pass
+from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.muxing.find import RELATIVE, Rule, muxq
 from ladder.passes.muxing.fold import Folding
 from ladder.passes.muxing.group import groups_of
 from ladder.passes.muxing.remedies import AUTO, NONE, Options, Remedies, check_remedy
-from ladder.progress import track
+from ladder.support.progress import track
 
 
 @dataclass(frozen=True)

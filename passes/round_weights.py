@@ -16,8 +16,7 @@ from ladder.ir import dialect, facts
 from ladder.ir.dtype import INTEGER_ZERO, DType
 from ladder.ir.facts import BitPlan, Finished, Hessians, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
-from ladder.passes.base import Facts, Pass
-from ladder.passes.rounding.finished import load_outcome
+from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import (
@@ -28,8 +27,9 @@ from ladder.passes.rounding.methods import (
     check_method,
     round_by,
 )
+from ladder.passes.rounding.pre_rounded import load_outcome
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.progress import track
+from ladder.support.progress import track
 
 THREADS = 2
 HIGH_RUNG = {"Gather": "LowBitGather", "Conv": "LowBitConv"}  # others: LowBitMatMul

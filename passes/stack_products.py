@@ -15,7 +15,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Muxing, Stacked
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
-from ladder.passes.base import Facts, Pass
+from ladder.passes.infra.base import Facts, Pass
 
 JOIN = "+"
 

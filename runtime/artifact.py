@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.targets import LEVELS, Level, runs_here
+from ladder.hardware.targets import LEVELS, Level, runs_here
 
 FORMAT = 1
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"

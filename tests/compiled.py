@@ -13,7 +13,7 @@ from tvm import relax
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer
 from ladder.codegen.weights import Weights
-from ladder.targets import Level
+from ladder.hardware.targets import Level
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ladder import packages
+from ladder.support import packages
 
 # Read at import, before conftest points LADDER_CACHE elsewhere.
 CACHE = Path(os.environ.get("LADDER_CACHE") or Path.home() / ".cache" / "ladder")

@@ -17,12 +17,12 @@ from ladder.codegen.kernels import kernel, name_of
 from ladder.codegen.kernels.common import two_planes
 from ladder.codegen.layout import Packing, blocks_of, pack_codes, pack_rows, total_chunks
 from ladder.codegen.weights import book_digits, book_values, scale_factor, stored_bits
+from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.ir import numerics
 from ladder.ir.activation import QUANTIZED
 from ladder.ir.dtype import FLOAT_ZERO, INTEGER_ZERO, SCALES, DType
 from ladder.ir.element import Element
 from ladder.ir.numerics import F32, I32, U8
-from ladder.targets import LEVELS, Level, runs_here
 
 HERE = [level for level in LEVELS.values() if runs_here(level)]
 TOKENS = (1, 2, 3, 5, 17, 97)

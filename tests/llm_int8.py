@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ladder.blockwise.weights import find_groups
 from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.sensitivity.groups import find_groups
 
 THRESHOLD = 6.0
 

@@ -12,8 +12,8 @@ import onnxruntime as ort
 
 from ladder.export.opset import raise_opset
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 
 ort.set_default_logger_severity(4)
 Arrays = Mapping[str, np.ndarray]

@@ -38,7 +38,7 @@ def common(
     ] = None,
 ) -> None:
     """Read the types of a configuration file before any command."""
-    from ladder.config import load_config
+    from ladder.options.user_types import load_config
 
     load_config(config)
 
@@ -89,7 +89,7 @@ def eval_command(
     json: o.Json = False,
 ) -> None:
     """Perplexity of a text, and the KL divergence from the original float model."""
-    from ladder.scoring import score_file
+    from ladder.evaluation.scoring import score_file
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -113,7 +113,7 @@ def report(
     json: o.Json = False,
 ) -> None:
     """One HTML page: what each layer got, why, and what it costs."""
-    from ladder.report_page import write_page
+    from ladder.evaluation.report_page import write_page
     from ladder.runtime.artifact import read_manifest
 
     manifest = read_manifest(artifact)
@@ -184,7 +184,7 @@ def passes(json: o.Json = False) -> None:
 @cache_app.command("show")
 def cache_show(json: o.Json = False) -> None:
     """Where the cache is and what it takes."""
-    from ladder import cache
+    from ladder.support import cache
 
     where, size = cache.cache_folder(), cache.size_bytes()
     if json:
@@ -196,7 +196,7 @@ def cache_show(json: o.Json = False) -> None:
 @cache_app.command("clear")
 def cache_clear(json: o.Json = False) -> None:
     """Remove everything in the cache."""
-    from ladder import cache
+    from ladder.support import cache
 
     freed = cache.clear()
     if json:

@@ -147,13 +147,13 @@ def _beside_peers(
     page: Path | None,
     json: bool,
 ) -> None:
-    from ladder.bench_kernel import parse_shape
     from ladder.peers import peers_of
     from ladder.peers.harness import Settings
     from ladder.peers.page import check_page, write_page
     from ladder.peers.run import PAGE_SHAPES, PAGE_THREADS, compare
     from ladder.peers.table import COLUMNS, legend, tables
     from ladder.runtime.session import threads as cores
+    from ladder.timing.product import parse_shape
 
     if rounds < 1:
         raise LadderError(f"--rounds {rounds}: give 1 or more")
@@ -181,7 +181,7 @@ def _muxed_product(
     type: str, shape: str, activation: str, scheme: str, target: str, outliers: float, mux: str,
     json: bool,
 ) -> None:  # fmt: skip
-    from ladder.bench_mux import bench_mux
+    from ladder.timing.muxed import bench_mux
 
     row = bench_mux(type, shape, activation, scheme, target, outliers, mux)
     if json:
@@ -193,7 +193,7 @@ def _muxed_product(
 def _one_product(
     type: str, shape: str, activation: str, scheme: str, target: str, json: bool
 ) -> None:
-    from ladder.bench_kernel import bench_kernel
+    from ladder.timing.product import bench_kernel
 
     row = bench_kernel(type, shape, activation, scheme, target)
     if json:
@@ -206,9 +206,9 @@ def _every_type(
     shape: str, activation: str, target: str, against: str, save: Path | None, json: bool
 ) -> None:
     """Every type, beside TVM where asked for; ``save`` takes the times as a cost table."""
-    from ladder.bench_kernel import parse_shape
-    from ladder.bench_types import bench_types
-    from ladder.costs import measured_on, write_table
+    from ladder.timing.all_types import bench_types
+    from ladder.timing.cost_tables import measured_on, write_table
+    from ladder.timing.product import parse_shape
 
     _, n, k = parse_shape(shape)
     with progress():

@@ -11,7 +11,7 @@ from ladder.cli import options as o
 from ladder.cli.benches import bench_app
 from ladder.cli.show import out, print_json, print_table, progress
 from ladder.errors import LadderError
-from ladder.targets import NATIVE
+from ladder.hardware.targets import NATIVE
 
 __all__ = ["bench_app"]
 
@@ -45,7 +45,7 @@ def device(
         raise LadderError(f"--chunk {chunk}: give a positive number")
     from dataclasses import asdict
 
-    from ladder.product_costs import Setting, bench_device, parse_shapes, shapes_of_model
+    from ladder.timing.product_costs import Setting, bench_device, parse_shapes, shapes_of_model
 
     with progress():
         shapes = parse_shapes(shape or ()) if model is None else shapes_of_model(model)

@@ -35,8 +35,8 @@ def build_kernels(
     json: o.Json = False,
 ) -> None:
     """One library of every type's kernels for a target; 'bench kernel' and 'tune' then use it."""
-    from ladder import kernel_cache
-    from ladder.targets import ACCELERATORS, levels_of
+    from ladder.hardware.targets import ACCELERATORS, levels_of
+    from ladder.timing import kernel_cache
 
     if target in ACCELERATORS:
         build_folder(target, types or [], output, json)
@@ -59,8 +59,8 @@ def build_kernels(
 
 def build_folder(target: str, types: list[str], output: Path | None, json: bool) -> None:
     """Files for a host program that calls an NPU or a GPU."""
-    from ladder import kernel_cache
     from ladder.ir.dtype import DType
+    from ladder.timing import kernel_cache
 
     if output is None:
         raise LadderError(f"the kernels of {target} are a folder of files: give one with -o")

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ladder.costs import machine_of
+from ladder.hardware.targets import ACCELERATORS, FAMILIES, LEVELS, levels_of, runs_here
 from ladder.ir.activation import check
 from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS
 from ladder.ir.facts import Machine
-from ladder.passes.choose_kernel import choose, rungs_of
-from ladder.passes.registry import PASSES, pass_class
-from ladder.targets import ACCELERATORS, FAMILIES, LEVELS, levels_of, runs_here
+from ladder.passes.infra.registry import PASSES, pass_class
+from ladder.passes.kernel_choice import choose, rungs_of
+from ladder.timing.cost_tables import machine_of
 
 EXAMPLE = 4096  # features of the square weight that bits per weight are quoted for
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ladder.driver import load_source
-from ladder.files import file_aside
 from ladder.ir.dump import dump_text
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import DumpObserver, Observer, TimingObserver, run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import DumpObserver, Observer, TimingObserver, run_passes
+from ladder.pipeline.compile import load_source
+from ladder.support.files import file_aside
 
 
 def run_opt(

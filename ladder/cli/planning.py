@@ -51,9 +51,9 @@ def plan_command(
 ) -> None:
     """Choose each site's type: the least predicted loss within a budget, solved exactly."""
     o.set_threads(threads)
+    from ladder.options.requests import PlanWish, wish_of
     from ladder.planning.make import plan_model
     from ladder.planning.pareto import check_picture
-    from ladder.wish import PlanWish, wish_of
 
     if picture is not None:
         check_picture(picture)

@@ -24,8 +24,8 @@ def project_command(
     json: o.Json = False,
 ) -> None:
     """What a device could do at best, by arithmetic from published facts; nothing is measured."""
+    from ladder.hardware.projection import LABEL, project, table
     from ladder.ir.dtype import DType
-    from ladder.projection import LABEL, project, table
 
     if target is None:
         rows = table()

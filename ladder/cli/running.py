@@ -10,10 +10,10 @@ import numpy as np
 
 from ladder.cli.show import err, print_json, print_table
 from ladder.errors import LadderError
-from ladder.files import file_aside
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.language_model import LanguageModel, Sampling
 from ladder.runtime.session import Session
+from ladder.support.files import file_aside
 
 
 def run_prompt(

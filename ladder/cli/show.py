@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ladder.progress import listening
+from ladder.support.progress import listening
 
 # Totals of a plan -> their column (the loss has the metric's name), and the factor to its unit.
 AXES = {"loss": ("", 1), "bytes": ("MB", 1e-6), "bpw": ("bpw", 1), "seconds": ("ms a token", 1e3)}

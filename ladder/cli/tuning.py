@@ -28,7 +28,7 @@ def tune_kernels(
 ) -> None:
     """Time the kernels of every type on this machine; later commands choose by these times."""
     o.set_threads(threads)
-    from ladder.tune import COMMON, tune_kernels
+    from ladder.timing.tune import COMMON, tune_kernels
 
     with progress():
         rows, path = tune_kernels(target, tuple(filter(None, types.split(","))) or COMMON)

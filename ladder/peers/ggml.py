@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ladder.hardware.targets import cpu_flags
 from ladder.peers.engine import (
     EVERY,
     F32,
@@ -26,7 +27,6 @@ from ladder.peers.engine import (
     activation,
     copies_of,
 )
-from ladder.targets import cpu_flags
 
 FOLDER_VARIABLE = "LADDER_GGML"
 PACKAGES = ("llama_cpp", "llama_cpp_py_sync", "libggml")  # names to import

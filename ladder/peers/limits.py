@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ladder.bench_kernel import level_here
+from ladder.hardware.targets import NATIVE, Level, cpu_flags
 from ladder.peers.engine import LIMITS, Engine, Kind, Steps
 from ladder.runtime.session import aligned_zeros
-from ladder.targets import NATIVE, Level, cpu_flags
+from ladder.timing.product import level_here
 
 READ, INTEGER, MATRIX = "cold read", "int8 products", "AMX int8 products"
 LANES = 16

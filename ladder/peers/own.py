@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.bench_kernel import level_here, random_weight, rotated
-from ladder.costs import machine_of
 from ladder.errors import LadderError
+from ladder.hardware.targets import NATIVE, Level
 from ladder.ir import dialect, facts
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
@@ -30,7 +29,8 @@ from ladder.peers.engine import (
     Weight,
     activation,
 )
-from ladder.targets import NATIVE, Level
+from ladder.timing.cost_tables import machine_of
+from ladder.timing.product import level_here, random_weight, rotated
 
 TYPES = (
     "int1:g128",

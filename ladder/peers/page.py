@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ladder.errors import LadderError
-from ladder.files import file_aside
 from ladder.peers import OWN
 from ladder.peers.engine import CLASSES
 from ladder.peers.table import (
@@ -19,6 +18,7 @@ from ladder.peers.table import (
     limits_beside,
     share_of_reads,
 )
+from ladder.support.files import file_aside
 
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 Columns = list[tuple[str, Key]]

@@ -13,9 +13,7 @@ from typing import Any
 
 import psutil
 
-from ladder.costs import cpu_name
 from ladder.errors import LadderError
-from ladder.files import file_aside
 from ladder.ir.dtype import DType
 from ladder.peers import OWN
 from ladder.peers.engine import LIMITS
@@ -31,7 +29,9 @@ from ladder.peers.harness import (
     measure,
     product_row,
 )
-from ladder.progress import report
+from ladder.support.files import file_aside
+from ladder.support.progress import report
+from ladder.timing.cost_tables import cpu_name
 
 Document = dict[str, Any]
 PARTS = 1000  # of a group, in the progress

@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from ladder.calibrated import RoundedWeights, finished_of, hessians_of
+from ladder.blockwise.weights import Group, Rounder
+from ladder.calibration import RoundedWeights, finished_of, hessians_of
+from ladder.calibration.data import Data
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
+from ladder.options.requests import PlanWish
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.rounding.finished import load_outcome
 from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
-from ladder.planning.check import Check, RounderOf
-from ladder.planning.hold import hold
+from ladder.passes.rounding.pre_rounded import load_outcome
+from ladder.planning.evaluate_plan import Check, RounderOf
 from ladder.planning.inputs import long_data_of
+from ladder.planning.latency import hold
 from ladder.planning.refine import refine
 from ladder.planning.times import decode_seconds, decode_wish, decodes_here
-from ladder.sensitivity.data import Data
-from ladder.sensitivity.groups import Group, Rounder
-from ladder.wish import PlanWish
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened

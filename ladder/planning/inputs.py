@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from ladder.calibration.data import Data, sample_data, text_data
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir.facts import Hessians, Sensitivity
+from ladder.options.requests import PlanWish, SiteWish
 from ladder.passes.allocation.parts import candidates
 from ladder.sensitivity import How
-from ladder.sensitivity.data import Data, sample_data, text_data
 from ladder.sensitivity.measure import measure_data
 from ladder.sensitivity.scaled import level_type, scaled
-from ladder.wish import PlanWish, SiteWish
 
 HINT = "give samples of its inputs by name with --calib FILE.npz"
 

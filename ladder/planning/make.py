@@ -7,27 +7,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ladder.calibrated import hessians_of, provisionally_muxed
-from ladder.driver import load_source
+from ladder.calibration import hessians_of, provisionally_muxed
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.ir.site import find_sites
+from ladder.options.requests import DEFAULT_TYPES, PlanWish
 from ladder.passes.allocate_bits import numbers, put_plan
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
-from ladder.passes.base import Pass
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
-from ladder.passes.muxing.told import outlier_notes
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.base import Pass
+from ladder.passes.infra.runner import run_passes
+from ladder.passes.muxing.report import outlier_notes
+from ladder.pipeline.compile import load_source
+from ladder.pipeline.plan_file import Plan, plan_of, write_plan
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
-from ladder.planning.file import Plan, plan_of, write_plan
 from ladder.planning.inputs import long_data_of, sensitivity_of
 from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
-from ladder.wish import DEFAULT_TYPES, PlanWish
 
 COMPILED = (CleanUp(), FuseOperators())  # what a compilation does before it looks for sites
 

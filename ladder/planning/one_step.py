@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladder.calibrated import calibrate, mux_outliers
-from ladder.driver import Compiled, compile_model, load_source
+from ladder.calibration import calibrate, mux_outliers
 from ladder.errors import LadderError
-from ladder.export.quantize import PREPARE, quantize_onnx
-from ladder.files import check_folder
+from ladder.frontend.load import Source
 from ladder.frontend.onnx_file import load_onnx
-from ladder.frontend.source import Source
+from ladder.options.requests import FileWish, PlanWish, Wish, split
 from ladder.passes.allocation.budget import show_size
-from ladder.planning.file import Plan, read_plan
+from ladder.pipeline.compile import Compiled, compile_model, load_source
+from ladder.pipeline.plan_file import Plan, read_plan
+from ladder.pipeline.quantize import PREPARE, quantize_onnx
 from ladder.planning.make import COMPILED, plan_model
 from ladder.runtime.artifact import MANIFEST
-from ladder.wish import FileWish, PlanWish, Wish, split
+from ladder.support.files import check_folder
 
 Model = str | Path | Source
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.files import file_aside
 from ladder.passes.allocate_bits import LABELS, numbers
 from ladder.passes.allocation.front import Point, front
 from ladder.passes.allocation.problem import Problem
+from ladder.support.files import file_aside
 
 PICTURES = (".png", ".svg")
 # Column of a row -> (factor, label of the axis).

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from ladder.blockwise.weights import Group, Rounder, Task
+from ladder.calibration.data import Data
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.passes.allocation.budget import Budget
@@ -23,10 +25,8 @@ from ladder.passes.allocation.choose import bounds_of
 from ladder.passes.allocation.parts import FLOAT
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem
 from ladder.passes.allocation.solve import minimise
-from ladder.planning.check import Check
-from ladder.sensitivity.data import Data
+from ladder.planning.evaluate_plan import Check
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Group, Rounder, Task
 from ladder.sensitivity.state import Scores
 from ladder.sensitivity.workers import Alone, own_threads, run_all
 

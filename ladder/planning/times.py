@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
+from ladder.hardware.targets import levels_of, runs_here
 from ladder.ir import facts
 from ladder.ir.facts import ProductCosts, Sensitivity
 from ladder.ir.site import find_sites
+from ladder.options.requests import PlanWish, Wish
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.patterns import parse_rules
-from ladder.product_costs import product_costs, shapes_of
-from ladder.progress import stage
-from ladder.targets import levels_of, runs_here
-from ladder.wish import PlanWish, Wish
+from ladder.passes.infra.patterns import parse_rules
+from ladder.support.progress import stage
+from ladder.timing.product_costs import product_costs, shapes_of
 
 BENCH_CONTEXT = 128  # tokens in the cache while decoding is timed
 DECODE_CONTEXT = 512  # that the timed artifact has room for
@@ -175,7 +175,7 @@ def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
 def _decode_seconds(source: Source, wish: Wish) -> float:
     """Measured seconds of a decoded token of a plan."""
     import ladder.codegen.build  # noqa: F401  # or a cached plan's run would load TVM without it
-    from ladder.driver import compile_model
+    from ladder.pipeline.compile import compile_model
     from ladder.runtime.bench import bench_artifact
 
     with tempfile.TemporaryDirectory(prefix="ladder-decode-") as folder:

@@ -37,7 +37,7 @@ def _add_all(tvm: Any) -> None:
     packing.register()
     if tvm._RUNTIME_ONLY:
         return
-    from ladder.targets import TAGS
+    from ladder.hardware.targets import TAGS
 
     for name, config in TAGS.items():
         tvm.target.register_tag(PREFIX + name, {**config, "tag": PREFIX + name}, override=True)

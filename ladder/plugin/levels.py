@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS, Level
 from ladder.plugin import PREFIX
-from ladder.targets import LEVELS, Level
 
 NO_MODULES = (
     "{target}: a Relax module cannot run there, TVM's wheel has no run time for Hexagon; compile "

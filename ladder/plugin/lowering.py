@@ -13,11 +13,12 @@ from tvm import relax
 from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.relax_import import fold_rungs, kernel_attributes
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
-from ladder.costs import machine_of
+from ladder.hardware.targets import Level
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
+from ladder.options.requests import Wish
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
-from ladder.passes.runner import run_passes
 from ladder.plugin import packing
 from ladder.plugin.match import is_constant, op_name
 from ladder.plugin.model import (
@@ -33,8 +34,7 @@ from ladder.plugin.model import (
 from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type
 from ladder.plugin.operators import ATTENTION, GATHER, IN_DIALECT, is_low_bit
 from ladder.plugin.sites import scoped_bindings
-from ladder.targets import Level
-from ladder.wish import Wish
+from ladder.timing.cost_tables import machine_of
 
 PORTABLE = "portable"
 # Operator of Relax -> the converter of ONNX's, and its attributes by name.

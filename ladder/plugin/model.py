@@ -17,8 +17,8 @@ from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice
 from ladder.ir.site import SITE_KEY
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 
 if TYPE_CHECKING:
     from ladder.plugin.sites import Use

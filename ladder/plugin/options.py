@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.wish import Wish, wish_of
+from ladder.options.requests import Wish, wish_of
 
 ATTRIBUTE = "ladder."
 SEVERAL = ("keep", "rules")  # texts joined by |

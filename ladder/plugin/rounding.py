@@ -17,15 +17,15 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.site import SITE_KEY
+from ladder.options.requests import Wish
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
-from ladder.planning.file import put_plan, read_plan
+from ladder.pipeline.plan_file import put_plan, read_plan
 from ladder.plugin import operators, packing
 from ladder.plugin.model import Skeleton, as_bytes, round_array
 from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type
 from ladder.plugin.sites import Refused, Use, find_uses
-from ladder.wish import Wish
 
 LOG = logging.getLogger("ladder.plugin")
 REPORT = "ladder.report"

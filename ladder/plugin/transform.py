@@ -9,13 +9,13 @@ import tvm_ffi
 from tvm import relax
 
 from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS, Level
 from ladder.plugin import options
 from ladder.plugin.fusing import fuse_module
 from ladder.plugin.levels import level_of
 from ladder.plugin.lowering import lower_module, lower_operators
 from ladder.plugin.mutate import packs_later
 from ladder.plugin.rounding import round_module
-from ladder.targets import LEVELS, Level
 
 tvm_ffi.register_error("LadderError", LadderError)  # keeps its type on the way through TVM
 

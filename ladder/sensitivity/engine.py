@@ -17,10 +17,13 @@ from typing import TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from ladder.blockwise.flow import Flow
+from ladder.blockwise.programs import Arrays, Program
+from ladder.blockwise.spill import Kept
+from ladder.blockwise.weights import Group, Rounder, Task, find_groups
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.progress import track
 from ladder.sensitivity.divergence import (
     LOGITS,
     Expected,
@@ -28,10 +31,7 @@ from ladder.sensitivity.divergence import (
     kind_of,
     metric_of,
 )
-from ladder.sensitivity.flow import Flow
-from ladder.sensitivity.groups import Group, Rounder, Task, find_groups
-from ladder.sensitivity.kept import Kept
-from ladder.sensitivity.programs import Arrays, Program
+from ladder.support.progress import track
 
 SESSIONS_SHARE = 0.5  # of the memory limit: the float model's sessions
 ROUNDED_SHARE = 0.25  # and the weights of candidates that run together

@@ -14,18 +14,18 @@ import numpy as np
 import onnx_ir as ir
 import psutil
 
-from ladder import cache
+from ladder.blockwise.spill import SHARE
+from ladder.blockwise.weights import Group, Task, find_groups, tasks_of
+from ladder.calibration.data import Data, sample_data, text_data
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians, Sensitivity
 from ladder.passes.rounding.methods import CALIBRATED, check_method
-from ladder.sensitivity.data import Data, sample_data, text_data
-from ladder.sensitivity.groups import Group, Task, find_groups, tasks_of
-from ladder.sensitivity.kept import SHARE
 from ladder.sensitivity.state import Key, Scores, State
 from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, own_threads, processes, run_all
+from ladder.support import cache
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def measure_data(
     """Score every site on what the model is fed; calibrated methods need the sites' Hessians."""
     check_method(method)
     if method in CALIBRATED and hessians is None:
-        raise LadderError(f"rounding '{method}' needs Hessians: give ladder.calibrated.collect's")
+        raise LadderError(f"rounding '{method}' needs Hessians: give ladder.calibration.collect's")
     chain = find_blocks(source.model)
     groups = find_groups(source.model, chain)
     if not groups:

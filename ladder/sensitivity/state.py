@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ladder.blockwise.weights import Task
 from ladder.errors import LadderError
-from ladder.files import full_disk_is_plain
-from ladder.sensitivity.groups import Task
+from ladder.support.files import full_disk_is_plain
 
 FORMAT = 2  # 2: gptq improves scales and codes in turns
 Scores = dict[str, float]

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ladder.blockwise.weights import Task, rounder
 from ladder.errors import LadderError
 from ladder.ir.element import code_book, register
 from ladder.ir.facts import Hessians
-from ladder.progress import report
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Task, rounder
 from ladder.sensitivity.state import Scores
+from ladder.support.progress import report
 
 UNIT_SECONDS = 15.0
 FIRST_UNIT, LARGEST_UNIT = 1, 64

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ladder.passes.allocation.problem import Picks, Problem, Totals
 from ladder.passes.allocation.solve import minimise
-from ladder.progress import track
+from ladder.support.progress import track
 
 POINTS = 32
 

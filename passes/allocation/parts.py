@@ -12,7 +12,7 @@ from ladder.ir.facts import Muxing, ProductCosts, Sensitivity
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
 from ladder.passes.allocation.problem import Option, Part
-from ladder.passes.patterns import check_pattern, matches, parse_rules
+from ladder.passes.infra.patterns import check_pattern, matches, parse_rules
 
 FLOAT = "fp32"  # what a site has that is left alone
 LOOK_UP = "Gather"  # one row a token: no product, no time

@@ -13,11 +13,11 @@ import pytest
 from small_graphs import graph, random
 from tiny import CHUNK, CONTEXT
 
-from ladder import bench_kernel
+from ladder.hardware.targets import ACCELERATORS, known_targets
 from ladder.ir.dtype import ALIASES
 from ladder.ir.element import ELEMENTS
-from ladder.passes.registry import PASSES
-from ladder.targets import ACCELERATORS, known_targets
+from ladder.passes.infra.registry import PASSES
+from ladder.timing import product as bench_kernel
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 

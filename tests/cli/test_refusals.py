@@ -16,7 +16,7 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder.wish import Wish
+from ladder.options.requests import Wish
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 
@@ -247,7 +247,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("broken", ["ladder.driver._write_weights", "shutil.copyfile"])
+@pytest.mark.parametrize("broken", ["ladder.pipeline.compile._write_weights", "shutil.copyfile"])
 def test_full_disk_while_compiling(
     refuses: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.report_page import page
+from ladder.evaluation.report_page import page
 from ladder.runtime.artifact import MANIFEST
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]

@@ -14,9 +14,9 @@ from emulation import hexagon, opencl
 from ladder.codegen.hexagon_library import build_hexagon
 from ladder.codegen.layout import blocks_of, tiles_of, total_chunks
 from ladder.codegen.opencl_library import build_opencl
+from ladder.hardware.targets import ACCELERATORS
 from ladder.ir.activation import TABLE8
 from ladder.ir.numerics import F32
-from ladder.targets import ACCELERATORS
 
 Array = np.ndarray
 GPU = ACCELERATORS["snapdragon-x-elite-gpu"]

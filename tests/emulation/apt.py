@@ -18,7 +18,7 @@ from pathlib import Path
 
 import fetch
 
-from ladder.files import folder_aside
+from ladder.support.files import folder_aside
 
 HOME = fetch.CACHE / "emulation"
 

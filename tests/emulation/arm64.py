@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from emulation.apt import HOME, Missing, locked, run, tool, unpacked
-from ladder.files import folder_aside
+from ladder.support.files import folder_aside
 
 ARCH = "arm64"
 DEBS = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1", "libssl3", "zlib1g")

@@ -23,9 +23,9 @@ from ladder.codegen.kernels import kernel, name_of
 from ladder.codegen.kernels.library import KERNELS
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
+from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.ir.element import BUILT_IN, ELEMENTS
 from ladder.ir.numerics import F32
-from ladder.targets import LEVELS, Level, runs_here
 
 MODES, TOKENS = ("int8", "table8"), (1, 5, 32)
 SIZES = ((70, 83), (33, 209), (129, 45))  # N, K: whole tiles, blocks and chunks in none of them

@@ -13,13 +13,13 @@ from small_graphs import graph, op_types, random, stock
 
 from ladder.errors import LadderError
 from ladder.export.onnx_out import export_onnx, rewrite
-from ladder.export.quantize import quantize_onnx
 from ladder.ir import facts
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
+from ladder.pipeline.quantize import quantize_onnx
 
 K, N, M = 83, 24, 3
 TEXT = f"""g (float[{M}, {K}] x) => (float[{M}, {N}] y, float[{M}, {N}] z) {{

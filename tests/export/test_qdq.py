@@ -264,8 +264,8 @@ def test_unknown_format() -> None:
 
 
 def test_lowered_models_are_refused() -> None:
+    from ladder.passes.infra.runner import run_passes
     from ladder.passes.lower_types import LowerTypes
-    from ladder.passes.runner import run_passes
 
     model = run_passes(matmul(8, 32, "int4:g32"), [LowerTypes()])
     with pytest.raises(LadderError, match="already lowered to a kernel; export before"):

@@ -16,13 +16,13 @@ from small_graphs import assert_same, graph, meaning, random, stock
 
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import save
-from ladder.export.quantize import quantize_onnx
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
+from ladder.pipeline.quantize import quantize_onnx
 
 TWO = """two (float[M, 64] x) => (float[M, 24] y) {
     h = MatMul(x, up)

@@ -12,7 +12,7 @@ import pytest
 from ladder.errors import LadderError
 from ladder.frontend.checkpoint import in_gguf
 from ladder.frontend.huggingface import WHOLE
-from ladder.frontend.source import Source, load
+from ladder.frontend.load import Source, load
 
 pytestmark = pytest.mark.models
 

@@ -11,8 +11,8 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.errors import LadderError
+from ladder.frontend.load import load
 from ladder.frontend.onnx_file import load_onnx
-from ladder.frontend.source import load
 from ladder.ir.site import find_sites
 
 MATMUL = "g (float[M, 64] x) => (float[M, 8] y) { y = MatMul(x, w) }"

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 from small_graphs import graph, random
 
-from ladder.driver import load_source
 from ladder.ir.blocks import Block, Chain, find_blocks
+from ladder.pipeline.compile import load_source
 
 
 def names(values: tuple[ir.Value, ...]) -> list[str | None]:

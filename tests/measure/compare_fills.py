@@ -23,27 +23,27 @@ from pathlib import Path
 import onnx_ir as ir
 
 import ladder
-from ladder.calibrated import RoundedWeights, hessians_of
-from ladder.evaluate import Score, evaluate
-from ladder.frontend.source import Source
+from ladder.blockwise.weights import find_groups
+from ladder.calibration import RoundedWeights, hessians_of
+from ladder.calibration.data import Data
+from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
+from ladder.evaluation.evaluate import Score, evaluate
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.packages import package_file
+from ladder.options.requests import DEFAULT_TYPES, PlanWish
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.planning.check import Check
+from ladder.planning.evaluate_plan import Check
 from ladder.planning.inputs import long_data_of, sensitivity_of
 from ladder.planning.refine import refine
 from ladder.reference import ReferenceLanguageModel
-from ladder.sensitivity.data import Data
-from ladder.sensitivity.groups import find_groups
-from ladder.texts import WIKIPEDIA, encode, wiki_text
-from ladder.wish import DEFAULT_TYPES, PlanWish
+from ladder.support.packages import package_file
 
 WINDOW = 512
 THREADS = 2

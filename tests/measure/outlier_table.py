@@ -29,21 +29,21 @@ from llm_int8 import Oracle, llm_int8, with_rounded_weights
 from outliers import prepare
 
 import ladder
-from ladder.calibrated.activations import collect_activations
-from ladder.costs import cpu_name
-from ladder.evaluate import evaluate
-from ladder.frontend.source import Source
+from ladder.calibration.activations import collect_activations
+from ladder.calibration.data import text_data
+from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
+from ladder.evaluation.evaluate import evaluate
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.outliers import Activations
-from ladder.packages import package_file
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 from ladder.reference import ReferenceLanguageModel
-from ladder.sensitivity.data import text_data
-from ladder.texts import WIKIPEDIA, encode, wiki_text
+from ladder.support.packages import package_file
+from ladder.timing.cost_tables import cpu_name
 
 WINDOW = 512
 ROUNDING = "rtn"  # of weights, everywhere

@@ -21,14 +21,14 @@ import numpy as np
 from scipy.stats import kendalltau
 
 import ladder
-from ladder.frontend.source import Source
-from ladder.packages import package_file
-from ladder.sensitivity.calibration import calibration
-from ladder.sensitivity.data import language_model_feeds
+from ladder.blockwise.weights import Task, rounder
+from ladder.calibration.data import language_model_feeds
+from ladder.calibration.text_windows import calibration
+from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
+from ladder.frontend.load import Source
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Task, rounder
 from ladder.sensitivity.workers import own_threads
-from ladder.texts import WIKIPEDIA, encode, wiki_text
+from ladder.support.packages import package_file
 
 SIGNS = {"kl": 1, "reverse_kl": 1, "mse": 1, "sqnr": -1, "cosine": -1}
 CHANGE = "loss_change"

@@ -16,10 +16,10 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians, Rounding
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.methods import NAMES, output_error, round_by
-from ladder.passes.runner import run_passes
 
 TYPES = ("int2:g32", "int3:row", "uint2:g32:zp", "nf4:g32", "ternary:g32", "int4:tensor", "mxfp4")
 N, K = 24, 96

@@ -27,9 +27,9 @@ from ladder.ir.dump import dump_text
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
 from ladder.ir.verify import verify
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_convolutions import LowerConvolutions
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
 from ladder.reference import Reference
 
 TYPES = ("int4:g32", "int8:row")

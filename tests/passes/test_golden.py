@@ -10,8 +10,8 @@ import pytest
 from small_graphs import Arrays, graph
 
 from ladder.ir.dump import dump_text
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 
 Golden = Callable[[str], None]
 

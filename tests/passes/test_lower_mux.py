@@ -10,8 +10,8 @@ from small_graphs import graph, meaning, op_types, random
 from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.facts import Kernels, MuxedSite, Muxing, StaticScales
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 
 TWO = """g (float[3, 40] x) => (float[3, 10] y, float[3, 6] z) {
   y = MatMul(x, "a.weight")

@@ -15,9 +15,9 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Kernels, Machine
 from ladder.ir.site import SCHEME_KEY
-from ladder.passes.choose_kernel import choose, rungs_of
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
+from ladder.passes.kernel_choice import choose, rungs_of
 
 PRODUCT = 'g (float[3, 40] x) => (float[3, 10] y) { y = MatMul(x, "fc.weight") }'
 MEASURED = Machine(

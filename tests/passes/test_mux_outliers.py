@@ -17,9 +17,10 @@ from hybrid import TOKENS, VOCABULARY, Logits, falcon_h1, mamba, mamba2
 from small_graphs import graph, random
 
 import ladder
-from ladder.calibrated.activations import collect_activations
+from ladder.calibration.activations import collect_activations
+from ladder.calibration.data import sample_data
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Muxing, StaticScales
@@ -29,14 +30,13 @@ from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.muxing.find import Rule, digits_for
-from ladder.passes.registry import parse_pipeline
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
 from ladder.reference import Reference
-from ladder.sensitivity.data import sample_data
 
 
 def llama() -> Any:

@@ -14,14 +14,14 @@ from small_graphs import graph, random
 from ladder.errors import LadderError
 from ladder.ir.facts import BitPlan
 from ladder.passes.allocate_uniform import AllocateUniform
-from ladder.passes.base import Facts, Pass, PassError, make
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.infra.base import Facts, Pass, PassError, make
+from ladder.passes.infra.registry import PASSES, parse_pipeline, pass_class
+from ladder.passes.infra.runner import DumpObserver, TimingObserver, run_passes
 from ladder.passes.lower_types import LowerTypes
-from ladder.passes.registry import PASSES, parse_pipeline, pass_class
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import DumpObserver, TimingObserver, run_passes
 
 MATMUL = "g (float[M, 64] x) => (float[M, 8] y) { y = MatMul(x, w) }"
 

@@ -7,12 +7,12 @@ import onnx_ir as ir
 import pytest
 from small_graphs import Arrays, assert_same, graph, meaning, op_types, random
 
-from ladder.compile_report import kernel_rows, stack_notes
 from ladder.ir import facts
 from ladder.ir.facts import Stacked
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.stack_products import stack_name
+from ladder.pipeline.report import kernel_rows, stack_notes
 
 QKV = """g (float[3, 40] x) => (float[3, 10] q, float[3, 6] k, float[3, 7] v) {
     q = MatMul(x, "layer.q.weight")

@@ -8,7 +8,7 @@ from small_graphs import assert_same, checked, graph, op_types, random, stock
 
 from ladder.ir.site import find_sites
 from ladder.passes.clean_up import CleanUp
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.runner import run_passes
 
 # Text -> Transposes beside the weight's.
 FORMS = {

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder import cache
-from ladder.driver import compile_model, load_source
-from ladder.planning.file import Plan, write_plan
-from ladder.wish import Wish
+from ladder.options.requests import Wish
+from ladder.pipeline.compile import compile_model, load_source
+from ladder.pipeline.plan_file import Plan, write_plan
+from ladder.support import cache
 
 pytestmark = pytest.mark.kernels
 MATMUL = """g (float[3, 64] x) => (float[3, 64] y) {

@@ -9,7 +9,7 @@ import pytest
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem
-from ladder.planning.hold import AGREEMENT, PLANS, Held, hold
+from ladder.planning.latency import AGREEMENT, PLANS, Held, hold
 
 SIZES = {"int2:row": 2, "int4:row": 4, "int8:row": 8}
 COUNT = 200

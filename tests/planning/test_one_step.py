@@ -20,10 +20,10 @@ import ladder
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
-from ladder.planning.file import read_plan
-from ladder.report_page import page
+from ladder.evaluation.report_page import page
+from ladder.options.requests import FileWish, PlanWish, Wish, split
+from ladder.pipeline.plan_file import read_plan
 from ladder.runtime.artifact import MANIFEST
-from ladder.wish import FileWish, PlanWish, Wish, split
 
 Cli = Callable[..., Any]
 TYPES = "int2:g32,int3:g32,int4:g32,int8:row"

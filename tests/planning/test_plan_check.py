@@ -9,20 +9,20 @@ import pytest
 from small_graphs import graph, random
 
 import ladder
-from ladder.frontend.source import Source
+from ladder.blockwise.weights import Group
+from ladder.calibration.data import language_model_feeds
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Sensitivity
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_bits import problem_of, rows_of
 from ladder.passes.allocation.problem import Picks, Problem
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.passes.runner import run_passes
-from ladder.planning.check import Check
+from ladder.planning.evaluate_plan import Check
 from ladder.reference import Reference
-from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
-from ladder.sensitivity.groups import Group
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("planning")]
 

@@ -14,9 +14,9 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, LeftAlone, Sensitivity
 from ladder.ir.site import find_sites
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
-from ladder.planning.file import plan_of, put_plan, read_plan, write_plan
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.plan_file import plan_of, put_plan, read_plan, write_plan
 
 TYPES = ("int3:g32", "int8:row")
 DIGEST = "d1" * 32

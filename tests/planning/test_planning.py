@@ -13,18 +13,18 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder import product_costs
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
+from ladder.hardware.targets import levels_of
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.planning import check as plan_check
+from ladder.options.requests import Wish
+from ladder.pipeline.plan_file import read_plan
+from ladder.planning import evaluate_plan as plan_check
 from ladder.planning import pareto
 from ladder.planning import times as plan_times
-from ladder.planning.file import read_plan
 from ladder.planning.make import PlanWish, plan_model
-from ladder.targets import levels_of
-from ladder.wish import Wish
+from ladder.timing import product_costs
 
 TYPES = ("int2:g32", "int3:g32", "int4:g32", "int8:row")
 TEXT = "the quick brown fox jumps over the lazy dog. "

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import ladder
+from ladder.blockwise.weights import rounder
+from ladder.calibration.data import Data, text_data
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
@@ -18,11 +20,9 @@ from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.planning.check import Check
+from ladder.planning.evaluate_plan import Check
 from ladder.planning.make import PlanWish, plan_model
 from ladder.planning.refine import measure_steps, refine
-from ladder.sensitivity.data import Data, text_data
-from ladder.sensitivity.groups import rounder
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("planning")]
 

@@ -13,8 +13,8 @@ import tvm_models
 
 import ladder
 import ladder.runtime
+from ladder.hardware.targets import LEVELS, runs_here
 from ladder.runtime.session import Session
-from ladder.targets import LEVELS, runs_here
 
 SCRIPT = Path(tvm_models.__file__)
 LEVELS_HERE = [

@@ -12,10 +12,10 @@ from tvm import relax
 from tvm.s_tir import dlight
 
 from ladder.codegen.kernels.library import described
+from ladder.hardware.targets import LEVELS, runs_here
 from ladder.plugin import transform
 from ladder.plugin.dlight import DECODE, Elementwise, LowBitKernel
 from ladder.plugin.levels import level_of
-from ladder.targets import LEVELS, runs_here
 
 WEIGHT = modules.array(modules.N, modules.K)
 BEST = next(n for n in ("x86-64-vnni", "x86-64-v3", "x86-64") if runs_here(LEVELS[n]))

@@ -11,7 +11,7 @@ import pytest
 import tvm
 
 import ladder.plugin
-from ladder.targets import ACCELERATORS, LEVELS, TAGS
+from ladder.hardware.targets import ACCELERATORS, LEVELS, TAGS
 
 OURS = {"", ".errors", ".plugin", ".plugin.onnx_hook", ".plugin.packing", ".targets"}
 

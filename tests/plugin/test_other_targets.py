@@ -9,7 +9,7 @@ import relax_modules as modules
 import tvm
 
 from ladder.errors import LadderError
-from ladder.targets import ACCELERATORS, LEVELS
+from ladder.hardware.targets import ACCELERATORS, LEVELS
 
 pytestmark = pytest.mark.kernels
 

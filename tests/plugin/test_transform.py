@@ -14,7 +14,7 @@ from tvm import relax
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.planning.file import Plan, write_plan
+from ladder.pipeline.plan_file import Plan, write_plan
 from ladder.plugin import operators
 from ladder.plugin import transform as passes
 from ladder.plugin.model import round_array

@@ -10,17 +10,17 @@ import onnx_ir as ir
 import pytest
 from small_graphs import graph, random
 
-from ladder.driver import load_source
+from ladder.blockwise.weights import Group, Task, find_groups, rounder
+from ladder.calibration.data import language_model_feeds
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
+from ladder.pipeline.compile import load_source
 from ladder.reference import Reference
 from ladder.sensitivity import measure_feeds
-from ladder.sensitivity.data import language_model_feeds
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.groups import Group, Task, find_groups, rounder
 
 WINDOWS, TOKENS, TYPES = 3, 16, ("int2:g32", "nf4:g16", "int8:row")
 

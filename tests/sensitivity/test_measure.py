@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from small_graphs import graph, random
 
-from ladder.driver import load_source
+from ladder.calibration.text_windows import calibration
 from ladder.errors import LadderError
-from ladder.frontend.source import Source
+from ladder.frontend.load import Source
 from ladder.ir.facts import Sensitivity
-from ladder.progress import listening
+from ladder.pipeline.compile import load_source
 from ladder.sensitivity import How, measure, measure_feeds
-from ladder.sensitivity.calibration import calibration
+from ladder.support.progress import listening
 
 TYPES = ["int2:g32", "int4:g32"]
 WORDS = "The quick brown fox jumps over the lazy dog; and so it goes on, from line to line.\n"
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_where_it_was(
     code = f"""
 import time
 from pathlib import Path
-from ladder.driver import load_source
+from ladder.pipeline.compile import load_source
 from ladder.sensitivity import How, measure, workers
 workers.FIRST_UNIT = workers.LARGEST_UNIT = 1
 score = workers.Engine.score

@@ -14,8 +14,8 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
-from ladder.passes.registry import parse_pipeline
-from ladder.passes.runner import run_passes
+from ladder.passes.infra.registry import parse_pipeline
+from ladder.passes.infra.runner import run_passes
 
 TEXT = "g (float[M, 16] x) => (float[M, 8] y) { y = MatMul(x, w) }"
 

@@ -9,36 +9,36 @@ from pathlib import Path
 import pytest
 from sources import own_modules
 
-from ladder import cache, import_closure
+from ladder.support import cache, import_closure
 
 # Modules that no entry of the cache follows from: they show, compare, search, or call the others.
 WITHOUT_ENTRIES = (
     "ladder.__main__",
-    "ladder.accelerator_facts",
+    "ladder.hardware.accelerators",
     "ladder.api",
-    "ladder.bench_mux",
-    "ladder.budgets",
+    "ladder.timing.muxed",
+    "ladder.hardware.instruction_budgets",
     "ladder.cli",
-    "ladder.config",
+    "ladder.options.user_types",
     "ladder.codegen.inner_loop",
     "ladder.demo",
-    "ladder.devices",
-    "ladder.evaluate",
+    "ladder.hardware.devices",
+    "ladder.evaluation.evaluate",
     "ladder.export",
     "ladder.passes.allocate_bits",
     "ladder.passes.allocation",
     "ladder.passes.measure_sensitivity",
-    "ladder.passes.registry",
+    "ladder.passes.infra.registry",
     "ladder.peers",
     "ladder.planning",
     "ladder.plugin",
-    "ladder.product_costs",
-    "ladder.projection",
-    "ladder.remote",
-    "ladder.report_page",
+    "ladder.timing.product_costs",
+    "ladder.hardware.projection",
+    "ladder.timing.rpc",
+    "ladder.evaluation.report_page",
     "ladder.runtime.bench",
-    "ladder.scoring",
-    "ladder.tune",
+    "ladder.evaluation.scoring",
+    "ladder.timing.tune",
 )
 KINDS = set(cache.MAKERS)
 FROM_KERNELS = {"artifacts", "kernels", "tuned", "costs"}

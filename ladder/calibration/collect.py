@@ -1,0 +1,144 @@
+"""A float model on calibration windows, block by block: what its products read, summed up.
+
+In memory are one block's weights, what is being summed up of its operands, and the activations at
+its edge. What an operand comes to is a file as soon as its block has run, so that a run that was
+killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.blockwise.flow import Flow
+from ladder.blockwise.programs import Program
+from ladder.calibration.data import Data
+from ladder.calibration.operands import Operand, operand_of
+from ladder.errors import LadderError
+from ladder.ir.numerics import F32
+from ladder.ir.site import Site
+from ladder.support.files import file_aside
+from ladder.support.progress import track
+
+INDEX = "index.json"
+WINDOWS_AT_A_TIME = 8  # whose inputs of one block are in memory together
+Values = dict[str, np.ndarray]
+
+
+class Summary(Protocol):
+    """What an operand comes to: rows [M, K] are added, an array is left."""
+
+    def add(self, x: F32) -> None: ...
+
+    def result(self) -> F32: ...
+
+
+def summarised(
+    model: ir.Model,
+    sites: Sequence[Site],
+    data: Data,
+    make: Callable[[], Summary],
+    threads: int,
+    place: Path,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Site -> the file in ``place`` that has its operand's summary, and site -> why it has none."""
+    if not (place / INDEX).exists():
+        place.mkdir(parents=True, exist_ok=True)
+        _summarise(model, sites, data, make, threads, place)
+    index = json.loads((place / INDEX).read_text())
+    return {name: str(place / file) for name, file in index["files"].items()}, index["missing"]
+
+
+def _summarise(
+    model: ir.Model,
+    sites: Sequence[Site],
+    data: Data,
+    make: Callable[[], Summary],
+    threads: int,
+    place: Path,
+) -> None:
+    flow = Flow(model)
+    operands = {site.name: operand_of(site, model) for site in sites}
+    found = dict.fromkeys(o for o in operands.values() if isinstance(o, Operand))
+    paths = {operand: place / f"{number}.npy" for number, operand in enumerate(found)}
+    by_block: dict[int, list[Operand]] = {}
+    for site in sites:
+        operand = operands[site.name]
+        if isinstance(operand, Operand) and not paths[operand].exists():
+            row = by_block.setdefault(flow.chain.block_of(site.node), [])
+            row += [operand] if operand not in row else []
+    values = [flow.side_values(window) for window in data.feeds]
+    blocks = range(max(by_block, default=-1) + 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for number in track(blocks, "read the calibration text"):
+            sums = {operand: make() for operand in by_block.get(number, [])}
+            advance(flow, number, values, sums, pool)
+            for operand, summary in sums.items():
+                _save(paths[operand], _checked(summary.result(), operand, number))
+    names = {site: o for site, o in operands.items() if isinstance(o, Operand)}
+    index = {
+        "files": {site: paths[operand].name for site, operand in names.items()},
+        "missing": {site: o for site, o in operands.items() if isinstance(o, str)},
+    }
+    with file_aside(place / INDEX) as aside:
+        aside.write_text(json.dumps(index))
+
+
+def advance(
+    flow: Flow,
+    number: int,
+    values: list[Values],
+    sums: dict[Operand, Summary],
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Run a block on all windows: ``values`` become what later blocks read; operands are added."""
+    read = [operand.value for operand in sums]
+    for some, seen in run_block(flow, number, values, [*flow.wanted[number], *read], {}, pool):
+        for operand, summary in sums.items():
+            summary.add(np.concatenate([operand.rows(window[operand.value]) for window in seen]))
+        values[some] = [flow.kept(number, window) for window in seen]
+
+
+def run_block(
+    flow: Flow,
+    number: int,
+    values: Sequence[Values],
+    names: Sequence[str],
+    replaced: Values,
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[slice, list[Values]]]:
+    """Some windows at a time: which, and their values with those named ones that the block makes.
+
+    ``replaced`` are weights, by name, that the block has instead of its own.
+    """
+    block = flow.chain.blocks[number]
+    made = {v.name for node in block.nodes for v in node.outputs}
+    wanted = [name for name in dict.fromkeys(names) if name in made]
+    program = Program(flow.model, block, wanted, values[0], replaced) if wanted else None
+    for first in range(0, len(values), WINDOWS_AT_A_TIME):
+        some = slice(first, first + WINDOWS_AT_A_TIME)
+        if program is None:
+            yield some, [dict(window) for window in values[some]]
+        else:
+            ran = pool.map(program.run, values[some])
+            yield some, [{**v, **new} for v, new in zip(values[some], ran, strict=True)]
+
+
+def _checked(array: F32, operand: Operand, number: int) -> F32:
+    if not np.isfinite(array).all():
+        raise LadderError(
+            f"block {number}: value '{operand.value}' has NaN or infinity on the calibration data; "
+            "check the data, and the model's weights"
+        )
+    return array
+
+
+def _save(path: Path, array: F32) -> None:
+    with file_aside(path) as aside, aside.open("wb") as file:
+        np.save(file, array)

@@ -1,0 +1,74 @@
+"""What a model is fed to measure or to calibrate it: windows of a text, or samples of inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.calibration.text_windows import calibration
+from ladder.errors import LadderError
+from ladder.frontend.load import Source
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the model is fed: windows by input name, each of ``tokens`` tokens.
+
+    ``labels`` are the tokens that follow, for a language model: then its output is logits.
+    """
+
+    name: str
+    digest: str
+    feeds: list[dict[str, np.ndarray]]
+    tokens: int
+    labels: list[np.ndarray] | None = None
+
+
+def text_data(source: Source, text: Path | None, windows: int, tokens: int) -> Data:
+    """Windows of a text, or of the built-in one, for a language model."""
+    if not source.is_language_model:
+        raise LadderError(
+            f"{source.origin}: not a language model: text cannot be fed to it; "
+            "measure it on samples of its inputs (measure_feeds)"
+        )
+    found = calibration(source, text, windows, tokens)
+    feeds = [language_model_feeds(source.model, ids) for ids in found.tokens]
+    labels = [ids[1:] for ids in found.tokens]
+    return Data(found.name, _digest(found.tokens), feeds, found.tokens.shape[1], labels)
+
+
+def sample_data(source: Source, samples: dict[str, np.ndarray], name: str) -> Data:
+    """Samples of any model's inputs: name -> [samples, *input's shape]."""
+    inputs = {v.name or "" for v in source.model.graph.inputs}
+    if set(samples) != inputs or len({len(s) for s in samples.values()}) != 1:
+        shapes = ", ".join(f"{name} {list(s.shape)}" for name, s in samples.items())
+        raise LadderError(
+            f"{source.origin}: its inputs are {', '.join(sorted(inputs))}, the samples {shapes}; "
+            "give each input one array, all with the same number of samples"
+        )
+    count = len(next(iter(samples.values())))
+    feeds = [{name: np.asarray(s[i]) for name, s in samples.items()} for i in range(count)]
+    return Data(name, _digest(*(samples[name] for name in sorted(samples))), feeds, 1)
+
+
+def language_model_feeds(model: ir.Model, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """One window from the start of a text: states are zero, with just enough room."""
+    feeds: dict[str, np.ndarray] = {"input_ids": ids[None], "position": np.zeros(1, np.int64)}
+    for value in model.graph.inputs:
+        if value.name not in feeds:
+            assert value.shape is not None
+            shape = [d if isinstance(d, int) else len(ids) for d in value.shape]
+            feeds[value.name or ""] = np.zeros(shape, np.float32)
+    return feeds
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,106 @@
+"""What was learned of a model's weights, kept in the cache: the fact Finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+
+from ladder.blockwise.weights import Group, find_groups
+from ladder.calibration.data import Data
+from ladder.errors import LadderError
+from ladder.frontend.load import Source
+from ladder.ir.blocks import find_blocks
+from ladder.ir.dtype import DType
+from ladder.ir.element import user_books
+from ladder.ir.facts import Finished
+from ladder.passes.rounding.matrix import Rounded
+from ladder.passes.rounding.methods import UNCALIBRATED, round_by
+from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
+from ladder.support import cache
+from ladder.support.files import file_aside
+
+INDEX = "index.json"
+BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
+
+
+def learned_of(source: Source, data: Data, types: dict[str, str], start: Finished) -> Finished:
+    """The weights of ``start`` (rounded in the types of a plan) learned from end to end.
+
+    From the cache where it is there. If the loss does not get smaller, ``start`` is what is left.
+    """
+    about = (data.digest, user_books(), sorted(types.items()), sorted(start.files.values()))
+    place = cache.entry("learned", source.digest, *about)
+    if not (place / INDEX).exists():
+        place.mkdir(parents=True, exist_ok=True)
+        _learn(source, data, types, start, place)
+    told = json.loads((place / INDEX).read_text())
+    files = {site: str(place / file) for site, file in told["files"].items()}
+    return Finished({**start.files, **files}, told["note"])
+
+
+def check_learnable(source: Source, types: dict[str, str]) -> None:
+    """Refuse, before any work is done, what cannot be learned: no torch, no room, no derivative."""
+    _check_room([group for group in _groups(source) if group.name in types])
+    try:
+        import torch
+    except ImportError as error:
+        raise LadderError(
+            f"rounding 'learned' needs torch ({error}); pip install 'ladder[hf]'"
+        ) from None
+    from ladder.calibration.learned.graph import Graph
+
+    Graph(source.model, torch.float32)
+
+
+def _groups(source: Source) -> list[Group]:
+    return find_groups(source.model, find_blocks(source.model))
+
+
+def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, place: Path) -> None:
+    from ladder.calibration.learned.latent import Latent  # torch: an extra, and slow to import
+    from ladder.calibration.learned.train import Training
+
+    groups = [group for group in _groups(source) if group.name in types]
+    latents = {}
+    for group in groups:
+        site, dtype = group.sites[0], DType.parse(types[group.name])
+        begun = _begun(group, dtype, start)
+        latents[group.weight_name] = site, Latent(site.array(), dtype, begun)
+    training = Training(source.model, data, latents, place)
+    before = training.loss()
+    training.run()
+    after = training.loss()
+    what = "KL" if data.labels is not None else "relative squared error"
+    files: dict[str, str] = {}
+    note = f"learned in {training.steps} steps of {training.batch} windows: {what} {before:.4g} "
+    note += f"before, {after:.4g} after, on some of these windows; products in {training.precision}"
+    if after < before:
+        for number, group in enumerate(groups):
+            with file_aside(place / f"{number}.npz") as aside:
+                save_outcome(aside, latents[group.weight_name][1].rounded())
+            files.update({site.name: f"{number}.npz" for site in group.sites})
+    else:
+        note += "; it was not used: the weights are those of gptaq"
+    with file_aside(place / INDEX) as aside:
+        aside.write_text(json.dumps({"files": files, "note": note}))
+    training.forget()
+
+
+def _begun(group: Group, dtype: DType, start: Finished) -> Rounded:
+    """What a weight is before it is learned; by ``mse`` where no Hessian was known."""
+    if group.name in start.files:
+        return load_outcome(Path(start.files[group.name])).rounded
+    return round_by(UNCALIBRATED, group.sites[0].array(), dtype).rounded
+
+
+def _check_room(groups: list[Group]) -> None:
+    """Refuse what cannot be in memory, before the first step."""
+    weights = sum(group.sites[0].parameters for group in groups)
+    needed, there = BYTES_EACH * weights, psutil.virtual_memory().available
+    if needed > there:
+        raise LadderError(
+            f"rounding 'learned' takes about {needed / 1e9:.1f} GB for {weights / 1e6:.0f} M "
+            f"weights, and {there / 1e9:.1f} GB are free; use --rounding gptaq"
+        )

@@ -1,0 +1,64 @@
+"""From a wish to products whose outlier channels are taken care of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from ladder.calibration.activations import collect_activations
+from ladder.frontend.load import Source
+from ladder.ir import facts
+from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.outliers import Activations, Outliers
+from ladder.options.requests import PlanWish, SiteWish
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.allocation.parts import candidates
+from ladder.passes.infra.runner import run_passes
+from ladder.passes.mux_outliers import MuxOutliers
+from ladder.passes.muxing.remedies import SMOOTH
+from ladder.planning.inputs import data_of
+
+# Magnitudes of fewer tokens than this say little of the largest there are.
+LEAST_TOKENS = 2048
+
+
+def observe(source: Source, wish: SiteWish) -> Activations:
+    """What the products of the source's model read, on ``LEAST_TOKENS`` tokens at least."""
+    windows = max(wish.windows, -(-LEAST_TOKENS // wish.tokens))
+    return collect_activations(source, data_of(source, replace(wish, windows=windows)))
+
+
+def provisionally_muxed(source: Source, wish: PlanWish) -> Source:
+    """The source as outliers leave it where types are still to be chosen: as if all had the last.
+
+    Sensitivities are then those of the folded weights, and costs count what is muxed. Whoever
+    carries the plan out chooses again, by the types of the plan.
+    """
+    if not wish.observed:
+        return source
+    run_passes(source.model, [AllocateUniform(candidates(wish.types)[-1])])
+    found = mux_outliers(source.model, source, wish)
+    for fact in (BitPlan, LeftAlone):
+        facts.drop(source.model, fact)
+    return found
+
+
+def mux_outliers(model: ir.Model, source: Source, wish: SiteWish) -> Source:
+    """Run the pass on ``model``, whose types are planned, if the wish asks for it.
+
+    Returns the source as it now is for what is calibrated after: folding changes activations.
+    """
+    if not wish.observed:
+        return source
+    facts.put(model, observe(replace(source, model=model), wish))
+    run_passes(model, [MuxOutliers(wish.outliers, wish.mode)])
+    told = facts.get(model, Outliers) or Outliers()
+    folded = sorted(name for name, choice in told.choices.items() if choice.method == SMOOTH)
+    if not folded:
+        return source
+    digest = hashlib.sha256(
+        "\n".join([source.digest, str(told.calibrated), *folded]).encode()
+    ).hexdigest()
+    return replace(source, digest=f"{digest[:32]}-smooth")

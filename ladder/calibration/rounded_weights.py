@@ -1,0 +1,43 @@
+"""A model's weights one by one in any type, each rounded once and kept as a file of its codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ladder.blockwise.weights import Group, find_groups
+from ladder.frontend.load import Source
+from ladder.ir.blocks import find_blocks
+from ladder.ir.dtype import DType
+from ladder.ir.element import user_books
+from ladder.ir.facts import Hessians
+from ladder.passes.rounding.methods import CALIBRATED
+from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
+from ladder.support import cache
+from ladder.support.files import file_aside
+
+
+class RoundedWeights:
+    """Plans of one model differ in some sites: what they share is rounded for the first of them.
+
+    A weight counts with all sites that read it, whichever of them are asked for.
+    """
+
+    def __init__(self, source: Source, rounding: str, hessians: Hessians | None) -> None:
+        self._rounding, self._hessians = rounding, hessians
+        groups = find_groups(source.model, find_blocks(source.model))
+        self._whole = {group.weight_name: group for group in groups}
+        about = (hessians.text, hessians.tokens) if hessians and rounding in CALIBRATED else ()
+        self._folder = cache.entry("rounded", source.digest, rounding, user_books(), *about)
+
+    def __call__(self, group: Group, dtype: DType) -> np.ndarray:
+        """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
+        whole = self._whole[group.weight_name]
+        if dtype.is_float:
+            return whole.rounded(dtype, self._rounding)
+        path = self._folder / f"{whole.name}.{dtype}.npz".replace("/", "-").replace(":", "-")
+        if not path.exists():
+            with file_aside(path) as aside:
+                save_outcome(aside, whole.outcome(dtype, self._rounding, self._hessians))
+        return whole.stored(load_outcome(Path(path)).rounded, dtype)

@@ -1,0 +1,106 @@
+"""Calibration text: any UTF-8 file, or JSONL with a field "text"; cut into windows of tokens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ladder.calibration.texts import WIKIPEDIA, encode, read_text, wiki_text
+from ladder.errors import LadderError
+from ladder.frontend.load import Source
+
+CHARACTERS = 24  # of a token, at most on average; what is cut off a long text for each of its
+JSONL = (".jsonl", ".ndjson")
+BUILT_IN = "Wikipedia articles of gensim's test data, second half"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``tokens`` is int64 [windows, tokens]; ``name`` says where they are from."""
+
+    tokens: np.ndarray
+    name: str
+
+
+def calibration(source: Source, text: Path | None, windows: int, tokens: int) -> Calibration:
+    """Windows spread evenly over ``text``, or over the built-in text if there is none.
+
+    A text too short for all of them gives as many as it has; one window at least.
+    """
+    if windows < 1 or tokens < 2:
+        raise LadderError(
+            f"{windows} windows of {tokens} tokens: at least one window of 2 tokens is needed"
+        )
+    content = built_in_text() if text is None else calibration_text(text)
+    name = BUILT_IN if text is None else str(text)
+    found = _spread(source, content, windows, tokens)
+    if found is None:
+        ids = encode(source, content)
+        if len(ids) < tokens:
+            raise LadderError(
+                f"{name}: {len(ids)} tokens are less than one window of {tokens}; "
+                "give more text, or shorter windows"
+            )
+        found = _even(ids, windows, tokens)
+    return Calibration(np.array(found, np.int64), name)
+
+
+def calibration_text(path: Path) -> str:
+    """What is in the file; refuses what is empty or no text."""
+    content = read_text(path)
+    if "\0" in content:
+        raise LadderError(f"{path}: a binary file (it holds zero bytes); give a text")
+    return _joined(path, content) if path.suffix in JSONL else content
+
+
+def built_in_text() -> str:
+    """The articles that evaluation does not begin with: the demo scores the first ones."""
+    from ladder.support.packages import package_file
+
+    try:
+        content = wiki_text(package_file(*WIKIPEDIA))
+    except LadderError as error:
+        raise LadderError(f"no calibration text was given, and {error}") from error
+    return content[len(content) // 2 :]
+
+
+def _joined(path: Path, content: str) -> str:
+    texts = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise LadderError(f"{path}:{number}: not JSON ({error.msg})") from error
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise LadderError(f'{path}:{number}: has no field "text"; one object a line, with it')
+        texts.append(row["text"])
+    content = "\n\n".join(texts)
+    if not content.strip():
+        raise LadderError(f"{path}: its texts are empty")
+    return content
+
+
+def _spread(source: Source, content: str, windows: int, tokens: int) -> list[list[int]] | None:
+    """Windows out of a long text, without encoding all of it; None where it is not long enough."""
+    size = tokens * CHARACTERS
+    if len(content) < 2 * windows * size:
+        return None
+    found = []
+    for i in range(windows):
+        start = content.find(" ", i * (len(content) // windows)) + 1
+        ids = encode(source, content[start : start + size])
+        if len(ids) < tokens:
+            return None
+        found.append(ids[:tokens])
+    return found
+
+
+def _even(ids: list[int], windows: int, tokens: int) -> list[list[int]]:
+    count = min(windows, len(ids) // tokens)
+    step = (len(ids) - tokens) // max(count - 1, 1)
+    return [ids[i * step : i * step + tokens] for i in range(count)]

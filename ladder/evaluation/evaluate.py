@@ -1,0 +1,85 @@
+"""Quality: perplexity of a text, and the distance of one model's predictions from another's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ladder.errors import LadderError
+from ladder.support.progress import track
+
+
+class Predictor(Protocol):
+    """What evaluation needs of a language model: both runtimes have it."""
+
+    context: int
+
+    def reset(self) -> None: ...
+
+    def feed(self, tokens: list[int]) -> np.ndarray: ...
+
+
+@dataclass
+class Score:
+    """Perplexity of the text; with a reference also KL(model || reference) per token.
+
+    ``kl_mean`` and ``kl_p99`` are in nats; ``top1_agreement`` is the share of tokens for which
+    both predict the same next token.
+    """
+
+    perplexity: float
+    tokens: int
+    reference_perplexity: float | None = None
+    kl_mean: float | None = None
+    kl_p99: float | None = None
+    top1_agreement: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate(
+    model: Predictor, tokens: Sequence[int], window: int, reference: Predictor | None = None
+) -> Score:
+    """Score ``model`` on ``tokens`` in windows without overlap; each window starts afresh."""
+    windows = [list(tokens[i : i + window]) for i in range(0, len(tokens), window)]
+    windows = [w for w in windows if len(w) > 1]
+    if not windows:
+        raise LadderError("the text is too short to score: it needs two tokens at least")
+    losses, other_losses, divergences, agreements = [], [], [], []
+    for piece in track(windows, "score the text"):
+        own = _log_probabilities(model, piece)
+        losses.append(_loss(own, piece))
+        if reference is not None:
+            other = _log_probabilities(reference, piece)
+            other_losses.append(_loss(other, piece))
+            divergences.append((np.exp(own) * (own - other)).sum(-1))
+            agreements.append(own.argmax(-1) == other.argmax(-1))
+    score = Score(_perplexity(losses), sum(len(loss) for loss in losses))
+    if reference is not None:
+        kl = np.concatenate(divergences)
+        score.reference_perplexity = _perplexity(other_losses)
+        score.kl_mean, score.kl_p99 = float(kl.mean()), float(np.percentile(kl, 99))
+        score.top1_agreement = float(np.concatenate(agreements).mean())
+    return score
+
+
+def _log_probabilities(model: Predictor, piece: list[int]) -> np.ndarray:
+    """float32 [len(piece) - 1, vocabulary]: what the model expects after each token."""
+    model.reset()
+    logits: np.ndarray = model.feed(piece)[:-1]
+    logits = np.subtract(logits, logits.max(-1, keepdims=True))
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True, dtype=np.float32))
+    return logits
+
+
+def _loss(log_p: np.ndarray, piece: list[int]) -> np.ndarray:
+    return -log_p[np.arange(len(piece) - 1), piece[1:]]
+
+
+def _perplexity(losses: list[np.ndarray]) -> float:
+    return float(np.exp(np.concatenate(losses).mean(dtype=np.float64)))

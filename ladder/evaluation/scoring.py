@@ -1,0 +1,66 @@
+"""``ladder eval``: an artifact or a float model on a text file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ladder.calibration.texts import encode, read_text
+from ladder.errors import LadderError
+from ladder.evaluation.evaluate import Predictor, Score, evaluate
+from ladder.frontend.load import Source
+from ladder.pipeline.compile import known_model, load_source
+from ladder.runtime.artifact import MANIFEST, Artifact
+
+LARGEST_WINDOW = 1024
+
+
+def score_file(model: Path, text: Path, limit: int, window: int, compare: bool) -> Score:
+    """Score ``model`` on the first ``limit`` tokens of ``text``."""
+    content = read_text(text)
+    if (model / MANIFEST).exists():
+        return _score_artifact(model, content, limit, window, compare)
+    source = load_source(model)
+    predictor = float_model(source, window or LARGEST_WINDOW)
+    return evaluate(predictor, encode(source, content)[:limit], predictor.context)
+
+
+def _score_artifact(folder: Path, content: str, limit: int, window: int, compare: bool) -> Score:
+    from ladder.runtime.language_model import LanguageModel
+    from ladder.runtime.session import Session
+
+    artifact = Artifact.load(folder)
+    if artifact.language_model is None:
+        raise LadderError(f"{folder}: not a language model: it has no perplexity")
+    model = LanguageModel(Session(artifact))
+    size = min(window or LARGEST_WINDOW, model.context)
+    tokens = model.encode(content)[:limit]
+    notes, reference = [], None
+    if compare:
+        found = known_model(artifact.manifest["origin"]["digest"])
+        if found is None:
+            notes.append(
+                "the float model is not in the cache: no KL; run 'ladder eval MODEL' first"
+            )
+        else:
+            reference = float_model_at(found, size)
+    score = evaluate(model, tokens, size, reference)
+    score.notes += notes
+    return score
+
+
+def float_model(source: Source, context: int) -> Predictor:
+    """The float model under ONNX Runtime."""
+    from ladder.reference import ReferenceLanguageModel
+
+    if not source.is_language_model:
+        raise LadderError(f"{source.origin}: not a language model: it has no perplexity")
+    return ReferenceLanguageModel(source.model, context)
+
+
+def float_model_at(trace: Path, context: int) -> Predictor:
+    """The float model of a cached trace."""
+    import onnx_ir as ir
+
+    from ladder.reference import ReferenceLanguageModel
+
+    return ReferenceLanguageModel(ir.load(trace / "model.onnx"), context)

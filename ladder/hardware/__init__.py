@@ -1,0 +1,1 @@
+"""What is known of processors: targets, devices, instruction budgets. Nothing is imported here."""

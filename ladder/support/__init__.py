@@ -1,0 +1,1 @@
+"""What knows nothing of models: the cache, files, progress, packages, threads."""

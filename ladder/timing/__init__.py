@@ -1,0 +1,1 @@
+"""Seconds of kernels: measured, cached, read from tables."""

@@ -1,0 +1,90 @@
+"""Measured times of low-bit products, a table a target level: shipped, or tuned on this machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS
+from ladder.ir.dtype import DType
+from ladder.ir.facts import Machine
+from ladder.runtime.session import threads
+from ladder.support import cache
+from ladder.support.files import file_aside
+
+FOLDER = Path(__file__).parent / "cost_tables"
+
+
+Times = dict[str, dict[str, dict[int, float]]]  # element -> scheme -> M -> seconds
+
+
+def machine_of(level: str) -> Machine:
+    """What passes may know of a level: times tuned on this machine, else the shipped ones."""
+    shipped, tuned = FOLDER / f"{level}.json", tuned_file(level)
+    costs, measured = _read_table(shipped) if shipped.exists() else ({}, "")
+    own, tuning = _read_table(tuned) if tuned.exists() else ({}, "")
+    return Machine(
+        level,
+        {**costs, **own},
+        f"shipped: {measured}",
+        LEVELS[level].schemes,
+        dict.fromkeys(own, f"tuned here: {tuning}"),
+    )
+
+
+def tuned_file(level: str) -> Path:
+    """Where ``ladder tune kernels`` saves: by CPU, level, threads, and the kernels' own source."""
+    return cache.entry("tuned", cpu_name(), level, threads()).with_suffix(".json")
+
+
+def _read_table(file: Path) -> tuple[Times, str]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        costs = {
+            element: {
+                scheme: {int(m): float(seconds) for m, seconds in by_m.items()}
+                for scheme, by_m in by_scheme.items()
+            }
+            for element, by_scheme in table["seconds"].items()
+        }
+        return costs, str(table["measured"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LadderError(
+            f"{file}: not a table of kernel times; delete it, or run ladder tune kernels again"
+        ) from error
+
+
+def measured_on(n: int, k: int, threads: int) -> str:
+    """What a table says of itself: the size, the machine and the day."""
+    cpu = cpu_name()
+    return f"{n}x{k}, {threads} threads, {cpu}, {date.today().isoformat()}"
+
+
+def cpu_name() -> str:
+    """The processor's name as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def write_table(
+    path: Path, rows: Iterable[dict[str, Any]], measured: str, keep: bool = False
+) -> None:
+    """Rows of ``ladder bench kernel --all-types`` as a cost table; ``keep`` what is there."""
+    seconds: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        element = DType.parse(row["type"]).name
+        by_m = seconds.setdefault(element, {}).setdefault(row["scheme"], {})
+        by_m.setdefault(str(row["m"]), float(f"{row['median_s']:.4g}"))
+    if keep and path.exists():
+        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
+    with file_aside(path) as aside:
+        aside.write_text(json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n")

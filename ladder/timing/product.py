@@ -1,0 +1,221 @@
+"""``ladder bench kernel``: one low-bit product, timed over weights that no cache holds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
+from ladder.ir import dialect
+from ladder.ir.activation import FLOAT, block_of, check, table_mode
+from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
+from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
+from ladder.peers.engine import ROTATED_BYTES, copies_of
+from ladder.runtime.artifact import ALIGNMENT
+from ladder.runtime.session import aligned_zeros, threads
+from ladder.timing import kernel_cache
+from ladder.timing.cost_tables import machine_of
+
+if TYPE_CHECKING:  # TVM is loaded where it is needed
+    from ladder.codegen.layout import Packing
+
+SECONDS, ROUNDS = 0.4, 5
+Call = Callable[[list[Any]], Any]  # weights -> nothing of interest
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """``MxNxK`` -> (M, N, K)."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise LadderError(f"--shape '{text}': write MxNxK, for example 1x4096x4096")
+    m, n, k = (int(p) for p in parts)
+    return m, n, k
+
+
+def level_here(target: str) -> Level:
+    """The most able level of a target; refused where this CPU cannot run it."""
+    level = levels_of(target)[-1]
+    if not runs_here(level):
+        raise LadderError(f"target {level.name}: this CPU cannot run it; see 'ladder targets'")
+    return level
+
+
+def bench_kernel(
+    type: str, shape: str, activation: str, scheme: str, target: str
+) -> dict[str, Any]:
+    """Median seconds of a product and the rate at which it reads weights, scales included."""
+    if scheme not in SCHEMES:
+        raise LadderError(f"unknown scheme '{scheme}'; one of: {', '.join(SCHEMES)}")
+    dtype, (m, n, k), level = DType.parse(type), parse_shape(shape), level_here(target)
+    if dtype.is_float or check(activation) == FLOAT:
+        raise LadderError("bench kernel times integer products: give a low-bit type and int8")
+    chosen = choose(
+        dtype, check(activation), m, machine_of(level.name), scheme, no_tiles(dtype, activation, k)
+    )
+    call, sets, stored = prepared(dtype, m, n, k, chosen.activation, chosen.scheme, level)
+    median, spread = time_calls(call, sets)
+    return {
+        "type": str(dtype),
+        "m": m,
+        "n": n,
+        "k": k,
+        "activation": chosen.activation,
+        "scheme": chosen.scheme,
+        "reason": chosen.reason,
+        "isa": level.name,
+        "threads": threads(),
+        "bits_per_weight": 8 * stored / (n * k),
+        "median_s": median,
+        "spread_s": spread,
+        "weight_gb_per_s": stored / median / 1e9,
+        "rotated_bytes": stored * len(sets),
+    }
+
+
+def prepared(
+    dtype: DType, m: int, n: int, k: int, activation: str, scheme: str, level: Level
+) -> tuple[Call, list[Any], int]:
+    """A compiled product, its weights several times over, and the bytes of one copy."""
+    call_of, sets, stored = loaded(dtype, n, k, activation, scheme, level)
+    return call_of(m), sets, stored
+
+
+def loaded(
+    dtype: DType, n: int, k: int, activation: str, scheme: str, level: Level, size: float = 0
+) -> tuple[Callable[[int], Call], list[Any], int]:
+    """As ``prepared`` for any M: the first function takes M. ``size`` as for ``rotated``."""
+    import tvm
+
+    library = compiled(packing_of(dtype, activation, k), activation, scheme, level.name)
+    weights = packed_weights(dtype, n, k, scheme, activation)
+    sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights, size)]
+
+    def call_of(m: int) -> Call:
+        out = tvm.runtime.from_dlpack(aligned_zeros((m, n), "float32"))
+        shared = [
+            tvm.runtime.from_dlpack(a) for a in random_activations(dtype, m, k, scheme, activation)
+        ]
+        return lambda weight: library["main"](*shared, *weight, out)
+
+    return call_of, sets, sum(a.nbytes for a in weights)
+
+
+def packing_of(dtype: DType, activation: str, k: int, mux: bool = False) -> Packing:
+    """The packing of a product: with one sum over all of K where the mode allows it."""
+    from ladder.codegen.layout import Packing
+
+    return Packing.of(dtype, block_of(dtype, activation, k) != dtype.block, mux)
+
+
+@lru_cache(maxsize=256)
+def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
+    """The kernel of a product, for any shape: out of the level's library where it was built."""
+    import tvm
+
+    from ladder.codegen.kernels.library import kernel, name_of
+
+    target, mode = LEVELS[level], table_mode(activation)
+    func = kernel(f"{scheme}_gemm", packing, mode, target.kernels)
+    found = kernel_cache.function(name_of(func), level)
+    if found is not None:
+        return {"main": found}
+    return tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(dict(target.llvm)))
+
+
+def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
+    """Codes and all that stands beside them, as the dialect's operands."""
+    random, element = np.random.default_rng(0), dtype.element
+    used = np.flatnonzero(np.isfinite(element.values)).astype(np.uint8)
+    shape = dtype.scale_shape(n, k)
+    codes = element.from_unsigned(random.choice(used, (n, k)))
+    parts = [codes, (random.random(shape) + 0.5).astype(SCALES[dtype.scale])]
+    if dtype.zero_point:
+        kind = dtype.zero_kind if dtype.zero == FLOAT_ZERO else element.onnx.numpy()
+        parts.append(random.integers(0, 1 << element.bits, shape).astype(kind))
+    return parts + ([np.array(0.5, np.float32)] if dtype.tensor_scale else [])
+
+
+def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
+    """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
+    from ladder.codegen.weights import Weights
+
+    names = ("w.codes", "w.scale", *(f"w.rest{i}" for i in range(2)))
+    values: list[ir.Value | None] = [None] * 3
+    for name, array in zip(names, random_weight(dtype, n, k), strict=False):
+        values.append(ir.Value(name=name, const_value=ir.Tensor(array, name=name)))
+    lut = scheme == "lut"
+    mode = table_mode(activation) if lut else ""
+    op, overload = ("LutGemm", f"{mode}:{dtype}") if lut else ("DotGemm", str(dtype))
+    packed = Weights()
+    order = packed.low_bit(dialect.node(op, overload, values, [ir.Value(name="y")]), dtype)
+    return [_aligned(packed.arrays[name]) for name in order]
+
+
+def random_activations(
+    dtype: DType, m: int, k: int, scheme: str, activation: str
+) -> list[np.ndarray]:
+    from ladder.codegen.layout import blocks_of, chunk_starts, total_chunks
+    from ladder.ir.activation import QUANTIZED
+
+    random, block = np.random.default_rng(1), block_of(dtype, activation, k)
+    c, b = total_chunks(k, packing_of(dtype, activation, k).block), blocks_of(k, block)
+    split = activation in QUANTIZED and not QUANTIZED[activation].exact_tables_fit_a_byte
+    inner = ((2, 64) if split else (64,)) if scheme == "lut" else (16,)
+    codes = random.integers(-3, 4, (m, c, *inner)).astype(np.int8)
+    total = random.integers(-99, 99, (m, b)).astype(np.int32)
+    # What kernels rely on: sums of codes are that, and entries of two bytes are those of codes.
+    if scheme != "lut":
+        total = np.add.reduceat(codes.sum(-1), chunk_starts(k, block), 1).astype(np.int32)
+    elif split:
+        codes[..., 1, :] = codes[..., 1, :].clip(-1, 1)
+    return [_aligned(codes), _aligned(random.random((m, b)).astype(np.float32)), _aligned(total)]
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    out = aligned_zeros(array.shape, array.dtype)
+    out[...] = array
+    return out
+
+
+def rotated(weights: list[np.ndarray], size: float = 0) -> list[list[np.ndarray]]:
+    """Copies of the weights that take more than ``size`` bytes (0: more than any cache holds)."""
+    copies = copies_of(sum(a.nbytes for a in weights), size or ROTATED_BYTES)
+    return [list(row) for row in zip(*(_copies(a, copies) for a in weights), strict=True)]
+
+
+def _copies(array: np.ndarray, count: int) -> list[np.ndarray]:
+    """Copies in one piece: NumPy asks for large pages where an array is large.
+
+    An artifact's weights, a mapped file, are read as fast as large pages are.
+    """
+    size = -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    whole = aligned_zeros((count, size), "uint8")
+    out = [row[: array.nbytes].view(array.dtype).reshape(array.shape) for row in whole]
+    for copy in out:
+        copy[...] = array
+    return out
+
+
+def time_calls(
+    call: Callable[[Any], Any], sets: list[Any], seconds: float = SECONDS, rounds: int = ROUNDS
+) -> tuple[float, float]:
+    """(median, spread) over rounds of the mean seconds of a call, the weight sets in turn.
+
+    The spread is the largest less the smallest round. A call longer than a round is one round.
+    """
+    call(sets[0])
+    times = []
+    for _ in range(rounds):
+        start, done = time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - start < seconds:
+            call(sets[done % len(sets)])
+            done += 1
+        times.append((time.perf_counter() - start) / done)
+    return statistics.median(times), max(times) - min(times)

@@ -1,0 +1,268 @@
+"""Seconds of every product that a plan may hold: measured here, from a device's file, or a model.
+
+Times measured here are kept in the cache by CPU, level, threads and Ladder's own source, so that
+another plan for the same shapes measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
+from ladder.ir.activation import FLOAT
+from ladder.ir.activation import check as check_activation
+from ladder.ir.dtype import DType
+from ladder.ir.facts import ProductCosts
+from ladder.ir.site import Site, find_sites
+from ladder.passes.allocation.parts import LOOK_UP
+from ladder.passes.kernel_choice import choose, no_tiles
+from ladder.runtime.session import threads
+from ladder.support import cache
+from ladder.support.files import file_aside
+from ladder.support.progress import track
+from ladder.timing.cost_tables import cpu_name, machine_of
+from ladder.timing.product import prepared, time_calls
+
+Shape = tuple[int, int]  # N, K
+Key = tuple[str, int, Shape]  # type, M, shape
+FORMAT = 1
+SECONDS, ROUNDS = 0.08, 5  # a round, and how many; their median is the time
+# The model for a target that is not at hand: plain numbers of a small board, and said to be so.
+BYTES_PER_SECOND, PRODUCTS_PER_SECOND, CALL_SECONDS = 8e9, 50e9, 5e-6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What times hold for, the threads and the CPU aside: they are in ``ProductCosts.source``."""
+
+    target: str  # the name of a level
+    activation: str
+    chunk: int  # tokens of a prefill call
+
+    @staticmethod
+    def of(target: str, activation: str, chunk: int) -> Setting:
+        """``target`` as on the command line; of a family the most able level."""
+        return Setting(levels_of(target)[-1].name, activation, chunk)
+
+
+def product_costs(
+    types: Iterable[str],
+    shapes: Iterable[Shape],
+    chunk: int,
+    target: str,
+    activation: str = "int8",
+    file: Path | None = None,
+) -> ProductCosts:
+    """The costs of ``types`` at ``shapes`` for M=1 and M=``chunk`` on ``target``."""
+    types, shapes = list(types), sorted(set(shapes))
+    setting = Setting.of(target, activation, chunk)
+    if file is not None:
+        costs = read_costs(file, setting)
+        _refuse_missing(file, costs, types, shapes, setting)
+        return costs
+    keys = [(t, m, s) for t in types for m in (1, chunk) for s in shapes]
+    level = LEVELS[setting.target]
+    if runs_here(level):
+        return measured(keys, chunk, level, activation)
+    return modelled(keys, chunk, level.name)
+
+
+def bench_device(
+    types: Iterable[str],
+    shapes: Iterable[Shape],
+    setting: Setting,
+    path: Path,
+    rpc: str = "",
+    threads: int = 0,
+) -> ProductCosts:
+    """Measure on this machine, or on the one at ``rpc``, and write the file to plan by.
+
+    On another machine the bits are compared first; ``threads`` are its own (0: all).
+    """
+    level = LEVELS[setting.target]
+    if check_activation(setting.activation) == FLOAT:
+        raise LadderError("--activation fp32 has no low-bit product to time; give int8")
+    if not rpc and not runs_here(level):
+        raise LadderError(
+            f"--target {level.name}: this CPU cannot run it; run ladder bench device on the device "
+            "or TVM's RPC server there and give --rpc HOST:PORT"
+        )
+    keys = [(str(DType.parse(t)), m, s) for t in types for m in (1, setting.chunk) for s in shapes]
+    if rpc:
+        costs = measured_there(keys, setting.chunk, level, setting.activation, rpc, threads)
+    else:
+        costs = measured(keys, setting.chunk, level, setting.activation)
+    write_costs(path, costs, setting)
+    return costs
+
+
+def parse_shapes(texts: Iterable[str]) -> list[Shape]:
+    """``NxK`` each -> (N, K): out features, in features."""
+    found = []
+    for text in texts:
+        parts = text.lower().split("x")
+        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+            raise LadderError(f"--shape '{text}': write NxK, for example 4096x4096")
+        found.append((int(parts[0]), int(parts[1])))
+    return found
+
+
+def shapes_of_model(model: str | Path) -> list[Shape]:
+    """Those of a model as it is compiled."""
+    from ladder.planning.make import ready
+
+    return shapes_of(find_sites(ready(model).model)[0])
+
+
+def shapes_of(sites: Iterable[Site]) -> list[Shape]:
+    """The shapes of products; a table that is looked up in is none."""
+    return sorted({(s.n, s.k) for s in sites if s.node.op_type != LOOK_UP})
+
+
+def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> ProductCosts:
+    """Times on this machine; what the cache has is not measured again."""
+    place = (cpu_name(), level.name, threads(), activation, machine_of(level.name))
+    path = cache.entry("costs", *place).with_suffix(".json")
+    known: dict[str, float] = _json(path) if path.exists() else {}
+    missing = [key for key in keys if _text(key) not in known]
+    for key in track(missing, "time the products"):
+        known[_text(key)] = _seconds(key, level, activation)
+        with file_aside(path) as aside:
+            aside.write_text(json.dumps(known))
+    source = f"measured: {cpu_name()}, {level.name}, {threads()} threads"
+    return _costs({key: known[_text(key)] for key in keys}, chunk, source)
+
+
+def measured_there(
+    keys: Sequence[Key], chunk: int, level: Level, activation: str, rpc: str, threads: int
+) -> ProductCosts:
+    """Times on the device whose RPC server is at ``rpc``, after its bits were compared."""
+    from ladder.timing.rpc import Remote, way_of
+
+    ways = {(type, m): way_of(type, m, activation, level) for type, m, _ in keys}
+    device, times = Remote.connect(rpc, level, set(ways.values()), threads), {}
+    try:
+        different = sorted(set(ways.values()), key=str)
+        compared = sum(device.check(way) for way in track(different, "compare the bits"))
+        for key in track(keys, "time the products"):
+            type, m, (n, k) = key
+            times[key] = device.seconds(ways[type, m], m, n, k)
+    finally:
+        device.close()
+    source = (
+        f"measured: over RPC at {rpc}, {level.name}, {device.threads} threads; {compared} outputs "
+        "had the bits of this machine's"
+    )
+    return _costs(times, chunk, source)
+
+
+def modelled(keys: Sequence[Key], chunk: int, level: str) -> ProductCosts:
+    """An analytic model: bytes over a bandwidth or operations over a rate, and a fixed part."""
+    times = {}
+    for type, m, (n, k) in keys:
+        moved = DType.parse(type).stored_bits(n, k) / 8 / BYTES_PER_SECOND
+        times[type, m, (n, k)] = max(moved, m * n * k / PRODUCTS_PER_SECOND) + CALL_SECONDS
+    source = (
+        f"a model, not measured: {level} is not at hand; {BYTES_PER_SECOND / 1e9:g} GB/s or "
+        f"{PRODUCTS_PER_SECOND / 1e9:g} G products/s, and {CALL_SECONDS * 1e6:g} us a product"
+    )
+    return _costs(times, chunk, source)
+
+
+def write_costs(path: Path, costs: ProductCosts, setting: Setting) -> None:
+    """As a file for another machine's planning."""
+    table = {"format": FORMAT, **asdict(setting), **asdict(costs)}
+    with file_aside(path) as aside:
+        aside.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def read_costs(path: Path, setting: Setting) -> ProductCosts:
+    """A file that ``write_costs`` wrote on the device; refused if it was for something else."""
+    if not path.is_file():
+        raise LadderError(f"{path}: no such file of costs; make one with ladder bench device")
+    table = _json(path)
+    if not isinstance(table, dict) or table.get("format") != FORMAT:
+        raise LadderError(f"{path}: not a file of product costs, format {FORMAT}")
+    decode, prefill = (_checked(path, table.get(name)) for name in ("decode", "prefill"))
+    for name, wanted in asdict(setting).items():
+        if table.get(name) != wanted:
+            raise LadderError(
+                f"{path}: was measured with --{name} {table.get(name)}, and the plan is for "
+                f"--{name} {wanted}: plan with what was measured, or measure again"
+            )
+    return ProductCosts(decode, prefill, f"{table.get('source', 'unknown')} (from {path.name})")
+
+
+def _refuse_missing(
+    path: Path, costs: ProductCosts, types: list[str], shapes: list[Shape], setting: Setting
+) -> None:
+    """Say what has to be measured, as a command."""
+    tables = (costs.decode, costs.prefill)
+    absent = [
+        (type, f"{n}x{k}")
+        for type in types
+        for n, k in shapes
+        if any(f"{n}x{k}" not in table.get(type, {}) for table in tables)
+    ]
+    if absent:
+        type, shape = absent[0]
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        every = " ".join(f"--shape {n}x{k}" for n, k in shapes)
+        raise LadderError(
+            f"{path}: has no time of {type} at {shape}{more}; on the device run: ladder bench "
+            f"device --target {setting.target} --activation {setting.activation} --chunk "
+            f"{setting.chunk} --types {','.join(types)} {every} -o {path.name}"
+        )
+
+
+def _checked(path: Path, table: Any) -> dict[str, dict[str, float]]:
+    """Types in their usual text, positive seconds."""
+    try:
+        rows = {
+            str(DType.parse(type)): {shape: float(s) for shape, s in row.items()}
+            for type, row in table.items()
+        }
+        if all(seconds > 0 for row in rows.values() for seconds in row.values()):
+            return rows
+    except (AttributeError, TypeError, ValueError):
+        pass
+    raise LadderError(f"{path}: its times are not type -> NxK -> positive seconds")
+
+
+def _costs(times: dict[Key, float], chunk: int, source: str) -> ProductCosts:
+    decode: dict[str, dict[str, float]] = {}
+    prefill: dict[str, dict[str, float]] = {}
+    for (type, m, (n, k)), seconds in times.items():
+        if m == 1:
+            decode.setdefault(type, {})[f"{n}x{k}"] = seconds
+        if m == chunk:
+            prefill.setdefault(type, {})[f"{n}x{k}"] = seconds
+    return ProductCosts(decode, prefill, source)
+
+
+def _seconds(key: Key, level: Level, activation: str) -> float:
+    """Median seconds of one product by the kernel that a compilation would take."""
+    type, m, (n, k) = key
+    dtype = DType.parse(type)
+    kernel = choose(
+        dtype, activation, m, machine_of(level.name), tiles=no_tiles(dtype, activation, k)
+    )
+    call, sets, _ = prepared(dtype, m, n, k, kernel.activation, kernel.scheme, level)
+    return time_calls(call, sets, SECONDS, ROUNDS)[0]
+
+
+def _text(key: Key) -> str:
+    type, m, (n, k) = key
+    return f"{type} {m}x{n}x{k}"
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LadderError(f"{path}: cannot be read as JSON: {error}") from error

@@ -1,0 +1,103 @@
+"""``ladder tune kernels``: which scheme is the fastest on this machine, by a coarse measurement.
+
+Only types that have a choice are timed. The schemes of a type take turns, so that what else the
+machine does falls on all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import LadderError
+from ladder.hardware.targets import Level
+from ladder.ir.dtype import DType
+from ladder.passes.kernel_choice import SCHEMES, choose
+from ladder.runtime.session import threads
+from ladder.support.progress import track
+from ladder.timing.all_types import all_types
+from ladder.timing.cost_tables import machine_of, measured_on, tuned_file, write_table
+from ladder.timing.product import Call, level_here, loaded
+
+ALL = "all"
+COMMON = ("int2:g128", "int3:g128", "int4:g128", "int8:g128", "nf4:g128", "ternary:g128")
+N, K = 1024, 2048
+TOKENS = (1, 4, 16, 64)
+ACTIVATION = "int8"
+ROTATED = 64e6  # bytes of weights taken in turn
+SECONDS, ROUNDS = 0.012, 3
+
+
+def tune_kernels(target: str, types: Sequence[str] = COMMON) -> tuple[list[dict[str, Any]], Path]:
+    """Time every scheme of types that have more than one, save the table, say what it changes.
+
+    Times are kept by element: of types that differ in their group alone one is enough. A row a
+    type and M: the times by scheme, the ``fastest``, and the scheme taken ``before``.
+    """
+    wanted = all_types() if tuple(types) == (ALL,) else [DType.parse(text) for text in types]
+    level = level_here(target)
+    machine = machine_of(level.name)
+    rows: list[dict[str, Any]] = []
+    for dtype in track(_choices(wanted, level), "compile and time the kernels"):
+        before = {m: choose(dtype, ACTIVATION, m, machine).scheme for m in TOKENS}
+        for m, times in _times(dtype, level).items():
+            fastest = min(times, key=lambda scheme: times[scheme])
+            row = {"type": str(dtype), "m": m, "times": times, "fastest": fastest}
+            rows.append({**row, "before": before[m]})
+    path = tuned_file(level.name)
+    table = [
+        {"type": row["type"], "m": row["m"], "scheme": scheme, "median_s": seconds}
+        for row in rows
+        for scheme, seconds in row["times"].items()
+    ]
+    write_table(path, table, measured_on(N, K, threads()), keep=True)
+    return rows, path
+
+
+def schemes_of(dtype: DType, level: Level) -> list[str]:
+    """The schemes that a type can have on a level."""
+    machine = machine_of(level.name)
+    asked = ((s, choose(dtype, ACTIVATION, 1, machine, s).scheme) for s in SCHEMES[1:])
+    return [scheme for scheme, got in asked if scheme == got]
+
+
+def _choices(wanted: Sequence[DType], level: Level) -> list[DType]:
+    """One type an element, of those that have more than one scheme."""
+    elements: dict[str, DType] = {}
+    for dtype in wanted:
+        if dtype.is_float:
+            raise LadderError(f"--types: '{dtype}' is a float: it has no low-bit kernel to time")
+        elements.setdefault(dtype.name, dtype)
+    found = [dtype for dtype in elements.values() if len(schemes_of(dtype, level)) > 1]
+    if not found:
+        raise LadderError(
+            f"--types: on {level.name} each of them has one scheme alone: nothing to tune"
+        )
+    return found
+
+
+def _times(dtype: DType, level: Level) -> dict[int, dict[str, float]]:
+    """M -> scheme -> median seconds of a product."""
+    made = {s: loaded(dtype, N, K, ACTIVATION, s, level, ROTATED) for s in schemes_of(dtype, level)}
+    found = {}
+    for m in TOKENS:
+        calls = {scheme: call_of(m) for scheme, (call_of, _, _) in made.items()}
+        rounds: dict[str, list[float]] = {scheme: [] for scheme in made}
+        for _ in range(ROUNDS):
+            for scheme, call in calls.items():
+                rounds[scheme].append(_round(call, made[scheme][1]))
+        found[m] = {scheme: statistics.median(times) for scheme, times in rounds.items()}
+    return found
+
+
+def _round(call: Call, sets: list[Any]) -> float:
+    """Mean seconds of a call over a short while, the first call aside."""
+    call(sets[-1])
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < SECONDS:
+        call(sets[done % len(sets)])
+        done += 1
+    return (time.perf_counter() - start) / done

@@ -1,0 +1,38 @@
+"""SmolLM2-135M compiled here for a Raspberry Pi 5, run there as far as qemu is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from emulation import arm64, generate
+from fetch import package_file
+from sources import ROOT
+
+from ladder.demo import MODEL
+from ladder.options.requests import Wish
+from ladder.pipeline.compile import compile_model
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]
+PROMPT = "[504, 3095, 282, 260, 7823, 4960, 6485]"  # The history of the steam engine begins
+COUNT = 8
+
+
+def here(folder: Path) -> list[int]:
+    words = [sys.executable, generate.__file__, str(folder), PROMPT, str(COUNT)]
+    env = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=env)
+    return list(json.loads(done.stdout))
+
+
+def test_the_same_tokens_as_on_x86(smollm2_artifact: Path, tmp_path: Path) -> None:
+    """Linked across, with Ladder's runtime, numpy and TVM's runtime alone, the compiler nowhere."""
+    wish = Wish(type="int4:g128", context=64, chunk=8, target="raspberry-pi-5")
+    compile_model(package_file(*MODEL), tmp_path / "pi", wish)
+    words = [generate.__file__, str(tmp_path / "pi"), PROMPT, str(COUNT)]
+    emulated = list(json.loads(arm64.run_python("armv8.2", words, ROOT)))
+    assert emulated == here(smollm2_artifact)

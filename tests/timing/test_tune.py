@@ -1,0 +1,105 @@
+"""``ladder tune kernels``: what is measured here is taken before the shipped table, and said so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladder.errors import LadderError
+from ladder.ir.dtype import DType
+from ladder.passes.kernel_choice import SCHEMES, choose
+from ladder.support import cache
+from ladder.timing import cost_tables as costs
+from ladder.timing import tune
+from ladder.timing.cost_tables import machine_of, measured_on, tuned_file, write_table
+from ladder.timing.product import level_here
+
+Cli = Callable[..., Any]
+LEVEL = "x86-64-v3"
+INT4, INT2 = DType.parse("int4:g32"), DType.parse("int2:g32")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "cache"))
+
+
+def rows(type: str, **seconds: float) -> list[dict[str, Any]]:
+    return [{"type": type, "m": 1, "scheme": s, "median_s": t} for s, t in seconds.items()]
+
+
+def test_a_tuned_table_is_taken_before_the_shipped_one() -> None:
+    shipped = choose(INT4, "int8", 1, machine_of(LEVEL))
+    assert "(shipped: " in shipped.reason
+    for slow, fast in (("lut", "dot"), ("dot", "lut")):
+        table = rows("int4:g128", **{slow: 2e-3, fast: 1e-3})
+        write_table(tuned_file(LEVEL), table, measured_on(8, 16, 1), keep=True)
+        found = choose(INT4, "int8", 1, machine_of(LEVEL))
+        assert found.scheme == fast
+        assert f"{fast} 1 ms, {slow} 2 ms at M=1 (tuned here: 8x16, 1 threads, " in found.reason
+    assert "(shipped: " in choose(INT2, "int8", 1, machine_of(LEVEL)).reason
+
+
+def test_tables_are_added_to() -> None:
+    path = tuned_file(LEVEL)
+    write_table(path, rows("int4:g128", lut=1.0, dot=2.0), "first", keep=True)
+    write_table(path, rows("int2:g128", lut=1.0, dot=2.0), "second", keep=True)
+    assert set(json.loads(path.read_text())["seconds"]) == {"int4", "int2"}
+    assert not list(path.parent.glob(".*"))
+
+
+def test_another_machine_has_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By CPU, threads, level, and what the kernels are made of."""
+    places = {tuned_file(LEVEL), tuned_file("x86-64")}
+    for module, name, value in (
+        (costs, "cpu_name", lambda: "Z80"),
+        (costs, "threads", lambda: 99),
+        (cache, "code_digest", lambda kind: "other kernels"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            places.add(tuned_file(LEVEL))
+    assert len(places) == 5
+
+
+def test_a_damaged_table() -> None:
+    path = tuned_file(LEVEL)
+    path.parent.mkdir(parents=True)
+    for text in ("{", '{"seconds": 3}', '{"seconds": {"int4": {"lut": {"a": 1}}}}'):
+        path.write_text(text)
+        with pytest.raises(LadderError, match="not a table of kernel times; delete it, or run"):
+            machine_of(LEVEL)
+
+
+def test_types_without_a_choice() -> None:
+    level = level_here("native")
+    for dtype in map(DType.parse, tune.COMMON):
+        assert set(tune.schemes_of(dtype, level)) <= set(SCHEMES[1:])
+    with pytest.raises(LadderError, match="--types: 'fp16' is a float"):
+        tune.tune_kernels("native", ("fp16",))
+    with pytest.raises(LadderError, match="arm64: this CPU cannot run it"):
+        tune.tune_kernels("arm64")
+
+
+@pytest.mark.kernels
+def test_kernels_are_timed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real measurement, of small weights."""
+    for name, value in (("N", 64), ("K", 128), ("ROTATED", 1e5), ("SECONDS", 1e-4)):
+        monkeypatch.setattr(tune, name, value)
+    ran = cli("tune", "kernels", "--types", "int4:g32,int4:g64", "--json")
+    assert ran.code == 0, ran
+    told = ran.json
+    level = level_here("native")
+    assert [row["m"] for row in told["rows"]] == list(tune.TOKENS)
+    for row in told["rows"]:
+        assert list(row["times"]) == tune.schemes_of(DType.parse("int4:g32"), level)
+        assert all(seconds > 0 for seconds in row["times"].values())
+        assert row["fastest"] == min(row["times"], key=lambda s: row["times"][s])
+        found = choose(INT4, "int8", row["m"], machine_of(level.name))
+        assert found.scheme == row["fastest"] and "(tuned here: 64x128" in found.reason
+    assert Path(told["file"]) == tuned_file(level.name)
+    assert "choices change. Saved to" in cli("tune", "kernels", "--types", "int4:g32").out
