@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ladder.calibration.data import Data
 from ladder.calibration.gptaq import round_in_order
 from ladder.calibration.hessians import collect
-from ladder.calibration.learned import check_learnable, learned_of
+from ladder.calibration.learned.result import check_learnable, learned_of
 from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Finished, Hessians

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.calibration import calibrate, mux_outliers
+from ladder.calibration.calibrate import calibrate
+from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.frontend.load import CONTEXT, TOKENS, Source, load, state_pairs
 from ladder.hardware.targets import Level, levels_of

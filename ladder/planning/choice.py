@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ladder.blockwise.weights import Group, Rounder
-from ladder.calibration import RoundedWeights, finished_of, hessians_of
+from ladder.calibration.calibrate import finished_of, hessians_of
 from ladder.calibration.data import Data
+from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.errors import LadderError
 from ladder.frontend.load import Source
 from ladder.ir.dtype import DType

@@ -12,8 +12,7 @@ from ladder.frontend.load import Source
 from ladder.ir.facts import Hessians, Sensitivity
 from ladder.options.requests import PlanWish, SiteWish
 from ladder.passes.allocation.parts import candidates
-from ladder.sensitivity import How
-from ladder.sensitivity.measure import measure_data
+from ladder.sensitivity.measure import How, measure_data
 from ladder.sensitivity.scaled import level_type, scaled
 
 HINT = "give samples of its inputs by name with --calib FILE.npz"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ladder.calibration import hessians_of, provisionally_muxed
+from ladder.calibration.calibrate import hessians_of
+from ladder.calibration.outliers import provisionally_muxed
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.frontend.load import Source
 from ladder.ir import facts

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladder.calibration import calibrate, mux_outliers
+from ladder.calibration.calibrate import calibrate
+from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError
 from ladder.frontend.load import Source
 from ladder.frontend.onnx_file import load_onnx

@@ -13,9 +13,9 @@ import pytest
 from small_graphs import graph, random
 
 import ladder
-from ladder.calibration import collect
 from ladder.calibration import collect as own
 from ladder.calibration.data import Data, sample_data, text_data
+from ladder.calibration.hessians import collect
 from ladder.calibration.operands import TABLE, Operand, operand_of
 from ladder.errors import LadderError
 from ladder.frontend.load import Source

@@ -12,10 +12,11 @@ import torch
 from small_graphs import graph, random
 
 import ladder
-from ladder.calibration import collect
 from ladder.calibration.data import Data, sample_data, text_data
 from ladder.calibration.gptaq import round_in_order
-from ladder.calibration.learned import check_learnable, learned_of, result
+from ladder.calibration.hessians import collect
+from ladder.calibration.learned import result
+from ladder.calibration.learned.result import check_learnable, learned_of
 from ladder.errors import LadderError
 from ladder.frontend.load import Source
 from ladder.ir.dequantize import dequantized

@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 from small_graphs import graph, random
 
-from ladder.calibration import mux_outliers, provisionally_muxed
 from ladder.calibration.activations import KEPT_ROWS, collect_activations
 from ladder.calibration.data import sample_data
+from ladder.calibration.outliers import mux_outliers, provisionally_muxed
 from ladder.frontend.load import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Muxing

@@ -14,10 +14,11 @@ from small_graphs import graph, random
 import ladder
 from ladder import register_type
 from ladder.blockwise.weights import find_groups
-from ladder.calibration import RoundedWeights, collect
 from ladder.calibration import gptaq as ordered
 from ladder.calibration.data import Data, sample_data, text_data
 from ladder.calibration.gptaq import round_in_order
+from ladder.calibration.hessians import collect
+from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.errors import LadderError
 from ladder.frontend.load import Source
 from ladder.ir import facts

@@ -24,8 +24,9 @@ import onnx_ir as ir
 
 import ladder
 from ladder.blockwise.weights import find_groups
-from ladder.calibration import RoundedWeights, hessians_of
+from ladder.calibration.calibrate import hessians_of
 from ladder.calibration.data import Data
+from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.evaluation.evaluate import Score, evaluate
 from ladder.frontend.load import Source

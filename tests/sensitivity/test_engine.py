@@ -18,9 +18,9 @@ from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.pipeline.compile import load_source
 from ladder.reference import Reference
-from ladder.sensitivity import measure_feeds
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine
+from ladder.sensitivity.measure import measure_feeds
 
 WINDOWS, TOKENS, TYPES = 3, 16, ("int2:g32", "nf4:g16", "int8:row")
 

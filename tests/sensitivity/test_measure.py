@@ -22,7 +22,7 @@ from ladder.errors import LadderError
 from ladder.frontend.load import Source
 from ladder.ir.facts import Sensitivity
 from ladder.pipeline.compile import load_source
-from ladder.sensitivity import How, measure, measure_feeds
+from ladder.sensitivity.measure import How, measure, measure_feeds
 from ladder.support.progress import listening
 
 TYPES = ["int2:g32", "int4:g32"]
@@ -88,7 +88,9 @@ def test_a_killed_run_goes_on_where_it_was(
 import time
 from pathlib import Path
 from ladder.pipeline.compile import load_source
-from ladder.sensitivity import How, measure, workers
+from ladder.sensitivity.measure import How
+from ladder.sensitivity.measure import measure
+from ladder.sensitivity import workers
 workers.FIRST_UNIT = workers.LARGEST_UNIT = 1
 score = workers.Engine.score
 workers.Engine.score = lambda self, tasks: (time.sleep(0.1), score(self, tasks))[1]
