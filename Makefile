@@ -25,9 +25,10 @@ test: setup lint types ## Everything: lint, types, the whole test suite.
 
 check: setup lint types fast ## Lint, types and the fast tests (under two minutes).
 
-lint: setup ## ruff, its formatter included.
+lint: setup ## ruff, its formatter included, and who may import whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: setup ## mypy, strict.
 	$(BIN)/mypy

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 
 
 def load(model: str | Path | Any, args: tuple[Any, ...] | None = None, **options: Any) -> Source:
     """Load an ONNX or GGUF file, a Hugging Face folder, or a torch module with example inputs."""
     if isinstance(model, (str, Path)):
-        from ladder.pipeline.compile import load_source
+        from ladder.pipeline.sources import load_source
 
         return load_source(model)
     if args is None:

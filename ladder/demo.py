@@ -15,9 +15,10 @@ import onnxruntime
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.cli.show import err, out, print_table, progress
 from ladder.evaluation.evaluate import evaluate
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.options.requests import Wish
-from ladder.pipeline.compile import compile_model, load_source
+from ladder.pipeline.compile import compile_model
+from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.support.cache import cache_folder
 from ladder.support.packages import package_file

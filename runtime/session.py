@@ -15,6 +15,7 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import Artifact
+from ladder.support.threads import own_threads
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
 
@@ -49,7 +50,7 @@ def threads() -> int:
     asked = os.environ.get(THREADS_VARIABLE, "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return own_threads()
 
 
 class Session:

@@ -8,12 +8,12 @@ import numpy as np
 
 from ladder.calibration.collect import WINDOWS_AT_A_TIME, summarised
 from ladder.calibration.data import Data
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.numerics import F32
 from ladder.ir.outliers import Activations
 from ladder.ir.site import find_sites
-from ladder.sensitivity.workers import own_threads
 from ladder.support import cache
+from ladder.support.threads import own_threads
 
 KEPT_ROWS = 256  # of each operand: enough to tell errors apart that differ by a few percent
 

@@ -10,12 +10,12 @@ from ladder.calibration.data import Data
 from ladder.calibration.gptaq import round_in_order
 from ladder.calibration.hessians import collect
 from ladder.calibration.learned.result import check_learnable, learned_of
-from ladder.frontend.load import Source
+from ladder.calibration.requested_data import data_of
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Finished, Hessians
 from ladder.options.requests import SiteWish
 from ladder.passes.rounding.methods import CALIBRATED, LEARNED, WHOLE
-from ladder.planning.inputs import data_of
 
 # A Hessian of fewer tokens than a few times its columns follows the text, not the model.
 LEAST_TOKENS = 8192

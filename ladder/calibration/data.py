@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ladder.calibration.text_windows import calibration
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ladder.blockwise.weights import Group, find_groups
 from ladder.calibration.collect import Values, run_block
 from ladder.calibration.data import Data
 from ladder.calibration.operands import Operand, operand_of
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books
 from ladder.ir.facts import Finished, Hessians
@@ -36,10 +36,10 @@ from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.methods import GPTAQ, Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.sensitivity.workers import own_threads
 from ladder.support import cache
 from ladder.support.files import file_aside
 from ladder.support.progress import track
+from ladder.support.threads import own_threads
 
 RIDGE = 0.01  # of the mean diagonal of X~ X~'
 INDEX = "index.json"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from ladder.calibration.activations import collect_activations
-from ladder.frontend.load import Source
+from ladder.calibration.requested_data import data_of
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.outliers import Activations, Outliers
@@ -18,7 +19,6 @@ from ladder.passes.allocation.parts import candidates
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.muxing.remedies import SMOOTH
-from ladder.planning.inputs import data_of
 
 # Magnitudes of fewer tokens than this say little of the largest there are.
 LEAST_TOKENS = 2048

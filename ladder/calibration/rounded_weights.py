@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ladder.blockwise.weights import Group, find_groups
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books

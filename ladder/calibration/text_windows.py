@@ -10,7 +10,7 @@ import numpy as np
 
 from ladder.calibration.texts import WIKIPEDIA, encode, read_text, wiki_text
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 
 CHARACTERS = 24  # of a token, at most on average; what is cut off a long text for each of its
 JSONL = (".jsonl", ".ndjson")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ladder.errors import LadderError
 
 if TYPE_CHECKING:
-    from ladder.frontend.load import Source
+    from ladder.frontend.types import Source
 
 WIKIPEDIA = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
 

@@ -45,7 +45,8 @@ def device(
         raise LadderError(f"--chunk {chunk}: give a positive number")
     from dataclasses import asdict
 
-    from ladder.timing.product_costs import Setting, bench_device, parse_shapes, shapes_of_model
+    from ladder.planning.model_shapes import shapes_of_model
+    from ladder.timing.product_costs import Setting, bench_device, parse_shapes
 
     with progress():
         shapes = parse_shapes(shape or ()) if model is None else shapes_of_model(model)

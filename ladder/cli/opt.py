@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ladder.ir.dump import dump_text
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import DumpObserver, Observer, TimingObserver, run_passes
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.support.files import file_aside
 
 

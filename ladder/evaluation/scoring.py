@@ -7,8 +7,8 @@ from pathlib import Path
 from ladder.calibration.texts import encode, read_text
 from ladder.errors import LadderError
 from ladder.evaluation.evaluate import Predictor, Score, evaluate
-from ladder.frontend.load import Source
-from ladder.pipeline.compile import known_model, load_source
+from ladder.frontend.types import Source
+from ladder.pipeline.sources import known_model, load_source
 from ladder.runtime.artifact import MANIFEST, Artifact
 
 LARGEST_WINDOW = 1024

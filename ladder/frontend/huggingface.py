@@ -27,8 +27,8 @@ from ladder.frontend.checkpoint import (
     of_parameters,
     without_memory,
 )
-from ladder.frontend.load import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
 from ladder.frontend.onnx_file import file_digest
+from ladder.frontend.types import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
 
 ATTENTION = "ladder"
 WHOLE = (

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
 OPSET = 25  # the same operators, which take 2-bit types too

@@ -12,8 +12,6 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-ROTATED_BYTES = 300e6  # copies of the weights, taken in turn: more than caches hold
-MOST_COPIES = 256
 EVERY = 7  # the error is taken over each seventh out feature: no lane or tile is left out
 TERNARY, DENSE = "ternary", "dense"
 LIMITS = "limits"  # the engine that measures the machine
@@ -94,11 +92,6 @@ class Engine(ABC):
     def notes(self) -> list[str]:
         """What a reader of its rows should know."""
         return []
-
-
-def copies_of(stored: float, rotate: float) -> int:
-    """Copies of a weight that take more than ``rotate`` bytes together (small ones: 256)."""
-    return 1 + min(int(rotate // stored), MOST_COPIES)
 
 
 def activation(m: int, k: int) -> F32:

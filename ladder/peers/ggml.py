@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 
 from ladder.hardware.targets import cpu_flags
-from ladder.peers.engine import (
-    EVERY,
-    F32,
-    F64,
-    TERNARY,
-    Engine,
-    Kind,
-    Weight,
-    activation,
-    copies_of,
-)
+from ladder.peers.engine import EVERY, F32, F64, TERNARY, Engine, Kind, Weight, activation
+from ladder.timing.rotation import copies_of
 
 FOLDER_VARIABLE = "LADDER_GGML"
 PACKAGES = ("llama_cpp", "llama_cpp_py_sync", "libggml")  # names to import

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 
-from ladder.peers.engine import CLASSES, LIMITS, ROTATED_BYTES
+from ladder.peers.engine import CLASSES, LIMITS
 from ladder.peers.process import EngineDied, EngineFailed, EngineProcess
+from ladder.timing.rotation import ROTATED_BYTES
 
 Shape = tuple[int, int, int]  # M, N, K
 Row = dict[str, Any]

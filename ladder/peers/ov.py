@@ -15,13 +15,13 @@ from ladder.peers.engine import (
     Kind,
     Weight,
     activation,
-    copies_of,
     group_for,
     grouped,
     packed,
     random_codes,
     random_scales,
 )
+from ladder.timing.rotation import copies_of
 
 MODELS = 8
 HINTS = {"f32 hint": "f32", "default hint": ""}

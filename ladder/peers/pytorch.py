@@ -18,12 +18,12 @@ from ladder.peers.engine import (
     Kind,
     Weight,
     activation,
-    copies_of,
     group_for,
     grouped,
     random_codes,
     random_scales,
 )
+from ladder.timing.rotation import copies_of
 
 BF16_BYTES = 2
 K_TILES = 2  # the packing of int4 on CPUs ignores it, the operator asks for one of 2, 4, 8

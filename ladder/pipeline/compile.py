@@ -1,4 +1,4 @@
-"""The driver: the one module that sees every layer. The CLI and the Python API call it."""
+"""A model in, an artifact out: the phases in order, or the cache's entry for them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ladder.calibration.calibrate import calibrate
 from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.load import CONTEXT, TOKENS, Source, load, state_pairs
+from ladder.frontend.types import CONTEXT, TOKENS, Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
 from ladder.ir.dtype import DType
@@ -35,11 +34,13 @@ from ladder.passes.muxing.report import outlier_notes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.report import rounding_notes
 from ladder.passes.stack_products import StackProducts
+from ladder.pipeline.artifact_writer import write_artifact
 from ladder.pipeline.plan_file import Plan, put_plan, read_plan
 from ladder.pipeline.report import compile_report, kernel_rows, plan_rows, stack_notes
-from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.pipeline.sources import load_source
+from ladder.runtime.artifact import MANIFEST, file_hash
 from ladder.support import cache
-from ladder.support.files import check_folder, folder_aside, full_disk_is_plain
+from ladder.support.files import check_folder, folder_aside
 from ladder.support.progress import stage
 from ladder.timing.cost_tables import machine_of
 
@@ -50,38 +51,6 @@ class Compiled:
 
     folder: Path
     report: dict[str, Any] = field(default_factory=dict)
-
-
-def load_source(model: str | Path | Source) -> Source:
-    """Load through the cache of traces: a language model is traced once."""
-    if isinstance(model, Source):
-        return model
-    path = Path(model)
-    if path.suffix == ".onnx":
-        return load(path)
-    if not path.exists():
-        return load(path)  # says what is wrong
-    return _traced(path)
-
-
-def _traced(path: Path) -> Source:
-    stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
-    place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
-    if (place / "source.json").exists():
-        rest = json.loads((place / "source.json").read_text())
-        return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
-    with stage("trace the model"):
-        source = load(path)
-    run_passes(source.model, [CleanUp(), FuseOperators()])
-    with folder_aside(place, "source.json") as aside:
-        ir.save(source.model, aside / "model.onnx", external_data="model.data")
-        rest = {k: v for k, v in vars(source).items() if k != "model"}
-        (aside / "source.json").write_text(json.dumps(rest))
-    return _traced(path)
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [f for f in path.iterdir() if f.is_file()]
 
 
 def compile_model(
@@ -171,7 +140,7 @@ def _compile_into(
         report["notes"] = [*source.notes, *told]
         report["kernels"] = kernels
         own = dict(_own_types(wish, planned))
-        _write(aside, source, wish, levels, weights, functions, report, own)
+        write_artifact(aside, source, wish, levels, weights, functions, report, own)
 
 
 def _own_types(wish: Wish, planned: Plan | None) -> list[tuple[str, tuple[float, ...]]]:
@@ -232,73 +201,3 @@ def _functions(source: Source, wish: Wish) -> dict[str, str]:
         name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
         for name, tokens in (("decode", 1), ("prefill", wish.chunk))
     }
-
-
-def _write(
-    folder: Path,
-    source: Source,
-    wish: Wish,
-    levels: tuple[Level, ...],
-    weights: Any,
-    functions: list[dict[str, Any]],
-    report: dict[str, Any],
-    types: dict[str, tuple[float, ...]],
-) -> None:
-    with full_disk_is_plain(folder):
-        tensors = _write_weights(folder / WEIGHTS, weights.arrays)
-        if source.tokenizer is not None:
-            (folder / TOKENIZER).write_text(source.tokenizer)
-        files = {f.name: file_hash(f) for f in sorted(folder.iterdir())}
-        report["size_bytes"] = sum(f.stat().st_size for f in folder.iterdir())
-        manifest = {
-            "format": FORMAT,
-            "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
-            "origin": {"path": source.origin, "digest": source.digest},
-            "wish": vars(wish),
-            "types": types,
-            "levels": [level.name for level in levels],
-            "files": files,
-            "functions": functions,
-            "tensors": tensors,
-            "language_model": _language_model(source, wish),
-            "report": report,
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
-
-
-def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    with path.open("wb") as file:
-        for name, array in arrays.items():
-            file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            rows[name] = {
-                "dtype": str(array.dtype),
-                "shape": list(array.shape),
-                "offset": file.tell(),
-            }
-            file.write(np.ascontiguousarray(array).data)
-    return rows
-
-
-def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
-    if not source.is_language_model:
-        return None
-    return {
-        "context": wish.context,
-        "chunk": wish.chunk,
-        "vocabulary": source.vocabulary,
-        "eos": list(source.eos),
-        "states": list(state_pairs(source.model)),
-        "chat_template": source.chat_template,
-    }
-
-
-def known_model(digest: str) -> Path | None:
-    """The traced float model with this digest, if the cache has it."""
-    for found in (cache.cache_folder() / "traces").glob("*/source.json"):
-        if json.loads(found.read_text())["digest"] == digest:
-            return found.parent
-    return None
-
-
-__all__ = ["Compiled", "Wish", "compile_model", "known_model", "load_source"]

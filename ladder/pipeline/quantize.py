@@ -13,8 +13,8 @@ import onnx_ir as ir
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import nbits
 from ladder.export.onnx_out import FORMATS, check_activation, export_onnx, form
-from ladder.frontend.load import Source
 from ladder.frontend.onnx_file import load_onnx
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.activation import FLOAT
 from ladder.ir.dtype import DType

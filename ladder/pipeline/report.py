@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux

@@ -12,9 +12,10 @@ import numpy as np
 from ladder.blockwise.weights import Group, Rounder
 from ladder.calibration.calibrate import finished_of, hessians_of
 from ladder.calibration.data import Data
+from ladder.calibration.requested_data import long_data_of
 from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
 from ladder.options.requests import PlanWish
@@ -24,7 +25,6 @@ from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
 from ladder.passes.rounding.pre_rounded import load_outcome
 from ladder.planning.evaluate_plan import Check, RounderOf
-from ladder.planning.inputs import long_data_of
 from ladder.planning.latency import hold
 from ladder.planning.refine import refine
 from ladder.planning.times import decode_seconds, decode_wish, decodes_here

@@ -25,8 +25,8 @@ from ladder.passes.allocation.parts import FLOAT
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
-from ladder.sensitivity.workers import own_threads
 from ladder.support.progress import track
+from ladder.support.threads import own_threads
 
 R = TypeVar("R")
 RounderOf = Callable[[Mapping[str, str]], Rounder]  # of a plan, site -> type: it may count

@@ -9,28 +9,23 @@ from typing import Any
 
 from ladder.calibration.calibrate import hessians_of
 from ladder.calibration.outliers import provisionally_muxed
-from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.load import Source
+from ladder.calibration.requested_data import long_data_of
+from ladder.errors import LadderError
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
-from ladder.ir.site import find_sites
-from ladder.options.requests import DEFAULT_TYPES, PlanWish
+from ladder.options.requests import PlanWish
 from ladder.passes.allocate_bits import numbers, put_plan
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
-from ladder.passes.clean_up import CleanUp
-from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.infra.base import Pass
-from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes
-from ladder.pipeline.compile import load_source
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
+from ladder.pipeline.prepare import COMPILED, ready
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
-from ladder.planning.inputs import long_data_of, sensitivity_of
+from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
-
-COMPILED = (CleanUp(), FuseOperators())  # what a compilation does before it looks for sites
 
 
 @dataclass
@@ -131,19 +126,5 @@ def _plan(
     return Planned(plan, report)
 
 
-def ready(model: str | Path | Source, prepare: Sequence[Pass] = COMPILED) -> Source:
-    """A copy of the model with its sites in their final form."""
-    source = load_source(model)
-    graph = facts.clone(source.model)
-    if not source.is_language_model:
-        run_passes(graph, prepare)
-    if not find_sites(graph)[0]:
-        raise NothingToQuantize(f"{source.origin}: no weight may change type: nothing to plan")
-    return replace(source, model=graph)
-
-
 def _told(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-__all__ = ["COMPILED", "DEFAULT_TYPES", "PlanWish", "Planned", "plan_model", "ready"]

@@ -9,14 +9,16 @@ from typing import Any
 from ladder.calibration.calibrate import calibrate
 from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
 from ladder.frontend.onnx_file import load_onnx
+from ladder.frontend.types import Source
 from ladder.options.requests import FileWish, PlanWish, Wish, split
 from ladder.passes.allocation.budget import show_size
-from ladder.pipeline.compile import Compiled, compile_model, load_source
+from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.plan_file import Plan, read_plan
+from ladder.pipeline.prepare import COMPILED
 from ladder.pipeline.quantize import PREPARE, quantize_onnx
-from ladder.planning.make import COMPILED, plan_model
+from ladder.pipeline.sources import load_source
+from ladder.planning.make import plan_model
 from ladder.runtime.artifact import MANIFEST
 from ladder.support.files import check_folder
 

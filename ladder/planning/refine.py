@@ -28,7 +28,8 @@ from ladder.passes.allocation.solve import minimise
 from ladder.planning.evaluate_plan import Check
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.state import Scores
-from ladder.sensitivity.workers import Alone, own_threads, run_all
+from ladder.sensitivity.workers import Alone, run_all
+from ladder.support.threads import own_threads
 
 PRICES = (0.0, 0.5, 2.0)  # of a change, in mean sizes of a step's effect
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of, runs_here
 from ladder.ir import facts
 from ladder.ir.facts import ProductCosts, Sensitivity

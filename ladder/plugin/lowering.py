@@ -32,7 +32,7 @@ from ladder.plugin.model import (
     weight_values,
 )
 from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type
-from ladder.plugin.operators import ATTENTION, GATHER, IN_DIALECT, is_low_bit
+from ladder.plugin.operator_names import ATTENTION, GATHER, IN_DIALECT, is_low_bit
 from ladder.plugin.sites import scoped_bindings
 from ladder.timing.cost_tables import machine_of
 

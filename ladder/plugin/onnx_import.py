@@ -69,7 +69,7 @@ def _raised(proto: Any) -> Any:
 def _converters(frontend: ModuleType) -> dict[str, Any]:
     """Our operators for the importer's table, in the form of its own."""
     from ladder.ir.dtype import DType
-    from ladder.plugin import operators
+    from ladder.plugin import operator_names, operators
 
     def convert(op: str) -> Any:
         def _impl_v1(cls: Any, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
@@ -79,4 +79,4 @@ def _converters(frontend: ModuleType) -> dict[str, Any]:
 
         return type(op, (frontend.OnnxOpConverter,), {"_impl_v1": classmethod(_impl_v1)})
 
-    return {name: convert(op) for name, op in operators.OF_DIALECT.items()}
+    return {name: convert(op) for name, op in operator_names.OF_DIALECT.items()}

@@ -21,18 +21,13 @@ import tvm
 from tvm import relax
 
 from ladder.ir.dtype import DType
-
-MATMUL, GATHER = "ladder.low_bit_matmul", "ladder.low_bit_gather"
-ATTENTION = "ladder.attention"
-OF_DIALECT = {"LowBitMatMul": MATMUL, "LowBitGather": GATHER}
-IN_DIALECT = {name: op for op, name in OF_DIALECT.items()}
+from ladder.plugin.lowering import legalized, legalized_operator
+from ladder.plugin.operator_names import ATTENTION, GATHER, MATMUL
 
 
 @cache
 def register() -> None:
     """Tell TVM of the operators, once."""
-    from ladder.plugin.lowering import legalized, legalized_operator
-
     _register(MATMUL, "x @ dequantize(weight).T", _infer_low_bit, legalized)
     _register(GATHER, "dequantize(weight)[ids]", _infer_low_bit, legalized)
     _register(ATTENTION, "softmax(scale q k^T, masked) v", _infer_attention, legalized_operator)
@@ -55,11 +50,6 @@ def low_bit(
     register()
     attrs = tvm.ir.make_node("ir.DictAttrs", type=str(dtype), n=n, k=k, site=site)
     return relax.Call(tvm.ir.Op.get(op), [data, *weight], attrs)
-
-
-def is_low_bit(expr: Any) -> bool:
-    """Whether ``expr`` calls one of the operators."""
-    return isinstance(expr, relax.Call) and getattr(expr.op, "name", "") in IN_DIALECT
 
 
 def attention(parts: Sequence[Any], mask: Any, scale: float) -> Any:

@@ -22,7 +22,7 @@ from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.pipeline.plan_file import put_plan, read_plan
-from ladder.plugin import operators, packing
+from ladder.plugin import operator_names, operators, packing
 from ladder.plugin.model import Skeleton, as_bytes, round_array
 from ladder.plugin.mutate import Make, Rewriter, emit_packed, functions, tensor_type
 from ladder.plugin.sites import Refused, Use, find_uses
@@ -93,7 +93,7 @@ def _round_constants(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[Any
     constants: dict[ir.Value, Any] = {}
     for node in model.graph:
         site = node.metadata_props.get(SITE_KEY, "")
-        if site not in known or node.op_type not in operators.OF_DIALECT:
+        if site not in known or node.op_type not in operator_names.OF_DIALECT:
             continue
         weight = [_constant(value, constants) for value in node.inputs[1:] if value is not None]
         dtype = DType.parse(known[site].type)
@@ -110,7 +110,7 @@ def _constant(value: ir.Value, made: dict[ir.Value, Any]) -> Any:
 
 
 def _maker(use: Use, dtype: DType, site: str, weight: list[Any]) -> Make:
-    op = operators.GATHER if use.gathers else operators.MATMUL
+    op = operator_names.GATHER if use.gathers else operator_names.MATMUL
     n, k = use.nk
     return lambda new: operators.low_bit(op, new.new(use.data), weight, dtype, n, k, site)
 

@@ -18,14 +18,15 @@ from ladder.blockwise.spill import SHARE
 from ladder.blockwise.weights import Group, Task, find_groups, tasks_of
 from ladder.calibration.data import Data, sample_data, text_data
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians, Sensitivity
 from ladder.passes.rounding.methods import CALIBRATED, check_method
 from ladder.sensitivity.state import Key, Scores, State
-from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, own_threads, processes, run_all
+from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, processes, run_all
 from ladder.support import cache
+from ladder.support.threads import own_threads
 
 
 @dataclass(frozen=True)

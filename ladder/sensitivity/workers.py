@@ -6,7 +6,6 @@ scores are saved when it ends, so no more than that is lost. Workers read the mo
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -151,11 +150,6 @@ class DaskWorkers(Crew):
         done = list(_distributed().wait(futures, return_when=FIRST_COMPLETED).done)
         self._idle += [self._places.pop(future.key) for future in done]
         return done
-
-
-def own_threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

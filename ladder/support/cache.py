@@ -29,9 +29,9 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "learned": ("ladder.calibration.learned.result",),
     "sensitivity": ("ladder.sensitivity.measure",),
     "artifacts": ("ladder.pipeline.compile",),
-    "kernels": ("ladder.codegen.kernel_library", "ladder.timing.all_types"),
+    "kernels": ("ladder.codegen.kernel_library", "ladder.timing.catalogue"),
     "tuned": ("ladder.timing.product",),
-    "costs": ("ladder.timing.product", "ladder.passes.kernel_choice"),
+    "costs": ("ladder.timing.product_costs",),
 }
 
 

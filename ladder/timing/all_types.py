@@ -9,23 +9,17 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import Level
-from ladder.ir.dtype import ALIASES, DType
-from ladder.ir.element import ELEMENTS
+from ladder.ir.dtype import DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
 from ladder.runtime.session import threads
 from ladder.support.progress import track
+from ladder.timing.catalogue import all_types
 from ladder.timing.cost_tables import machine_of
 from ladder.timing.product import level_here, prepared, random_weight, rotated, time_calls
 
 TOKENS, COST_TOKENS = (1, 32, 128), (1, 2, 3, 4, 8, 16, 32, 128)
 QUICK_SECONDS, QUICK_ROUNDS = 0.15, 3
 RIVALS = ("tvm",)
-
-
-def all_types() -> list[DType]:
-    """Every element in groups of 128, and the aliases."""
-    plain = [f"{e.name}:g128{'' if e.signed else ':zp'}" for e in ELEMENTS.values()]
-    return [DType.parse(text) for text in (*plain, *ALIASES)]
 
 
 def bench_types(

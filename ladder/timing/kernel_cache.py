@@ -25,7 +25,7 @@ def place_of(level: Level) -> Path:
 def build(level: Level, output: Path | None = None) -> dict[str, Any]:
     """Build the library of every type of ``ladder types`` if the cache has none; copy it out."""
     from ladder.codegen.kernel_library import build_kernels
-    from ladder.timing.all_types import all_types
+    from ladder.timing.catalogue import all_types
 
     place, start = place_of(level), time.perf_counter()
     types, built = all_types(), not place.exists()
@@ -51,7 +51,7 @@ def build_accelerator(target: str, types: Sequence[DType], folder: Path) -> dict
     Without ``types``: all that have kernels there; the others are named with the reason.
     """
     from ladder.codegen import hexagon_library, opencl_library
-    from ladder.timing.all_types import all_types
+    from ladder.timing.catalogue import all_types
 
     accelerator, start = ACCELERATORS[target], time.perf_counter()
     hexagon = accelerator.arch == "hexagon"

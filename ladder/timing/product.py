@@ -17,11 +17,11 @@ from ladder.ir import dialect
 from ladder.ir.activation import FLOAT, block_of, check, table_mode
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
-from ladder.peers.engine import ROTATED_BYTES, copies_of
 from ladder.runtime.artifact import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
 from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of
+from ladder.timing.rotation import ROTATED_BYTES, copies_of
 
 if TYPE_CHECKING:  # TVM is loaded where it is needed
     from ladder.codegen.layout import Packing

@@ -18,7 +18,7 @@ from ladder.ir.activation import FLOAT
 from ladder.ir.activation import check as check_activation
 from ladder.ir.dtype import DType
 from ladder.ir.facts import ProductCosts
-from ladder.ir.site import Site, find_sites
+from ladder.ir.site import Site
 from ladder.passes.allocation.parts import LOOK_UP
 from ladder.passes.kernel_choice import choose, no_tiles
 from ladder.runtime.session import threads
@@ -110,13 +110,6 @@ def parse_shapes(texts: Iterable[str]) -> list[Shape]:
             raise LadderError(f"--shape '{text}': write NxK, for example 4096x4096")
         found.append((int(parts[0]), int(parts[1])))
     return found
-
-
-def shapes_of_model(model: str | Path) -> list[Shape]:
-    """Those of a model as it is compiled."""
-    from ladder.planning.make import ready
-
-    return shapes_of(find_sites(ready(model).model)[0])
 
 
 def shapes_of(sites: Iterable[Site]) -> list[Shape]:

@@ -18,7 +18,7 @@ from ladder.ir.dtype import DType
 from ladder.passes.kernel_choice import SCHEMES, choose
 from ladder.runtime.session import threads
 from ladder.support.progress import track
-from ladder.timing.all_types import all_types
+from ladder.timing.catalogue import all_types
 from ladder.timing.cost_tables import machine_of, measured_on, tuned_file, write_table
 from ladder.timing.product import Call, level_here, loaded
 

@@ -18,9 +18,9 @@ from ladder.calibration.data import Data, sample_data, text_data
 from ladder.calibration.hessians import collect
 from ladder.calibration.operands import TABLE, Operand, operand_of
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.site import find_sites
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import Reference
 
 Values = dict[str, np.ndarray]

@@ -18,14 +18,14 @@ from ladder.calibration.hessians import collect
 from ladder.calibration.learned import result
 from ladder.calibration.learned.result import check_learnable, learned_of
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Finished
 from ladder.ir.site import find_sites
 from ladder.passes.rounding.methods import round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import Reference
 
 TYPE = "int2:g32"

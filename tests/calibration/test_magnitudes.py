@@ -12,7 +12,7 @@ from small_graphs import graph, random
 from ladder.calibration.activations import KEPT_ROWS, collect_activations
 from ladder.calibration.data import sample_data
 from ladder.calibration.outliers import mux_outliers, provisionally_muxed
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Muxing
 from ladder.ir.outliers import Activations, Outliers

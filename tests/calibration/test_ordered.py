@@ -20,7 +20,7 @@ from ladder.calibration.gptaq import round_in_order
 from ladder.calibration.hessians import collect
 from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dequantize import dequantized
@@ -32,7 +32,7 @@ from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.rounding.methods import round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import Reference
 
 TYPE = "int2:g32"

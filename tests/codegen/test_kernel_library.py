@@ -16,7 +16,7 @@ from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import blocks_of, total_chunks
 from ladder.ir.dtype import DType
 from ladder.timing import kernel_cache
-from ladder.timing.all_types import all_types
+from ladder.timing.catalogue import all_types
 
 pytestmark = pytest.mark.kernels
 

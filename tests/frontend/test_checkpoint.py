@@ -12,7 +12,8 @@ import pytest
 from ladder.errors import LadderError
 from ladder.frontend.checkpoint import in_gguf
 from ladder.frontend.huggingface import WHOLE
-from ladder.frontend.load import Source, load
+from ladder.frontend.load import load
+from ladder.frontend.types import Source
 
 pytestmark = pytest.mark.models
 

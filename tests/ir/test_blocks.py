@@ -11,7 +11,7 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.ir.blocks import Block, Chain, find_blocks
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 
 
 def names(values: tuple[ir.Value, ...]) -> list[str | None]:

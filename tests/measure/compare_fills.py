@@ -26,10 +26,11 @@ import ladder
 from ladder.blockwise.weights import find_groups
 from ladder.calibration.calibrate import hessians_of
 from ladder.calibration.data import Data
+from ladder.calibration.requested_data import long_data_of
 from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.evaluation.evaluate import Score, evaluate
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
@@ -41,7 +42,7 @@ from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.planning.evaluate_plan import Check
-from ladder.planning.inputs import long_data_of, sensitivity_of
+from ladder.planning.inputs import sensitivity_of
 from ladder.planning.refine import refine
 from ladder.reference import ReferenceLanguageModel
 from ladder.support.packages import package_file

@@ -33,7 +33,7 @@ from ladder.calibration.activations import collect_activations
 from ladder.calibration.data import text_data
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.evaluation.evaluate import evaluate
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.outliers import Activations
 from ladder.passes.allocate_uniform import AllocateUniform

@@ -25,10 +25,10 @@ from ladder.blockwise.weights import Task, rounder
 from ladder.calibration.data import language_model_feeds
 from ladder.calibration.text_windows import calibration
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.sensitivity.engine import Engine
-from ladder.sensitivity.workers import own_threads
 from ladder.support.packages import package_file
+from ladder.support.threads import own_threads
 
 SIGNS = {"kl": 1, "reverse_kl": 1, "mse": 1, "sqnr": -1, "cosine": -1}
 CHANGE = "loss_change"

@@ -14,7 +14,7 @@ from hybrid import TOKENS, VOCABULARY, Logits, falcon_h1, mamba, mamba2
 
 import ladder
 import ladder.runtime
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.site import find_sites
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.infra.runner import run_passes

@@ -13,14 +13,15 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.demo import MODEL
 from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import export_onnx
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.options.requests import Wish
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.pipeline.compile import compile_model, load_source
+from ladder.pipeline.compile import compile_model
+from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.runtime import load
 from ladder.runtime.language_model import LanguageModel

@@ -21,7 +21,7 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.demo import MODEL
 from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import rewrite
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
 from ladder.ir.outliers import Activations
@@ -31,7 +31,7 @@ from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.round_weights import RoundWeights
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]

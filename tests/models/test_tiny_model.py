@@ -29,7 +29,7 @@ from ladder.passes.infra.base import Pass
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import Reference, ReferenceLanguageModel
 from ladder.runtime.language_model import LanguageModel
 from ladder.runtime.session import Session

@@ -13,9 +13,10 @@ from tiny import CHUNK, CONTEXT
 from ladder.calibration.activations import collect_activations
 from ladder.calibration.data import text_data
 from ladder.evaluation.report_page import page
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.options.requests import Wish
-from ladder.pipeline.compile import compile_model, load_source
+from ladder.pipeline.compile import compile_model
+from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.runtime import load
 from ladder.runtime.language_model import LanguageModel

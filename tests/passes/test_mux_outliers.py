@@ -20,7 +20,7 @@ import ladder
 from ladder.calibration.activations import collect_activations
 from ladder.calibration.data import sample_data
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Muxing, StaticScales

@@ -15,13 +15,14 @@ from ladder.cli import benches
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.peers import OWN, PEERS, engine_class, peers_of
-from ladder.peers.engine import CLASSES, TERNARY, copies_of
+from ladder.peers.engine import CLASSES, TERNARY
 from ladder.peers.harness import Group, Settings, Station, batches, groups_of
 from ladder.peers.limits import READ
 from ladder.peers.own import TYPES, class_of, own_kind
 from ladder.peers.page import BEGIN, END, check_page, write_page
 from ladder.peers.run import compare
 from ladder.peers.table import COLUMNS, fastest_peer, tables
+from ladder.timing.rotation import copies_of
 
 pytestmark = [pytest.mark.kernels, pytest.mark.models, pytest.mark.xdist_group("peers")]
 

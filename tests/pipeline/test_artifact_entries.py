@@ -10,8 +10,9 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.options.requests import Wish
-from ladder.pipeline.compile import compile_model, load_source
+from ladder.pipeline.compile import compile_model
 from ladder.pipeline.plan_file import Plan, write_plan
+from ladder.pipeline.sources import load_source
 from ladder.support import cache
 
 pytestmark = pytest.mark.kernels

@@ -11,8 +11,9 @@ import pytest
 
 import ladder
 from ladder.errors import LadderError
+from ladder.options.requests import PlanWish
 from ladder.planning.inputs import sensitivity_of
-from ladder.planning.make import PlanWish, plan_model
+from ladder.planning.make import plan_model
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("planning")]
 

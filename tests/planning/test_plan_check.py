@@ -11,7 +11,7 @@ from small_graphs import graph, random
 import ladder
 from ladder.blockwise.weights import Group
 from ladder.calibration.data import language_model_feeds
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Sensitivity

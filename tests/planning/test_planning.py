@@ -14,16 +14,16 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.options.requests import Wish
+from ladder.options.requests import PlanWish, Wish
 from ladder.pipeline.plan_file import read_plan
 from ladder.planning import evaluate_plan as plan_check
 from ladder.planning import pareto
 from ladder.planning import times as plan_times
-from ladder.planning.make import PlanWish, plan_model
+from ladder.planning.make import plan_model
 from ladder.timing import product_costs
 
 TYPES = ("int2:g32", "int3:g32", "int4:g32", "int8:row")

@@ -12,16 +12,17 @@ import ladder
 from ladder.blockwise.weights import rounder
 from ladder.calibration.data import Data, text_data
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
+from ladder.options.requests import PlanWish
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.planning.evaluate_plan import Check
-from ladder.planning.make import PlanWish, plan_model
+from ladder.planning.make import plan_model
 from ladder.planning.refine import measure_steps, refine
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("planning")]

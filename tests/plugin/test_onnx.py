@@ -14,7 +14,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 import ladder
 import ladder.runtime
-from ladder.plugin import operators
+from ladder.plugin import operator_names
 from ladder.runtime.session import Session
 
 WEIGHTS = {"w": modules.array(100, 48), "b": modules.array(48), "e": modules.array(64, 100)}
@@ -50,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_written_file_keeps_its_types_and_bits(file: Path, kind: str, form: str) -> None:
     ladder.export_onnx(file, file.with_name("low.onnx"), type=kind, format=form)
     mod = from_onnx(onnx.load(file.with_name("low.onnx")))
-    wanted = {operators.MATMUL, operators.GATHER, "relax.add"}
+    wanted = {operator_names.MATMUL, operator_names.GATHER, "relax.add"}
     assert set(modules.calls(mod)) == wanted
     ladder.compile(file, file.with_name("out"), type=kind, target="x86-64")
     session = ladder.runtime.load(file.with_name("out"))
@@ -63,11 +63,11 @@ def test_a_written_file_keeps_its_types_and_bits(file: Path, kind: str, form: st
 def test_the_operators_of_the_dialect_are_read(file: Path) -> None:
     model = small_graphs.quantized(onnx.load(file), "int4:g32", "mse")
     mod = from_onnx(ir.to_proto(model))
-    assert set(modules.calls(mod)) == {operators.MATMUL, operators.GATHER, "relax.add"}
+    assert set(modules.calls(mod)) == {operator_names.MATMUL, operator_names.GATHER, "relax.add"}
     exact = modules.run(mod.with_attr("ladder.activation", "fp32"), IDS)
     small_graphs.assert_same([exact], small_graphs.meaning(model, {"ids": IDS}))
 
 
 def test_a_float_file_is_read_as_ever(file: Path) -> None:
     mod = from_onnx(onnx.load(file))
-    assert "relax.matmul" in modules.calls(mod) and operators.MATMUL not in modules.calls(mod)
+    assert "relax.matmul" in modules.calls(mod) and operator_names.MATMUL not in modules.calls(mod)

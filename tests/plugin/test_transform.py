@@ -15,7 +15,7 @@ from tvm import relax
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.pipeline.plan_file import Plan, write_plan
-from ladder.plugin import operators
+from ladder.plugin import operator_names, operators
 from ladder.plugin import transform as passes
 from ladder.plugin.model import round_array
 from ladder.plugin.rounding import REPORT
@@ -34,7 +34,7 @@ def low_bit(type: str = KIND, rounding: str = "mse") -> Any:
         kind = DType.parse(type)
         name = "main.lv1"
         n, k = WEIGHT.shape
-        call = operators.low_bit(operators.MATMUL, x, weight, kind, n, k, name)
+        call = operators.low_bit(operator_names.MATMUL, x, weight, kind, n, k, name)
         return builder.emit(call)
 
     return modules.function(build, ((modules.M, modules.K), "float32"))
@@ -95,7 +95,7 @@ def test_what_is_left_alone_is_told() -> None:
     shape = (modules.M, modules.K)
     mod = modules.function(build, (shape, "float32"), (shape, "float16"))
     made = transform.RoundWeights(type=KIND)(mod)
-    assert modules.calls(made) == [operators.MATMUL, "relax.matmul"]
+    assert modules.calls(made) == [operator_names.MATMUL, "relax.matmul"]
     assert "float16, not float32" in str(made.attrs[REPORT])
 
 

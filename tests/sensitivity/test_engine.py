@@ -13,10 +13,10 @@ from small_graphs import graph, random
 from ladder.blockwise.weights import Group, Task, find_groups, rounder
 from ladder.calibration.data import language_model_feeds
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.reference import Reference
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
 from ladder.sensitivity.engine import Engine

@@ -19,9 +19,9 @@ from small_graphs import graph, random
 
 from ladder.calibration.text_windows import calibration
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.facts import Sensitivity
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.sensitivity.measure import How, measure, measure_feeds
 from ladder.support.progress import listening
 
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_where_it_was(
     code = f"""
 import time
 from pathlib import Path
-from ladder.pipeline.compile import load_source
+from ladder.pipeline.sources import load_source
 from ladder.sensitivity.measure import How
 from ladder.sensitivity.measure import measure
 from ladder.sensitivity import workers

@@ -10,7 +10,7 @@ import psutil
 from ladder.blockwise.weights import Group, find_groups
 from ladder.calibration.data import Data
 from ladder.errors import LadderError
-from ladder.frontend.load import Source
+from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books

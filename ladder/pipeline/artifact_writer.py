@@ -1,0 +1,75 @@
+"""The artifact folder as it is written: weights, tokenizer, manifest."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladder.frontend.types import Source, state_pairs
+from ladder.hardware.targets import Level
+from ladder.options.requests import Wish
+from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.support.files import full_disk_is_plain
+
+
+def write_artifact(
+    folder: Path,
+    source: Source,
+    wish: Wish,
+    levels: tuple[Level, ...],
+    weights: Any,
+    functions: list[dict[str, Any]],
+    report: dict[str, Any],
+    types: dict[str, tuple[float, ...]],
+) -> None:
+    with full_disk_is_plain(folder):
+        tensors = _write_weights(folder / WEIGHTS, weights.arrays)
+        if source.tokenizer is not None:
+            (folder / TOKENIZER).write_text(source.tokenizer)
+        files = {f.name: file_hash(f) for f in sorted(folder.iterdir())}
+        report["size_bytes"] = sum(f.stat().st_size for f in folder.iterdir())
+        manifest = {
+            "format": FORMAT,
+            "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
+            "origin": {"path": source.origin, "digest": source.digest},
+            "wish": vars(wish),
+            "types": types,
+            "levels": [level.name for level in levels],
+            "files": files,
+            "functions": functions,
+            "tensors": tensors,
+            "language_model": _language_model(source, wish),
+            "report": report,
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+
+
+def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    with path.open("wb") as file:
+        for name, array in arrays.items():
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            rows[name] = {
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "offset": file.tell(),
+            }
+            file.write(np.ascontiguousarray(array).data)
+    return rows
+
+
+def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
+    if not source.is_language_model:
+        return None
+    return {
+        "context": wish.context,
+        "chunk": wish.chunk,
+        "vocabulary": source.vocabulary,
+        "eos": list(source.eos),
+        "states": list(state_pairs(source.model)),
+        "chat_template": source.chat_template,
+    }

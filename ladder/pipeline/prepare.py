@@ -1,0 +1,30 @@
+"""A model with its sites in their final form: what planning and measuring look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ladder.errors import NothingToQuantize
+from ladder.frontend.types import Source
+from ladder.ir import facts
+from ladder.ir.site import find_sites
+from ladder.passes.clean_up import CleanUp
+from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.infra.base import Pass
+from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.sources import load_source
+
+COMPILED = (CleanUp(), FuseOperators())  # what a compilation does before it looks for sites
+
+
+def ready(model: str | Path | Source, prepare: Sequence[Pass] = COMPILED) -> Source:
+    """A copy of the model with its sites in their final form."""
+    source = load_source(model)
+    graph = facts.clone(source.model)
+    if not source.is_language_model:
+        run_passes(graph, prepare)
+    if not find_sites(graph)[0]:
+        raise NothingToQuantize(f"{source.origin}: no weight may change type: nothing to plan")
+    return replace(source, model=graph)

@@ -1,0 +1,58 @@
+"""Models as the compiler takes them: loaded once, traces kept in the cache."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ladder.frontend.load import load
+from ladder.frontend.types import Source
+from ladder.passes.clean_up import CleanUp
+from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.infra.runner import run_passes
+from ladder.support import cache
+from ladder.support.files import folder_aside
+from ladder.support.progress import stage
+
+
+def load_source(model: str | Path | Source) -> Source:
+    """Load through the cache of traces: a language model is traced once."""
+    if isinstance(model, Source):
+        return model
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return load(path)
+    if not path.exists():
+        return load(path)  # says what is wrong
+    return _traced(path)
+
+
+def _traced(path: Path) -> Source:
+    stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
+    place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
+    if (place / "source.json").exists():
+        rest = json.loads((place / "source.json").read_text())
+        return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
+    with stage("trace the model"):
+        source = load(path)
+    run_passes(source.model, [CleanUp(), FuseOperators()])
+    with folder_aside(place, "source.json") as aside:
+        ir.save(source.model, aside / "model.onnx", external_data="model.data")
+        rest = {k: v for k, v in vars(source).items() if k != "model"}
+        (aside / "source.json").write_text(json.dumps(rest))
+    return _traced(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [f for f in path.iterdir() if f.is_file()]
+
+
+def known_model(digest: str) -> Path | None:
+    """The traced float model with this digest, if the cache has it."""
+    for found in (cache.cache_folder() / "traces").glob("*/source.json"):
+        if json.loads(found.read_text())["digest"] == digest:
+            return found.parent
+    return None
