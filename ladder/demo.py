@@ -16,8 +16,10 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.cli.show import err, out, print_table, progress
 from ladder.evaluation.evaluate import evaluate
 from ladder.frontend.types import Source
+from ladder.ir.dtype import DType
 from ladder.options.requests import Wish
 from ladder.pipeline.compile import compile_model
+from ladder.pipeline.report import CompileReport
 from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.support.cache import cache_folder
@@ -54,9 +56,10 @@ def main() -> None:
     err.print(f"{time.perf_counter() - start:.0f} s. Cache: {cache_folder()} (ladder cache clear)")
 
 
-def _compile(source: Source, kind: str) -> tuple[Path, dict[str, Any]]:
+def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
     folder = cache_folder() / "demo" / kind.replace(":", "-")
-    return folder, compile_model(source, folder, Wish(type=kind, context=CONTEXT)).report
+    options = Wish(type=DType.parse(kind), context=CONTEXT)
+    return folder, compile_model(source, folder, options).report
 
 
 def _float_row(source: Source, tokens: list[int]) -> list[Any]:
@@ -106,7 +109,7 @@ def _row(
     source: Source,
     kind: str,
     folder: Path,
-    report: dict[str, Any],
+    report: CompileReport,
     bench: dict[str, Any],
     tokens: list[int],
 ) -> list[Any]:
@@ -116,8 +119,8 @@ def _row(
     score = evaluate(model, tokens, WINDOW, ReferenceLanguageModel(source.model, WINDOW))
     return [
         f"{kind}, Ladder ({bench['level']})",
-        round(report["size_bytes"] / 1e6, 1),
-        report["bits_per_weight"],
+        round(report.size_bytes / 1e6, 1),
+        report.bits_per_weight,
         score.perplexity,
         score.kl_mean,
         bench["decode_tokens_per_s"],

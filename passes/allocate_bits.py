@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import (
     Allocation,
     BitPlan,
@@ -30,6 +32,8 @@ from ladder.passes.allocation.parts import (
 )
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem, Totals
 from ladder.passes.infra.base import Facts, Pass
+from ladder.passes.infra.choices import put_choices
+from ladder.passes.infra.patterns import Rule
 
 TIMES = ("seconds", "prefill")
 LABELS = {"kl": "KL", "mse": "MSE"}
@@ -45,15 +49,15 @@ class AllocateBits(Pass):
     token takes outside of products. Leaves BitPlan, LeftAlone and Allocation; the graph stays.
     """
 
-    types: str = ""
+    types: tuple[DType, ...] = ()
     bpw: str = ""
     size: str = ""
     latency: str = ""
     max_kl: str = ""
     prefer: str = ""
     minimise: str = ""
-    rules: str = ""
-    keep: str = ""
+    rules: tuple[Rule, ...] = ()
+    keep: tuple[str, ...] = ()
     rest: str = ""
     needs: ClassVar[Facts] = (Sensitivity,)
     gives: ClassVar[Facts] = (BitPlan, LeftAlone, Allocation)
@@ -69,16 +73,20 @@ class AllocateBits(Pass):
         problem, notes = problem_of(model, self.types, self.rules, self.keep, self.rest)
         if budget.timed and not problem.timed:
             raise LadderError("latency is asked and there are no ProductCosts: measure them first")
-        put_plan(model, problem, allocate(problem, budget), str(budget), notes)
+        put_allocation(model, problem, allocate(problem, budget), str(budget), notes)
 
 
 def problem_of(
-    model: ir.Model, types: str = "", rules: str = "", keep: str = "", rest: str = ""
+    model: ir.Model,
+    types: Sequence[DType] = (),
+    rules: Sequence[Rule] = (),
+    keep: Sequence[str] = (),
+    rest: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The allocation problem of a model with its facts, and notes on what is not counted."""
     sensitivity, costs = facts.get(model, Sensitivity), facts.get(model, ProductCosts)
     assert sensitivity is not None
-    names = candidates(types.split("|") if types else _measured(sensitivity))
+    names = candidates(types or _measured(sensitivity))
     sites = find_sites(model)[0]
     groups = groups_of(sites)
     fixed, muxing = fixed_groups(groups, rules, keep), facts.get(model, Muxing)
@@ -94,14 +102,11 @@ def problem_of(
     return problem, notes
 
 
-def put_plan(
+def put_allocation(
     model: ir.Model, problem: Problem, found: Allocated, asked: str, notes: tuple[str, ...]
 ) -> None:
     """Leave a choice as facts: the plan, what it leaves alone, and what it is expected to be."""
-    choices, kept = rows_of(problem, found.picks)
-    facts.put(model, BitPlan(choices))
-    reasons = {r.name: f"{r.op}: {r.reason}" for r in find_sites(model)[1]}
-    facts.put(model, LeftAlone({**reasons, **dict(sorted(kept.items()))}))
+    put_choices(model, *rows_of(problem, found.picks))
     costs = facts.get(model, ProductCosts)
     uniform = {type: numbers(problem, totals) for type, totals in found.uniform.items()}
     facts.put(
@@ -133,7 +138,7 @@ def rows_of(problem: Problem, picks: Picks) -> tuple[dict[str, Choice], dict[str
             if option.type == FLOAT:
                 kept[name] = text
             else:
-                choices[name] = Choice(option.type, text)
+                choices[name] = Choice(DType.parse(option.type), text)
     return choices, kept
 
 
@@ -169,10 +174,11 @@ def _least(problem: Problem) -> dict[str, float]:
     return numbers(problem, least)
 
 
-def _measured(sensitivity: Sensitivity) -> list[str]:
+def _measured(sensitivity: Sensitivity) -> list[DType]:
     """The types in which every site was measured, in the order of the first site."""
     rows = list(sensitivity.scores.values())
-    return [t for t in (rows[0] if rows else {}) if all(t in row for row in rows)]
+    names = [t for t in (rows[0] if rows else {}) if all(t in row for row in rows)]
+    return [DType.parse(name) for name in names]
 
 
 def _rest_bytes(model: ir.Model, sites: list[Site]) -> float:

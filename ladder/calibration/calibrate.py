@@ -30,7 +30,7 @@ def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
     """
     here = replace(source, model=model)
     plan = facts.get(model, BitPlan) or BitPlan()
-    types = {name: choice.type for name, choice in plan.choices.items()}
+    types = {name: str(choice.type) for name, choice in plan.choices.items()}
     if wish.rounding == LEARNED:
         check_learnable(here, types)
     found = hessians_of(here, wish)

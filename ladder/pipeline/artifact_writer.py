@@ -12,6 +12,8 @@ import numpy as np
 from ladder.frontend.types import Source, state_pairs
 from ladder.hardware.targets import Level
 from ladder.options.requests import Wish
+from ladder.options.schema import plain_options
+from ladder.pipeline.report import CompileReport
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
 from ladder.support.files import full_disk_is_plain
 
@@ -23,7 +25,7 @@ def write_artifact(
     levels: tuple[Level, ...],
     weights: Any,
     functions: list[dict[str, Any]],
-    report: dict[str, Any],
+    report: CompileReport,
     types: dict[str, tuple[float, ...]],
 ) -> None:
     with full_disk_is_plain(folder):
@@ -31,21 +33,21 @@ def write_artifact(
         if source.tokenizer is not None:
             (folder / TOKENIZER).write_text(source.tokenizer)
         files = {f.name: file_hash(f) for f in sorted(folder.iterdir())}
-        report["size_bytes"] = sum(f.stat().st_size for f in folder.iterdir())
+        report.size_bytes = sum(f.stat().st_size for f in folder.iterdir())
         manifest = {
             "format": FORMAT,
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
-            "wish": vars(wish),
+            "wish": plain_options(wish),
             "types": types,
             "levels": [level.name for level in levels],
             "files": files,
             "functions": functions,
             "tensors": tensors,
             "language_model": _language_model(source, wish),
-            "report": report,
+            "report": report.to_json(),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -10,9 +10,8 @@ import onnx_ir as ir
 
 from ladder.frontend.load import load
 from ladder.frontend.types import Source
-from ladder.passes.clean_up import CleanUp
-from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import PREPARE
 from ladder.support import cache
 from ladder.support.files import folder_aside
 from ladder.support.progress import stage
@@ -38,7 +37,7 @@ def _traced(path: Path) -> Source:
         return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
     with stage("trace the model"):
         source = load(path)
-    run_passes(source.model, [CleanUp(), FuseOperators()])
+    run_passes(source.model, PREPARE)
     with folder_aside(place, "source.json") as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
         rest = {k: v for k, v in vars(source).items() if k != "model"}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.options.requests import Wish, wish_of
+from ladder.options.requests import Wish
+from ladder.options.schema import options_of
 
 ATTRIBUTE = "ladder."
 SEVERAL = ("keep", "rules")  # texts joined by |
@@ -22,7 +23,7 @@ def read(mod: Any, given: dict[str, str]) -> Wish:
     asked = {n: str(held[ATTRIBUTE + n]) for n in NAMES if ATTRIBUTE + n in held}
     asked.update(given)
     options = {n: t.split("|") if n in SEVERAL else t for n, t in asked.items() if t}
-    wish = wish_of(options, Wish)
+    wish = options_of(Wish, options)
     wish.check()
     return wish
 

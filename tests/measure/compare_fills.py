@@ -119,7 +119,7 @@ def main() -> None:
     source = ladder.load(options.model)
     wish = PlanWish(
         bpw=options.bpw,
-        types=tuple(options.types.split(",")),
+        types=tuple(map(DType.parse, options.types.split(","))),
         rounding=options.rounding,
         windows=options.windows,
         tokens=options.tokens,
@@ -129,7 +129,7 @@ def main() -> None:
     )
     known = hessians_of(source, wish)
     facts.put(source.model, sensitivity_of(source, wish, known))
-    problem, _ = problem_of(source.model, "|".join(wish.types))
+    problem, _ = problem_of(source.model, wish.types)
     tokens = _unseen(source, options.limit)
     seen = long_data_of(source, wish)
     original = ReferenceLanguageModel(source.model, WINDOW)

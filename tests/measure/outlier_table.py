@@ -35,6 +35,7 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.evaluation.evaluate import evaluate
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.outliers import Activations
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
@@ -132,7 +133,8 @@ class Runner:
         mode = f"int{key['bits']}:{key['granularity']}"
         model = facts.clone(self.source.model)
         facts.put(model, self._seen)
-        run_passes(model, [AllocateUniform(TYPES[key["weights"]]), MuxOutliers(method, mode)])
+        dtype = DType.parse(TYPES[key["weights"]])
+        run_passes(model, [AllocateUniform(dtype), MuxOutliers(method, mode)])
         return self.score(run_passes(model, [RoundWeights(ROUNDING), LowerTypes(mode)]), chunk)
 
     def _oracle(self, key: Row) -> ir.Model:

@@ -23,6 +23,7 @@ from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import rewrite
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
 from ladder.ir.outliers import Activations
 from ladder.ir.site import find_sites
@@ -72,7 +73,7 @@ def known(hard: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Activatio
 def remedied(hard: Prepared, known: Activations, method: str) -> ir.Model:
     model = facts.clone(hard.source.model)
     facts.put(model, known)
-    return run_passes(model, [AllocateUniform(TYPE), MuxOutliers(method, MODE)])
+    return run_passes(model, [AllocateUniform(DType.parse(TYPE)), MuxOutliers(method, MODE)])
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def product(hard: Prepared, muxed: ir.Model, which: str, scale: float = 0.0) -> 
     text = f'g (float[64, {site.k}] x) => (float[64, {site.n}] y) {{ y = MatMul(x, "w.weight") }}'
     model: ir.Model = ir.from_proto(graph(text, {"w.weight": site.array().T}))
     facts.put(model, Muxing({"w": muxed_site(muxed, which)}))
-    run_passes(model, [AllocateUniform(TYPE), RoundWeights("rtn")])
+    run_passes(model, [AllocateUniform(DType.parse(TYPE)), RoundWeights("rtn")])
     if scale:
         facts.put(model, StaticScales({"w": scale}))
         (ones,) = (v for name, v in model.graph.initializers.items() if name.endswith(".scale"))
