@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,10 +13,8 @@ SPAN = re.compile(r"`[^`\n]*`")
 
 
 def pages() -> list[Path]:
-    """Every page that git knows or would add."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.md"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [path for name in done.stdout.splitlines() if (path := ROOT / name).exists()]
+    """Those at the top, of the documentation, and of the forms for issues."""
+    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
 
 
 def name_of(page: Path) -> str:
