@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint types fast setup clean
+.PHONY: help demo test check lint types fast docs setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -36,5 +36,12 @@ types: setup ## mypy, strict.
 fast: setup ## Tests that need neither kernels nor whole models.
 	$(BIN)/pytest -q -m 'not kernels and not models'
 
+docs: $(VENV)/.docs ## Build the documentation into site/; a broken link is an error.
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.done
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean: ## Remove .venv and what tools left behind (the cache stays: ladder cache clear).
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
