@@ -40,6 +40,7 @@ class SiteWish:
         (),
         "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
         panel=TYPES,
+        plugin=True,
     )
     rules: tuple[Rule, ...] = option(
         (),
@@ -48,6 +49,7 @@ class SiteWish:
         flags=("--rule",),
         metavar="PATTERN=TYPE",
         panel=TYPES,
+        plugin=True,
     )
     rounding: str = option(
         "mse",
@@ -57,6 +59,7 @@ class SiteWish:
         "from gptaq and trains codes and scales through the whole model (needs torch, takes "
         "long). best: for each site the best of the first three.",
         panel=TYPES,
+        plugin=True,
     )
     outliers: str = option(
         NO_REMEDY,
@@ -146,6 +149,7 @@ class TargetWish(SiteWish):
         ":tensor or :static; table8 (half the look-ups); fp32 (unrounded; slow when compiled).",
         flags=("--activation", "--activations"),
         panel=COMPUTE,
+        plugin=True,
     )
     chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
 
@@ -165,6 +169,7 @@ class Wish(TargetWish):
         "int4:g128",
         "Type of all weights, e.g. int4:g128, int8:row, uint4:g32:zp; see 'ladder types'.",
         panel=TYPES,
+        plugin=True,
     )
     plan: Path | None = option(
         None,
@@ -172,8 +177,11 @@ class Wish(TargetWish):
         metavar="FILE",
         panel=TYPES,
         changes_result=False,  # its types count, not its name
+        plugin=True,
     )
-    scheme: str = option("auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False)
+    scheme: str = option(
+        "auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False, plugin=True
+    )
     context: int = option(
         2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
     )

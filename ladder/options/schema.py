@@ -27,6 +27,7 @@ class Option:
     names the value in help. ``least`` is the smallest number allowed. ``reported`` says that a
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
+    ``plugin`` says that TVM's plug-in takes it as well.
     """
 
     help: str
@@ -37,6 +38,7 @@ class Option:
     reported: bool = True
     changes_result: bool = True
     splits: str = ""
+    plugin: bool = False
 
 
 @dataclass(frozen=True)

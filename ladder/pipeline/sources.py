@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ladder.frontend.load import load
+from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
@@ -21,28 +21,24 @@ def load_source(model: str | Path | Source) -> Source:
     """Load through the cache of traces: a language model is traced once."""
     if isinstance(model, Source):
         return model
-    path = Path(model)
-    if path.suffix == ".onnx":
-        return load(path)
-    if not path.exists():
-        return load(path)  # says what is wrong
-    return _traced(path)
+    frontend, path = find_frontend(Path(model))
+    return _traced(frontend, path) if frontend.traced else frontend.read(path)
 
 
-def _traced(path: Path) -> Source:
+def _traced(frontend: Frontend, path: Path) -> Source:
     stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
     if (place / "source.json").exists():
         rest = json.loads((place / "source.json").read_text())
         return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
     with stage("trace the model"):
-        source = load(path)
+        source = frontend.read(path)
     run_passes(source.model, PREPARE)
     with folder_aside(place, "source.json") as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
         rest = {k: v for k, v in vars(source).items() if k != "model"}
         (aside / "source.json").write_text(json.dumps(rest))
-    return _traced(path)
+    return _traced(frontend, path)
 
 
 def _files(path: Path) -> list[Path]:

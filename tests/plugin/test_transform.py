@@ -118,7 +118,7 @@ def test_sizes_that_are_known_at_run_time_only(mode: str) -> None:
 
 
 def test_bad_options_are_one_plain_line() -> None:
-    with pytest.raises(LadderError, match="no option 'typ'; the options are: type"):
+    with pytest.raises(LadderError, match="unknown option 'typ'; valid options are: activation"):
         transform.RoundWeights(typ="int4")
     mod = modules.product(WEIGHT)
     with pytest.raises(LadderError, match="int9"):

@@ -82,7 +82,7 @@ def digests() -> dict[str, str]:
         ("passes/round_weights", {"artifacts"}),
         ("passes/rounding/gptq", {"artifacts", "rounded", "ordered", "learned", "sensitivity"}),
         ("calibration/hessians", {"artifacts", "hessians"}),
-        ("frontend/huggingface", {"traces", "artifacts"}),
+        ("frontend/huggingface", KINDS - {"kernels", "tuned", "costs"}),
         ("errors", KINDS),
     ],
 )
