@@ -53,7 +53,7 @@ def takes(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[Any], Any]:
 def parameter(about: Described) -> inspect.Parameter:
     """An option as Typer's parameter."""
     kind, default = _kind(about)
-    flags = about.flags if about.kind != "bool" else ()
+    flags = about.flags if about.kind != "bool" else about.option.flags  # else --x / --no-x
     info = typer.Option(
         *flags,
         help=about.option.help,

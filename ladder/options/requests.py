@@ -296,7 +296,13 @@ class PlanWish(TargetWish):
         "Time per token outside the matrix products, e.g. 3ms (default: measured).",
         panel=PLANNING,
     )
-    pareto: bool = option(False, "Compute the whole front.", reported=False, panel=PLANNING)
+    pareto: bool = option(
+        False,
+        "Compute the whole front.",
+        flags=("--pareto",),
+        reported=False,
+        panel=PLANNING,
+    )
     verify: bool = option(
         True, "Run the plan once and measure its loss.", reported=False, panel=PLANNING
     )

@@ -25,6 +25,8 @@ WITHOUT_ENTRIES = (
     "ladder.hardware.devices",
     "ladder.hardware.instruction_budgets",
     "ladder.hardware.projection",
+    "ladder.options.benchmarks",
+    "ladder.options.running",
     "ladder.options.signature",
     "ladder.options.user_types",
     "ladder.passes.allocate_bits",
