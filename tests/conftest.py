@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden/*.txt.")
+    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden.")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,12 +44,12 @@ def own_types() -> Iterator[None]:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Compare a text with tests/golden/TEST.txt; ``--update-golden`` rewrites it."""
-    name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
-    path = GOLDEN / f"{name}.txt"
+def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Compare with tests/golden/NAME.txt (the test's name); ``--update-golden`` rewrites it."""
+    of_test = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
 
-    def compare(text: str) -> None:
+    def compare(text: str, name: str = of_test) -> None:
+        path = GOLDEN / f"{name}.txt"
         if request.config.getoption("--update-golden"):
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
