@@ -12,7 +12,8 @@ help: ## Show this help.
 
 setup: $(VENV)/.done ## Make .venv with Ladder and its pinned dependencies.
 
-$(VENV)/.done: pyproject.toml constraints.txt
+# ladder/__init__.py holds the version.
+$(VENV)/.done: pyproject.toml constraints.txt ladder/__init__.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,plot,dask,dev]'
 	@touch $@

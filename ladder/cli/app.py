@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ladder.cli import options as o
+from ladder.cli.about import print_versions
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.devices import bench_app
 from ladder.cli.kernels import kernels_app
@@ -36,6 +37,12 @@ def common(
         Path | None,
         typer.Option(help="TOML file with types of your own; default: ./ladder.toml if it exists."),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_versions, help="Print versions and exit."
+        ),
+    ] = False,
 ) -> None:
     """Read the types of a configuration file before any command."""
     from ladder.config import load_config
