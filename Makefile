@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint types fast setup clean
+.PHONY: help demo test check lint types fast package setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -36,5 +36,13 @@ types: setup ## mypy, strict.
 fast: setup ## Tests that need neither kernels nor whole models.
 	$(BIN)/pytest -q -m 'not kernels and not models'
 
+package: setup ## Build wheel and sdist into dist, and try the wheel in an empty environment.
+	rm -rf dist build/empty
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	build/empty/bin/ladder --version
+	build/empty/bin/python tests/try_package.py
+
 clean: ## Remove .venv and what tools left behind (the cache stays: ladder cache clear).
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
