@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ladder.cli import MainOptions
 from ladder.cli import options as o
+from ladder.cli.about import print_versions
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.devices import bench_app
 from ladder.cli.kernels import kernels_app
@@ -35,12 +37,23 @@ app.add_typer(kernels_app, name="kernels")
 
 @app.callback()
 def common(
+    ctx: typer.Context,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file with types of your own; default: ./ladder.toml if it exists."),
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="LADDER_DEBUG", help="Show tracebacks of errors.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_versions, help="Print versions and exit."
+        ),
+    ] = False,
 ) -> None:
     """Read the types of a configuration file before any command."""
+    ctx.ensure_object(MainOptions).debug = debug
     from ladder.options.user_types import load_config
 
     load_config(config)

@@ -81,8 +81,9 @@ class Checkpoint:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What transformers is told to find it."""
-        return {"local_files_only": True} | ({"gguf_file": self.gguf.name} if self.gguf else {})
+        """How transformers finds it. Python code in the folder is refused, not asked about."""
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        return options | ({"gguf_file": self.gguf.name} if self.gguf else {})
 
     def stored(self, module: Any) -> Stored:
         return in_gguf(self.gguf, module) if self.gguf else in_safetensors(self.folder)

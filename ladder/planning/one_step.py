@@ -9,7 +9,8 @@ from typing import Any
 from ladder.errors import LadderError
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
-from ladder.options.requests import FileWish, PlanWish, Wish, split
+from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.split import split
 from ladder.passes.allocation.budget import show_size
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.phases import PREPARE, PREPARE_FILE

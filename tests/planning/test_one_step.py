@@ -21,7 +21,8 @@ from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
 from ladder.evaluation.report_page import page
 from ladder.ir.dtype import DType
-from ladder.options.requests import FileWish, PlanWish, Wish, split
+from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.split import split
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
 from ladder.runtime.artifact import MANIFEST

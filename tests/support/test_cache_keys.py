@@ -28,6 +28,7 @@ WITHOUT_ENTRIES = (
     "ladder.options.benchmarks",
     "ladder.options.running",
     "ladder.options.signature",
+    "ladder.options.split",
     "ladder.options.user_types",
     "ladder.passes.allocate_bits",
     "ladder.passes.allocation",

@@ -1,6 +1,6 @@
 """Outlier channels, in the form of MUXQ's table 1: perplexity by method, width and granularity.
 
-    python tests/measure/outlier_table.py MODEL -o table.jsonl
+    python benchmarks/outlier_table.py MODEL -o table.jsonl
 
 MODEL is prepared with outlier channels (``tests/outliers.py``) and evaluated as it is, too. naive,
 muxq, digits and auto run the dialect's own operators: the pass, rounded weights, lowered products.
@@ -23,7 +23,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from exact_floats import with_float_products
 from llm_int8 import Oracle, llm_int8, with_rounded_weights
 from outliers import prepare

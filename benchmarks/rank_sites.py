@@ -1,6 +1,6 @@
 """How well a sensitivity ranks sites: Kendall's tau against each site's own perplexity change.
 
-    python tests/measure/rank_sites.py MODEL --type int2:g64 --sites 48 --state rank.jsonl
+    python benchmarks/rank_sites.py MODEL --type int2:g64 --sites 48 --state rank.jsonl
 
 Every site alone is rounded; its scores on a few calibration windows are compared with what its
 rounding does to the perplexity of a disjoint text. The change of a perplexity is itself a noisy

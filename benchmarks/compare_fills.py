@@ -1,6 +1,6 @@
 """The allocated plan against what people do by hand, at the same bytes and by the same rounding.
 
-    python tests/measure/compare_fills.py MODEL --bpw 2.5,3,3.5,4.25 --state s.jsonl -o out.json
+    python benchmarks/compare_fills.py MODEL --bpw 2.5,3,3.5,4.25 --state s.jsonl -o out.json
 
 For each budget: the best uniform plan that fits; fills, which begin with a uniform plan and give
 the next larger type to block after block (from the first, from the last, in three random orders)
