@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ladder.frontend.types import Source, state_pairs
+from ladder.frontend.types import Source
 from ladder.hardware.targets import Level
 from ladder.options.requests import Wish
 from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
@@ -70,6 +70,6 @@ def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
         "chunk": wish.chunk,
         "vocabulary": source.vocabulary,
         "eos": list(source.eos),
-        "states": list(state_pairs(source.model)),
+        "states": [state.name for state in source.states],
         "chat_template": source.chat_template,
     }

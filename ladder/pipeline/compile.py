@@ -16,12 +16,13 @@ import onnx_ir as ir
 from ladder.calibration.calibrate import calibrate
 from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.types import CONTEXT, TOKENS, Source
+from ladder.frontend.types import TOKENS, Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
+from ladder.ir.states import CONTEXT
 from ladder.options.requests import Wish
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
