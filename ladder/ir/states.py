@@ -82,6 +82,12 @@ class StateSpec:
         """The shape with ``rows`` where it has a name."""
         return tuple(size if isinstance(size, int) else rows for size in self.shape)
 
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether ``array`` can hold it; a dimension with a name may have any size."""
+        wanted = zip(self.shape, array.shape, strict=False)
+        same = all(isinstance(size, str) or size == actual for size, actual in wanted)
+        return same and array.ndim == len(self.shape) and array.dtype == np.dtype(self.dtype)
+
     def initial(self, rows: int) -> np.ndarray:
         """What it holds before the first token, with room for ``rows``."""
         return np.full(self.bound(rows), self.reset or 0, np.dtype(self.dtype))

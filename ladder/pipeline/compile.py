@@ -100,7 +100,7 @@ def _complete(
     """
     manifest = json.loads(path.read_text())
     manifest["origin"]["path"] = source.origin
-    manifest["wish"] = vars(wish)
+    manifest["options"] = vars(wish)
     report: dict[str, Any] = manifest["report"]
     report |= {"model": source.origin, **plan_rows(report, wish, planned)}
     report["seconds"] = round(time.perf_counter() - start, 2)

@@ -15,7 +15,7 @@ def field(row: Any, name: str, kind: Kind) -> Any:
     """The field ``name`` of an object; a ``LadderError`` if it is missing or of another type."""
     if name not in _object(row):
         raise LadderError(f"'{name}' is missing")
-    return _typed(row[name], name, kind)
+    return _typed(row[name], f"'{name}'", kind)
 
 
 def optional_field(row: Any, name: str, kind: Kind) -> Any:
@@ -25,7 +25,7 @@ def optional_field(row: Any, name: str, kind: Kind) -> Any:
 
 def list_field(row: Any, name: str, kind: Kind) -> tuple[Any, ...]:
     """A list whose entries are all of one type."""
-    return tuple(_typed(entry, f"an entry of {name}", kind) for entry in field(row, name, list))
+    return tuple(_typed(entry, f"an entry of '{name}'", kind) for entry in field(row, name, list))
 
 
 def refuse_unknown_fields(row: Any, known: Collection[str]) -> None:
@@ -36,13 +36,14 @@ def refuse_unknown_fields(row: Any, known: Collection[str]) -> None:
 
 
 def _object(row: Any) -> dict[str, Any]:
-    found: dict[str, Any] = _typed(row, "an entry", dict)
-    return found
+    if not isinstance(row, dict):
+        raise LadderError(f"{row!r:.40} is not an object")
+    return row
 
 
 def _typed(value: Any, name: str, kind: Kind) -> Any:
     """``value``, if it is a ``kind``: an integer counts as a float, a boolean as no number."""
     accepted = int | float if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise LadderError(f"'{name}' is {value!r:.40}, not {getattr(kind, '__name__', kind)}")
+        raise LadderError(f"{name} is {value!r:.40}, not {getattr(kind, '__name__', kind)}")
     return value

@@ -186,7 +186,7 @@ def readers(artifact: Path) -> list[list[object]]:
 
 def test_artifact_of_another_version(refuses: Cli, artifact: Path) -> None:
     edit_manifest(artifact, format=99)
-    message = r"artifact: artifact format 99, this Ladder reads format \d+; compile the model again"
+    message = r"artifact format 99, this Ladder reads formats 1 to \d+; compile the model again"
     for words in (*readers(artifact), ["report", artifact]):
         refuses(message, *words)
 

@@ -104,7 +104,7 @@ def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: P
     model.reset()
     differences, same = [], 0
     for token in piece[:48]:
-        for name, state in model.states.items():
+        for name, state in model.states.buffers.items():
             state[...] = other.states[name]
         ours, theirs = model.step(token), other.step(token)
         differences.append(difference(ours, theirs))
