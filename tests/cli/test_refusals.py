@@ -247,7 +247,9 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("broken", ["ladder.pipeline.compile._write_weights", "shutil.copyfile"])
+@pytest.mark.parametrize(
+    "broken", ["ladder.pipeline.artifact_writer._write_weights", "shutil.copyfile"]
+)
 def test_full_disk_while_compiling(
     refuses: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
