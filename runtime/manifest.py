@@ -12,7 +12,7 @@ from typing import Any
 
 from ladder.errors import LadderError
 from ladder.ir.states import CONTEXT, ROWS, StateSpec
-from ladder.support.fields import field, list_field, optional_field
+from ladder.support.fields import field, list_field, nullable_field
 
 FORMAT, OLDEST = 2, 1
 KEYS = ("report", "origin")  # that are read elsewhere, and have to be there
@@ -72,7 +72,7 @@ class Manifest:
         """Read a manifest of this format; a field that does not fit is refused by name."""
         for key in KEYS:
             field(row, key, dict)
-        facts = optional_field(row, "language_model", dict)
+        facts = nullable_field(row, "language_model", dict)
         return Manifest(
             list_field(row, "levels", str),
             field(row, "files", dict),
@@ -96,9 +96,10 @@ def upgraded(row: Any) -> dict[str, Any]:
 def _from_format_1(row: dict[str, Any]) -> dict[str, Any]:
     new = {**row, "format": FORMAT, "options": row.get("wish")}
     new.pop("wish", None)
-    facts = optional_field(row, "language_model", dict)
+    facts = nullable_field(row, "language_model", dict)
     if facts is not None:
-        inputs = _function(field(row, "functions", list)[0]).inputs
+        functions = map(_function, field(row, "functions", list))
+        inputs = [entry for function in functions for entry in function.inputs]
         names = list_field(facts, "states", str)
         states = [state.to_json() for state in _rows_of(names, inputs)]
         new["language_model"] = {**facts, "states": states}

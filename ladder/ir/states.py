@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.support.fields import field, list_field, optional_field, refuse_unknown_fields
+from ladder.support.fields import field, list_field, nullable_field, refuse_unknown_fields
 
 STATE_PREFIX = "state."
 CONTEXT = "context"  # the dimension that has a row for each token of the text
@@ -113,6 +113,6 @@ def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
         "shape": list_field(row, "shape", int | str),
         "dtype": field(row, "dtype", str),
         "kind": field(row, "kind", str),
-        "axis": optional_field(row, "axis", int),
-        "reset": optional_field(row, "reset", float),
+        "axis": nullable_field(row, "axis", int),
+        "reset": nullable_field(row, "reset", float),
     }

@@ -18,9 +18,9 @@ def field(row: Any, name: str, kind: Kind) -> Any:
     return _typed(row[name], f"'{name}'", kind)
 
 
-def optional_field(row: Any, name: str, kind: Kind) -> Any:
-    """The same for a field that may be null or missing: then it is None."""
-    return None if _object(row).get(name) is None else field(row, name, kind)
+def nullable_field(row: Any, name: str, kind: Kind) -> Any:
+    """The same for a field that may be null: then it is None."""
+    return None if field(row, name, object) is None else field(row, name, kind)
 
 
 def list_field(row: Any, name: str, kind: Kind) -> tuple[Any, ...]:
@@ -42,8 +42,8 @@ def _object(row: Any) -> dict[str, Any]:
 
 
 def _typed(value: Any, name: str, kind: Kind) -> Any:
-    """``value``, if it is a ``kind``: an integer counts as a float, a boolean as no number."""
+    """``value``, if it is a ``kind``: an integer counts as a float, a boolean as no integer."""
     accepted = int | float if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, accepted) or isinstance(value, bool):
         raise LadderError(f"{name} is {value!r:.40}, not {getattr(kind, '__name__', kind)}")
     return value

@@ -61,7 +61,7 @@ def test_refusals_name_the_state_and_the_field(changes: dict[str, Any], message:
     assert str(caught.value).startswith(f"state 'state.0.key': {message}")
 
 
-@pytest.mark.parametrize("name", ["shape", "dtype", "kind"])
+@pytest.mark.parametrize("name", ["shape", "dtype", "kind", "axis", "reset"])
 def test_a_missing_field_is_named(name: str) -> None:
     row = {key: value for key, value in KEY.to_json().items() if key != name}
     with pytest.raises(LadderError, match=f"state 'state.0.key': '{name}' is missing"):

@@ -92,6 +92,7 @@ CASES = [
     (dropped("format"), "'format' is missing"),
     (dropped("report"), "'report' is missing"),
     (dropped("levels"), "'levels' is missing"),
+    (dropped("language_model"), "'language_model' is missing"),
     (dropped("functions", 0, "weights"), "'weights' is missing"),
     (
         put(["x", "float32"], "functions", 0, "inputs", 0),
