@@ -132,7 +132,7 @@ def main() -> None:
     problem, _ = problem_of(source.model, wish.types)
     tokens = _unseen(source, options.limit)
     seen = long_data_of(source, wish)
-    original = ReferenceLanguageModel(source.model, WINDOW)
+    original = ReferenceLanguageModel(source.model, source.states, WINDOW)
     rows: list[dict[str, object]] = []
     rounder = RoundedWeights(source, options.rounding, known)
     for bpw in options.bpw.split(","):
@@ -142,7 +142,9 @@ def main() -> None:
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
         for name, picks in {"the plan": planned, **fills}.items():
             if picks not in scores:
-                model = ReferenceLanguageModel(_with(source, problem, picks, rounder), WINDOW)
+                model = ReferenceLanguageModel(
+                    _with(source, problem, picks, rounder), source.states, WINDOW
+                )
                 scores[picks] = evaluate(model, tokens, WINDOW, original)
             score, totals = scores[picks], problem.totals(picks)
             print(f"  {name:32s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "

@@ -122,7 +122,7 @@ class Runner:
 
     def score(self, model: ir.Model, chunk: int) -> float:
         lowered, threads = with_float_products(model), self._options.threads
-        runner = ReferenceLanguageModel(lowered, WINDOW, threads, chunk=chunk)
+        runner = ReferenceLanguageModel(lowered, self.source.states, WINDOW, threads, chunk=chunk)
         return evaluate(runner, self._tokens, WINDOW).perplexity
 
     def row(self, method: str, key: Row) -> float:

@@ -95,7 +95,7 @@ def _measure(
     source: Source, table: Table, part: str, windows: np.ndarray, options: argparse.Namespace
 ) -> list[str]:
     """Score the drawn sites on one part of the text; returns their names."""
-    feeds = [language_model_feeds(source.model, ids) for ids in windows]
+    feeds = [language_model_feeds(source.states, ids) for ids in windows]
     labels = [ids[1:] for ids in windows]
     by = rounder(options.rounding)
     engine = Engine(source.model, feeds, by, True, labels, threads=own_threads())

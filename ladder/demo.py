@@ -65,11 +65,11 @@ def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
 def _float_row(source: Source, tokens: list[int]) -> list[Any]:
     """The float model under ONNX Runtime: its quality, and its speed on the same graph."""
     with stage("time the float model under ONNX Runtime"):
-        model = ReferenceLanguageModel(source.model, FILLED + 64, fast=True)
+        model = ReferenceLanguageModel(source.model, source.states, FILLED + 64, fast=True)
         text = [i % 1000 + 5 for i in range(FILLED)]
         prefill = min(_prefill_seconds(model, text) for _ in range(2))
         decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
-    quality = evaluate(ReferenceLanguageModel(source.model, WINDOW), tokens, WINDOW)
+    quality = evaluate(ReferenceLanguageModel(source.model, source.states, WINDOW), tokens, WINDOW)
     weights = sum(
         v.const_value.nbytes for v in source.model.graph.initializers.values() if v.const_value
     )
@@ -116,7 +116,9 @@ def _row(
     from ladder.runtime import load
 
     model: Any = load(folder)
-    score = evaluate(model, tokens, WINDOW, ReferenceLanguageModel(source.model, WINDOW))
+    score = evaluate(
+        model, tokens, WINDOW, ReferenceLanguageModel(source.model, source.states, WINDOW)
+    )
     return [
         f"{kind}, Ladder ({bench['level']})",
         round(report.size_bytes / 1e6, 1),

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from ladder.errors import LadderError
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 
 OLDEST_OPSET = 11
 
@@ -27,7 +27,8 @@ def load_onnx(path: Path) -> Source:
             f"{path}: opset {opset} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first"
         )
-    return Source(model, str(path), _digest(path, model), notes=_fix_weights(model))
+    digest, notes = _digest(path, model), _fix_weights(model)
+    return Source(model, str(path), digest, notes=notes, states=states_of(model))
 
 
 def _parse(path: Path) -> ir.Model:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ladder.frontend.types import Source, state_pairs
+from ladder.frontend.types import Source
 from ladder.hardware.targets import Level
 from ladder.options.requests import Wish
 from ladder.options.schema import plain_options
 from ladder.pipeline.report import CompileReport
-from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.runtime.artifact import ALIGNMENT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.runtime.manifest import FORMAT
 from ladder.support.files import full_disk_is_plain
 
 
@@ -38,7 +39,7 @@ def write_artifact(
             "format": FORMAT,
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
-            "wish": plain_options(wish),
+            "options": plain_options(wish),
             "types": types,
             "levels": [level.name for level in levels],
             "files": files,
@@ -72,6 +73,6 @@ def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
         "chunk": wish.chunk,
         "vocabulary": source.vocabulary,
         "eos": list(source.eos),
-        "states": list(state_pairs(source.model)),
+        "states": [state.to_json() for state in source.states],
         "chat_template": source.chat_template,
     }

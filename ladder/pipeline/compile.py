@@ -14,11 +14,12 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.types import CONTEXT, TOKENS, Source
+from ladder.frontend.types import TOKENS, Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
+from ladder.ir.states import CONTEXT
 from ladder.options.requests import Wish
 from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
@@ -94,7 +95,7 @@ def _complete(
     """
     manifest = json.loads(path.read_text())
     manifest["origin"]["path"] = source.origin
-    manifest["wish"] = plain_options(wish)
+    manifest["options"] = plain_options(wish)
     report = CompileReport(**manifest["report"])
     report = report.of(source, wish, planned, time.perf_counter() - start)
     manifest["report"] = report.to_json()

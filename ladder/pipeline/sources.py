@@ -29,16 +29,20 @@ def _traced(frontend: Frontend, path: Path) -> Source:
     stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
     if (place / "source.json").exists():
-        rest = json.loads((place / "source.json").read_text())
-        return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
+        return read_trace(place)
     with stage("trace the model"):
         source = frontend.read(path)
     run_passes(source.model, PREPARE)
     with folder_aside(place, "source.json") as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
-        rest = {k: v for k, v in vars(source).items() if k != "model"}
-        (aside / "source.json").write_text(json.dumps(rest))
-    return _traced(frontend, path)
+        (aside / "source.json").write_text(json.dumps(source.to_json()))
+    return read_trace(place)
+
+
+def read_trace(place: Path) -> Source:
+    """A model of the cache of traces."""
+    rest = json.loads((place / "source.json").read_text())
+    return Source.from_json(ir.load(place / "model.onnx"), rest)
 
 
 def _files(path: Path) -> list[Path]:

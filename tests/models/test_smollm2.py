@@ -60,7 +60,7 @@ def compiled(
 def reference(source: Source, pipeline: str, context: int) -> ReferenceLanguageModel:
     model = source.model.clone()
     run_passes(model, parse_pipeline(pipeline))
-    return ReferenceLanguageModel(model, context)
+    return ReferenceLanguageModel(model, source.states, context)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -108,7 +108,7 @@ def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: P
     model.reset()
     differences, same = [], 0
     for token in piece[:48]:
-        for name, state in model.states.items():
+        for name, state in model.states.buffers.items():
             state[...] = other.states[name]
         ours, theirs = model.step(token), other.step(token)
         differences.append(difference(ours, theirs))
@@ -125,7 +125,7 @@ def test_two_types_in_one_model_equal_the_exported_onnx(source: Source, tmp_path
     exported = facts.clone(source.model)
     run_passes(exported, [AllocateUniform(DType.parse("nf4:g64"), rules=(rule,)), RoundWeights()])
     export_onnx(exported, tmp_path / "model.onnx")
-    other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), CONTEXT + CHUNK)
+    other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), source.states, CONTEXT + CHUNK)
     equals_at_every_step(model, other, 8)
 
 
@@ -145,7 +145,9 @@ def test_two_types_with_int8_activations(source: Source, tokens: list[int], tmp_
 
 def test_int8_row_keeps_perplexity(source: Source, tokens: list[int], tmp_path: Path) -> None:
     """8-bit weights alone cost at most 0.5 %, with int8 activations at most 1 %."""
-    base = evaluate(ReferenceLanguageModel(source.model, WINDOW), tokens, WINDOW).perplexity
+    base = evaluate(
+        ReferenceLanguageModel(source.model, source.states, WINDOW), tokens, WINDOW
+    ).perplexity
     plan = "allocate-uniform{type=int8:row},round-weights"
     weights = evaluate(reference(source, plan, WINDOW), tokens, WINDOW).perplexity
     assert abs(weights / base - 1) < 0.005

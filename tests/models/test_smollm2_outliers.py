@@ -21,7 +21,7 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.demo import MODEL
 from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import rewrite
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
@@ -83,7 +83,8 @@ def muxed(hard: Prepared, known: Activations) -> ir.Model:
 
 def perplexity(model: ir.Model, tokens: list[int], chunk: int = CHUNK) -> float:
     lowered = with_float_products(model)
-    return evaluate(ReferenceLanguageModel(lowered, WINDOW, chunk=chunk), tokens, WINDOW).perplexity
+    reference = ReferenceLanguageModel(lowered, states_of(model), WINDOW, chunk=chunk)
+    return evaluate(reference, tokens, WINDOW).perplexity
 
 
 def test_outliers_cost_little(

@@ -60,9 +60,10 @@ CASES = [
 @functools.cache
 def lowered_model(folder: Path, type: str, mode: str) -> ReferenceLanguageModel:
     """The model after the passes of a compilation, under ONNX Runtime by the dialect's bodies."""
-    model = load_source(folder).model.clone()
+    source = load_source(folder)
+    model = source.model.clone()
     run_passes(model, [AllocateUniform(DType.parse(type)), RoundWeights(), LowerTypes(mode, "dot")])
-    return ReferenceLanguageModel(model, CONTEXT, threads=1, chunk=CHUNK)
+    return ReferenceLanguageModel(model, source.states, CONTEXT, threads=1, chunk=CHUNK)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def hard(tiny_chat_folder: Path, text: Path, tmp_path_factory: pytest.TempPathFa
 
 def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -> None:
     tokens = [ord(c) for c in WORDS[:48]]
-    exact = ReferenceLanguageModel(hard.model, CONTEXT).feed(tokens)
+    exact = ReferenceLanguageModel(hard.model, hard.states, CONTEXT).feed(tokens)
     lost, bits = {}, {}
     for method in ("none", "digits"):
         wish = Wish(
