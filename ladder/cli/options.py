@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ladder.errors import LadderError
+from ladder.passes.rounding.methods import methods_help
 
 # What the model is, and where things go.
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
@@ -33,12 +34,7 @@ Rules = Annotated[
 PlanFile = Annotated[Path | None, typer.Option(help="Plan file of 'ladder plan'.")]
 Rounding = Annotated[
     str,
-    typer.Option(
-        help="rtn: nearest; mse: the scale with the least error; gptq: the least error of "
-        "products on --calib; gptaq: so, and each layer makes good what those before lost; "
-        "learned: from there by gradients, through the whole model (needs torch, takes long); "
-        "best: of the first three, for each site."
-    ),
+    typer.Option(help=methods_help()),
 ]
 
 # How it is computed.

@@ -16,7 +16,7 @@ from ladder.passes.allocation.budget import HINT, Budget, parse_time
 from ladder.passes.allocation.parts import candidates
 from ladder.passes.infra.patterns import parse_rules
 from ladder.passes.muxing.remedies import NONE, check_remedy
-from ladder.passes.rounding.methods import CALIBRATED, check_method
+from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method, find_method
 
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 BUDGET = ("size", "bpw", "latency", "max_kl", "prefer", "minimise")
@@ -53,7 +53,7 @@ class SiteWish:
     @property
     def calibrated(self) -> bool:
         """Whether the calibration data is used."""
-        return self.rounding in CALIBRATED or self.observed
+        return find_method(self.rounding).needs.hessians or self.observed
 
     def check(self) -> None:
         """Refuse what cannot be meant before anything is loaded."""
@@ -68,7 +68,7 @@ class SiteWish:
         if self.calib is not None and not self.calibrated:
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
-                f"--rounding {CALIBRATED[0]}"
+                f"--rounding {CALIBRATED_EXAMPLE}"
             )
         for name, least in LEAST.items():
             if getattr(self, name, least) < least:

@@ -22,7 +22,7 @@ from ladder.options.requests import PlanWish
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
+from ladder.passes.rounding.methods import find_method
 from ladder.passes.rounding.pre_rounded import load_outcome
 from ladder.planning.evaluate_plan import Check, RounderOf
 from ladder.planning.latency import hold
@@ -31,7 +31,7 @@ from ladder.planning.times import decode_seconds, decode_wish, decodes_here
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened
-SUMS = 0.25  # of predicted and measured loss, above which sums are said to say little
+SUMS = 0.25  # of predicted and measured loss, above which the prediction is said to be unreliable
 
 
 @dataclass
@@ -55,8 +55,11 @@ def choose_plan(
     if budget.latency is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
-    if wish.rounding == LEARNED:
-        notes.append("the plan was run as 'gptaq' rounds it: compiling it learns from there on")
+    if (stand_in := find_method(wish.rounding).planned_as) != wish.rounding:
+        notes.append(
+            f"the plan was run as '{stand_in}' rounds it: compiling it continues from there "
+            f"by '{wish.rounding}'"
+        )
     data, hessians = long_data_of(source, wish), hessians_of(source, wish)
     alone = RoundedWeights(source, wish.rounding, hessians)
     rounder_of = _rounder_of(source, wish, alone, hessians)
@@ -76,10 +79,13 @@ def _rounder_of(
 ) -> RounderOf:
     """How the wish rounds a plan's weights: one by one, or in the model's order."""
 
+    method = find_method(wish.rounding)
+
     def rounder(types: Mapping[str, str]) -> Rounder:
-        if wish.rounding not in WHOLE or hessians is None:
+        if not method.needs.model or hessians is None:
             return alone
-        done = finished_of(source, replace(wish, rounding=GPTAQ), dict(types), hessians)
+        evaluated = replace(wish, rounding=method.planned_as)
+        done = finished_of(source, evaluated, dict(types), hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
             if group.name not in done.files:
@@ -102,8 +108,8 @@ def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> 
     chosen.measured["seconds"] = held.plan.seconds
     if held.why:
         chosen.notes.append(
-            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the nearest to what "
-            f"was asked of {held.plans} that were timed: {held.why}"
+            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the closest to the "
+            f"target among {held.plans} plans timed: {held.why}"
         )
 
 
@@ -137,8 +143,9 @@ def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
     predicted, measured = chosen.found.totals.loss, chosen.measured[chosen.problem.metric]
     if not wish.refine and abs(measured - predicted) > SUMS * predicted:
         chosen.notes.append(
-            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: sums say "
-            "little here; --refine 2 measures the sites again in each other's company"
+            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: the "
+            "additive prediction is unreliable here; --refine 2 measures each site again with the "
+            "rest of the plan applied"
         )
 
 

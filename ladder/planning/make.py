@@ -25,7 +25,7 @@ from ladder.pipeline.prepare import COMPILED, ready
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.inputs import sensitivity_of
-from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
+from ladder.planning.times import attach_product_costs, refuse_unreachable, timed_problem
 
 
 @dataclass
@@ -60,7 +60,7 @@ def plan_model(
     if wish.long_tokens:
         long_data_of(original, wish)  # refuses what cannot be fed, before any work
     source = provisionally_muxed(original, wish)
-    put_costs(source, wish)
+    attach_product_costs(source, wish)
     if budget is not None:
         refuse_unreachable(source, wish, budget)
     found = sensitivity_of(source, wish, hessians_of(source, wish))
@@ -73,7 +73,7 @@ def plan_model(
         "metric": problem.metric,
         "text": f"{found.text} ({found.tokens} tokens)",
         "sites": sum(len(part.names) for part in problem.parts),
-        "assumed": [f"{name} = {_told(value)}" for name, value in wish.assumed().items()],
+        "assumed": [f"{name} = {_shown(value)}" for name, value in wish.assumed().items()],
         "notes": notes,
     }
     uniform = {type: problem.totals(problem.uniform(type)) for type in problem.types}
@@ -126,5 +126,5 @@ def _plan(
     return Planned(plan, report)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)

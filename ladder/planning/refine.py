@@ -1,4 +1,4 @@
-"""A plan improved by what its sites cost in each other's company.
+"""A plan improved by what its sites cost with the rest of the plan applied.
 
 Sensitivities are of one site, all else float; where many sites are coarse, errors meet errors and
 the sum of the scores goes wrong. Here all sites are as planned but one, which takes the next

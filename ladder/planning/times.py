@@ -25,6 +25,7 @@ from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.infra.patterns import parse_rules
+from ladder.passes.rounding.methods import QUICKEST
 from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
 
@@ -34,7 +35,7 @@ DECODE_CONTEXT = 512  # that the timed artifact has room for
 PLAUSIBLE = (0.5, 2.0)
 
 
-def put_costs(source: Source, wish: PlanWish) -> None:
+def attach_product_costs(source: Source, wish: PlanWish) -> None:
     """Leave the costs of products on the model, where they are wanted."""
     if wish.timed:
         facts.put(source.model, _costs(source.model, wish))
@@ -76,7 +77,7 @@ def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
 
 
 def _with_rest(source: Source, wish: PlanWish, problem: Problem, notes: list[str]) -> Problem:
-    """What a token takes beside its products, where it can be measured."""
+    """What a token takes outside its products, where it can be measured."""
     budget = wish.budget
     if budget is None or not budget.timed or not decodes_here(source, wish):
         notes.append("latency counts products alone; give what else a token takes with --rest")
@@ -99,7 +100,7 @@ def decode_wish(wish: PlanWish) -> Wish:
     """What a plan is compiled with, to be timed: its weights' values do not matter."""
     return Wish(
         target=wish.target,
-        rounding="rtn",
+        rounding=QUICKEST,
         activation=wish.activation,
         context=DECODE_CONTEXT,
         chunk=wish.chunk,

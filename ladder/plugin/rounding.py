@@ -21,6 +21,7 @@ from ladder.options.requests import Wish
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.rounding.methods import QUICKEST
 from ladder.pipeline.plan_file import put_plan, read_plan
 from ladder.plugin import operator_names, operators, packing
 from ladder.plugin.model import Skeleton, as_bytes, round_array
@@ -127,7 +128,7 @@ def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[An
 
 def _late_maker(use: Use, dtype: DType, site: str, method: str) -> Make:
     # Rounding nothing tells the operands' types.
-    nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), "rtn", False, site)
+    nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), QUICKEST, False, site)
     types = [tensor_type(array) for array in nothing]
 
     def make(new: Rewriter) -> Any:

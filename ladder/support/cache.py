@@ -28,7 +28,11 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "ordered": ("ladder.calibration.gptaq",),
     "learned": ("ladder.calibration.learned.result",),
     "sensitivity": ("ladder.sensitivity.measure",),
-    "artifacts": ("ladder.pipeline.compile",),
+    "artifacts": (
+        "ladder.pipeline.compile",
+        "ladder.calibration.gptaq",  # methods of rounding that are found by name
+        "ladder.calibration.learned.result",
+    ),
     "kernels": ("ladder.codegen.kernel_library", "ladder.timing.catalogue"),
     "tuned": ("ladder.timing.product",),
     "costs": ("ladder.timing.product_costs",),
