@@ -12,14 +12,14 @@ from ladder.hardware.targets import NATIVE, levels_of
 from ladder.ir.activation import FLOAT, QUANTIZED, STATIC
 from ladder.ir.activation import check as check_activation
 from ladder.ir.dtype import DType
-from ladder.passes.allocation.budget import HINT, Budget, parse_time
+from ladder.passes.allocation.budget import BUDGET, HINT, Budget
 from ladder.passes.allocation.parts import candidates
+from ladder.passes.allocation.units import parse_time
 from ladder.passes.infra.patterns import parse_rules
 from ladder.passes.muxing.remedies import NONE, check_remedy
 from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method, find_method
 
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
-BUDGET = ("size", "bpw", "latency", "max_kl", "prefer", "minimise")
 LEAST = {"context": 1, "chunk": 1, "windows": 1, "tokens": 2, "refine": 0}
 # Not part of a result, so not worth to be told as assumed.
 SILENT = frozenset(
@@ -161,8 +161,8 @@ class PlanWish(TargetWish):
     @property
     def budget(self) -> Budget | None:
         """None where the front alone is asked for."""
-        texts = [getattr(self, name) for name in BUDGET]
-        return None if self.pareto and not any(texts) else Budget.parse(*texts)
+        texts = {name: getattr(self, name) for name in BUDGET}
+        return None if self.pareto and not any(texts.values()) else Budget.of(texts)
 
     @property
     def timed(self) -> bool:

@@ -19,6 +19,7 @@ from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
 from ladder.options.requests import PlanWish
+from ladder.passes.allocation.axes import LATENCY, LOSS
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
@@ -52,7 +53,7 @@ def choose_plan(
     if not wish.verify:
         notes.append("the plan was not run: its loss is a prediction")
         return chosen
-    if budget.latency is not None and decodes_here(source, wish):
+    if budget.limit(LATENCY) is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
     if (stand_in := find_method(wish.rounding).planned_as) != wish.rounding:
@@ -65,11 +66,11 @@ def choose_plan(
     rounder_of = _rounder_of(source, wish, alone, hessians)
     check = Check(source.model, chosen.problem, data.feeds, rounder_of, source.is_language_model)
     _within_kl(check, chosen, budget)
-    if budget.goal == "loss" and not budget.prefer:
+    if budget.goal == LOSS.counted and not budget.prefer:
         _tell_sum(chosen, wish)
         if wish.refine:
             _refine(source, data, check, alone, chosen, budget, wish)
-    if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
+    if budget.goal == LOSS.counted and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
 
@@ -115,7 +116,7 @@ def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> 
 
 def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
     """Run the plan; ask for less until the run is within a KL limit, if that can be reached."""
-    asked, metric = budget.max_kl, chosen.problem.metric
+    asked, metric = budget.limit(LOSS), chosen.problem.metric
     loss = first = check.loss(chosen.found.picks)
     chosen.measured[metric] = loss
     if asked is None or loss <= asked:
@@ -124,7 +125,7 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
     for _ in range(TIGHTENED):
         limit *= MARGIN * asked / loss
         try:
-            chosen.found = allocate(chosen.problem, replace(budget, max_kl=limit))
+            chosen.found = allocate(chosen.problem, budget.limited_to(LOSS, limit))
         except LadderError:
             break
         loss = check.loss(chosen.found.picks)
@@ -140,7 +141,7 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
 
 def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
     """Say where the sum of the sites' losses is far from what the plan loses."""
-    predicted, measured = chosen.found.totals.loss, chosen.measured[chosen.problem.metric]
+    predicted, measured = chosen.found.totals[LOSS.key], chosen.measured[chosen.problem.metric]
     if not wish.refine and abs(measured - predicted) > SUMS * predicted:
         chosen.notes.append(
             f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: the "
@@ -174,7 +175,8 @@ def _refine(
     if timed:  # what was measured is another plan's time
         seconds = decode_seconds(source, chosen.problem, done.picks, decode_wish(wish))
         chosen.measured["seconds"] = seconds
-        if budget.latency is not None and seconds > budget.latency:
+        limit = budget.limit(LATENCY)
+        if limit is not None and seconds > limit:
             chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by the refined plan")
 
 
@@ -182,7 +184,7 @@ def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:
     """Run the best uniform plan that fits, too; where it is measured better, it is the plan."""
     problem, found, metric = chosen.problem, chosen.found, chosen.problem.metric
     loss = chosen.measured[metric]
-    best = min(found.fitting, key=lambda type: found.uniform[type].loss)
+    best = min(found.fitting, key=lambda type: found.uniform[type][LOSS.key])
     picks = problem.uniform(best)
     other = loss if picks == found.picks else check.loss(picks)
     if other < loss:

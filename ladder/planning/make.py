@@ -15,7 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanWish
-from ladder.passes.allocate_bits import numbers, put_plan
+from ladder.passes.allocate_bits import put_plan
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
 from ladder.passes.infra.base import Pass
@@ -77,7 +77,7 @@ def plan_model(
         "notes": notes,
     }
     uniform = {type: problem.totals(problem.uniform(type)) for type in problem.types}
-    report["uniform"] = {type: numbers(problem, row) for type, row in uniform.items()}
+    report["uniform"] = {type: problem.shown(row) for type, row in uniform.items()}
     if wish.pareto:
         report["fronts"] = pareto.fronts(problem)
     if budget is None:

@@ -12,7 +12,8 @@ from ladder.errors import LadderError
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
 from ladder.options.requests import FileWish, PlanWish, Wish, split
-from ladder.passes.allocation.budget import show_size
+from ladder.passes.allocation.axes import SIZE, limited, suggestion
+from ladder.passes.allocation.units import show_size
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.prepare import COMPILED
@@ -73,10 +74,11 @@ def quantize_wished(
         calibrate=lambda model, loaded: calibrate(model, mux_outliers(model, loaded, wish), wish),
     )
     budget = asked.budget if asked else None
-    if budget is not None and budget.size is not None and report["size_bytes"] > budget.size:
+    size = budget.limit(SIZE) if budget is not None else None
+    if size is not None and report["size_bytes"] > size:
         report["notes"].append(
             f"the file is {show_size(report['size_bytes'], up=True)}, over --size "
-            f"{show_size(budget.size)}: the budget is one of weights; the graph, and sites that "
+            f"{show_size(size)}: the budget is one of weights; the graph, and sites that "
             "this format leaves float, come on top"
         )
     return report
@@ -99,5 +101,5 @@ def _refuse_times(asked: PlanWish) -> None:
     if asked.timed:
         raise LadderError(
             "an ONNX file is run by ONNX Runtime, and Ladder's times are of its own kernels: "
-            "give --bpw, --size or --max-kl instead of a latency"
+            f"give {suggestion(axis for axis in limited() if not axis.timed)} instead of a latency"
         )
