@@ -78,12 +78,12 @@ class Fills:
 
     def _fits(self, picks: Picks) -> bool:
         chosen = zip(self.problem.parts, picks, strict=True)
-        return sum(part.options[pick].bits for part, pick in chosen) <= self.bits
+        return sum(part.options[pick].along("bits") for part, pick in chosen) <= self.bits
 
     def _uniforms(self) -> list[Picks]:
         """The uniform plans, smallest first."""
         plans = [self.problem.uniform(type) for type in self.types]
-        return sorted(plans, key=lambda picks: self.problem.totals(picks).bytes)
+        return sorted(plans, key=lambda picks: self.problem.totals(picks)["bytes"])
 
     def _uniform(self) -> Picks:
         return [picks for picks in self._uniforms() if self._fits(picks)][-1]
@@ -136,7 +136,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     rounder = RoundedWeights(source, options.rounding, known)
     for bpw in options.bpw.split(","):
-        planned = _planned(source, problem, Budget.parse(bpw=bpw), seen, rounder, options.refine)
+        planned = _planned(source, problem, Budget.of({"bpw": bpw}), seen, rounder, options.refine)
         fills = _fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
@@ -147,9 +147,9 @@ def main() -> None:
                 )
                 scores[picks] = evaluate(model, tokens, WINDOW, original)
             score, totals = scores[picks], problem.totals(picks)
-            print(f"  {name:32s} {totals.bpw:.3f} bpw  perplexity {score.perplexity:9.2f}  "
+            print(f"  {name:32s} {totals['bpw']:.3f} bpw  perplexity {score.perplexity:9.2f}  "
                   f"KL {score.kl_mean:.4f}", flush=True)  # fmt: skip
-            rows.append({"budget": bpw, "plan": name, "bpw": totals.bpw, **score.json()})
+            rows.append({"budget": bpw, "plan": name, "bpw": totals["bpw"], **score.json()})
             options.output.write_text(json.dumps(rows, indent=1))
 
 

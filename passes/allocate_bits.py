@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -21,7 +21,8 @@ from ladder.ir.facts import (
     Sensitivity,
 )
 from ladder.ir.site import Site, find_sites
-from ladder.passes.allocation.budget import Budget, parse_time, show_number
+from ladder.passes.allocation.axes import LATENCY, LOSS, SIZE, AxisOptions
+from ladder.passes.allocation.budget import BUDGET, Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.parts import (
     FLOAT,
@@ -30,17 +31,17 @@ from ladder.passes.allocation.parts import (
     groups_of,
     parts_of,
 )
-from ladder.passes.allocation.problem import Option, Part, Picks, Problem, Totals
+from ladder.passes.allocation.problem import Option, Part, Picks, Problem
+from ladder.passes.allocation.units import parse_time, show_number
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.patterns import Rule
 
-TIMES = ("seconds", "prefill")
 LABELS = {"kl": "KL", "mse": "MSE"}
 
 
 @dataclass(frozen=True)
-class AllocateBits(Pass):
+class AllocateBits(Pass, AxisOptions):
     """Plan the types with the least predicted loss within ``bpw``, ``size`` or ``latency``.
 
     ``max-kl`` minimises the size within a loss (or ``minimise``: loss, size, latency), ``prefer``
@@ -50,10 +51,6 @@ class AllocateBits(Pass):
     """
 
     types: tuple[DType, ...] = ()
-    bpw: str = ""
-    size: str = ""
-    latency: str = ""
-    max_kl: str = ""
     prefer: str = ""
     minimise: str = ""
     rules: tuple[Rule, ...] = ()
@@ -64,9 +61,8 @@ class AllocateBits(Pass):
 
     @property
     def budget(self) -> Budget:
-        """What is asked; refused where it cannot be meant."""
-        wishes = (self.size, self.bpw, self.latency, self.max_kl, self.prefer, self.minimise)
-        return Budget.parse(*wishes)
+        """What is asked; invalid combinations are refused."""
+        return Budget.of({name: getattr(self, name) for name in BUDGET})
 
     def run(self, model: ir.Model) -> None:
         budget = self.budget
@@ -84,9 +80,22 @@ def problem_of(
     rest: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The allocation problem of a model with its facts, and notes on what is not counted."""
-    sensitivity, costs = facts.get(model, Sensitivity), facts.get(model, ProductCosts)
+    sensitivity = facts.get(model, Sensitivity)
     assert sensitivity is not None
     names = candidates(types or _measured(sensitivity))
+    return problem_by(model, sensitivity, names, rules, keep, rest)
+
+
+def problem_by(
+    model: ir.Model,
+    sensitivity: Sensitivity | None,
+    names: tuple[str, ...],
+    rules: Sequence[Rule] = (),
+    keep: Sequence[str] = (),
+    rest: str = "",
+) -> tuple[Problem, tuple[str, ...]]:
+    """The same by some sensitivity; without one every loss counts 0, as nothing is measured yet."""
+    costs = facts.get(model, ProductCosts)
     sites = find_sites(model)[0]
     groups = groups_of(sites)
     fixed, muxing = fixed_groups(groups, rules, keep), facts.get(model, Muxing)
@@ -94,10 +103,12 @@ def problem_of(
     problem = Problem(
         parts,
         names,
-        sensitivity.metric,
+        sensitivity.metric if sensitivity else Problem.metric,
         costs is not None,
-        _rest_bytes(model, sites),
-        parse_time("rest", rest) if rest else 0.0,
+        {
+            SIZE.key: _other_bytes(model, sites),
+            LATENCY.key: parse_time("rest", rest) if rest else 0.0,
+        },
     )
     return problem, notes
 
@@ -108,7 +119,7 @@ def put_allocation(
     """Leave a choice as facts: the plan, what it leaves alone, and what it is expected to be."""
     put_choices(model, *rows_of(problem, found.picks))
     costs = facts.get(model, ProductCosts)
-    uniform = {type: numbers(problem, totals) for type, totals in found.uniform.items()}
+    uniform = {type: problem.shown(totals) for type, totals in found.uniform.items()}
     facts.put(
         model,
         Allocation(
@@ -116,9 +127,9 @@ def put_allocation(
             found.goal,
             problem.metric,
             found.status,
-            numbers(problem, found.totals),
+            problem.shown(found.totals),
             uniform,
-            _least(problem),
+            problem.shown(problem.least_totals()),
             found.fitting,
             costs.source if costs else "",
             notes,
@@ -142,36 +153,26 @@ def rows_of(problem: Problem, picks: Picks) -> tuple[dict[str, Choice], dict[str
     return choices, kept
 
 
-def numbers(problem: Problem, totals: Totals) -> dict[str, float]:
-    """Totals as a fact has them: times only where they mean something."""
-    rows = asdict(totals)
-    return {k: v for k, v in rows.items() if problem.timed or k not in TIMES}
-
-
 def _reason(part: Part, chosen: Option, label: str) -> str:
-    """``KL 0.0012 at int4:g128; int3:g64 would cost 0.009``: beside the next smaller type."""
-    smaller = [o for o in part.options if o.bits < chosen.bits]
-    larger = [o for o in part.options if o.bits > chosen.bits]
-    text = f"{label} {show_number(chosen.loss)} at {chosen.type}"
+    """``KL 0.0012 at int4:g128; int3:g64 would cost 0.009``: and the next smaller type."""
+    smaller = [o for o in part.options if _bits(o) < _bits(chosen)]
+    larger = [o for o in part.options if _bits(o) > _bits(chosen)]
+    text = f"{label} {_loss(chosen)} at {chosen.type}"
     if smaller:
-        other = max(smaller, key=lambda o: o.bits)
-        return f"{text}; {other.type} would cost {show_number(other.loss)}"
+        other = max(smaller, key=_bits)
+        return f"{text}; {other.type} would cost {_loss(other)}"
     if larger:
-        other = min(larger, key=lambda o: o.bits)
-        return f"{text}; {other.type} would have {show_number(other.loss)}"
+        other = min(larger, key=_bits)
+        return f"{text}; {other.type} would have {_loss(other)}"
     return text
 
 
-def _least(problem: Problem) -> dict[str, float]:
-    bits = problem.least("bits")
-    least = Totals(
-        problem.least("loss"),
-        problem.rest_bytes + bits / 8,
-        bits / problem.parameters,
-        problem.rest_seconds + problem.least("seconds"),
-        problem.least("prefill"),
-    )
-    return numbers(problem, least)
+def _bits(option: Option) -> float:
+    return option.along(SIZE.counted)
+
+
+def _loss(option: Option) -> str:
+    return show_number(option.along(LOSS.counted))
 
 
 def _measured(sensitivity: Sensitivity) -> list[DType]:
@@ -181,7 +182,7 @@ def _measured(sensitivity: Sensitivity) -> list[DType]:
     return [DType.parse(name) for name in names]
 
 
-def _rest_bytes(model: ir.Model, sites: list[Site]) -> float:
+def _other_bytes(model: ir.Model, sites: list[Site]) -> float:
     """Bytes of the constants that are no site's weight; they stay as they are."""
     weights = {id(site.weight) for site in sites}
     values = [v for graph in model.graphs() for v in graph.initializers.values()]

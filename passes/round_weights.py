@@ -19,14 +19,8 @@ from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import (
-    CALIBRATED,
-    UNCALIBRATED,
-    WHOLE,
-    Outcome,
-    check_method,
-    round_by,
-)
+from ladder.passes.rounding.methods import UNCALIBRATED, find_method
+from ladder.passes.rounding.one_weight import Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.support.progress import track
@@ -38,13 +32,10 @@ WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Round by ``rtn``, ``mse``, ``gptq``, ``gptaq``, ``learned`` or ``best``.
+    """Round by a method of ``rounding.methods``, which says what each does and needs.
 
-    ``rtn`` rounds to nearest; ``mse`` takes the scale with the least weight error; ``gptq`` has
-    each column make good the errors of those before; ``gptaq`` does so for what rounded layers
-    before make of the inputs; ``learned`` goes on from there by gradients, through the whole
-    model; ``best`` takes for each site the one of the first three with the least error of its
-    products. The last four need the fact Hessians, ``gptaq`` and ``learned`` the fact Finished.
+    Calibrated methods need the fact Hessians; those that round the whole model in order also need
+    the fact Finished, the weights that were rounded before.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -57,15 +48,15 @@ class RoundWeights(Pass):
     gives: ClassVar[Facts] = (Rounding,)
 
     def run(self, model: ir.Model) -> None:
-        check_method(self.method)
+        needs = find_method(self.method).needs
         plan, hessians = facts.get(model, BitPlan), facts.get(model, Hessians)
         assert plan is not None
-        if self.method in WHOLE and facts.get(model, Finished) is None:
+        if needs.model and facts.get(model, Finished) is None:
             raise LadderError(
                 f"rounding '{self.method}' goes through the model in order: a pass cannot; "
                 "use 'ladder compile' or 'quantize' with --calib"
             )
-        if self.method in CALIBRATED and hessians is None:
+        if needs.hessians and hessians is None:
             raise LadderError(
                 f"rounding '{self.method}' needs Hessians of the sites' inputs: a pass cannot "
                 "collect them; use 'ladder compile', 'plan' or 'quantize' with --calib"
@@ -74,7 +65,7 @@ class RoundWeights(Pass):
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
         done = facts.get(model, Finished) or Finished()
-        used = hessians if self.method in CALIBRATED and hessians else Hessians()
+        used = hessians if needs.hessians and hessians else Hessians()
         calibrated = {used.text: used.tokens} if used.tokens else {}
         rows: dict[str, _Row] = {}
         with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():

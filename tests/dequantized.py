@@ -6,7 +6,7 @@ import numpy as np
 
 from ladder.ir import numerics
 from ladder.ir.dtype import DType
-from ladder.passes.rounding import Rounded
+from ladder.passes.rounding.matrix import Rounded
 
 
 def per_weight(rounded: Rounded, dtype: DType) -> tuple[np.ndarray, np.ndarray]:

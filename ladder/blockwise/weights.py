@@ -17,7 +17,7 @@ from ladder.ir.facts import Hessians
 from ladder.ir.site import Site, constant_of, find_sites
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import Outcome, round_by
+from ladder.passes.rounding.one_weight import Outcome, round_by
 
 A = TypeVar("A", bound=Any)  # an array of NumPy or of torch
 

@@ -1,4 +1,4 @@
-"""From a wish to the Hessians that its rounding needs."""
+"""From options to the facts that their rounding method needs: Hessians, weights rounded before."""
 
 from __future__ import annotations
 
@@ -7,64 +7,68 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from ladder.calibration.data import Data
-from ladder.calibration.gptaq import round_in_order
 from ladder.calibration.hessians import collect
-from ladder.calibration.learned.result import check_learnable, learned_of
 from ladder.calibration.requested_data import data_of
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import BitPlan, Finished, Hessians
 from ladder.options.requests import SiteWish
-from ladder.passes.rounding.methods import CALIBRATED, LEARNED, WHOLE
-
-# A Hessian of fewer tokens than a few times its columns follows the text, not the model.
-LEAST_TOKENS = 8192
-BEGIN_TOKENS = 32768  # what learning begins with is rounded on
-LEARN_TOKENS = 1 << 18  # and how many it is shown, each as often as there are epochs
+from ladder.passes.rounding.methods import find_method
+from ladder.support.lookup import named
 
 
 def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
-    """Leave on ``model``, which has its plan, the facts that the wish's rounding needs.
+    """Leave on ``model``, which has its plan, the facts that the rounding method needs.
 
     Call it when the sites have their final form.
     """
-    here = replace(source, model=model)
+    here, method = replace(source, model=model), find_method(wish.rounding)
     plan = facts.get(model, BitPlan) or BitPlan()
     types = {name: str(choice.type) for name, choice in plan.choices.items()}
-    if wish.rounding == LEARNED:
-        check_learnable(here, types)
+    if method.whole and method.whole.check:
+        named(method.whole.check)(here, types)
     found = hessians_of(here, wish)
     if found is not None:
         facts.put(model, found)
-    if found is not None and wish.rounding in WHOLE:
+    if found is not None and method.needs.model:
         facts.put(model, finished_of(here, wish, types, found))
 
 
 def hessians_of(source: Source, wish: SiteWish) -> Hessians | None:
-    """The Hessians of the source's model on windows as wished, ``LEAST_TOKENS`` at least."""
-    if wish.rounding not in CALIBRATED:
+    """The Hessians of the source's model, if the method needs them, on the data it begins with."""
+    if not find_method(wish.rounding).needs.hessians:
         return None
-    if wish.rounding == LEARNED:
-        return collect(source, _exactly(source, wish, BEGIN_TOKENS))
-    return collect(source, _at_least(source, wish, LEAST_TOKENS))
+    return collect(source, _first_data(source, wish))
 
 
 def finished_of(
     source: Source, wish: SiteWish, types: dict[str, str], hessians: Hessians
 ) -> Finished:
-    """The weights of a plan (site -> type) rounded in the model's order, and then learned if so
-    wished; on the same windows, or more of them."""
-    if wish.rounding != LEARNED:
-        data = _at_least(source, wish, LEAST_TOKENS)
-        return round_in_order(source, data, types, hessians)
-    begun = round_in_order(source, _exactly(source, wish, BEGIN_TOKENS), types, hessians)
-    return learned_of(source, _at_least(source, wish, LEARN_TOKENS), types, begun)
+    """The weights of a plan (site -> type) by a method that needs the whole model."""
+    method = find_method(wish.rounding)
+    begun: Hessians | Finished = hessians
+    if method.start is not None:
+        begun = _made(method.start.method, source, _first_data(source, wish), types, hessians)
+    return _made(wish.rounding, source, _at_least(source, wish, method.tokens), types, begun)
+
+
+def _made(
+    name: str, source: Source, data: Data, types: dict[str, str], begun: Hessians | Finished
+) -> Finished:
+    whole = find_method(name).whole
+    assert whole is not None
+    made: Finished = named(whole.make)(source, data, types, begun)
+    return made
+
+
+def _first_data(source: Source, wish: SiteWish) -> Data:
+    """What Hessians are collected on, and what the method that is begun with is given."""
+    method = find_method(wish.rounding)
+    if method.start is None:
+        return _at_least(source, wish, method.tokens)
+    return data_of(source, replace(wish, windows=-(-method.start.tokens // wish.tokens)))
 
 
 def _at_least(source: Source, wish: SiteWish, tokens: int) -> Data:
     windows = max(wish.windows, -(-tokens // wish.tokens))
     return data_of(source, replace(wish, windows=windows))
-
-
-def _exactly(source: Source, wish: SiteWish, tokens: int) -> Data:
-    return data_of(source, replace(wish, windows=-(-tokens // wish.tokens)))

@@ -33,7 +33,7 @@ from ladder.ir.facts import Finished, Hessians
 from ladder.ir.numerics import F32
 from ladder.ir.site import Site
 from ladder.passes.rounding.hessian import hessian_of
-from ladder.passes.rounding.methods import GPTAQ, Outcome, round_by
+from ladder.passes.rounding.one_weight import Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.passes.rounding.threads import one_blas_thread
 from ladder.support import cache
@@ -43,6 +43,7 @@ from ladder.support.threads import own_threads
 
 RIDGE = 0.01  # of the mean diagonal of X~ X~'
 INDEX = "index.json"
+NAME = "gptaq"  # among the rounding methods
 
 
 def round_in_order(
@@ -52,7 +53,7 @@ def round_in_order(
 
     Weights that more than one block reads (a tied embedding) are rounded first, under ``static``,
     the float model's Hessians; those that no Hessian is known of are left to the pass. Every
-    weight is a file as soon as it is rounded: a run that was killed goes on from there.
+    weight is a file as soon as it is rounded: a run that was killed resumes there.
     """
     about = (data.digest, user_books(), sorted(types.items()))
     place = cache.entry("ordered", source.digest, *about)
@@ -138,7 +139,7 @@ class _Order:
             list(self._pool.map(work, range(len(groups))))
 
     def _by_gptq(self, group: Group, weight: F32, hessian: np.ndarray) -> Outcome:
-        return round_by(GPTAQ, weight, DType.parse(self._types[group.name]), hessian)
+        return round_by(NAME, weight, DType.parse(self._types[group.name]), hessian)
 
     def _put(self, group: Group, make: Callable[[], Outcome]) -> None:
         """Keep a weight, made or read from where an earlier run left it."""
@@ -152,7 +153,7 @@ class _Order:
         self._files.update({site.name: file for site in group.sites})
 
     def _advance(self, number: int) -> None:
-        """Both streams to the next block; of the weights behind it none stays in memory."""
+        """Both streams to the next block; of the weights after it none stays in memory."""
         flow, last = self._flow, number == len(self._flow.chain.blocks) - 1
         wanted = [] if last else flow.wanted[number]
         for values, weights in ((self._float, {}), (self._rounded, self._weights)):

@@ -12,7 +12,7 @@ from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians
-from ladder.passes.rounding.methods import CALIBRATED
+from ladder.passes.rounding.methods import find_method
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.support import cache
 from ladder.support.files import file_aside
@@ -28,7 +28,8 @@ class RoundedWeights:
         self._rounding, self._hessians = rounding, hessians
         groups = find_groups(source.model, find_blocks(source.model))
         self._whole = {group.weight_name: group for group in groups}
-        about = (hessians.text, hessians.tokens) if hessians and rounding in CALIBRATED else ()
+        calibrated = find_method(rounding).needs.hessians
+        about = (hessians.text, hessians.tokens) if hessians and calibrated else ()
         self._folder = cache.entry("rounded", source.digest, rounding, user_books(), *about)
 
     def __call__(self, group: Group, dtype: DType) -> np.ndarray:

@@ -19,10 +19,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ladder.passes.allocation.axes import AXES
 from ladder.support.progress import listening
 
-# Totals of a plan -> their column (the loss has the metric's name), and the factor to its unit.
-AXES = {"loss": ("", 1), "bytes": ("MB", 1e-6), "bpw": ("bpw", 1), "seconds": ("ms a token", 1e3)}
 WIDTH_OF_A_FILE = 120  # tables that go to a file or a pipe
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False)
@@ -71,11 +70,14 @@ def print_uniform(
 ) -> None:
     """The uniform plans, and the chosen one if there is one, on the same axes."""
     rows = {**uniform, **({"this plan": chosen} if chosen else {})}
-    shown = [key for key in AXES if any(key in row for row in rows.values())]
+    known = [axis for axis in AXES if any(axis.key in row for row in rows.values())]
+    shown = {axis.key: axis.column for axis in known if axis.column}
     cells = [
-        [name, *(_scaled(row.get(k), AXES[k][1]) for k in shown)] for name, row in rows.items()
+        [name, *(_scaled(row.get(key), column.factor) for key, column in shown.items())]
+        for name, row in rows.items()
     ]
-    print_table("Predicted", ["plan", *(AXES[k][0] or metric.upper() for k in shown)], cells)
+    titles = [column.title or metric.upper() for column in shown.values()]
+    print_table("Predicted", ["plan", *titles], cells)
 
 
 def _scaled(value: Any, factor: float) -> Any:

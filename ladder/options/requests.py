@@ -14,6 +14,7 @@ from ladder.options.schema import (
     read,
     read_all,
 )
+from ladder.passes.rounding.methods import methods_help
 
 if TYPE_CHECKING:
     from ladder.ir.dtype import DType
@@ -24,7 +25,6 @@ FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that mean nothing where ONNX Runtime runs the result.
 NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "rest")
-BUDGET = ("size", "bpw", "latency", "max_kl", "prefer", "minimise")
 TYPES, BUDGETS, DATA = "Types", "Budget: the plan is made first", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
@@ -49,14 +49,7 @@ class SiteWish:
         plugin=True,
     )
     rounding: str = option(
-        "mse",
-        "How weights are rounded. rtn: to the nearest code. mse: with the scale that has the least "
-        "weight error. gptq: with the least error of the products on --calib. gptaq: like gptq, "
-        "and each layer also compensates for the error of the layers before it. learned: starts "
-        "from gptaq and trains codes and scales through the whole model (needs torch, takes "
-        "long). best: for each site the best of the first three.",
-        panel=TYPES,
-        plugin=True,
+        "mse", f"How weights are rounded. {methods_help()}", panel=TYPES, plugin=True
     )
     outliers: str = option(
         NO_REMEDY,
@@ -97,16 +90,16 @@ class SiteWish:
     @property
     def calibrated(self) -> bool:
         """Whether the calibration data is used."""
-        from ladder.passes.rounding.methods import CALIBRATED
+        from ladder.passes.rounding.methods import find_method
 
-        return self.rounding in CALIBRATED or self.observed
+        return find_method(self.rounding).needs.hessians or self.observed
 
     def check(self) -> None:
         """Refuse an invalid combination before anything is loaded."""
         from ladder.ir.activation import QUANTIZED
         from ladder.passes.allocation.budget import HINT
         from ladder.passes.muxing.remedies import check_remedy
-        from ladder.passes.rounding.methods import CALIBRATED, check_method
+        from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method
 
         check_method(self.rounding)
         check_remedy(self.outliers)
@@ -118,7 +111,7 @@ class SiteWish:
         if self.calib is not None and not self.calibrated:
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
-                f"--rounding {CALIBRATED[0]}"
+                f"--rounding {CALIBRATED_EXAMPLE}"
             )
 
     def assumed(self) -> dict[str, Any]:
@@ -325,10 +318,10 @@ class PlanWish(TargetWish):
     @property
     def budget(self) -> Budget | None:
         """None where the front alone is asked for."""
-        from ladder.passes.allocation.budget import Budget
+        from ladder.passes.allocation.budget import BUDGET, Budget
 
-        texts = [getattr(self, name) for name in BUDGET]
-        return None if self.pareto and not any(texts) else Budget.parse(*texts)
+        texts = {name: getattr(self, name) for name in BUDGET}
+        return None if self.pareto and not any(texts.values()) else Budget.of(texts)
 
     @property
     def timed(self) -> bool:
@@ -337,8 +330,8 @@ class PlanWish(TargetWish):
         return self.pareto or self.costs is not None or (budget is not None and budget.timed)
 
     def check(self) -> None:
-        from ladder.passes.allocation.budget import parse_time
         from ladder.passes.allocation.parts import candidates
+        from ladder.passes.allocation.units import parse_time
 
         _ = self.budget
         candidates(self.types)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
-from ladder.options.requests import BUDGET, FileWish, PlanWish, Wish
+from ladder.options.requests import FileWish, PlanWish, Wish
 from ladder.options.schema import described, options_of, refuse_unknown
+from ladder.passes.allocation.budget import BUDGET, HINT
 
 W = TypeVar("W", Wish, FileWish)
 
@@ -29,8 +30,6 @@ def split(options: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanWish | None
         return options_of(kind, mine), None
     first = plan[(budget or planning)[0]].flags[0]
     if not budget:
-        from ladder.passes.allocation.budget import HINT
-
         raise LadderError(f"{first} is an option of a plan: ask for one with {HINT}")
     for name in ("type", "plan"):
         if name in asked:

@@ -19,10 +19,11 @@ from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
 from ladder.options.requests import PlanWish
+from ladder.passes.allocation.axes import LATENCY, LOSS
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.passes.rounding.methods import GPTAQ, LEARNED, WHOLE
+from ladder.passes.rounding.methods import find_method
 from ladder.passes.rounding.pre_rounded import load_outcome
 from ladder.planning.evaluate_plan import Check, RounderOf
 from ladder.planning.latency import hold
@@ -31,7 +32,7 @@ from ladder.planning.times import decode_seconds, decode_wish, decodes_here
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened
-SUMS = 0.25  # of predicted and measured loss, above which sums are said to say little
+SUMS = 0.25  # of predicted and measured loss, above which the prediction is said to be unreliable
 
 
 @dataclass
@@ -52,21 +53,24 @@ def choose_plan(
     if not wish.verify:
         notes.append("the plan was not run: its loss is a prediction")
         return chosen
-    if budget.latency is not None and decodes_here(source, wish):
+    if budget.limit(LATENCY) is not None and decodes_here(source, wish):
         _in_time(source, wish, chosen, budget)
 
-    if wish.rounding == LEARNED:
-        notes.append("the plan was run as 'gptaq' rounds it: compiling it learns from there on")
+    if (stand_in := find_method(wish.rounding).planned_as) != wish.rounding:
+        notes.append(
+            f"the plan was run as '{stand_in}' rounds it: compiling it continues from there "
+            f"by '{wish.rounding}'"
+        )
     data, hessians = long_data_of(source, wish), hessians_of(source, wish)
     alone = RoundedWeights(source, wish.rounding, hessians)
     rounder_of = _rounder_of(source, wish, alone, hessians)
     check = Check(source.model, chosen.problem, data.feeds, rounder_of, source.is_language_model)
     _within_kl(check, chosen, budget)
-    if budget.goal == "loss" and not budget.prefer:
+    if budget.goal == LOSS.counted and not budget.prefer:
         _tell_sum(chosen, wish)
         if wish.refine:
             _refine(source, data, check, alone, chosen, budget, wish)
-    if budget.goal == "loss" and not budget.prefer and chosen.found.fitting:
+    if budget.goal == LOSS.counted and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
 
@@ -76,10 +80,13 @@ def _rounder_of(
 ) -> RounderOf:
     """How the wish rounds a plan's weights: one by one, or in the model's order."""
 
+    method = find_method(wish.rounding)
+
     def rounder(types: Mapping[str, str]) -> Rounder:
-        if wish.rounding not in WHOLE or hessians is None:
+        if not method.needs.model or hessians is None:
             return alone
-        done = finished_of(source, replace(wish, rounding=GPTAQ), dict(types), hessians)
+        evaluated = replace(wish, rounding=method.planned_as)
+        done = finished_of(source, evaluated, dict(types), hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
             if group.name not in done.files:
@@ -102,14 +109,14 @@ def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> 
     chosen.measured["seconds"] = held.plan.seconds
     if held.why:
         chosen.notes.append(
-            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the nearest to what "
-            f"was asked of {held.plans} that were timed: {held.why}"
+            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the closest to the "
+            f"target among {held.plans} plans timed: {held.why}"
         )
 
 
 def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
     """Run the plan; ask for less until the run is within a KL limit, if that can be reached."""
-    asked, metric = budget.max_kl, chosen.problem.metric
+    asked, metric = budget.limit(LOSS), chosen.problem.metric
     loss = first = check.loss(chosen.found.picks)
     chosen.measured[metric] = loss
     if asked is None or loss <= asked:
@@ -118,7 +125,7 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
     for _ in range(TIGHTENED):
         limit *= MARGIN * asked / loss
         try:
-            chosen.found = allocate(chosen.problem, replace(budget, max_kl=limit))
+            chosen.found = allocate(chosen.problem, budget.limited_to(LOSS, limit))
         except LadderError:
             break
         loss = check.loss(chosen.found.picks)
@@ -134,11 +141,12 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
 
 def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
     """Say where the sum of the sites' losses is far from what the plan loses."""
-    predicted, measured = chosen.found.totals.loss, chosen.measured[chosen.problem.metric]
+    predicted, measured = chosen.found.totals[LOSS.key], chosen.measured[chosen.problem.metric]
     if not wish.refine and abs(measured - predicted) > SUMS * predicted:
         chosen.notes.append(
-            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: sums say "
-            "little here; --refine 2 measures the sites again in each other's company"
+            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: the "
+            "additive prediction is unreliable here; --refine 2 measures each site again with the "
+            "rest of the plan applied"
         )
 
 
@@ -167,7 +175,8 @@ def _refine(
     if timed:  # what was measured is another plan's time
         seconds = decode_seconds(source, chosen.problem, done.picks, decode_wish(wish))
         chosen.measured["seconds"] = seconds
-        if budget.latency is not None and seconds > budget.latency:
+        limit = budget.limit(LATENCY)
+        if limit is not None and seconds > limit:
             chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by the refined plan")
 
 
@@ -175,7 +184,7 @@ def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:
     """Run the best uniform plan that fits, too; where it is measured better, it is the plan."""
     problem, found, metric = chosen.problem, chosen.found, chosen.problem.metric
     loss = chosen.measured[metric]
-    best = min(found.fitting, key=lambda type: found.uniform[type].loss)
+    best = min(found.fitting, key=lambda type: found.uniform[type][LOSS.key])
     picks = problem.uniform(best)
     other = loss if picks == found.picks else check.loss(picks)
     if other < loss:

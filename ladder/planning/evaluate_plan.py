@@ -1,7 +1,7 @@
 """A whole plan against the float model, block by block: the loss that it really has.
 
 Predictions add up what each site costs alone, and sites are not quite independent. The model need
-not fit into memory: beside what goes between blocks, one block's weights are held at a time.
+not fit into memory: apart from what goes between blocks, one block's weights are held at a time.
 """
 
 from __future__ import annotations

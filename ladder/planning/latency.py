@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ladder.errors import LadderError
+from ladder.passes.allocation.axes import LATENCY
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
@@ -35,7 +36,7 @@ class Timed:
     @property
     def predicted(self) -> float:
         """By ``problem``: the budget, or less where other limits keep the plan below it."""
-        return self.found.totals.seconds
+        return self.found.totals[LATENCY.key]
 
     @property
     def miss(self) -> float:
@@ -58,8 +59,8 @@ def hold(
     budget: Budget,
     seconds_of: Callable[[Problem, Picks], float],
 ) -> Held:
-    """The plan whose measured time is nearest to ``budget.latency``; ``found`` is the first."""
-    asked = budget.latency
+    """The plan whose measured time is nearest to the latency asked; ``found`` is the first."""
+    asked = budget.limit(LATENCY)
     assert asked is not None
     timed: list[Timed] = []
     aim, scaled, why = asked, problem, "times vary on this machine"

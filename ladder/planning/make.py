@@ -15,7 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanWish
-from ladder.passes.allocate_bits import numbers, put_allocation
+from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
 from ladder.passes.infra.base import Pass
@@ -27,7 +27,7 @@ from ladder.pipeline.report import shown
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.inputs import sensitivity_of
-from ladder.planning.times import put_costs, refuse_unreachable, timed_problem
+from ladder.planning.times import attach_product_costs, refuse_unreachable, timed_problem
 from ladder.support.results import MISSING, Result
 
 
@@ -92,7 +92,7 @@ def plan_model(
     if wish.long_tokens:
         long_data_of(original, wish)  # refuses what cannot be fed, before any work
     source = provisionally_muxed(original, wish)
-    put_costs(source, wish)
+    attach_product_costs(source, wish)
     if budget is not None:
         refuse_unreachable(source, wish, budget)
     found = sensitivity_of(source, wish, hessians_of(source, wish))
@@ -108,7 +108,7 @@ def plan_model(
         sites=sum(len(part.names) for part in problem.parts),
         assumed=[f"{name} = {shown(value)}" for name, value in wish.assumed().items()],
         notes=notes,
-        uniform={type: numbers(problem, row) for type, row in uniform.items()},
+        uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
     if wish.pareto:
         report.fronts = pareto.fronts(problem)

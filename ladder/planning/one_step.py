@@ -11,7 +11,8 @@ from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
 from ladder.options.requests import FileWish, PlanWish, Wish
 from ladder.options.split import split
-from ladder.passes.allocation.budget import show_size
+from ladder.passes.allocation.axes import SIZE, limited, suggestion
+from ladder.passes.allocation.units import show_size
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan
@@ -63,10 +64,11 @@ def quantize_wished(
         planned = _planned(load_onnx(Path(source)), asked, save_plan, PREPARE_FILE)
     report = quantize_onnx(Path(source), Path(target), wish, planned)
     budget = asked.budget if asked else None
-    if budget is not None and budget.size is not None and report.size_bytes > budget.size:
+    size = budget.limit(SIZE) if budget is not None else None
+    if size is not None and report.size_bytes > size:
         report.notes.append(
             f"the file is {show_size(report['size_bytes'], up=True)}, over --size "
-            f"{show_size(budget.size)}: the budget is one of weights; the graph, and sites that "
+            f"{show_size(size)}: the budget is one of weights; the graph, and sites that "
             "this format leaves float, come on top"
         )
     return report
@@ -89,5 +91,5 @@ def _refuse_times(asked: PlanWish) -> None:
     if asked.timed:
         raise LadderError(
             "an ONNX file is run by ONNX Runtime, and Ladder's times are of its own kernels: "
-            "give --bpw, --size or --max-kl instead of a latency"
+            f"give {suggestion(axis for axis in limited() if not axis.timed)} instead of a latency"
         )

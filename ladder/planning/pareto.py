@@ -7,24 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import LadderError
-from ladder.passes.allocate_bits import LABELS, numbers
+from ladder.passes.allocate_bits import LABELS
+from ladder.passes.allocation.axes import AXES, LOSS, Axis, Column
 from ladder.passes.allocation.front import Point, front
 from ladder.passes.allocation.problem import Problem
 from ladder.support.files import file_aside
 
 PICTURES = (".png", ".svg")
-# Column of a row -> (factor, label of the axis).
-UNITS = {"bytes": (1e-6, "weights, MB"), "seconds": (1e3, "decoded token, ms")}
-AXES = {"bytes": "bits", "seconds": "seconds"}
 LOSSES = {"kl": "predicted KL to the float model, nats a token", "mse": "predicted MSE"}
 TEXT_POINTS = 8
 MARGIN = 0.12  # so that the names of plans at the edges stay inside
 
 
 def fronts(problem: Problem) -> dict[str, list[dict[str, Any]]]:
-    """``bytes`` and, where times are known, ``seconds`` -> rows of the front, cheapest first."""
-    columns = [name for name in AXES if name != "seconds" or problem.timed]
-    return {name: [_row(problem, p) for p in front(problem, AXES[name])] for name in columns}
+    """Key of an axis that has a front, and has times if it needs them -> rows, cheapest first."""
+    drawn = [axis for axis in AXES if axis.front and (problem.timed or not axis.timed)]
+    return {axis.key: [_row(problem, p) for p in front(problem, axis)] for axis in drawn}
 
 
 def _row(problem: Problem, point: Point) -> dict[str, Any]:
@@ -33,21 +31,20 @@ def _row(problem: Problem, point: Point) -> dict[str, Any]:
     for part, pick in zip(problem.parts, point.picks, strict=True):
         type = part.options[pick].type
         shares[type] = shares.get(type, 0.0) + part.parameters / problem.parameters
-    return {**numbers(problem, point.totals), "shares": shares}
+    return {**problem.shown(point.totals), "shares": shares}
 
 
 def table(
     rows: Sequence[Mapping[str, Any]], metric: str
 ) -> tuple[list[str], list[list[float | str]]]:
     """Columns and cells for a terminal."""
-    timed = bool(rows) and "seconds" in rows[0]
-    columns = [LABELS.get(metric, metric), "MB", "bpw", *(["ms a token"] if timed else []), "types"]
+    shown = [(axis, axis.column) for axis in AXES if axis.column and rows and axis.key in rows[0]]
+    columns = [column.title or LABELS.get(metric, metric) for _, column in shown]
     cells: list[list[float | str]] = []
     for row in rows:
-        times = [1e3 * row["seconds"]] if timed else []
         mix = ", ".join(f"{share:.0%} {type}" for type, share in sorted(row["shares"].items()))
-        cells.append([row["loss"], row["bytes"] / 1e6, row["bpw"], *times, mix])
-    return columns, cells
+        cells.append([*(row[axis.key] * column.factor for axis, column in shown), mix])
+    return [*columns, "types"], cells
 
 
 def check_picture(path: Path) -> None:
@@ -74,8 +71,9 @@ def draw(
 
     figure = Figure(figsize=(6.4 * len(rows), 4.8), layout="constrained")
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
-    for plot, (column, points) in zip(axes, rows.items(), strict=True):
-        _plot(plot, column, points, uniform, chosen)
+    by_key = {axis.key: axis for axis in AXES}
+    for plot, (key, points) in zip(axes, rows.items(), strict=True):
+        _plot(plot, by_key[key], points, uniform, chosen)
         plot.set_ylabel(LOSSES.get(metric, metric))
     figure.suptitle(title)
     with file_aside(path) as aside, aside.open("wb") as file:
@@ -84,22 +82,22 @@ def draw(
 
 def _plot(
     plot: Any,
-    column: str,
+    axis: Axis,
     points: Sequence[Mapping[str, Any]],
     uniform: Mapping[str, Mapping[str, float]],
     chosen: Mapping[str, float] | None,
 ) -> None:
-    factor, label = UNITS[column]
-    across, up = [factor * p[column] for p in points], [p["loss"] for p in points]
+    factor, key = (axis.column or Column("")).factor, axis.key
+    across, up = [factor * p[key] for p in points], [p[LOSS.key] for p in points]
     plot.plot(across, up, marker="o", markersize=3, label="mixed plans, each optimal")
-    plain = [(factor * row[column], row["loss"]) for row in uniform.values()]
+    plain = [(factor * row[key], row[LOSS.key]) for row in uniform.values()]
     plot.plot(*zip(*plain, strict=True), "s", color="tab:orange", label="uniform plans")
     for type, at in zip(uniform, plain, strict=True):
         plot.annotate(type, at, (4, 4), textcoords="offset points", fontsize=TEXT_POINTS)
     if chosen is not None:
         plot.plot(
-            [factor * chosen[column]],
-            [chosen["loss"]],
+            [factor * chosen[key]],
+            [chosen[LOSS.key]],
             "*",
             color="tab:red",
             markersize=12,
@@ -107,7 +105,7 @@ def _plot(
         )
     if min([*up, *(loss for _, loss in plain)]) > 0:
         plot.set_yscale("log")
-    plot.set_xlabel(label)
+    plot.set_xlabel(axis.front)
     plot.margins(x=MARGIN)
     plot.grid(True, which="both", alpha=0.3)
     plot.legend()

@@ -1,4 +1,4 @@
-"""A plan improved by what its sites cost in each other's company.
+"""A plan improved by what its sites cost with the rest of the plan applied.
 
 Sensitivities are of one site, all else float; where many sites are coarse, errors meet errors and
 the sum of the scores goes wrong. Here all sites are as planned but one, which takes the next
@@ -20,6 +20,7 @@ from ladder.blockwise.weights import Group, Rounder, Task
 from ladder.calibration.data import Data
 from ladder.ir import facts
 from ladder.ir.dtype import DType
+from ladder.passes.allocation.axes import LOSS, SIZE
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import bounds_of
 from ladder.passes.allocation.parts import FLOAT
@@ -113,7 +114,7 @@ def _weights(
 
 def _neighbours(part: Part, pick: int) -> list[int]:
     """The next smaller and the next larger option."""
-    order = sorted(range(len(part.options)), key=lambda i: part.options[i].bits)
+    order = sorted(range(len(part.options)), key=lambda i: part.options[i].along(SIZE.counted))
     at = order.index(pick)
     near = [order[i] for i in (at - 1, at + 1) if 0 <= i < len(order)]
     return [i for i in near if part.options[i].type != FLOAT]
@@ -135,9 +136,9 @@ def _step(
         known.append(options)
         chosen = zip(options, losses, strict=True)
         parts.append(replace(part, options=tuple(_with(part.options[o], x) for o, x in chosen)))
-    found = minimise(parts, {"loss": 1.0}, bounds_of(problem, budget)) or (0,) * len(parts)
+    found = minimise(parts, {LOSS.counted: 1.0}, bounds_of(problem, budget)) or (0,) * len(parts)
     return tuple(k[f] for k, f in zip(known, found, strict=True))
 
 
 def _with(option: Option, loss: float) -> Option:
-    return replace(option, loss=loss)
+    return replace(option, costs={**option.costs, LOSS.counted: loss})

@@ -17,15 +17,17 @@ from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of, runs_here
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import ProductCosts, Sensitivity
+from ladder.ir.facts import ProductCosts
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanWish, Wish
-from ladder.passes.allocate_bits import problem_of
+from ladder.passes.allocate_bits import problem_by, problem_of
+from ladder.passes.allocation.axes import LATENCY
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
-from ladder.passes.allocation.problem import Picks, Problem
+from ladder.passes.allocation.problem import Option, Picks, Problem
 from ladder.passes.infra.patterns import Rule
+from ladder.passes.rounding.methods import QUICKEST
 from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
 
@@ -35,7 +37,7 @@ DECODE_CONTEXT = 512  # that the timed artifact has room for
 PLAUSIBLE = (0.5, 2.0)
 
 
-def put_costs(source: Source, wish: PlanWish) -> None:
+def attach_product_costs(source: Source, wish: PlanWish) -> None:
     """Leave the costs of products on the model, where they are wanted."""
     if wish.timed:
         facts.put(source.model, _costs(source.model, wish))
@@ -43,20 +45,18 @@ def put_costs(source: Source, wish: PlanWish) -> None:
 
 def refuse_unreachable(source: Source, wish: PlanWish, budget: Budget) -> None:
     """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
-    nothing = {type: {"kl": 0.0} for type in candidates(wish.types)}
-    scores = {site.name: nothing for site in find_sites(source.model)[0]}
-    facts.put(source.model, Sensitivity("kl", scores))
-    sizes = Budget(size=budget.size, bpw=budget.bpw)
-    problem = _problem(source, wish)[0]
-    if sizes != Budget():
-        allocate(problem, sizes)
+    types = candidates(wish.types)
+    problem = problem_by(source.model, None, types, wish.rules, wish.keep, wish.rest)[0]
+    known = budget.only(lambda axis: axis.known)
+    if known.limits:
+        allocate(problem, known)
 
 
 def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
     """The problem, with the times of what is not a product where they can be had."""
     problem, said = _problem(source, wish)
     if wish.timed and not wish.rest:
-        problem = _with_rest(source, wish, problem, notes)
+        problem = _measured(source, wish, problem, notes)
     notes += said
     costs = facts.get(source.model, ProductCosts)
     if costs is not None:
@@ -75,8 +75,8 @@ def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
     return product_costs(types, shapes, wish.chunk, wish.target, wish.activation, wish.costs)
 
 
-def _with_rest(source: Source, wish: PlanWish, problem: Problem, notes: list[str]) -> Problem:
-    """What a token takes beside its products, where it can be measured."""
+def _measured(source: Source, wish: PlanWish, problem: Problem, notes: list[str]) -> Problem:
+    """What a token takes outside its products, where it can be measured."""
     budget = wish.budget
     if budget is None or not budget.timed or not decodes_here(source, wish):
         notes.append("latency counts products alone; give what else a token takes with --rest")
@@ -86,7 +86,7 @@ def _with_rest(source: Source, wish: PlanWish, problem: Problem, notes: list[str
     costs = facts.get(source.model, ProductCosts)
     assert costs is not None
     facts.put(source.model, _scaled(costs, decode))
-    return replace(_problem(source, wish)[0], rest_seconds=decode.rest)
+    return _with_overhead(_problem(source, wish)[0], decode.overhead)
 
 
 def decodes_here(source: Source, wish: PlanWish) -> bool:
@@ -99,7 +99,7 @@ def decode_wish(wish: PlanWish) -> Wish:
     """What a plan is compiled with, to be timed: its weights' values do not matter."""
     return Wish(
         target=wish.target,
-        rounding="rtn",
+        rounding=QUICKEST,
         activation=wish.activation,
         context=DECODE_CONTEXT,
         chunk=wish.chunk,
@@ -110,10 +110,10 @@ def decode_wish(wish: PlanWish) -> Wish:
 
 @dataclass(frozen=True)
 class Decode:
-    """How a decoded token's time follows from its products': ``scale`` x products + ``rest``."""
+    """How a decoded token's time follows from its products': ``scale`` x products + overhead."""
 
     scale: float
-    rest: float
+    overhead: float
     note: str
 
 
@@ -122,21 +122,18 @@ def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
 
     ``wish`` has the target and what rules and keep fix; its type is not looked at.
     """
-    sums = {
-        type: problem.totals(problem.uniform(type)).seconds - problem.rest_seconds
-        for type in problem.types
-    }
+    sums = {type: problem.sum(problem.uniform(type), LATENCY.counted) for type in problem.types}
     fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
     times = {
         type: _decode_seconds(source, replace(wish, type=DType.parse(type)))
         for type in dict.fromkeys((fast, slow))
     }
-    slope, rest = _line([sums[type] for type in times], list(times.values()))
+    slope, overhead = _line([sums[type] for type in times], list(times.values()))
     note = (
-        f"a token is {slope:.3g} x its products + {1e3 * rest:.3g} ms, "
+        f"a token is {slope:.3g} x its products + {1e3 * overhead:.3g} ms, "
         f"from {fast} and {slow} everywhere at a context of {BENCH_CONTEXT}"
     )
-    return Decode(slope, rest, note)
+    return Decode(slope, overhead, note)
 
 
 def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -> float:
@@ -156,22 +153,32 @@ def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -
 def faster(problem: Problem, factor: float) -> Problem:
     """The problem with every time of decoding multiplied."""
     parts = tuple(
-        replace(part, options=tuple(replace(o, seconds=o.seconds * factor) for o in part.options))
+        replace(part, options=tuple(_slower(option, factor) for option in part.options))
         for part in problem.parts
     )
-    return replace(problem, parts=parts, rest_seconds=problem.rest_seconds * factor)
+    overhead = problem.overhead.get(LATENCY.key, 0.0)
+    return _with_overhead(replace(problem, parts=parts), overhead * factor)
+
+
+def _slower(option: Option, factor: float) -> Option:
+    seconds = option.along(LATENCY.counted) * factor
+    return replace(option, costs={**option.costs, LATENCY.counted: seconds})
+
+
+def _with_overhead(problem: Problem, seconds: float) -> Problem:
+    return replace(problem, overhead={**problem.overhead, LATENCY.key: seconds})
 
 
 def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
-    """Slope and rest of a token's times over its products'; plain where noise bends the line."""
+    """Slope and overhead of a token's times over its products'; plain where noise bends it."""
     spread = sums[-1] - sums[0]
     slope = (times[-1] - times[0]) / spread if spread > 0 else 0.0
     if not PLAUSIBLE[0] <= slope <= PLAUSIBLE[1]:
         slope = 1.0
-    rest = float(np.mean(times) - slope * np.mean(sums))
-    if rest < 0:  # nothing is for free: the products themselves are faster than when timed alone
+    overhead = float(np.mean(times) - slope * np.mean(sums))
+    if overhead < 0:  # never free: the products are faster than when timed alone
         return float(np.mean(np.array(times) / np.array(sums))), 0.0
-    return slope, rest
+    return slope, overhead
 
 
 def _decode_seconds(source: Source, wish: Wish) -> float:

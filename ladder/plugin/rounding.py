@@ -19,6 +19,7 @@ from ladder.ir.site import SITE_KEY
 from ladder.options.requests import Wish
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.rounding.methods import QUICKEST
 from ladder.pipeline.phases import allocate
 from ladder.pipeline.plan_file import put_plan, read_plan
 from ladder.plugin import operator_names, operators, packing
@@ -124,7 +125,7 @@ def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[An
 
 def _late_maker(use: Use, dtype: DType, site: str, method: str) -> Make:
     # Rounding nothing tells the operands' types.
-    nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), "rtn", False, site)
+    nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), QUICKEST, False, site)
     types = [tensor_type(array) for array in nothing]
 
     def make(new: Rewriter) -> Any:

@@ -22,7 +22,7 @@ from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians, Sensitivity
-from ladder.passes.rounding.methods import CALIBRATED, check_method
+from ladder.passes.rounding.methods import find_method
 from ladder.sensitivity.state import Key, Scores, State
 from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, processes, run_all
 from ladder.support import cache
@@ -88,8 +88,8 @@ def measure_data(
     hessians: Hessians | None = None,
 ) -> Sensitivity:
     """Score every site on what the model is fed; calibrated methods need the sites' Hessians."""
-    check_method(method)
-    if method in CALIBRATED and hessians is None:
+    calibrated = find_method(method).needs.hessians
+    if calibrated and hessians is None:
         raise LadderError(f"rounding '{method}' needs Hessians: give ladder.calibration.collect's")
     chain = find_blocks(source.model)
     groups = find_groups(source.model, chain)
@@ -97,7 +97,7 @@ def measure_data(
         raise LadderError(f"{source.origin}: has no weights to measure")
     blocks = {group.name: group.blocks[0] for group in groups}
     tasks = tasks_of(groups, types)
-    said = f"{method} by {hessians.tokens} tokens" if method in CALIBRATED and hessians else method
+    said = f"{method} by {hessians.tokens} tokens" if calibrated and hessians else method
     key = Key(source.digest, data.digest, len(data.feeds), data.tokens, said)
     state = State(how.state or cache.entry("sensitivity", *vars(key).values()), key)
     missing = [task for task in tasks if task not in state.scores]

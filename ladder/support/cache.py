@@ -32,7 +32,12 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "ordered": (*READ, "ladder.calibration.gptaq"),
     "learned": (*READ, "ladder.calibration.learned.result"),
     "sensitivity": (*READ, "ladder.sensitivity.measure"),
-    "artifacts": (*READ, "ladder.pipeline.compile"),
+    "artifacts": (
+        *READ,
+        "ladder.pipeline.compile",
+        "ladder.calibration.gptaq",  # methods of rounding that are found by name
+        "ladder.calibration.learned.result",
+    ),
     "kernels": ("ladder.codegen.kernel_library", "ladder.timing.catalogue"),
     "tuned": ("ladder.timing.product",),
     "costs": ("ladder.timing.product_costs",),

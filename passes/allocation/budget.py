@@ -1,168 +1,120 @@
-"""What a plan may cost: budgets and preferences, read from texts such as ``180MB`` and ``20ms``."""
+"""What a plan may cost: limits, preferences and a goal, read from the texts of options."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from ladder.errors import LadderError
+from ladder.passes.allocation.axes import (
+    LOSS,
+    SIZE,
+    Axis,
+    goals,
+    limited,
+    preferences,
+    suggestion,
+)
 
-SIZES = {
-    **{"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9},
-    **{"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30},
-}
-TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-PREFERENCES = {"memory": "bits", "latency": "seconds", "accuracy": "loss"}
-GOALS = {"loss": "loss", "size": "bits", "latency": "seconds"}
-ROUNDING = 1e-12  # of float sums, relative: a limit that is met but for it is met
-HINT = "--bpw, --size, --latency, --max-kl or --prefer"
+BUDGET = (*(axis.option for axis in limited()), "prefer", "minimise")  # the options
+HINT = suggestion(limited(), "--prefer")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits in bytes, bits per weight, seconds a decoded token and nats a token, or weights.
+    """Limits by option, and what is minimised within them.
 
-    ``prefer`` holds (axis, weight) and replaces the goal; limits hold beside it.
+    ``prefer`` holds (what is counted, weight) and replaces the goal; limits hold next to it.
     """
 
-    size: float | None = None
-    bpw: float | None = None
-    latency: float | None = None
-    max_kl: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
     prefer: tuple[tuple[str, float], ...] = ()
     minimise: str = ""
 
     @staticmethod
-    def parse(
-        size: str = "",
-        bpw: str = "",
-        latency: str = "",
-        max_kl: str = "",
-        prefer: str = "",
-        minimise: str = "",
-    ) -> Budget:
-        """Read the texts of the options; an empty text is no wish. Refuse what cannot be meant."""
-        if minimise and minimise not in GOALS:
-            raise LadderError(f"--minimise '{minimise}': write one of {', '.join(GOALS)}")
-        budget = Budget(
-            parse_size(size) if size else None,
-            parse_number("--bpw", bpw, "3.5") if bpw else None,
-            parse_time("--latency", latency) if latency else None,
-            parse_number("--max-kl", max_kl, "0.05") if max_kl else None,
-            parse_preferences(prefer) if prefer else (),
-            minimise,
-        )
-        if budget == Budget(minimise=minimise):
+    def of(texts: Mapping[str, str]) -> Budget:
+        """Read the texts of options by name; an empty one asks nothing. Refuse invalid ones."""
+        prefer, minimise = texts.get("prefer", ""), texts.get("minimise", "")
+        if minimise and minimise not in goals():
+            raise LadderError(f"--minimise '{minimise}': write one of {', '.join(goals())}")
+        limits = {
+            axis.option: axis.unit.parse(axis.flag, text)
+            for axis in limited()
+            if (text := texts.get(axis.option, ""))
+        }
+        budget = Budget(limits, parse_preferences(prefer) if prefer else (), minimise)
+        if not budget.limits and not budget.prefer:
             raise LadderError(f"no budget: say what the plan may cost with {HINT}")
         if budget.prefer and minimise:
             raise LadderError("--prefer and --minimise both say what to minimise; give one")
         return budget
 
+    def limit(self, axis: Axis) -> float | None:
+        """The limit of an axis, if there is one."""
+        return self.limits.get(axis.option)
+
+    def limited_to(self, axis: Axis, value: float) -> Budget:
+        """The budget with another limit of an axis."""
+        return replace(self, limits={**self.limits, axis.option: value})
+
+    def only(self, wanted: Callable[[Axis], bool]) -> Budget:
+        """The limits of some axes alone."""
+        kept = {axis.option for axis in limited() if wanted(axis)}
+        return Budget({option: value for option, value in self.limits.items() if option in kept})
+
+    @property
+    def asked(self) -> list[Axis]:
+        """The axes that have a limit."""
+        return [axis for axis in limited() if axis.option in self.limits]
+
     @property
     def timed(self) -> bool:
         """Whether times of products are needed."""
-        wanted = self.latency is not None or self.minimise == "latency"
-        return wanted or any(axis == "seconds" for axis, _ in self.prefer)
+        wanted = [*self.asked, *([goals()[self.minimise]] if self.minimise else [])]
+        preferred = {what for what, _ in self.prefer}
+        wanted += [axis for axis in preferences().values() if axis.counted in preferred]
+        return any(axis.timed for axis in wanted)
 
     @property
     def goal(self) -> str:
-        """The axis to minimise where nothing is preferred."""
+        """What is counted and minimised where nothing is preferred."""
         if self.minimise:
-            return GOALS[self.minimise]
-        return "bits" if self.max_kl is not None else "loss"
+            return goals()[self.minimise].counted
+        return SIZE.counted if LOSS.option in self.limits else LOSS.counted
 
     def __str__(self) -> str:
-        names = {axis: name for name, axis in PREFERENCES.items()}
-        weights = ",".join(f"{names[axis]}={weight:g}" for axis, weight in self.prefer)
+        names = {axis.counted: name for name, axis in preferences().items()}
+        weights = ",".join(f"{names[what]}={weight:g}" for what, weight in self.prefer)
         texts = [
-            f"size {show_size(self.size)}" if self.size is not None else "",
-            f"bpw {self.bpw:g}" if self.bpw is not None else "",
-            f"latency {show_time(self.latency)}" if self.latency is not None else "",
-            f"max-kl {self.max_kl:g}" if self.max_kl is not None else "",
-            f"prefer {weights}" if weights else "",
-            f"minimise {self.minimise}" if self.minimise else "",
+            f"{axis.flag[2:]} {axis.unit.show(self.limits[axis.option])}" for axis in self.asked
         ]
-        return ", ".join(filter(None, texts))
-
-
-def parse_size(text: str) -> float:
-    """``180MB`` or ``96MiB`` -> bytes."""
-    return _with_unit("--size", text, SIZES, "180MB or 96MiB")
-
-
-def parse_time(option: str, text: str) -> float:
-    """``20ms`` -> seconds."""
-    return _with_unit(option, text, TIMES, "20ms or 0.5s")
-
-
-def parse_number(option: str, text: str, example: str) -> float:
-    """A positive number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise LadderError(f"{option} '{text}': write a positive number, for example {example}")
-    return value
+        texts += [f"prefer {weights}"] if weights else []
+        texts += [f"minimise {self.minimise}"] if self.minimise else []
+        return ", ".join(texts)
 
 
 def parse_preferences(text: str) -> tuple[tuple[str, float], ...]:
-    """``memory=1,latency=2,accuracy=3`` -> (axis, weight), the weights scaled to sum to 1.
+    """``memory=1,latency=2,accuracy=3`` -> (what is counted, weight), scaled to sum to 1.
 
     Pipelines write ``/`` for the comma.
     """
-    weights: dict[str, float] = {}
+    known, weights = preferences(), dict[str, float]()
     for item in filter(None, re.split(r"[,/]", text)):
         name, _, number = (part.strip() for part in item.partition("="))
         try:
             weight = float(number)
         except ValueError:
             weight = math.nan
-        known = name in PREFERENCES and PREFERENCES[name] not in weights
-        if not (known and math.isfinite(weight) and weight >= 0):
+        new = name in known and known[name].counted not in weights
+        if not (new and math.isfinite(weight) and weight >= 0):
             raise LadderError(
-                f"--prefer '{item}': write {', '.join(PREFERENCES)} once each with a number of 0 "
+                f"--prefer '{item}': write {', '.join(known)} once each with a number of 0 "
                 "or more, for example memory=1,latency=1,accuracy=2"
             )
-        weights[PREFERENCES[name]] = weight
+        weights[known[name].counted] = weight
     total = sum(weights.values())
     if not total:
         raise LadderError(f"--prefer '{text}': one weight at least is above 0")
-    return tuple((axis, weight / total) for axis, weight in sorted(weights.items()) if weight)
-
-
-def show_size(size: float, up: bool = False) -> str:
-    """Bytes as a text that ``parse_size`` reads; ``up`` rounds so that it is never too small."""
-    unit, name = next(((u, n) for n, u in _units() if size >= u), (1.0, "B"))
-    return f"{_rounded(size / unit, up)}{name}"
-
-
-def show_time(seconds: float, up: bool = False) -> str:
-    """Seconds as a text that ``parse_time`` reads; ``up`` as for ``show_size``."""
-    unit, name = next(((u, n) for n, u in TIMES.items() if seconds >= u), (1e-6, "us"))
-    return f"{_rounded(seconds / unit, up)}{name}"
-
-
-def show_number(value: float, up: bool = False) -> str:
-    """A plain number in four digits; ``up`` as for ``show_size``."""
-    return _rounded(value, up)
-
-
-def _units() -> list[tuple[str, float]]:
-    return [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)]
-
-
-def _rounded(value: float, up: bool, digits: int = 4) -> str:
-    text = f"{value:.{digits}g}"
-    if up and float(text) < value * (1 - ROUNDING):
-        text = f"{value + 10.0 ** (math.floor(math.log10(value)) - digits + 1):.{digits}g}"
-    return f"{float(text):.12g}"
-
-
-def _with_unit(option: str, text: str, units: dict[str, float], example: str) -> float:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
-    unit = units.get(match[2]) if match else None
-    if match is None or unit is None or float(match[1]) <= 0:
-        raise LadderError(f"{option} '{text}': write a positive number with a unit: {example}")
-    return float(match[1]) * unit
+    return tuple((what, weight / total) for what, weight in sorted(weights.items()) if weight)

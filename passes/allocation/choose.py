@@ -1,29 +1,43 @@
-"""From a budget to a choice: limits, the goal, the uniform plans beside it, plain refusals."""
+"""From a budget to a choice: limits, the goal, the uniform plans next to it, plain refusals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ladder.errors import LadderError
-from ladder.passes.allocation.budget import ROUNDING, Budget, show_number, show_size, show_time
+from ladder.passes.allocation.axes import Axis, label_of, limited, suggestion
+from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Picks, Problem, Totals
 from ladder.passes.allocation.solve import minimise
-
-NAMES = {"loss": "predicted loss", "bits": "size", "seconds": "latency", "prefill": "prefill time"}
+from ladder.passes.allocation.units import ROUNDING
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit: as it was asked, its axis, the bound of the parts' sum, and how to say a value.
+    """One limit of a budget: an axis and its value, which for the parts is a bound of a sum."""
 
-    ``show`` says a sum over the parts in the unit of the option, rounded up.
-    """
+    problem: Problem
+    axis: Axis
+    value: float
 
-    asked: str
-    axis: str
-    bound: float
-    show: Callable[[float], str]
+    @property
+    def asked(self) -> str:
+        """As on the command line."""
+        return f"{self.axis.flag} {self.axis.unit.show(self.value)}"
+
+    @property
+    def counted(self) -> str:
+        """What is summed."""
+        return self.axis.counted
+
+    @property
+    def bound(self) -> float:
+        """The most that the parts' sum may be."""
+        return self.axis.bound(self.problem, self.value)
+
+    def show(self, counted: float) -> str:
+        """A sum over the parts in the unit of the option, rounded up."""
+        return self.axis.unit.least(self.axis.total(self.problem, counted)) + self.axis.after
 
 
 @dataclass(frozen=True)
@@ -51,61 +65,23 @@ def allocate(problem: Problem, budget: Budget) -> Allocated:
     fitting = tuple(t for t, plan in plans.items() if _within(problem, plan, bounds))
     # The solver is exact, so this changes nothing; it is a promise, so it is kept here too.
     best = min([picks, *(plans[t] for t in fitting)], key=lambda p: _value(problem, p, weights))
-    goal = "sum of preferences" if budget.prefer else NAMES[budget.goal]
+    goal = "sum of preferences" if budget.prefer else label_of(budget.goal)
     uniform = {type: problem.totals(plan) for type, plan in plans.items()}
     return Allocated(best, problem.totals(best), uniform, fitting, goal)
 
 
 def bounds_of(problem: Problem, budget: Budget) -> dict[str, float]:
-    """The tightest bound of each axis's sum over the parts."""
+    """The tightest bound of each sum over the parts."""
     bounds: dict[str, float] = {}
     for limit in limits_of(problem, budget):
-        bounds[limit.axis] = min(limit.bound, bounds.get(limit.axis, limit.bound))
+        bounds[limit.counted] = min(limit.bound, bounds.get(limit.counted, limit.bound))
     return bounds
 
 
 def limits_of(problem: Problem, budget: Budget) -> list[Limit]:
     """The limits of a budget as bounds of sums over the parts."""
-    limits = []
-    if budget.size is not None:
-        rest = 8 * problem.rest_bytes
-        limits.append(
-            Limit(
-                f"--size {show_size(budget.size)}",
-                "bits",
-                8 * budget.size - rest,
-                lambda bits: show_size((bits + rest) / 8, up=True),
-            )
-        )
-    if budget.bpw is not None:
-        count = problem.parameters
-        limits.append(
-            Limit(
-                f"--bpw {budget.bpw:g}",
-                "bits",
-                budget.bpw * count,
-                lambda bits: f"{show_number(bits / count, up=True)} bits per weight",
-            )
-        )
-    if budget.latency is not None:
-        limits.append(
-            Limit(
-                f"--latency {show_time(budget.latency)}",
-                "seconds",
-                budget.latency - problem.rest_seconds,
-                lambda s: f"{show_time(s + problem.rest_seconds, up=True)} a token",
-            )
-        )
-    if budget.max_kl is not None:
-        limits.append(
-            Limit(
-                f"--max-kl {budget.max_kl:g}",
-                "loss",
-                budget.max_kl,
-                lambda loss: f"{show_number(loss, up=True)} nats a token",
-            )
-        )
-    return limits
+    found = ((axis, budget.limit(axis)) for axis in limited())
+    return [Limit(problem, axis, value) for axis, value in found if value is not None]
 
 
 def _check(problem: Problem, budget: Budget) -> None:
@@ -113,18 +89,20 @@ def _check(problem: Problem, budget: Budget) -> None:
         raise LadderError("there is no weight that may change type: nothing to allocate")
     if budget.timed and not problem.timed:
         raise LadderError("latency is asked, but there are no times of the products to choose by")
-    if budget.max_kl is not None and problem.metric != "kl":
-        raise LadderError(
-            "--max-kl: the model's output is no distribution, so its loss is no KL; "
-            "give --bpw, --size or --latency"
-        )
+    for limit in limits_of(problem, budget):
+        if limit.axis.metric not in ("", problem.metric):
+            others = [axis for axis in limited() if not axis.metric]
+            raise LadderError(
+                f"{limit.axis.flag}: the model's output is no distribution, so its loss is no "
+                f"{limit.axis.metric.upper()}; give {suggestion(others)}"
+            )
 
 
 def _refuse_unreachable(problem: Problem, limits: list[Limit]) -> None:
     fixed = sum(len(part.names) for part in problem.parts if part.why_fixed)
     hint = f" (sites that --rule or --keep fix: {fixed})" if fixed else ""
     for limit in limits:
-        least = problem.least(limit.axis)
+        least = problem.least(limit.counted)
         if least > limit.bound + abs(limit.bound) * ROUNDING:
             raise LadderError(
                 f"{limit.asked} cannot be met: the least reachable is {limit.show(least)} "
@@ -137,35 +115,32 @@ def _conflict(problem: Problem, limits: list[Limit]) -> str:
     texts = []
     for limit in limits:
         others = [other for other in limits if other is not limit]
-        bounds = {o.axis: min(x.bound for x in others if x.axis == o.axis) for o in others}
-        picks = minimise(problem.parts, {limit.axis: 1.0}, bounds)
+        bounds = {o.counted: min(x.bound for x in others if x.counted == o.counted) for o in others}
+        picks = minimise(problem.parts, {limit.counted: 1.0}, bounds)
         if picks is not None:
-            chosen = (part.options[p] for part, p in zip(problem.parts, picks, strict=True))
-            least = limit.show(sum(option.along(limit.axis) for option in chosen))
+            least = limit.show(problem.sum(picks, limit.counted))
             texts.append(f"within {' and '.join(o.asked for o in others)} the least is {least}")
     asked = " and ".join(limit.asked for limit in limits)
     return f"{asked} cannot be met together: {'; '.join(texts) or 'no two of them can'}"
 
 
 def _weights(problem: Problem, budget: Budget) -> dict[str, float]:
-    """Weights by axis. Preferences are of each axis in units of the uniform plans' range."""
+    """Weights of sums. Preferences are of each in units of the uniform plans' range."""
     if not budget.prefer:
         return {budget.goal: 1.0}
     weights = {}
-    for axis, weight in budget.prefer:
-        sums = [_value(problem, problem.uniform(t), {axis: 1.0}) for t in problem.types]
+    for what, weight in budget.prefer:
+        sums = [problem.sum(problem.uniform(t), what) for t in problem.types]
         spread = max(sums) - min(sums)
-        weights[axis] = weight / spread if spread > 0 else 0.0
+        weights[what] = weight / spread if spread > 0 else 0.0
     return weights
 
 
 def _value(problem: Problem, picks: Picks, weights: dict[str, float]) -> float:
-    chosen = [part.options[pick] for part, pick in zip(problem.parts, picks, strict=True)]
-    return sum(w * sum(option.along(axis) for option in chosen) for axis, w in weights.items())
+    return sum(weight * problem.sum(picks, what) for what, weight in weights.items())
 
 
 def _within(problem: Problem, picks: Picks, bounds: dict[str, float]) -> bool:
     return all(
-        _value(problem, picks, {axis: 1.0}) <= bound + abs(bound) * ROUNDING
-        for axis, bound in bounds.items()
+        problem.sum(picks, what) <= bound + abs(bound) * ROUNDING for what, bound in bounds.items()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -11,6 +11,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Muxing, ProductCosts, Sensitivity
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
+from ladder.passes.allocation import axes
 from ladder.passes.allocation.problem import Option, Part
 from ladder.passes.infra.patterns import Rule, check_pattern, matches
 
@@ -25,6 +26,48 @@ class Fixed:
 
     type: str
     why: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """Sites that share a weight, in one type: what axes count the cost of."""
+
+    sites: Sequence[Site]
+    type: str
+    loss: float
+    costs: ProductCosts | None
+    muxing: Muxing
+
+    @property
+    def bits(self) -> int:
+        """What is stored. A weight that is used both ways round is stored both ways round."""
+        dtype, extra = DType.parse(self.type), max(self._extras)
+        copies = {site.transposed: site for site in self.sites}.values()
+        bits = sum(ceil(dtype.stored_bits(site.n, site.k) - NOISE) for site in copies)
+        if extra > 0:  # packed with its outliers; rows that are looked up are packed without
+            copy = float(_products(self.sites) < len(self.sites))
+            bits += ceil((extra + copy) * dtype.element.stored_bits * self.sites[0].parameters)
+        return bits
+
+    @property
+    def seconds(self) -> float:
+        """The products at M=1."""
+        return self._time(self.costs.decode) if self.costs else 0.0
+
+    @property
+    def prefill(self) -> float:
+        """The products at the prefill chunk."""
+        return self._time(self.costs.prefill) if self.costs else 0.0
+
+    def _time(self, table: Mapping[str, Mapping[str, float]]) -> float:
+        count, first = _products(self.sites), self.sites[0]
+        if self.costs is None or not count or not _has_time(self.costs, self.type, first):
+            return 0.0
+        return (count + sum(self._extras)) * table[self.type][f"{first.n}x{first.k}"]
+
+    @property
+    def _extras(self) -> list[float]:
+        return [_extra(site, self.type, self.muxing) for site in self.sites]
 
 
 def candidates(types: Sequence[DType]) -> tuple[str, ...]:
@@ -95,19 +138,20 @@ def parts_of(
     groups: Sequence[Sequence[Site]],
     fixed: dict[int, Fixed],
     types: Sequence[str],
-    sensitivity: Sensitivity,
+    sensitivity: Sensitivity | None,
     costs: ProductCosts | None,
     muxing: Muxing | None = None,
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The parts, and notes on what could not be counted.
 
+    Without a sensitivity nothing is known to be lost: the sizes can be asked about all the same.
     Sites that are muxed cost more: the chunks of their outliers, in bytes as in time.
     """
     parts, notes, muxed = [], [], muxing or Muxing()
     for number, group in enumerate(groups):
         rule = fixed.get(number)
-        known = _scores(group, sensitivity)
         kinds = (rule.type,) if rule else tuple(types)
+        known = _scores(group, sensitivity) if sensitivity else dict.fromkeys(kinds, 0.0)
         unknown = [t for t in kinds if t != FLOAT and t not in known]
         if unknown and rule is None:
             raise LadderError(
@@ -118,9 +162,9 @@ def parts_of(
             notes.append(f"{group[0].name}: its loss in {unknown[0]} was not measured; counted 0")
         if costs and rule is None:
             _check_times(group, kinds, costs)
+        losses = {type: 0.0 if type in (*unknown, FLOAT) else known[type] for type in kinds}
         options = tuple(
-            _option(group, type, 0.0 if type in (*unknown, FLOAT) else known[type], costs, muxed)
-            for type in kinds
+            _option(Use(group, type, loss, costs, muxed)) for type, loss in losses.items()
         )
         if rule and costs and _products(group) and not _has_time(costs, rule.type, group[0]):
             notes.append(f"{group[0].name}: its time in {rule.type} is not known; counted 0")
@@ -128,6 +172,18 @@ def parts_of(
         why = rule.why if rule else ""
         parts.append(Part(names, _role(group), group[0].parameters, options, why))
     return tuple(parts), tuple(notes)
+
+
+def _option(use: Use) -> Option:
+    return Option(use.type, {what: cost(use) for what, cost in axes.costs().items()})
+
+
+def _extra(site: Site, type: str, muxing: Muxing) -> float:
+    """The part of a site's product that its outliers come on top."""
+    muxed = muxing.sites.get(site.name)
+    if muxed is None or type == FLOAT or site.node.op_type == LOOK_UP:
+        return 0.0
+    return Mux.parse(muxed.mux).extra(DType.parse(type), site.k, muxed.channels)
 
 
 def _role(group: Sequence[Site]) -> str:
@@ -145,32 +201,6 @@ def _scores(group: Sequence[Site], sensitivity: Sensitivity) -> dict[str, float]
         str(DType.parse(type)): float(measures[sensitivity.metric])
         for type, measures in measured[0].items()
     }
-
-
-def _option(
-    group: Sequence[Site], type: str, loss: float, costs: ProductCosts | None, muxing: Muxing
-) -> Option:
-    first, extra = group[0], [_extra(site, type, muxing) for site in group]
-    # A weight that is used both ways round is stored both ways round.
-    copies = {site.transposed: site for site in group}.values()
-    bits = sum(ceil(DType.parse(type).stored_bits(s.n, s.k) - NOISE) for s in copies)
-    count, shape = _products(group), f"{first.n}x{first.k}"
-    seconds = prefill = 0.0
-    if costs is not None and count and _has_time(costs, type, first):
-        times = count + sum(extra)
-        seconds, prefill = times * costs.decode[type][shape], times * costs.prefill[type][shape]
-    if max(extra) > 0:  # packed with its outliers; rows that are looked up are packed without
-        copy = float(count < len(group))
-        bits += ceil((max(extra) + copy) * DType.parse(type).element.stored_bits * first.parameters)
-    return Option(type, loss, bits, seconds, prefill)
-
-
-def _extra(site: Site, type: str, muxing: Muxing) -> float:
-    """The part of a site's product that its outliers come on top."""
-    muxed = muxing.sites.get(site.name)
-    if muxed is None or type == FLOAT or site.node.op_type == LOOK_UP:
-        return 0.0
-    return Mux.parse(muxed.mux).extra(DType.parse(type), site.k, muxed.channels)
 
 
 def _products(group: Sequence[Site]) -> int:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ladder.passes.allocation import axes
 
 Picks = tuple[int, ...]  # for each part the index of its option
-AXES = ("loss", "bits", "seconds", "prefill")
+Totals = Mapping[str, float]  # a plan on every axis by its key, the overhead included
 
 
 @dataclass(frozen=True)
 class Option:
-    """What one type costs a part.
+    """What one type costs a part, by what axes count.
 
     ``loss`` is what the output loses (KL in nats a token, or MSE), ``bits`` what is stored with
     scales, ``seconds`` the products at M=1 and ``prefill`` those at the prefill chunk.
     """
 
     type: str
-    loss: float
-    bits: int
-    seconds: float = 0.0
-    prefill: float = 0.0
+    costs: Mapping[str, float]
 
-    def along(self, axis: str) -> float:
-        """The value on one of ``AXES``."""
-        return {
-            "loss": self.loss,
-            "bits": float(self.bits),
-            "seconds": self.seconds,
-            "prefill": self.prefill,
-        }[axis]
+    def along(self, what: str) -> float:
+        """The cost of one kind."""
+        return self.costs[what]
 
 
 @dataclass(frozen=True)
@@ -45,54 +39,47 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """A plan on every axis, what does not depend on the plan included."""
-
-    loss: float
-    bytes: float
-    bpw: float
-    seconds: float
-    prefill: float
-
-
-@dataclass(frozen=True)
 class Problem:
-    """The parts of a model, and what is spent beside them.
+    """The parts of a model, and what is spent outside of them.
 
-    ``rest_bytes`` are constants that are no sites' weights, ``rest_seconds`` what a decoded token
-    takes outside of the products. ``timed``: the seconds mean something.
+    ``overhead`` is by an axis's key: bytes of constants that are no sites' weights, seconds that a
+    decoded token takes outside of the products. ``timed``: the times mean something.
     """
 
     parts: tuple[Part, ...]
     types: tuple[str, ...]
     metric: str = "kl"
     timed: bool = False
-    rest_bytes: float = 0.0
-    rest_seconds: float = 0.0
+    overhead: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
         return sum(part.parameters for part in self.parts)
 
+    def sum(self, picks: Picks, what: str) -> float:
+        """What the parts cost together, of one kind."""
+        chosen = zip(self.parts, picks, strict=True)
+        return sum(part.options[pick].along(what) for part, pick in chosen)
+
     def totals(self, picks: Picks) -> Totals:
-        """The sums along every axis."""
-        chosen = [part.options[pick] for part, pick in zip(self.parts, picks, strict=True)]
-        bits = sum(option.bits for option in chosen)
-        return Totals(
-            loss=sum(option.loss for option in chosen),
-            bytes=self.rest_bytes + bits / 8,
-            bpw=bits / max(self.parameters, 1),
-            seconds=self.rest_seconds + sum(option.seconds for option in chosen),
-            prefill=sum(option.prefill for option in chosen),
-        )
+        """A plan on every axis."""
+        return {axis.key: axis.total(self, self.sum(picks, axis.counted)) for axis in axes.AXES}
+
+    def least_totals(self) -> Totals:
+        """The least reachable on every axis, each by a plan of its own."""
+        return {axis.key: axis.total(self, self.least(axis.counted)) for axis in axes.AXES}
+
+    def shown(self, totals: Totals) -> dict[str, float]:
+        """Totals as facts and files have them: times only where they mean something."""
+        return {axis.key: totals[axis.key] for axis in axes.AXES if self.timed or not axis.timed}
 
     def uniform(self, type: str) -> Picks:
         """One type for every part that is free to take it."""
         return tuple(_index(part.options, type) for part in self.parts)
 
-    def least(self, axis: str) -> float:
-        """The least sum along an axis, the rest not counted."""
-        return sum(min(o.along(axis) for o in part.options) for part in self.parts)
+    def least(self, what: str) -> float:
+        """The least sum of one kind over the parts."""
+        return sum(min(o.along(what) for o in part.options) for part in self.parts)
 
 
 def _index(options: Sequence[Option], type: str) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.passes.allocation.budget import ROUNDING
-from ladder.passes.allocation.problem import AXES, Option, Part, Picks
+from ladder.passes.allocation.axes import SIZE, counted
+from ladder.passes.allocation.problem import Option, Part, Picks
+from ladder.passes.allocation.units import ROUNDING
 
 # HiGHS works to 1e-6 absolute; goals and limits are scaled to this size beforehand.
 SCALE = 1e4
@@ -22,8 +23,8 @@ def minimise(
 ) -> Picks | None:
     """For each part the option that together have the least weighted sum within ``limits``.
 
-    ``weights`` and ``limits`` are by axis; limits bound the sums over the parts. None where no
-    choice is within them. Among equal options of a part the smaller one is taken.
+    ``weights`` and ``limits`` are by what axes count; limits bound the sums over the parts. None
+    where no choice is within them. Among equal options of a part the smaller one is taken.
     """
     active = {
         axis: limit
@@ -49,9 +50,11 @@ def _undominated(
 ) -> list[int]:
     """Options that may be in a best choice, best goal first; of equal ones the cheapest."""
 
+    costs = (*limited, SIZE.counted, *counted())
+
     def key(i: int) -> tuple[float, ...]:
         option = options[i]
-        return (_goal(option, weights), *(option.along(a) for a in (*limited, "bits", *AXES)), i)
+        return (_goal(option, weights), *(option.along(a) for a in costs), i)
 
     kept: list[int] = []
     for i in sorted(range(len(options)), key=key):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 
 from ladder.errors import LadderError
 from ladder.passes.infra.base import Pass, make
+from ladder.support.lookup import named
 
 # A dict literal is greppable, and --help imports nothing heavy.
 PASSES = {
@@ -29,8 +29,7 @@ def pass_class(name: str) -> type[Pass]:
     """The class behind a pass name."""
     if name not in PASSES:
         raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}")
-    module, _, attribute = PASSES[name].partition(":")
-    found: type[Pass] = getattr(importlib.import_module(module), attribute)
+    found: type[Pass] = named(PASSES[name])
     return found
 
 

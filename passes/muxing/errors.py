@@ -13,10 +13,11 @@ from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux, mux_activation
 from ladder.ir.numerics import F32
 from ladder.passes.muxing.find import I64
-from ladder.passes.rounding.methods import round_by
+from ladder.passes.rounding.methods import QUICKEST
+from ladder.passes.rounding.one_weight import round_by
 
 OUTPUTS = 256  # of a product: with all tokens, enough to tell errors apart by a percent
-WEIGHTS_BY = "rtn"  # it is the activations' remedy that is chosen: quick, and alike for all
+WEIGHTS_BY = QUICKEST  # it is the activations' remedy that is chosen: quick, and alike for all
 
 
 class Products:

@@ -2,11 +2,5 @@
 
 ``grid`` finds the nearest value of an element, ``scales`` stores scales in their type, ``search``
 chooses scale and zero point of a group, ``matrix`` does so for a whole weight, ``gptq`` for the
-least error of its products, ``methods`` has them all by name.
+least error of its products. ``methods`` is the registry, ``one_weight`` rounds by a row of it.
 """
-
-from __future__ import annotations
-
-from ladder.passes.rounding.matrix import METHODS, Rounded, mse, rtn
-
-__all__ = ["METHODS", "Rounded", "mse", "rtn"]

@@ -11,7 +11,7 @@ from ladder.errors import LadderError
 from ladder.ir.facts import Hessians
 from ladder.ir.site import Site
 
-# Of a look-up beside a product of the same weight, in mean diagonals of the product's Hessian.
+# Of a look-up next to a product of the same weight, in mean diagonals of the product's Hessian.
 # Perplexity of SmolLM2 in int3:g128 by gptq (2048 tokens; float 22.9):
 # 0.03: 83.9, 0.1: 77.7, 1: 87.0, 10: 113.6.
 TABLE_SHARE = 0.1

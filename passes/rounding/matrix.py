@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,6 @@ def rtn(weight: np.ndarray, dtype: DType) -> Rounded:
 def mse(weight: np.ndarray, dtype: DType) -> Rounded:
     """Search each group's scale for the least squared weight error (``search.least_squares``)."""
     return _round(weight, dtype, least_squares)
-
-
-METHODS: dict[str, Callable[[np.ndarray, DType], Rounded]] = {"rtn": rtn, "mse": mse}
 
 
 def group_slices(dtype: DType, k: int) -> list[tuple[slice, int]]:

@@ -1,71 +1,168 @@
-"""Rounding by name, calibrated methods too, and what each costs the products."""
+"""Rounding methods as values: what each needs, what its help says, and what rounds by it.
+
+A new method is one file and one row here. This module is light: help texts are made from it, so
+what a row rounds with is imported when it is first called.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
-from ladder.ir.dequantize import dequantized
-from ladder.ir.dtype import DType
-from ladder.ir.numerics import F32
-from ladder.passes.rounding.gptq import gptq
-from ladder.passes.rounding.matrix import METHODS, Rounded
 
-GPTQ, GPTAQ, BEST, LEARNED = "gptq", "gptaq", "best", "learned"
-CALIBRATED = (GPTQ, GPTAQ, BEST, LEARNED)
-WHOLE = (GPTAQ, LEARNED)  # of which no weight is rounded by itself: see the fact Finished
-NAMES = (*METHODS, *CALIBRATED)
-UNCALIBRATED = "mse"  # for weights of which no Hessian is known
-ROWS_AT_A_TIME = 4096
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from ladder.ir.dtype import DType
+    from ladder.passes.rounding.matrix import Rounded
+
+    # (weight [N, K], type, Hessian [K, K] or None where the method needs none)
+    Round = Callable[[np.ndarray, DType, Any], Rounded]
+
+# A Hessian of fewer tokens than a few times its columns follows the text, not the model.
+LEAST_TOKENS = 8192
+
+
+class Needs(Enum):
+    """What a method needs to know in addition to the weight."""
+
+    NOTHING = "nothing"
+    HESSIANS = "Hessians"
+    MODEL = "the whole model"
+
+    @property
+    def hessians(self) -> bool:
+        """Whether the Hessians of the sites' inputs are collected on calibration data."""
+        return self is not Needs.NOTHING
+
+    @property
+    def model(self) -> bool:
+        """Whether the weights are rounded together, before the pass that puts them in."""
+        return self is Needs.MODEL
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A rounded weight, the method that made it, and the output error of each that was tried."""
+class Start:
+    """A method begins with the weights of another, made on exactly so many tokens."""
 
-    rounded: Rounded
     method: str
-    output_errors: dict[str, float]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """How a whole model is rounded, by texts ``module:function``: passes do not import calibration.
+
+    ``make`` takes the source, its data, site -> type, and what it begins with: the result of
+    ``start``, or the Hessians without one. ``check`` takes the source and site -> type, and refuses
+    before any work what cannot be done.
+    """
+
+    make: str
+    check: str = ""
+    start: Start | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to round weights.
+
+    ``round`` rounds one weight; a method that chooses ``among`` others has none. What needs the
+    whole model rounds single weights by it too, for measurements of one site. ``tokens`` of
+    calibration data are read at least, by methods that read any.
+    """
+
+    name: str
+    help: str
+    needs: Needs
+    round: Round | None = None
+    among: tuple[str, ...] = ()
+    tokens: int = LEAST_TOKENS
+    whole: WholeModel | None = None
+
+    @property
+    def start(self) -> Start | None:
+        """What the method begins with, if it is another method's work."""
+        return self.whole.start if self.whole else None
+
+    @property
+    def planned_as(self) -> str:
+        """The method by which plans are evaluated: a start stands for what takes long."""
+        return self.start.method if self.start else self.name
+
+
+def _rtn(weight: np.ndarray, dtype: DType, _: Any) -> Rounded:
+    from ladder.passes.rounding.matrix import rtn
+
+    return rtn(weight, dtype)
+
+
+def _mse(weight: np.ndarray, dtype: DType, _: Any) -> Rounded:
+    from ladder.passes.rounding.matrix import mse
+
+    return mse(weight, dtype)
+
+
+def _gptq(weight: np.ndarray, dtype: DType, hessian: Any) -> Rounded:
+    from ladder.passes.rounding.gptq import gptq
+
+    return gptq(weight, dtype, hessian)
+
+
+_ROWS = (
+    Method("rtn", "round to nearest", Needs.NOTHING, _rtn),
+    Method("mse", "the scale with the least error of the weights", Needs.NOTHING, _mse),
+    Method("gptq", "the least error of the products on --calib", Needs.HESSIANS, _gptq),
+    Method(
+        "gptaq",
+        "like gptq, and each layer also compensates for the error of the layers before it",
+        Needs.MODEL,
+        _gptq,
+        whole=WholeModel("ladder.calibration.gptaq:round_in_order"),
+    ),
+    Method(
+        "best",
+        "for each site, the one of rtn, mse and gptq with the least error of the products",
+        Needs.HESSIANS,
+        among=("rtn", "mse", "gptq"),
+    ),
+    Method(
+        "learned",
+        "continues from gptaq by gradients through the whole model (needs torch, takes long)",
+        Needs.MODEL,
+        _gptq,
+        tokens=1 << 18,  # that it is shown, each as often as there are epochs
+        whole=WholeModel(
+            "ladder.calibration.learned.result:learned_of",
+            "ladder.calibration.learned.result:check_learnable",
+            Start("gptaq", 32768),
+        ),
+    ),
+)
+METHODS = {method.name: method for method in _ROWS}
+UNCALIBRATED = "mse"  # for weights of which no Hessian is known
+QUICKEST = "rtn"  # where it does not matter what weights become
+CALIBRATED_EXAMPLE = next(
+    method.name for method in _ROWS if method.needs.hessians
+)  # as messages suggest
+
+
+def find_method(name: str) -> Method:
+    """The method of this name; refused where there is none."""
+    if name not in METHODS:
+        raise LadderError(f"unknown rounding '{name}'; one of: {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def check_method(name: str) -> None:
     """Refuse a rounding that is none."""
-    if name not in NAMES:
-        raise LadderError(f"unknown rounding '{name}'; one of: {', '.join(NAMES)}")
+    find_method(name)
 
 
-def round_by(
-    method: str, weight: np.ndarray, dtype: DType, hessian: np.ndarray | None = None
-) -> Outcome:
-    """Round [N, K] by a method; ``best`` takes the one with the least output error.
-
-    Calibrated methods need the Hessian [K, K]; without one they are ``mse``. ``gptaq`` and
-    ``learned`` are ``gptq`` here: what sets them apart takes the whole model.
-    """
-    if hessian is None or method not in CALIBRATED:
-        name = UNCALIBRATED if method in CALIBRATED else method
-        return Outcome(METHODS[name](weight, dtype), name, {})
-    # rtn and mse cost little beside gptq, and show what it gains.
-    tried = {name: work(weight, dtype) for name, work in METHODS.items()}
-    calibrated = GPTQ if method == BEST else method
-    tried[calibrated] = gptq(weight, dtype, hessian)
-    errors = {name: output_error(weight, r, dtype, hessian) for name, r in tried.items()}
-    name = min(errors, key=lambda name: errors[name]) if method == BEST else method
-    return Outcome(tried[name], name, errors)
-
-
-def output_error(weight: np.ndarray, rounded: Rounded, dtype: DType, hessian: np.ndarray) -> float:
-    """|(W - Q) X| / |W X| (Frobenius), from H = X X': the root of tr(D H D') / tr(W H W')."""
-    q = dequantized(dtype, rounded.codes, rounded.scale, rounded.zero, rounded.tensor_scale)
-    miss = power = 0.0
-    for first in range(0, len(weight), ROWS_AT_A_TIME):
-        rows = slice(first, first + ROWS_AT_A_TIME)
-        miss += _energy(weight[rows] - q[rows], hessian)
-        power += _energy(weight[rows], hessian)
-    return max(miss / power, 0.0) ** 0.5 if power > 0 else 0.0
-
-
-def _energy(rows: F32, hessian: np.ndarray) -> float:
-    return float(np.einsum("nk,nk->", rows @ hessian, rows, dtype=np.float64))
+def methods_help() -> str:
+    """Every method in a few words, for the help of an option."""
+    return "; ".join(f"{method.name}: {method.help}" for method in METHODS.values()) + "."

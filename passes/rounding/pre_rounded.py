@@ -9,17 +9,17 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import Outcome
+from ladder.passes.rounding.one_weight import Outcome
 
 ARRAYS = ("codes", "scale", "zero", "tensor_scale")
 
 
 def save_outcome(path: Path, outcome: Outcome) -> None:
-    """Write codes, scales and what is told of them."""
+    """Write codes, scales and what is reported of them."""
     rounded = outcome.rounded
     arrays = {name: getattr(rounded, name) for name in ARRAYS}
     kinds = {name: str(a.dtype) for name, a in arrays.items() if a is not None}
-    told = {
+    reported = {
         "kinds": kinds,
         "method": outcome.method,
         "output_errors": outcome.output_errors,
@@ -28,15 +28,17 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
     }
     raw = {name: _plain(a) for name, a in arrays.items() if a is not None}
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, told=np.array(json.dumps(told)), **raw)
+        np.savez(file, allow_pickle=False, report=np.array(json.dumps(reported)), **raw)
 
 
 def load_outcome(path: Path) -> Outcome:
     """Undo ``save_outcome``."""
     try:
         with np.load(path) as file:
-            told = json.loads(str(file["told"]))
-            found = {name: file[name].view(np.dtype(kind)) for name, kind in told["kinds"].items()}
+            reported = json.loads(str(file["report"]))
+            found = {
+                name: file[name].view(np.dtype(kind)) for name, kind in reported["kinds"].items()
+            }
     except (OSError, ValueError, KeyError) as error:
         raise LadderError(f"{path}: cannot read this rounded weight: {error}") from error
     scale = found.get("tensor_scale")
@@ -44,11 +46,11 @@ def load_outcome(path: Path) -> Outcome:
         found["codes"],
         found["scale"],
         found.get("zero"),
-        told["relative_error"],
+        reported["relative_error"],
         None if scale is None else np.float32(scale),
-        told["note"],
+        reported["note"],
     )
-    return Outcome(rounded, told["method"], told["output_errors"])
+    return Outcome(rounded, reported["method"], reported["output_errors"])
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What reports tell of how weights were rounded."""
+"""What reports say of how weights were rounded."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def rounding_notes(model: ir.Model) -> list[str]:
     said = [f"rounding of {', '.join(names)}: {note}" for note, names in by_note.items()]
     texts = found.calibrated.items()
     whole = [found.whole] if found.whole else []
-    told = [f"rounding was calibrated on {n} tokens of {text}" for text, n in texts]
-    return [*told, *whole, *said]
+    calibrated = [f"rounding was calibrated on {n} tokens of {text}" for text, n in texts]
+    return [*calibrated, *whole, *said]

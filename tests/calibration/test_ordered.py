@@ -30,7 +30,7 @@ from ladder.ir.facts import Finished
 from ladder.ir.site import find_sites
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
-from ladder.passes.rounding.methods import round_by
+from ladder.passes.rounding.one_weight import round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.pipeline.sources import load_source
 from ladder.reference import Reference

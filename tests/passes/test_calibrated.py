@@ -19,7 +19,8 @@ from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.hessian import hessian_of
-from ladder.passes.rounding.methods import NAMES, output_error, round_by
+from ladder.passes.rounding.methods import METHODS
+from ladder.passes.rounding.one_weight import output_error, round_by
 
 TYPES = ("int2:g32", "int3:row", "uint2:g32:zp", "nf4:g32", "ternary:g32", "int4:tensor", "mxfp4")
 N, K = 24, 96
@@ -40,7 +41,7 @@ def test_the_best_is_no_worse_than_any(text: str) -> None:
         weight, hessian = weight_and_hessian(seed)
         errors = {
             name: output_error(weight, done.rounded, dtype, hessian)
-            for name in NAMES
+            for name in METHODS
             for done in [round_by(name, weight, dtype, hessian)]
         }
         best = round_by("best", weight, dtype, hessian)

@@ -8,10 +8,9 @@ from dequantized import dequantized, squared_error
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.passes.rounding import Rounded, mse, rtn
 from ladder.passes.rounding.descent import descend
 from ladder.passes.rounding.gptq import Feedback, gptq
-from ladder.passes.rounding.matrix import finished
+from ladder.passes.rounding.matrix import Rounded, finished, mse, rtn
 from ladder.passes.rounding.search import Choice, Coder
 
 LOW_BIT = (

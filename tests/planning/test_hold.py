@@ -18,7 +18,15 @@ COUNT = 200
 def problem() -> Problem:
     """Sites whose times add up to 2 to 8 ms."""
     options = [
-        Option(type, loss=(1 + i % 7) / bits**2, bits=bits, seconds=1e-3 * bits / COUNT)
+        Option(
+            type,
+            {
+                "loss": (1 + i % 7) / bits**2,
+                "bits": bits,
+                "seconds": 1e-3 * bits / COUNT,
+                "prefill": 0.0,
+            },
+        )
         for i in range(COUNT)
         for type, bits in SIZES.items()
     ]
@@ -29,10 +37,10 @@ def problem() -> Problem:
 
 
 def held(clock: Callable[[float], float], asked: str) -> Held:
-    made, budget = problem(), Budget.parse(latency=asked)
+    made, budget = problem(), Budget.of({"latency": asked})
 
     def seconds_of(_: Problem, picks: Picks) -> float:
-        return clock(made.totals(picks).seconds)
+        return clock(made.totals(picks)["seconds"])
 
     return hold(made, allocate(made, budget), budget, seconds_of)
 
@@ -43,7 +51,7 @@ def test_the_measured_time_is_the_one_asked(slope: float, asked: float) -> None:
     """Scaling by the ratio alone swings to and fro from a slope of 2 on."""
     found = held(lambda predicted: asked + slope * (predicted - 1.07 * asked), f"{1e3 * asked}ms")
     assert abs(found.plan.seconds / asked - 1) <= AGREEMENT and not found.why
-    assert found.plan.found.totals.seconds == pytest.approx(asked, rel=0.02)
+    assert found.plan.found.totals["seconds"] == pytest.approx(asked, rel=0.02)
 
 
 def test_what_is_in_time_at_once_is_timed_once() -> None:

@@ -158,7 +158,7 @@ def test_a_kl_limit_is_one_of_the_real_run(
     tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def worse(self: plan_check.Check, picks: Any) -> float:
-        return float(1.5 * self.problem.totals(picks).loss)
+        return float(1.5 * self.problem.totals(picks)["loss"])
 
     monkeypatch.setattr(plan_check.Check, "loss", worse)
     report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report

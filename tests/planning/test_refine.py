@@ -76,13 +76,13 @@ def test_a_step_is_the_difference_of_two_whole_runs(source: Source, data: Data) 
 
 
 def test_it_mends_a_plan_that_was_made_of_wrong_scores(source: Source, data: Data) -> None:
-    check, budget = check_of(source, data), Budget.parse(bpw="4.5")
+    check, budget = check_of(source, data), Budget.of({"bpw": "4.5"})
     picks = allocate(check.problem, budget).picks
     loss = check.loss(picks)
     done = refine(source.model, data, check, ROUNDER, budget, picks, loss, 3)
     assert done.loss < 0.9 * loss and done.picks != picks and 1 <= done.rounds <= 3
     assert done.loss == pytest.approx(check.loss(done.picks))
-    assert check.problem.totals(done.picks).bpw <= 4.5
+    assert check.problem.totals(done.picks)["bpw"] <= 4.5
 
 
 def test_a_plan_says_what_refining_gained(source: Source, text: Path) -> None:

@@ -11,7 +11,6 @@ from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import SCALES, DType
 from ladder.ir.numerics import F32, stored_scale
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import LEARNED, Outcome
 
 TOWARDS_FLOAT = 0.5  # where a latent begins, on the way from its code to the float weight
 WITHIN_CELL = 0.9  # as far as it may go there, of the way to where the next code begins
@@ -68,7 +67,7 @@ class Latent:
         """Keep scales on their side of zero."""
         self.factor.clamp_(min=LEAST_FACTOR)
 
-    def rounded(self) -> Outcome:
+    def rounded(self) -> Rounded:
         """Codes and scales as they are stored."""
         element, start = self._dtype.element, self._start
         place = {float(v): i for i, v in reversed(list(enumerate(element.values)))}
@@ -82,11 +81,10 @@ class Latent:
         power = float(np.square(self._float).sum(dtype=np.float64))
         error = float(np.square(w - self._float).sum(dtype=np.float64))
         relative = math.sqrt(error / power) if power > 0 else 0.0
-        done = Rounded(codes, scale, start.zero, relative, start.tensor_scale)
-        return Outcome(done, LEARNED, {})
+        return Rounded(codes, scale, start.zero, relative, start.tensor_scale)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a later run goes on with."""
+        """What a later run resumes with."""
         return {"u": self.u, "factor": self.factor}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:

@@ -16,11 +16,13 @@ from ladder.ir.dtype import DType
 from ladder.ir.element import user_books
 from ladder.ir.facts import Finished
 from ladder.passes.rounding.matrix import Rounded
-from ladder.passes.rounding.methods import UNCALIBRATED, round_by
+from ladder.passes.rounding.methods import UNCALIBRATED, find_method
+from ladder.passes.rounding.one_weight import Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.support import cache
 from ladder.support.files import file_aside
 
+NAME = "learned"  # among the rounding methods
 INDEX = "index.json"
 BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
 
@@ -35,9 +37,9 @@ def learned_of(source: Source, data: Data, types: dict[str, str], start: Finishe
     if not (place / INDEX).exists():
         place.mkdir(parents=True, exist_ok=True)
         _learn(source, data, types, start, place)
-    told = json.loads((place / INDEX).read_text())
-    files = {site: str(place / file) for site, file in told["files"].items()}
-    return Finished({**start.files, **files}, told["note"])
+    found = json.loads((place / INDEX).read_text())
+    files = {site: str(place / file) for site, file in found["files"].items()}
+    return Finished({**start.files, **files}, found["note"])
 
 
 def check_learnable(source: Source, types: dict[str, str]) -> None:
@@ -79,10 +81,10 @@ def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, p
     if after < before:
         for number, group in enumerate(groups):
             with file_aside(place / f"{number}.npz") as aside:
-                save_outcome(aside, latents[group.weight_name][1].rounded())
+                save_outcome(aside, Outcome(latents[group.weight_name][1].rounded(), NAME, {}))
             files.update({site.name: f"{number}.npz" for site in group.sites})
     else:
-        note += "; it was not used: the weights are those of gptaq"
+        note += f"; it was not used: the weights are those of {_start()}"
     with file_aside(place / INDEX) as aside:
         aside.write_text(json.dumps({"files": files, "note": note}))
     training.forget()
@@ -95,6 +97,13 @@ def _begun(group: Group, dtype: DType, start: Finished) -> Rounded:
     return round_by(UNCALIBRATED, group.sites[0].array(), dtype).rounded
 
 
+def _start() -> str:
+    """The method that learning begins with."""
+    start = find_method(NAME).start
+    assert start is not None
+    return start.method
+
+
 def _check_room(groups: list[Group]) -> None:
     """Refuse what cannot be in memory, before the first step."""
     weights = sum(group.sites[0].parameters for group in groups)
@@ -102,5 +111,5 @@ def _check_room(groups: list[Group]) -> None:
     if needed > there:
         raise LadderError(
             f"rounding 'learned' takes about {needed / 1e9:.1f} GB for {weights / 1e6:.0f} M "
-            f"weights, and {there / 1e9:.1f} GB are free; use --rounding gptaq"
+            f"weights, and {there / 1e9:.1f} GB are free; use --rounding {_start()}"
         )

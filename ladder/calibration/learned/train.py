@@ -41,7 +41,7 @@ class Training:
 
     The loss is KL(float || rounded), nats a token, where the output is logits (Hinton et al.,
     arXiv 1503.02531); else the mean squared error relative to the output's own mean square. Its
-    state is a file in ``place`` every few minutes: a run that was killed goes on from there.
+    state is a file in ``place`` every few minutes: a run that was killed resumes there.
     ``losses`` are those of the steps so far, of ``batch`` windows each; ``precision`` is the type
     of products.
     """

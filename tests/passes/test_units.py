@@ -1,0 +1,23 @@
+"""Sizes and times as texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from ladder.passes.allocation.units import parse_size, parse_time, show_size, show_time
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("180MB", 180e6), ("96MiB", 96 * 2**20), ("1.5 GB", 1.5e9), ("700kb", 7e5), ("12B", 12)],
+)
+def test_sizes(text: str, size: float) -> None:
+    assert parse_size("--size", text) == size
+
+
+@pytest.mark.parametrize("value", [1.0, 12.0, 700e3, 180e6, 1.2345e9])
+def test_what_is_shown_can_be_read(value: float) -> None:
+    """Rounded to four digits, or up to the next."""
+    assert parse_size("--size", show_size(value)) == pytest.approx(value, rel=1e-3)
+    assert parse_size("--size", show_size(value, up=True)) >= value
+    assert parse_time("--latency", show_time(1e-6 * value, up=True)) >= 1e-6 * value * (1 - 1e-12)
