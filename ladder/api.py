@@ -12,6 +12,7 @@ from ladder.options.signature import takes_options
 
 if TYPE_CHECKING:
     from ladder.frontend.types import Source
+    from ladder.ir.dtype import DType
     from ladder.pipeline.quantize import QuantizeReport
     from ladder.pipeline.report import CompileReport
     from ladder.planning.make import PlanReport
@@ -94,6 +95,7 @@ def register_type(name: str, codebook: Iterable[float]) -> str:
 def export_onnx(
     source: str | Path,
     target: str | Path,
+    type: str | DType = "",
     save_plan: str | Path | None = None,
     **options: Any,
 ) -> QuantizeReport:
@@ -104,4 +106,4 @@ def export_onnx(
     """
     from ladder.planning.one_step import quantize_wished
 
-    return quantize_wished(source, target, options, save_plan)
+    return quantize_wished(source, target, {"type": type, **options}, save_plan)
