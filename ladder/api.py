@@ -1,18 +1,40 @@
-"""The Python API: thin, typed, over the driver."""
+"""The Python API: thin, typed; its keywords and their help come from the schema of options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
-from ladder.frontend.types import Source
+from ladder.options.requests import NOT_FOR_FILES, FileWish, PlanWish, Wish
+from ladder.options.signature import takes_options
+
+if TYPE_CHECKING:
+    from ladder.frontend.types import Source
+    from ladder.pipeline.quantize import QuantizeReport
+    from ladder.pipeline.report import CompileReport
+    from ladder.planning.make import PlanReport
 
 
-def load(model: str | Path | Any, args: tuple[Any, ...] | None = None, **options: Any) -> Source:
-    """Load an ONNX or GGUF file, a Hugging Face folder, or a torch module with example inputs."""
+def load(
+    model: str | Path | Any,
+    args: tuple[Any, ...] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+) -> Source:
+    """Load an ONNX or GGUF file, a Hugging Face folder, or a torch module with example inputs.
+
+    ``dynamic_shapes``, ``input_names`` and ``output_names`` are for modules, as in
+    ``torch.onnx.export``. Raises ``LadderError`` where the model cannot be read.
+    """
+    named = {"dynamic_shapes": dynamic_shapes, "input_names": input_names}
+    options = {k: v for k, v in {**named, "output_names": output_names}.items() if v is not None}
     if isinstance(model, (str, Path)):
+        if args is not None or options:
+            raise LadderError("a file is loaded as it is: args and names are for torch modules")
         from ladder.pipeline.sources import load_source
 
         return load_source(model)
@@ -23,53 +45,63 @@ def load(model: str | Path | Any, args: tuple[Any, ...] | None = None, **options
     return load_module(model, args, **options)
 
 
+@takes_options(Wish, PlanWish, leave_out=("pareto",))
 def compile(
     model: str | Path | Source,
     output: str | Path,
     save_plan: str | Path | None = None,
-    **wishes: Any,
-) -> dict[str, Any]:
-    """Compile into the artifact folder ``output``; returns the report.
+    **options: Any,
+) -> CompileReport:
+    """Compile a model into the artifact folder ``output``; returns the report.
 
-    Wishes are the options of ``ladder compile`` by name: ``type``, ``target``, ``rounding``, ...;
-    with a budget (``bpw``, ``size``, ``latency``, ``max_kl``, ``prefer``) those of ``plan`` too.
+    With a budget (``bpw``, ``size``, ``latency``, ``max_kl``, ``prefer``) a plan is made first, and
+    written to ``save_plan`` if that is given. Raises ``LadderError`` for bad input, and
+    ``NothingToQuantize`` where no weight may change.
     """
     from ladder.planning.one_step import compile_wished
 
-    return compile_wished(model, output, wishes, save_plan).report
+    return compile_wished(model, output, options, save_plan).report
 
 
+@takes_options(PlanWish)
 def plan(
-    model: str | Path | Source, output: str | Path | None = None, **wishes: Any
-) -> dict[str, Any]:
-    """Which site gets which type within a budget; writes the plan file ``output``.
+    model: str | Path | Source, output: str | Path | None = None, **options: Any
+) -> PlanReport:
+    """Choose which site gets which type within a budget; writes the plan file ``output``.
 
-    Wishes are those of ``ladder plan``: ``types``, ``bpw``, ``size``, ``latency``, ``max_kl``, ...
+    Raises ``LadderError`` for bad input and for a budget that no plan meets.
     """
-    from ladder.options.requests import PlanWish, wish_of
+    from ladder.options.schema import options_of
     from ladder.planning.make import plan_model
 
-    planned = plan_model(model, wish_of(wishes, PlanWish))
+    planned = plan_model(model, options_of(PlanWish, options))
     if output is not None:
         planned.save(Path(output))
     return planned.report
 
 
 def register_type(name: str, codebook: Iterable[float]) -> str:
-    """Make a code book of 2 to 256 values a type: ``name:g64`` works everywhere from here on."""
+    """Make a code book of 2 to 256 values a type: ``name:g64`` works everywhere from here on.
+
+    Raises ``LadderError`` where the name is taken or the values are no code book.
+    """
     from ladder.ir.element import code_book, register
 
     return register(code_book(name, codebook)).name
 
 
+@takes_options(FileWish, PlanWish, leave_out=NOT_FOR_FILES)
 def export_onnx(
     source: str | Path,
     target: str | Path,
-    type: str = "",
     save_plan: str | Path | None = None,
-    **wishes: Any,
-) -> dict[str, Any]:
-    """ONNX in, ONNX out; wishes are the options of ``ladder quantize`` by name."""
+    **options: Any,
+) -> QuantizeReport:
+    """Quantize the ONNX file ``source`` into the ONNX file ``target``; returns the report.
+
+    With a budget (``bpw``, ``size``, ``max_kl``, ``prefer``) a plan is made first. Raises
+    ``NothingToQuantize`` where no weight may change; then nothing is written.
+    """
     from ladder.planning.one_step import quantize_wished
 
-    return quantize_wished(source, target, {"type": type, **wishes}, save_plan)
+    return quantize_wished(source, target, options, save_plan)

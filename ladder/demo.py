@@ -16,8 +16,10 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.cli.show import err, out, print_table, progress
 from ladder.evaluation.evaluate import evaluate
 from ladder.frontend.types import Source
+from ladder.ir.dtype import DType
 from ladder.options.requests import Wish
 from ladder.pipeline.compile import compile_model
+from ladder.pipeline.report import CompileReport
 from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.support.cache import cache_folder
@@ -54,19 +56,20 @@ def main() -> None:
     err.print(f"{time.perf_counter() - start:.0f} s. Cache: {cache_folder()} (ladder cache clear)")
 
 
-def _compile(source: Source, kind: str) -> tuple[Path, dict[str, Any]]:
+def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
     folder = cache_folder() / "demo" / kind.replace(":", "-")
-    return folder, compile_model(source, folder, Wish(type=kind, context=CONTEXT)).report
+    options = Wish(type=DType.parse(kind), context=CONTEXT)
+    return folder, compile_model(source, folder, options).report
 
 
 def _float_row(source: Source, tokens: list[int]) -> list[Any]:
     """The float model under ONNX Runtime: its quality, and its speed on the same graph."""
     with stage("time the float model under ONNX Runtime"):
-        model = ReferenceLanguageModel(source.model, FILLED + 64, fast=True)
+        model = ReferenceLanguageModel(source.model, source.states, FILLED + 64, fast=True)
         text = [i % 1000 + 5 for i in range(FILLED)]
         prefill = min(_prefill_seconds(model, text) for _ in range(2))
         decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
-    quality = evaluate(ReferenceLanguageModel(source.model, WINDOW), tokens, WINDOW)
+    quality = evaluate(ReferenceLanguageModel(source.model, source.states, WINDOW), tokens, WINDOW)
     weights = sum(
         v.const_value.nbytes for v in source.model.graph.initializers.values() if v.const_value
     )
@@ -106,18 +109,20 @@ def _row(
     source: Source,
     kind: str,
     folder: Path,
-    report: dict[str, Any],
+    report: CompileReport,
     bench: dict[str, Any],
     tokens: list[int],
 ) -> list[Any]:
     from ladder.runtime import load
 
     model: Any = load(folder)
-    score = evaluate(model, tokens, WINDOW, ReferenceLanguageModel(source.model, WINDOW))
+    score = evaluate(
+        model, tokens, WINDOW, ReferenceLanguageModel(source.model, source.states, WINDOW)
+    )
     return [
         f"{kind}, Ladder ({bench['level']})",
-        round(report["size_bytes"] / 1e6, 1),
-        report["bits_per_weight"],
+        round(report.size_bytes / 1e6, 1),
+        report.bits_per_weight,
         score.perplexity,
         score.kl_mean,
         bench["decode_tokens_per_s"],

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from ladder.ir.shapes import static_shape
+from ladder.ir.states import StateSpec
 
 # Stock fusion turns DequantizeLinear + MatMul into int8 arithmetic (accuracy level 4); as the
 # meaning of the IR we want float32.
@@ -45,21 +45,23 @@ class ReferenceLanguageModel:
     """A causal language model under ONNX Runtime, with the interface of the runtime's."""
 
     def __init__(
-        self, model: ir.Model, context: int, threads: int = 0, fast: bool = False, chunk: int = 0
+        self,
+        model: ir.Model,
+        states: Sequence[StateSpec],
+        context: int,
+        threads: int = 0,
+        fast: bool = False,
+        chunk: int = 0,
     ) -> None:
         self.reference = Reference(model, threads, fast)
         self.context, self.chunk = context, chunk or context
-        self._shapes = {
-            v.name or "": _state_shape(v, context)
-            for v in model.graph.inputs
-            if v.name not in ("input_ids", "position")
-        }
+        self._specs = states
         self.reset()
 
     def reset(self) -> None:
         """Forget the text so far."""
         self.position = 0
-        self.states = {n: np.zeros(s, np.float32) for n, s in self._shapes.items()}
+        self.states = {spec.name: spec.initial(self.context) for spec in self._specs}
 
     def feed(self, tokens: list[int]) -> np.ndarray:
         """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
@@ -73,7 +75,7 @@ class ReferenceLanguageModel:
             **self.states,
         }
         out = self.reference.run(feeds)
-        self.states = {name: out[f"{name}.next"] for name in self.states}
+        self.states = {spec.name: out[spec.next] for spec in self._specs}
         self.position += len(tokens)
         logits: np.ndarray = out["logits"][0]
         return logits
@@ -82,11 +84,3 @@ class ReferenceLanguageModel:
         """Append one token; returns the logits after it."""
         last: np.ndarray = self._feed([token])[-1]
         return last
-
-
-def _state_shape(value: ir.Value, context: int) -> tuple[int, ...]:
-    known = static_shape(value)
-    if known is not None:
-        return known
-    assert value.shape is not None
-    return tuple(d if isinstance(d, int) else context for d in value.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import (
     Allocation,
     BitPlan,
@@ -32,6 +34,8 @@ from ladder.passes.allocation.parts import (
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem
 from ladder.passes.allocation.units import parse_time, show_number
 from ladder.passes.infra.base import Facts, Pass
+from ladder.passes.infra.choices import put_choices
+from ladder.passes.infra.patterns import Rule
 
 LABELS = {"kl": "KL", "mse": "MSE"}
 
@@ -46,11 +50,11 @@ class AllocateBits(Pass, AxisOptions):
     token takes outside of products. Leaves BitPlan, LeftAlone and Allocation; the graph stays.
     """
 
-    types: str = ""
+    types: tuple[DType, ...] = ()
     prefer: str = ""
     minimise: str = ""
-    rules: str = ""
-    keep: str = ""
+    rules: tuple[Rule, ...] = ()
+    keep: tuple[str, ...] = ()
     rest: str = ""
     needs: ClassVar[Facts] = (Sensitivity,)
     gives: ClassVar[Facts] = (BitPlan, LeftAlone, Allocation)
@@ -65,16 +69,20 @@ class AllocateBits(Pass, AxisOptions):
         problem, notes = problem_of(model, self.types, self.rules, self.keep, self.rest)
         if budget.timed and not problem.timed:
             raise LadderError("latency is asked and there are no ProductCosts: measure them first")
-        put_plan(model, problem, allocate(problem, budget), str(budget), notes)
+        put_allocation(model, problem, allocate(problem, budget), str(budget), notes)
 
 
 def problem_of(
-    model: ir.Model, types: str = "", rules: str = "", keep: str = "", rest: str = ""
+    model: ir.Model,
+    types: Sequence[DType] = (),
+    rules: Sequence[Rule] = (),
+    keep: Sequence[str] = (),
+    rest: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The allocation problem of a model with its facts, and notes on what is not counted."""
     sensitivity = facts.get(model, Sensitivity)
     assert sensitivity is not None
-    names = candidates(types.split("|") if types else _measured(sensitivity))
+    names = candidates(types or _measured(sensitivity))
     return problem_by(model, sensitivity, names, rules, keep, rest)
 
 
@@ -82,8 +90,8 @@ def problem_by(
     model: ir.Model,
     sensitivity: Sensitivity | None,
     names: tuple[str, ...],
-    rules: str = "",
-    keep: str = "",
+    rules: Sequence[Rule] = (),
+    keep: Sequence[str] = (),
     rest: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The problem by a sensitivity; before anything is measured there is none, and losses are 0."""
@@ -105,14 +113,11 @@ def problem_by(
     return problem, notes
 
 
-def put_plan(
+def put_allocation(
     model: ir.Model, problem: Problem, found: Allocated, asked: str, notes: tuple[str, ...]
 ) -> None:
     """Leave a choice as facts: the plan, what it leaves alone, and what it is expected to be."""
-    choices, kept = rows_of(problem, found.picks)
-    facts.put(model, BitPlan(choices))
-    reasons = {r.name: f"{r.op}: {r.reason}" for r in find_sites(model)[1]}
-    facts.put(model, LeftAlone({**reasons, **dict(sorted(kept.items()))}))
+    put_choices(model, *rows_of(problem, found.picks))
     costs = facts.get(model, ProductCosts)
     uniform = {type: problem.shown(totals) for type, totals in found.uniform.items()}
     facts.put(
@@ -144,7 +149,7 @@ def rows_of(problem: Problem, picks: Picks) -> tuple[dict[str, Choice], dict[str
             if option.type == FLOAT:
                 kept[name] = text
             else:
-                choices[name] = Choice(option.type, text)
+                choices[name] = Choice(DType.parse(option.type), text)
     return choices, kept
 
 
@@ -170,10 +175,11 @@ def _loss(option: Option) -> str:
     return show_number(option.along(LOSS.counted))
 
 
-def _measured(sensitivity: Sensitivity) -> list[str]:
+def _measured(sensitivity: Sensitivity) -> list[DType]:
     """The types in which every site was measured, in the order of the first site."""
     rows = list(sensitivity.scores.values())
-    return [t for t in (rows[0] if rows else {}) if all(t in row for row in rows)]
+    names = [t for t in (rows[0] if rows else {}) if all(t in row for row in rows)]
+    return [DType.parse(name) for name in names]
 
 
 def _other_bytes(model: ir.Model, sites: list[Site]) -> float:

@@ -8,12 +8,14 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice, LeftAlone
 from ladder.ir.site import Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
-from ladder.passes.infra.patterns import check_pattern, matches, parse_rules
+from ladder.passes.infra.choices import put_choices
+from ladder.passes.infra.patterns import Rule, check_pattern, matches
+
+DEFAULT_TYPE = DType.parse("int4:g128")
 
 
 @dataclass(frozen=True)
@@ -25,43 +27,41 @@ class AllocateUniform(Pass):
     share a weight share its type. Leaves the facts BitPlan and LeftAlone; the graph stays.
     """
 
-    type: str = "int4:g128"
-    keep: str = ""
-    rules: str = ""
+    type: DType = DEFAULT_TYPE
+    keep: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
     gives: ClassVar[Facts] = (BitPlan, LeftAlone)
 
     def run(self, model: ir.Model) -> None:
-        dtype = DType.parse(self.type)
-        if dtype.is_float:
-            raise LadderError(f"type '{dtype}' is a float: there is nothing to quantize to")
-        sites, refusals = find_sites(model)
+        if self.type.is_float:
+            raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
+        sites = find_sites(model)[0]
         kept = self._kept(sites)
-        planned = {s.name: Choice(str(dtype), "uniform") for s in sites if s.name not in kept}
-        for pattern, other in parse_rules(self.rules):
-            check_pattern("--rule", pattern, sites)
-            for name, reason in _ruled(sites, pattern, other).items():
+        planned = {s.name: Choice(self.type, "uniform") for s in sites if s.name not in kept}
+        for rule in self.rules:
+            check_pattern("--rule", rule.pattern, sites)
+            for name, reason in _ruled(sites, rule).items():
                 if name not in kept:
-                    planned[name] = Choice(str(other), reason)
-        floats = {n: c.reason for n, c in planned.items() if DType.parse(c.type).is_float}
-        facts.put(model, BitPlan({n: c for n, c in planned.items() if n not in floats}))
-        reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-        facts.put(model, LeftAlone({**reasons, **dict(sorted({**kept, **floats}.items()))}))
+                    planned[name] = Choice(rule.type, reason)
+        floats = {n: c.reason for n, c in planned.items() if c.type.is_float}
+        choices = {n: c for n, c in planned.items() if n not in floats}
+        put_choices(model, choices, {**kept, **floats})
 
     def _kept(self, sites: list[Site]) -> dict[str, str]:
         kept = {}
-        for pattern in filter(None, self.keep.split("|")):
+        for pattern in self.keep:
             check_pattern("--keep", pattern, sites)
             kept.update({s.name: "kept by --keep" for s in sites if matches(s, pattern)})
         return kept
 
 
-def _ruled(sites: list[Site], pattern: str, dtype: DType) -> dict[str, str]:
+def _ruled(sites: list[Site], rule: Rule) -> dict[str, str]:
     """Names of the sites that a rule reaches, with the reason: those it names and their twins."""
-    rule = f"rule {pattern}={dtype}"
-    named = {site.name: rule for site in sites if matches(site, pattern)}
+    why = f"rule {rule}"
+    named = {site.name: why for site in sites if matches(site, rule.pattern)}
     weights = {(id(s.weight), s.transposed): s.name for s in sites if s.name in named}
     tied = {
-        s.name: f"{rule}, tied to {weights[id(s.weight), s.transposed]}"
+        s.name: f"{why}, tied to {weights[id(s.weight), s.transposed]}"
         for s in sites
         if (id(s.weight), s.transposed) in weights
     }

@@ -41,16 +41,16 @@ class LowerConvolutions(Pass):
     gives: ClassVar[Facts] = (Kernels,)
 
     def run(self, model: ir.Model) -> None:
-        kernels = Kernels()
+        kernels: dict[str, KernelChoice] = {}
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitConv":
                 window = Window.of(node)
                 assert window is not None
                 if window.group > 1:
-                    kernels.choices[node.metadata_props.get(SITE_KEY, node.name or "")] = GROUPED
+                    kernels[node.metadata_props.get(SITE_KEY, node.name or "")] = GROUPED
                 lower = _by_weight if window.group > 1 else _by_product
                 _replace(node, lower(node, window))
-        facts.put(model, kernels)
+        facts.put(model, Kernels(kernels))
         dialect.install(model)
 
 

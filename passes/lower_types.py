@@ -100,17 +100,17 @@ class LowerTypes(Pass):
         machine = facts.get(model, Machine) or Machine()
         stacked = facts.get(model, Stacked) or Stacked()
         before = facts.get(model, Kernels)
-        kernels = Kernels(dict(before.choices) if before else {})
+        kernels = dict(before.choices) if before else {}
         made = Made()
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":
                 site = node.metadata_props.get(SITE_KEY, node.name or "")
                 sites = stacked.sites.get(site, (site,))
                 product, chosen = self._chosen(model, node, sites, machine)
-                kernels.choices.update(dict.fromkeys(sites, chosen))
+                kernels.update(dict.fromkeys(sites, chosen))
                 if chosen.scheme != FLOAT:
                     self._lower(product, chosen, made)
-        facts.put(model, kernels)
+        facts.put(model, Kernels(kernels))
         dialect.install(model)
 
     def _chosen(

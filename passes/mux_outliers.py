@@ -59,15 +59,11 @@ class MuxOutliers(Pass):
         known, plan = facts.get(model, Activations), facts.get(model, BitPlan)
         assert plan is not None
         calibrated = {known.text: known.tokens} if known else {}
-        told = Outliers({}, options.mode, calibrated)
-        muxing, scales = Muxing({}), StaticScales({})
-        for fact in (told, muxing, scales):
-            facts.put(model, fact)
         facts.drop(model, Activations)  # files of this machine: of no use in what is saved
         kind = QUANTIZED.get(options.mode)
         if kind is None or (self.method == NONE and kind.granularity != STATIC):
             why = "not asked for" if kind else f"{options.mode} activations have no codes"
-            _note(told, plan.choices, why)
+            _put(model, Outliers(_none(plan.choices, why), options.mode, calibrated), {}, {})
             return
         if known is None:
             raise LadderError(
@@ -75,20 +71,23 @@ class MuxOutliers(Pass):
                 "'ladder compile' or 'quantize' with --outliers"
             )
         groups, alone = groups_of(model, plan, known)
-        for name, why in alone.items():
-            _note(told, [name], why)
+        choices = {name: OutlierChoice(NONE, why) for name, why in alone.items()}
+        muxed: dict[str, MuxedSite] = {}
+        scales: dict[str, float] = {}
         folding = Folding(find_sites(model)[0])
         for group in track(groups, "look for outliers"):
-            remedy, choices = Remedies(group, options, folding).choose(self.method)
+            remedy, chosen = Remedies(group, options, folding).choose(self.method)
             for edit in remedy.edits:
                 edit()
-            for site, choice in zip(group.sites, choices, strict=True):
-                told.choices[site.name] = choice
+            for site, choice in zip(group.sites, chosen, strict=True):
+                choices[site.name] = choice
                 if remedy.scale is not None:
-                    scales.scales[site.name] = float(remedy.scale)
+                    scales[site.name] = float(remedy.scale)
                 if remedy.mux is not None:
                     channels = tuple(int(c) for c in remedy.channels)
-                    muxing.sites[site.name] = MuxedSite(str(remedy.mux), channels, choice.reason)
+                    muxed[site.name] = MuxedSite(str(remedy.mux), channels, choice.reason)
+
+        _put(model, Outliers(choices, options.mode, calibrated), muxed, scales)
 
     def _options(self) -> Options:
         check_remedy(self.method)
@@ -99,5 +98,12 @@ class MuxOutliers(Pass):
         return Options(check(self.activation), rule, muxq(self.exponent), self.alpha, self.tie)
 
 
-def _note(told: Outliers, names: Iterable[str], why: str) -> None:
-    told.choices.update({name: OutlierChoice(NONE, why) for name in names})
+def _none(names: Iterable[str], why: str) -> dict[str, OutlierChoice]:
+    return {name: OutlierChoice(NONE, why) for name in names}
+
+
+def _put(
+    model: ir.Model, chosen: Outliers, muxed: dict[str, MuxedSite], scales: dict[str, float]
+) -> None:
+    for fact in (chosen, Muxing(muxed), StaticScales(scales)):
+        facts.put(model, fact)

@@ -67,7 +67,7 @@ class RoundWeights(Pass):
         done = facts.get(model, Finished) or Finished()
         used = hessians if needs.hessians and hessians else Hessians()
         calibrated = {used.text: used.tokens} if used.tokens else {}
-        notes = Rounding(calibrated=calibrated, whole=done.note)
+        rows: dict[str, _Row] = {}
         with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
             jobs = [
                 (key, users, pool.submit(_round, users, key[1], self.method, used, done))
@@ -76,21 +76,21 @@ class RoundWeights(Pass):
             for (_, dtype), users, job in track(jobs, "round the weights"):
                 outcome = job.result()
                 _replace(model, users, dtype, outcome.rounded)
-                _note(notes, users, outcome, used)
+                rows |= {site.name: _row(site, outcome, used) for site in users}
         dialect.install(model)
         _drop_unused(weights)
-        facts.put(model, notes)
+        facts.put(model, _fact(rows, calibrated, done.note))
         for kind in (Hessians, Finished):  # files of this machine: of no use in what is saved
             facts.drop(model, kind)
 
 
 def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType], list[Site]]]:
     """Sites that share a weight, orientation and type share one rounded copy."""
-    groups: dict[tuple[int, bool, str], list[Site]] = {}
+    groups: dict[tuple[int, bool, DType], list[Site]] = {}
     for site in sites:
         key = (id(site.weight), site.transposed, plan.choices[site.name].type)
         groups.setdefault(key, []).append(site)
-    return [((users[0].name, DType.parse(key[2])), users) for key, users in groups.items()]
+    return [((users[0].name, key[2]), users) for key, users in groups.items()]
 
 
 def _round(
@@ -108,18 +108,32 @@ def _round(
     return round_by(method, weight, dtype, hessian_of(users, known))
 
 
-def _note(notes: Rounding, users: list[Site], outcome: Outcome, known: Hessians) -> None:
-    """Everything there is to say of a rounded weight, under the name of each of its sites."""
-    for site in users:
-        notes.methods[site.name] = outcome.method
-        notes.errors[site.name] = outcome.rounded.relative_error
-        if outcome.output_errors:
-            notes.output_errors[site.name] = outcome.output_errors
-        said = outcome.rounded.note
-        if outcome.method == UNCALIBRATED and site.name in known.missing:
-            said = f"{outcome.method}: {known.missing[site.name]}"
-        if said:
-            notes.notes[site.name] = said
+@dataclass(frozen=True)
+class _Row:
+    """What the fact Rounding says of one site."""
+
+    method: str
+    error: float
+    output_errors: dict[str, float]
+    note: str
+
+
+def _row(site: Site, outcome: Outcome, known: Hessians) -> _Row:
+    note = outcome.rounded.note
+    if outcome.method == UNCALIBRATED and site.name in known.missing:
+        note = f"{outcome.method}: {known.missing[site.name]}"
+    return _Row(outcome.method, outcome.rounded.relative_error, outcome.output_errors, note)
+
+
+def _fact(rows: dict[str, _Row], calibrated: dict[str, int], whole: str) -> Rounding:
+    return Rounding(
+        {name: row.method for name, row in rows.items()},
+        {name: row.error for name, row in rows.items()},
+        {name: row.output_errors for name, row in rows.items() if row.output_errors},
+        {name: row.note for name, row in rows.items() if row.note},
+        calibrated,
+        whole,
+    )
 
 
 def _replace(model: ir.Model, users: list[Site], dtype: DType, rounded: Rounded) -> None:

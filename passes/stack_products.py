@@ -37,7 +37,9 @@ class StackProducts(Pass):
     gives: ClassVar[Facts] = (Stacked,)
 
     def run(self, model: ir.Model) -> None:
-        stacked, muxing = Stacked({}, {}), facts.get(model, Muxing) or Muxing()
+        stacks: dict[str, tuple[str, ...]] = {}
+        reasons: dict[str, str] = {}
+        muxing = facts.get(model, Muxing) or Muxing()
         for users in _by_activation(model):
             by_type: dict[tuple[object, ...], list[ir.Node]] = {}
             for node in users:
@@ -46,15 +48,15 @@ class StackProducts(Pass):
                     how = (muxed.mux, muxed.channels) if muxed else ()
                     by_type.setdefault((node.overload, *how), []).append(node)
                 else:
-                    stacked.reasons[_site(node)] = reason
+                    reasons[_site(node)] = reason
             for nodes in by_type.values():
                 sites = tuple(_site(node) for node in nodes)
                 if len(nodes) > 1:
                     _stack(nodes, stack_name(sites))
-                    stacked.sites[stack_name(sites)] = sites
+                    stacks[stack_name(sites)] = sites
                 else:
-                    stacked.reasons[sites[0]] = "no other product of its activation has its type"
-        facts.put(model, stacked)
+                    reasons[sites[0]] = "no other product of its activation has its type"
+        facts.put(model, Stacked(stacks, reasons))
         dialect.install(model)
 
 

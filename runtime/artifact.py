@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,32 +19,35 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, Level, runs_here
+from ladder.runtime.manifest import LanguageModelFacts, Manifest, Tensor, upgraded
 
-FORMAT = 1
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
 ALIGNMENT = 64
-KEYS = ("levels", "files", "functions", "tensors", "language_model", "report", "origin")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified artifact: its manifest, its folder, and the level chosen for this CPU."""
+    """A verified artifact: its folder, its manifest, and the level chosen for this CPU.
+
+    ``facts`` are what the runtime reads of the manifest, as values.
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    facts: Manifest
     level: Level
 
     @staticmethod
     def load(folder: Path) -> Artifact:
         """Read and verify; anything wrong is a ``LadderError`` that says what and what to do."""
-        manifest = read_manifest(folder)
-        artifact = Artifact(folder, manifest, _choose_level(folder, manifest))
+        manifest, facts = _read(folder)
+        artifact = Artifact(folder, manifest, facts, _choose_level(folder, facts.levels))
         for name in (
             WEIGHTS,
             artifact.library.name,
             *([TOKENIZER] if artifact.has_tokenizer else []),
         ):
-            _check_hash(folder / name, manifest["files"])
+            _check_hash(folder / name, facts.files)
         return artifact
 
     @property
@@ -52,13 +56,12 @@ class Artifact:
 
     @property
     def has_tokenizer(self) -> bool:
-        return TOKENIZER in self.manifest["files"]
+        return TOKENIZER in self.facts.files
 
     @property
-    def language_model(self) -> dict[str, Any] | None:
-        """What generation needs (context, chunk, states, eos), or None for other models."""
-        found: dict[str, Any] | None = self.manifest["language_model"]
-        return found
+    def language_model(self) -> LanguageModelFacts | None:
+        """What generation needs, or None for other models."""
+        return self.facts.language_model
 
     @property
     def size_bytes(self) -> int:
@@ -71,42 +74,39 @@ class Artifact:
         if path.stat().st_size == 0:
             return {}
         data = np.memmap(path, mode="c", dtype=np.uint8)
-        return {name: _view(data, row) for name, row in self.manifest["tensors"].items()}
+        return {name: _view(data, tensor) for name, tensor in self.facts.tensors.items()}
 
 
-def _view(data: np.ndarray, row: dict[str, Any]) -> np.ndarray:
-    dtype = np.dtype(row["dtype"])
-    size = int(np.prod(row["shape"], dtype=np.int64)) * dtype.itemsize
-    piece = data[row["offset"] : row["offset"] + size]
-    view: np.ndarray = np.asarray(piece).view(dtype).reshape(row["shape"])
+def _view(data: np.ndarray, tensor: Tensor) -> np.ndarray:
+    dtype = np.dtype(tensor.dtype)
+    size = int(np.prod(tensor.shape, dtype=np.int64)) * dtype.itemsize
+    piece = data[tensor.offset : tensor.offset + size]
+    view: np.ndarray = np.asarray(piece).view(dtype).reshape(tensor.shape)
     return view
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, its format checked."""
+    """The manifest, checked; of an earlier format as if it were of this one."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
+    """The manifest as it stands, and what the runtime reads of it."""
     if not folder.is_dir():
         raise LadderError(f"{folder}: no such artifact folder; make one with 'ladder compile'")
     path = folder / MANIFEST
     if not path.exists():
         raise LadderError(f"{folder}: not a Ladder artifact (no {MANIFEST}); see 'ladder compile'")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version = manifest["format"]
-        missing = [key for key in KEYS if key not in manifest] if version == FORMAT else []
-        if missing:
-            raise KeyError(missing[0])
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        manifest = upgraded(json.loads(path.read_text()))
+        return manifest, Manifest.of(manifest)
+    except ValueError as error:  # no JSON, or no text
         raise LadderError(f"{path}: damaged manifest; compile the model again") from error
-    if version != FORMAT:
-        raise LadderError(
-            f"{folder}: artifact format {version}, this Ladder reads format {FORMAT}; "
-            "compile the model again with this version"
-        )
-    return manifest
+    except LadderError as error:
+        raise LadderError(f"{path}: {error}; compile the model again with this version") from error
 
 
-def _choose_level(folder: Path, manifest: dict[str, Any]) -> Level:
-    names: list[str] = manifest["levels"]
+def _choose_level(folder: Path, names: Sequence[str]) -> Level:
     able = [LEVELS[n] for n in LEVELS if n in names and runs_here(LEVELS[n])]
     if not able:
         raise LadderError(
@@ -119,7 +119,7 @@ def _choose_level(folder: Path, manifest: dict[str, Any]) -> Level:
 def _check_hash(path: Path, hashes: dict[str, str]) -> None:
     if not path.exists():
         raise LadderError(f"{path}: missing from the artifact; compile the model again")
-    if file_hash(path) != hashes[path.name]:
+    if file_hash(path) != hashes.get(path.name):
         raise LadderError(
             f"{path}: damaged (its hash is not the manifest's); copy or compile the artifact again"
         )

@@ -31,8 +31,8 @@ def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
     tokens = [i % 1000 + 5 for i in range(context)]
     model.feed(tokens)
     prefill = statistics.median(_prefill_seconds(model, tokens) for _ in range(3))
-    decode = statistics.median(_decode_seconds(model, context) for _ in range(ROUNDS))
-    breakdown = _breakdown(model, context, decode)
+    decode = statistics.median(_decode_seconds(model, tokens) for _ in range(ROUNDS))
+    breakdown = _breakdown(model, tokens, decode)
     low_bit = sum(s for name, s in breakdown.items() if name.startswith(LOW_BIT_KERNELS))
     scale = 1 if sys.platform == "darwin" else 1024
     return {
@@ -54,21 +54,30 @@ def _prefill_seconds(model: LanguageModel, tokens: list[int]) -> float:
     return time.perf_counter() - start
 
 
-def _decode_seconds(model: LanguageModel, context: int) -> float:
-    model.position = context
+def _hold(model: LanguageModel, tokens: list[int]) -> None:
+    """Forget what was decoded after ``tokens``."""
+    if model.states.rewindable:
+        model.rewind(len(tokens))
+    else:
+        model.reset()
+        model.feed(tokens)
+
+
+def _decode_seconds(model: LanguageModel, tokens: list[int]) -> float:
+    _hold(model, tokens)
     start = time.perf_counter()
     for i in range(DECODED):
         model.step(i + 5)
     return (time.perf_counter() - start) / DECODED
 
 
-def _breakdown(model: LanguageModel, context: int, decode: float) -> dict[str, float]:
-    """Seconds per kernel and token at ``context``, largest first.
+def _breakdown(model: LanguageModel, tokens: list[int], decode: float) -> dict[str, float]:
+    """Seconds per kernel and token after ``tokens``, largest first.
 
     The virtual machine's own instructions cost less than timing each of them: together they are
     what is left of a token's time, under ``between kernels``.
     """
-    model.position = context
+    _hold(model, tokens)
     model.step(5)
     spent = model.session.profile(DECODE, PROFILED)
     kernels = {name: s for name, s in spent.items() if not name.startswith("vm.builtin.")}

@@ -10,6 +10,7 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.runtime.artifact import TOKENIZER
 from ladder.runtime.session import Session
+from ladder.runtime.states import Snapshot, States
 
 DECODE, PREFILL = "decode", "prefill"
 
@@ -30,21 +31,34 @@ class LanguageModel:
         facts = session.artifact.language_model
         assert facts is not None
         self.session = session
-        self.context: int = facts["context"]
-        self.chunk: int = facts["chunk"]
-        self.vocabulary: int = facts["vocabulary"]
-        self.eos: tuple[int, ...] = tuple(facts["eos"])
-        self.position = 0
+        self.context, self.chunk, self.vocabulary = facts.context, facts.chunk, facts.vocabulary
+        self.eos = facts.eos
         self._decode, self._prefill = session.function(DECODE), session.function(PREFILL)
         self._decode.bind()
-        states = {n: a for n, a in self._decode.inputs.items() if n in facts["states"]}
-        self._prefill.bind(states)
-        self.states = states
+        self.states = States(facts.states, self._decode.inputs)
+        self._prefill.bind(self.states.buffers)
         self._tokenizer: object | None = None
+
+    @property
+    def position(self) -> int:
+        """Tokens held."""
+        return self.states.position
 
     def reset(self) -> None:
         """Forget the text so far."""
-        self.position = 0
+        self.states.reset()
+
+    def rewind(self, position: int) -> None:
+        """Forget the tokens from ``position`` on; see ``snapshot`` where states cannot."""
+        self.states.rewind(position)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of what the model holds, for ``restore``."""
+        return self.states.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Hold again what was held at ``snapshot``."""
+        self.states.restore(snapshot)
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
         """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
@@ -57,20 +71,29 @@ class LanguageModel:
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "
                 "shorten the prompt or compile with a larger --context"
             )
-        rows = []
-        for start in range(0, len(tokens), self.chunk):
-            rows.append(self._feed_chunk(tokens[start : start + self.chunk]))
+        rows = [self._feed_piece(piece) for piece in self._pieces(tokens)]
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
-    def _feed_chunk(self, tokens: Sequence[int]) -> np.ndarray:
-        """One prefill call (padded: what lies behind the text is masked and overwritten later)."""
+    def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
+        """What one call each takes: chunks, and the tail as one more, or token by token.
+
+        A padded tail would enter states that are replaced, or rows that are still needed.
+        """
+        exact = len(tokens) if self.states.take_padding else len(tokens) // self.chunk * self.chunk
+        for start in range(0, exact, self.chunk):
+            yield tokens[start : start + self.chunk]
+        for token in tokens[exact:]:
+            yield [token]
+
+    def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
+        """One call; prefill is padded: rows after the text are masked and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
         ids = function.inputs["input_ids"]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
         function.inputs["position"][0] = self.position
-        logits = function.call()[0]
-        self.position += len(tokens)
+        logits, *rest = function.call()
+        self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
         rows: np.ndarray = logits[0, : len(tokens)].copy()
         return rows
 

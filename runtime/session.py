@@ -15,6 +15,7 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import Artifact
+from ladder.runtime.manifest import Function
 from ladder.support.threads import own_threads
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
@@ -68,7 +69,7 @@ class Session:
         self._tvm = tvm
         self._vm = VirtualMachine(_loaded(artifact.library), tvm.cpu())
         self._tensors = {name: _shared(tvm, a) for name, a in artifact.tensors().items()}
-        self._functions = {f["name"]: _Function(self, f) for f in artifact.manifest["functions"]}
+        self._functions = {f.name: _Function(self, f) for f in artifact.facts.functions}
 
     def function(self, name: str) -> _Function:
         """A compiled function by name (``main``, or ``decode`` and ``prefill``)."""
@@ -106,21 +107,23 @@ class Session:
 class _Function:
     """One compiled function with its buffers."""
 
-    def __init__(self, session: Session, row: Mapping[str, Any]) -> None:
-        self.name: str = row["name"]
-        self.outputs: list[str] = row["outputs"]
-        self._row, self._session = row, session
+    def __init__(self, session: Session, function: Function) -> None:
+        self.name, self.outputs = function.name, function.outputs
+        self._function, self._session = function, session
         self.inputs: dict[str, np.ndarray] = {}
         self._bound = False
 
     def bind(self, shared: Mapping[str, np.ndarray] | None = None) -> None:
         """Give every input a buffer (those in ``shared`` are used in place) and bind weights."""
         given = shared or {}
-        for name, dtype, shape in self._row["inputs"]:
-            self.inputs[name] = given[name] if name in given else aligned_zeros(tuple(shape), dtype)
+        for entry in self._function.inputs:
+            known = given.get(entry.name)
+            self.inputs[entry.name] = (
+                aligned_zeros(entry.shape, entry.dtype) if known is None else known
+            )
         session = self._session
         arguments = [_shared(session._tvm, a) for a in self.inputs.values()]
-        weights = [session._tensors[name] for name in self._row["weights"]]
+        weights = [session._tensors[name] for name in self._function.weights]
         session._vm.set_input(self.name, *arguments, *weights)
         self._bound = True
 

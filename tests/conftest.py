@@ -16,11 +16,12 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)  # machines are shared: no test is timed
 settings.load_profile("untimed")
 
+SITE_KEYS = frozenset({"name", "role", "n", "k", "type", "reason"})  # of a row in a report
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden/*.txt.")
+    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden.")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,12 +45,12 @@ def own_types() -> Iterator[None]:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Compare a text with tests/golden/TEST.txt; ``--update-golden`` rewrites it."""
-    name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
-    path = GOLDEN / f"{name}.txt"
+def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Compare with tests/golden/NAME.txt (the test's name); ``--update-golden`` rewrites it."""
+    of_test = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
 
-    def compare(text: str) -> None:
+    def compare(text: str, name: str = of_test) -> None:
+        path = GOLDEN / f"{name}.txt"
         if request.config.getoption("--update-golden"):
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
@@ -122,10 +123,23 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*words: object) -> Ran:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["ladder", *map(str, words)])
+        monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", False)
         with pytest.raises(SystemExit) as exit:
             main()
         read = capsys.readouterr()
         code = exit.value.code
         return Ran(code if isinstance(code, int) else 0, read.out, read.err)
+
+    return run
+
+
+@pytest.fixture
+def read(cli: Callable[..., Ran]) -> Callable[..., Any]:
+    """The JSON that a command prints; nothing else on stdout, exit code 0."""
+
+    def run(*words: object) -> Any:
+        ran = cli(*words, "--json")
+        assert ran.code == 0, ran
+        return json.loads(ran.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     return run

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from ladder.export.opset import raise_opset
+from ladder.ir.dtype import DType
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
@@ -32,7 +33,7 @@ def graph(text: str, weights: Arrays, opset: int = 21) -> onnx.ModelProto:
 
 def quantized(proto: onnx.ModelProto, type: str, rounding: str = "rtn") -> ir.Model:
     """The model on the high rung of the dialect."""
-    passes = [AllocateUniform(type), RoundWeights(rounding)]
+    passes = [AllocateUniform(DType.parse(type)), RoundWeights(rounding)]
     return run_passes(ir.from_proto(proto), passes)
 
 

@@ -21,8 +21,9 @@ def own_modules() -> dict[str, Path]:
 
 
 def python_files() -> list[Path]:
-    """Every Python file of the project, tests included, each once."""
-    return [path for folder in (*FOLDERS, "tests") for path in _files(ROOT / folder)]
+    """Every Python file of the project, tests and benchmarks included, each once."""
+    folders = (*FOLDERS, "tests", "benchmarks")
+    return [path for folder in folders for path in _files(ROOT / folder)]
 
 
 def _files(folder: Path) -> list[Path]:

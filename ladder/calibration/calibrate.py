@@ -24,7 +24,7 @@ def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
     """
     here, method = replace(source, model=model), find_method(wish.rounding)
     plan = facts.get(model, BitPlan) or BitPlan()
-    types = {name: choice.type for name, choice in plan.choices.items()}
+    types = {name: str(choice.type) for name, choice in plan.choices.items()}
     if method.whole and method.whole.check:
         named(method.whole.check)(here, types)
     found = hessians_of(here, wish)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from ladder.calibration.text_windows import calibration
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
+from ladder.ir.states import StateSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def text_data(source: Source, text: Path | None, windows: int, tokens: int) -> D
             "measure it on samples of its inputs (measure_feeds)"
         )
     found = calibration(source, text, windows, tokens)
-    feeds = [language_model_feeds(source.model, ids) for ids in found.tokens]
+    feeds = [language_model_feeds(source.states, ids) for ids in found.tokens]
     labels = [ids[1:] for ids in found.tokens]
     return Data(found.name, _digest(found.tokens), feeds, found.tokens.shape[1], labels)
 
@@ -55,15 +56,10 @@ def sample_data(source: Source, samples: dict[str, np.ndarray], name: str) -> Da
     return Data(name, _digest(*(samples[name] for name in sorted(samples))), feeds, 1)
 
 
-def language_model_feeds(model: ir.Model, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """One window from the start of a text: states are zero, with just enough room."""
-    feeds: dict[str, np.ndarray] = {"input_ids": ids[None], "position": np.zeros(1, np.int64)}
-    for value in model.graph.inputs:
-        if value.name not in feeds:
-            assert value.shape is not None
-            shape = [d if isinstance(d, int) else len(ids) for d in value.shape]
-            feeds[value.name or ""] = np.zeros(shape, np.float32)
-    return feeds
+def language_model_feeds(states: Iterable[StateSpec], ids: np.ndarray) -> dict[str, np.ndarray]:
+    """One window from the start of a text: states are as at reset, with just enough room."""
+    initial = {state.name: state.initial(len(ids)) for state in states}
+    return {"input_ids": ids[None], "position": np.zeros(1, np.int64), **initial}
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from ladder.calibration.activations import collect_activations
 from ladder.calibration.requested_data import data_of
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.outliers import Activations, Outliers
 from ladder.options.requests import PlanWish, SiteWish
@@ -38,7 +39,7 @@ def provisionally_muxed(source: Source, wish: PlanWish) -> Source:
     """
     if not wish.observed:
         return source
-    run_passes(source.model, [AllocateUniform(candidates(wish.types)[-1])])
+    run_passes(source.model, [AllocateUniform(DType.parse(candidates(wish.types)[-1]))])
     found = mux_outliers(source.model, source, wish)
     for fact in (BitPlan, LeftAlone):
         facts.drop(source.model, fact)

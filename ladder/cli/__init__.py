@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from dataclasses import dataclass
 
 from ladder.errors import LadderError, NothingToQuantize
 
-EXIT_BAD_INPUT, EXIT_NOTHING = 2, 3
+EXIT_INTERNAL, EXIT_BAD_INPUT, EXIT_NOTHING = 1, 2, 3
+HINT = "run again with --debug for the traceback"
+
+
+@dataclass
+class MainOptions:
+    """Options of the main command that ``main`` needs when a command fails."""
+
+    debug: bool = False
 
 
 def main() -> None:
-    """Entry point: bad input is one line on stderr and exit code 2 (3: nothing to quantize)."""
+    """Entry point: an error is one line on stderr, with ``--debug`` after its traceback.
+
+    Exit codes: 1 for an error in Ladder, 2 for bad input, 3 for nothing to quantize.
+    """
     from ladder.cli.app import app
 
+    options = MainOptions()
     try:
-        app()
-    except NothingToQuantize as error:
-        _fail(error, EXIT_NOTHING)
-    except LadderError as error:
-        _fail(error, EXIT_BAD_INPUT)
+        app(obj=options)
     except BrokenPipeError:
         # The reader has enough (| head): leave quietly, also when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        sys.exit(_report(error, options.debug))
 
 
-def _fail(error: LadderError, code: int) -> None:
-    print(f"ladder: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(code)
+def _report(error: Exception, debug: bool) -> int:
+    """Print the error; returns the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    message = str(error)
+    if not isinstance(error, LadderError):
+        message = f"internal error: {type(error).__name__}: {message}"
+        message += "" if debug else f"; {HINT}"
+    print(f"ladder: {' '.join(message.split())}", file=sys.stderr)
+    return _exit_code(error)
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, NothingToQuantize):
+        return EXIT_NOTHING
+    return EXIT_BAD_INPUT if isinstance(error, LadderError) else EXIT_INTERNAL

@@ -7,15 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from ladder.cli import MainOptions
 from ladder.cli import options as o
+from ladder.cli.about import print_versions
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.devices import bench_app
 from ladder.cli.kernels import kernels_app
+from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
 from ladder.errors import LadderError
+from ladder.options.running import RunOptions
+from ladder.options.schema import options_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,12 +37,23 @@ app.add_typer(kernels_app, name="kernels")
 
 @app.callback()
 def common(
+    ctx: typer.Context,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file with types of your own; default: ./ladder.toml if it exists."),
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="LADDER_DEBUG", help="Show tracebacks of errors.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_versions, help="Print versions and exit."
+        ),
+    ] = False,
 ) -> None:
     """Read the types of a configuration file before any command."""
+    ctx.ensure_object(MainOptions).debug = debug
     from ladder.options.user_types import load_config
 
     load_config(config)
@@ -50,15 +66,13 @@ app.command("project")(project_command)
 
 
 @app.command()
+@takes(RunOptions)
 def run(
     artifact: Path,
+    asked: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     input: Annotated[Path | None, typer.Option(help="NPZ file with the inputs by name.")] = None,
     output: Annotated[Path | None, typer.Option("-o", help="NPZ file for the outputs.")] = None,
-    tokens: Annotated[int, typer.Option(help="New tokens at most.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
-    seed: int = 0,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
@@ -66,12 +80,12 @@ def run(
     from ladder.cli.running import run_arrays, run_prompt
 
     o.set_threads(threads)
-    if tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise LadderError("--tokens is at least 1, --temperature 0 or more, --top-p in (0, 1]")
+    options = options_of(RunOptions, asked)
+    options.check()
     if (prompt is None) == (input is None):
         raise LadderError("give either --prompt TEXT or --input FILE.npz")
     if prompt is not None:
-        run_prompt(artifact, prompt, tokens, temperature, top_p, seed, json)
+        run_prompt(artifact, prompt, options, json)
     elif input is not None:
         run_arrays(artifact, input, output, json)
 

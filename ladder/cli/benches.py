@@ -1,4 +1,4 @@
-"""``ladder bench``: a kernel, every type, Ladder beside its peers, or an artifact."""
+"""``ladder bench``: a kernel, every type, Ladder next to its peers, or an artifact."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from ladder.cli import options as o
+from ladder.cli.parameters import takes
 from ladder.cli.show import mega, out, print_json, print_table, progress
-from ladder.errors import LadderError
+from ladder.options.benchmarks import SHAPE, BenchOptions
+from ladder.options.schema import options_of
 
 ARTIFACT = "artifact"
-SHAPE = "1x4096x4096"
 
 
 class _ArtifactUnlessNamed(TyperGroup):
@@ -27,7 +28,7 @@ class _ArtifactUnlessNamed(TyperGroup):
 bench_app = typer.Typer(
     cls=_ArtifactUnlessNamed,
     no_args_is_help=True,
-    help="Time a kernel, alone or beside other engines, or an artifact: ladder bench DIR.",
+    help="Time a kernel, alone or next to other engines, or an artifact: ladder bench DIR.",
 )
 
 
@@ -54,99 +55,22 @@ def artifact(
 
 
 @bench_app.command("kernel")
-def kernel(
-    type: o.Type = "int4:g128",
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"MxNxK: tokens, out features, in features; default {SHAPE}. With "
-            "--peers: several, with commas or repeated."
-        ),
-    ] = None,
-    all_types: Annotated[
-        bool, typer.Option("--all-types", help="Every type, at M = 1, 32 and 128.")
-    ] = False,
-    against: Annotated[
-        str, typer.Option(help="With --all-types: tvm, its default pipeline without Ladder.")
-    ] = "",
-    save_costs: Annotated[
-        Path | None, typer.Option(help="With --all-types: write a cost table of every scheme.")
-    ] = None,
-    activation: Annotated[
-        str,
-        typer.Option(
-            "--activation", "--activations", help="int8, int6:token, int8:tensor, ... or table8."
-        ),
-    ] = "int8",
-    scheme: Annotated[str, typer.Option(help="auto, or one of the schemes.")] = "auto",
-    outliers: Annotated[
-        float, typer.Option(help="Part of K: time the muxed product beside the plain one.")
-    ] = 0.0,
-    mux: Annotated[
-        str, typer.Option(help="With --outliers: how they are written; digits6, muxq2, ...")
-    ] = "digits6",
-    target: o.Target = "native",
-    peers: Annotated[
-        str,
-        typer.Option(help="onnxruntime,openvino,torch,llama-cpp or all: measure them beside."),
-    ] = "",
-    types: Annotated[
-        str,
-        typer.Option(help="With --peers: Ladder's types, with commas; peers show the same bits."),
-    ] = "",
-    rounds: Annotated[int, typer.Option(help="With --peers: turns that each product gets.")] = 5,
-    resume: Annotated[
-        Path | None, typer.Option(help="With --peers: save here as it goes, and go on from it.")
-    ] = None,
-    performance_page: Annotated[
-        Path | None,
-        typer.Option(help="With --peers: the page to write the tables to; measures its shapes."),
-    ] = None,
-    threads: Annotated[
-        str, typer.Option(help="Threads; 0: all cores. With --peers: several, for example 1,2.")
-    ] = "0",
-    json: o.Json = False,
-) -> None:
-    """Time a product, its weights rotated through memory: alone, every type, or beside peers."""
-    shapes = [part for text in shape or [] for part in text.split(",")]
-    if peers:
-        _beside_peers(peers, shapes, types, rounds, threads, resume, performance_page, json)
+@takes(BenchOptions)
+def kernel(asked: dict[str, Any], json: o.Json = False) -> None:
+    """Time a product, its weights rotated through memory: alone, every type, or next to peers."""
+    options = options_of(BenchOptions, asked)
+    options.check()
+    if options.peers:
+        _with_peers(options, json)
         return
-    for name, value in (
-        ("types", types),
-        ("resume", resume),
-        ("performance-page", performance_page),
-    ):
-        if value:
-            raise LadderError(f"--{name} goes with --peers; add for example --peers all")
-    if len(shapes) > 1:
-        raise LadderError("several --shape go with --peers; give one, or add --peers all")
-    o.set_threads(_whole(threads))
-    one = shapes[0] if shapes else SHAPE
-    if outliers:
-        _muxed_product(type, one, activation, scheme, target, outliers, mux, json)
-    elif all_types:
-        _every_type(one, activation, target, against, save_costs, json)
+    o.set_threads(options.thread_counts[0])
+    if options.all_types:
+        _every_type(options, json)
     else:
-        _one_product(type, one, activation, scheme, target, json)
+        _one_product(options, json)
 
 
-def _whole(text: str) -> int:
-    if not text.strip().isdigit():
-        raise LadderError(f"--threads '{text}': give a positive number, or 0 for all cores")
-    return int(text)
-
-
-def _beside_peers(
-    peers: str,
-    shapes: list[str],
-    types: str,
-    rounds: int,
-    threads: str,
-    resume: Path | None,
-    page: Path | None,
-    json: bool,
-) -> None:
+def _with_peers(options: BenchOptions, json: bool) -> None:
     from ladder.peers import peers_of
     from ladder.peers.harness import Settings
     from ladder.peers.page import check_page, write_page
@@ -155,19 +79,25 @@ def _beside_peers(
     from ladder.runtime.session import threads as cores
     from ladder.timing.product import parse_shape
 
-    if rounds < 1:
-        raise LadderError(f"--rounds {rounds}: give 1 or more")
-    names, counts = peers_of(peers), [_whole(text) or cores() for text in threads.split(",")]
-    wanted = [parse_shape(text) for text in shapes]
+    names, page = peers_of(options.peers), options.performance_page
+    counts = [count or cores() for count in options.thread_counts]
+    shapes = [parse_shape(text) for text in options.shapes]
     if page is not None:
         check_page(page)
-        wanted, counts = wanted or [*PAGE_SHAPES], [*PAGE_THREADS] if threads == "0" else counts
-    own = [text.strip() for text in types.split(",") if text.strip()]
+        shapes = shapes or [*PAGE_SHAPES]
+        counts = [*PAGE_THREADS] if options.threads == "0" else counts
     with progress():
-        settings = Settings(rounds=rounds)
-        document = compare(names, wanted or [parse_shape(SHAPE)], counts, own, settings, resume)
+        document = compare(
+            names,
+            shapes or [parse_shape(SHAPE)],
+            counts,
+            [text.strip() for text in options.types],
+            Settings(rounds=options.rounds),
+            options.resume,
+        )
     if page is not None:
-        write_page(page, document, f"ladder bench kernel --peers {peers} --performance-page {page}")
+        command = f"ladder bench kernel --peers {options.peers} --performance-page {page}"
+        write_page(page, document, command)
     if json:
         print_json(document)
         return
@@ -177,42 +107,34 @@ def _beside_peers(
         out.print(line)
 
 
-def _muxed_product(
-    type: str, shape: str, activation: str, scheme: str, target: str, outliers: float, mux: str,
-    json: bool,
-) -> None:  # fmt: skip
-    from ladder.timing.muxed import bench_mux
+def _one_product(options: BenchOptions, json: bool) -> None:
+    """A product as it is, or muxed."""
+    shape = (options.shapes or [SHAPE])[0]
+    asked = (str(options.type), shape, options.activation, options.scheme, options.target)
+    if options.outliers:
+        from ladder.timing.muxed import bench_mux
 
-    row = bench_mux(type, shape, activation, scheme, target, outliers, mux)
+        row = bench_mux(*asked, options.outliers, options.mux)
+    else:
+        from ladder.timing.product import bench_kernel
+
+        row = bench_kernel(*asked)
     if json:
         print_json(row)
         return
     print_table("", ["what", "value"], [[key, value] for key, value in row.items()])
 
 
-def _one_product(
-    type: str, shape: str, activation: str, scheme: str, target: str, json: bool
-) -> None:
-    from ladder.timing.product import bench_kernel
-
-    row = bench_kernel(type, shape, activation, scheme, target)
-    if json:
-        print_json(row)
-        return
-    print_table("", ["what", "value"], [[key, value] for key, value in row.items()])
-
-
-def _every_type(
-    shape: str, activation: str, target: str, against: str, save: Path | None, json: bool
-) -> None:
-    """Every type, beside TVM where asked for; ``save`` takes the times as a cost table."""
+def _every_type(options: BenchOptions, json: bool) -> None:
+    """Every type, next to TVM where asked for; the times are saved as a cost table if asked for."""
     from ladder.timing.all_types import bench_types
     from ladder.timing.cost_tables import measured_on, write_table
     from ladder.timing.product import parse_shape
 
-    _, n, k = parse_shape(shape)
+    _, n, k = parse_shape((options.shapes or [SHAPE])[0])
+    activation, against, save = options.activation, options.against, options.save_costs
     with progress():
-        rows = bench_types(n, k, activation, target, against, every_scheme=save is not None)
+        rows = bench_types(n, k, activation, options.target, against, save is not None)
     if save is not None:
         write_table(save, rows, measured_on(n, k, rows[0]["threads"]))
     if json:

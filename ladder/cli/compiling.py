@@ -2,111 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ladder.cli import options as o
+from ladder.cli.parameters import takes
 from ladder.cli.show import mega, out, print_json, print_plan, print_table, progress
+from ladder.options.requests import NOT_FOR_FILES, FileWish, PlanWish, Wish
 
 
+@takes(Wish, PlanWish, leave_out=("pareto",))
 def compile_command(
-    ctx: typer.Context,
     model: o.Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="Artifact folder to write.")],
-    target: o.Target = "native",
-    type: o.Type = "int4:g128",
-    bpw: o.Bpw = "",
-    size: o.Size = "",
-    latency: o.Latency = "",
-    max_kl: o.MaxKl = "",
-    prefer: o.Prefer = "",
-    minimise: o.Minimise = "",
-    types: o.Types = o.TYPES,
-    keep: o.Keep = None,
-    rules: o.Rules = None,
-    plan: o.PlanFile = None,
+    asked: dict[str, Any],
     save_plan: o.SavePlan = None,
-    rounding: o.Rounding = "mse",
-    activation: o.Activation = "int8",
-    outliers: o.Outliers = "none",
-    context: o.Context = 2048,
-    chunk: o.Chunk = 64,
-    dims: o.Dims = None,
-    calib: o.Calib = None,
-    windows: o.Windows = 8,
-    tokens: o.Tokens = 128,
-    workers: o.Workers = "0",
-    state: o.State = None,
-    costs: o.Costs = None,
-    rest: o.Rest = "",
-    verify: o.Verify = True,
-    long_tokens: o.LongTokens = 0,
-    refine: o.Refine = 0,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Compile a model into an artifact folder for 'ladder run'; a budget is planned for first."""
+    """Compile a model into an artifact folder for 'ladder run'. With a budget, plan first."""
     o.set_threads(threads)
     from ladder.planning.one_step import compile_wished
 
     with progress():
-        report = compile_wished(model, output, o.given(ctx), save_plan).report
+        report = compile_wished(model, output, asked, save_plan).report
     if json:
-        print_json(report)
+        print_json(report.to_json())
         return
     _print_report(report)
-    feed = "--prompt TEXT" if report["language_model"] else "--input FILE.npz"
-    out.print(f"Wrote {output} in {report['seconds']} s. Next: ladder run {output} {feed}")
+    feed = "--prompt TEXT" if report.language_model else "--input FILE.npz"
+    out.print(f"Wrote {output} in {report.seconds} s. Next: ladder run {output} {feed}")
 
 
+@takes(FileWish, PlanWish, leave_out=NOT_FOR_FILES)
 def quantize_command(
-    ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN.onnx")],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
-    type: o.Type = "int4:g32",
-    bpw: o.Bpw = "",
-    size: o.Size = "",
-    max_kl: o.MaxKl = "",
-    prefer: o.Prefer = "",
-    minimise: o.Minimise = "",
-    types: o.Types = o.TYPES,
-    keep: o.Keep = None,
-    rules: o.Rules = None,
-    plan: o.PlanFile = None,
+    asked: dict[str, Any],
     save_plan: o.SavePlan = None,
-    rounding: o.Rounding = "mse",
-    outliers: o.Outliers = "none",
-    format: Annotated[
-        str, typer.Option(help="qdq: standard operators; nbits: MatMulNBits.")
-    ] = "qdq",
-    activation: o.Activation = "fp32",
-    calib: o.Calib = None,
-    windows: o.Windows = 8,
-    tokens: o.Tokens = 128,
-    workers: o.Workers = "0",
-    state: o.State = None,
-    verify: o.Verify = True,
-    long_tokens: o.LongTokens = 0,
-    refine: o.Refine = 0,
     json: o.Json = False,
 ) -> None:
-    """ONNX in, ONNX out: low-bit weights for any ONNX Runtime; a budget is planned for first."""
+    """ONNX in, ONNX out: low-bit weights for any ONNX Runtime. With a budget, plan first."""
     from ladder.planning.one_step import quantize_wished
 
     with progress():
-        report = quantize_wished(source, output, o.given(ctx), save_plan)
+        report = quantize_wished(source, output, asked, save_plan)
     if json:
-        print_json(report)
+        print_json(report.to_json())
         return
-    _print_report({"assumed": [], **report})
-    out.print(
-        f"Wrote {output}: {mega(report['size_bytes_before'])} -> {mega(report['size_bytes'])}."
-    )
+    _print_report(report)
+    out.print(f"Wrote {output}: {mega(report.size_bytes_before)} -> {mega(report.size_bytes)}.")
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def _print_report(report: Mapping[str, Any]) -> None:
     by_type: dict[tuple[str, str, str], list[int]] = {}
     for site in report["sites"]:
         row = by_type.setdefault((site["role"], site["type"], site.get("form", "")), [0, 0])

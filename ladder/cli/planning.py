@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ladder.cli import options as o
+from ladder.cli.parameters import takes
 from ladder.cli.show import out, print_json, print_plan, print_table, print_uniform, progress
 from ladder.errors import LadderError
+from ladder.options.requests import PlanWish
 
 
+@takes(PlanWish)
 def plan_command(
-    ctx: typer.Context,
     model: o.Model,
+    asked: dict[str, Any],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Plan file (TOML) to write.")
     ] = None,
-    bpw: o.Bpw = "",
-    size: o.Size = "",
-    latency: o.Latency = "",
-    max_kl: o.MaxKl = "",
-    prefer: o.Prefer = "",
-    minimise: o.Minimise = "",
-    types: o.Types = o.TYPES,
-    keep: o.Keep = None,
-    rules: o.Rules = None,
-    calib: o.Calib = None,
-    windows: o.Windows = 8,
-    tokens: o.Tokens = 128,
-    rounding: o.Rounding = "mse",
-    outliers: o.Outliers = "none",
-    workers: o.Workers = "0",
-    state: o.State = None,
-    target: o.Target = "native",
-    activation: o.Activation = "int8",
-    chunk: o.Chunk = 64,
-    costs: o.Costs = None,
-    rest: o.Rest = "",
-    verify: o.Verify = True,
-    long_tokens: o.LongTokens = 0,
-    refine: o.Refine = 0,
-    pareto: Annotated[bool, typer.Option("--pareto", help="The whole front.")] = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the front: a .png or .svg file.")
     ] = None,
@@ -51,13 +30,13 @@ def plan_command(
 ) -> None:
     """Choose each site's type: the least predicted loss within a budget, solved exactly."""
     o.set_threads(threads)
-    from ladder.options.requests import PlanWish, wish_of
+    from ladder.options.schema import options_of
     from ladder.planning.make import plan_model
     from ladder.planning.pareto import check_picture
 
     if picture is not None:
         check_picture(picture)
-    wish = wish_of({**o.given(ctx), "pareto": pareto or picture is not None}, PlanWish)
+    wish = options_of(PlanWish, {"pareto": picture is not None, **asked})
     if output is not None and wish.budget is None:
         raise LadderError("-o needs a budget for the plan, for example --bpw 3.5")
     with progress():
@@ -67,7 +46,7 @@ def plan_command(
     if picture is not None:
         planned.draw(picture)
     if json:
-        print_json(planned.report)
+        print_json(planned.report.to_json())
         return
     _print(planned.report)
     if planned.plan is not None:
@@ -76,7 +55,7 @@ def plan_command(
         out.print(f"Wrote {path}")
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: Mapping[str, Any]) -> None:
     from ladder.planning.pareto import table
 
     for name, rows in report.get("fronts", {}).items():
@@ -91,7 +70,7 @@ def _print(report: dict[str, Any]) -> None:
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")
 
 
-def _print_types(report: dict[str, Any]) -> None:
+def _print_types(report: Mapping[str, Any]) -> None:
     counted: dict[tuple[str, str], int] = {}
     for name, type in report["plan"].items():
         role = report["reasons"][name].partition(":")[0]

@@ -10,23 +10,23 @@ import numpy as np
 
 from ladder.cli.show import err, print_json, print_table
 from ladder.errors import LadderError
+from ladder.options.running import RunOptions
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.language_model import LanguageModel, Sampling
 from ladder.runtime.session import Session
 from ladder.support.files import file_aside
 
 
-def run_prompt(
-    folder: Path, prompt: str, limit: int, temperature: float, top_p: float, seed: int, json: bool
-) -> None:
+def run_prompt(folder: Path, prompt: str, options: RunOptions, json: bool) -> None:
     """Stream the continuation of ``prompt`` to stdout."""
     artifact = Artifact.load(folder)
     if artifact.language_model is None:
         raise LadderError(f"{folder}: not a language model; feed arrays with --input FILE.npz")
     model = LanguageModel(Session(artifact))
+    sampling = Sampling(options.temperature, options.top_p, options.seed)
     start = time.perf_counter()
     pieces = []
-    for piece in model.stream_text(prompt, limit, Sampling(temperature, top_p, seed)):
+    for piece in model.stream_text(prompt, options.tokens, sampling):
         pieces.append(piece)
         if not json:
             sys.stdout.write(piece)

@@ -8,7 +8,7 @@ from ladder.calibration.texts import encode, read_text
 from ladder.errors import LadderError
 from ladder.evaluation.evaluate import Predictor, Score, evaluate
 from ladder.frontend.types import Source
-from ladder.pipeline.sources import known_model, load_source
+from ladder.pipeline.sources import known_model, load_source, read_trace
 from ladder.runtime.artifact import MANIFEST, Artifact
 
 LARGEST_WINDOW = 1024
@@ -42,7 +42,7 @@ def _score_artifact(folder: Path, content: str, limit: int, window: int, compare
                 "the float model is not in the cache: no KL; run 'ladder eval MODEL' first"
             )
         else:
-            reference = float_model_at(found, size)
+            reference = float_model(read_trace(found), size)
     score = evaluate(model, tokens, size, reference)
     score.notes += notes
     return score
@@ -54,13 +54,4 @@ def float_model(source: Source, context: int) -> Predictor:
 
     if not source.is_language_model:
         raise LadderError(f"{source.origin}: not a language model: it has no perplexity")
-    return ReferenceLanguageModel(source.model, context)
-
-
-def float_model_at(trace: Path, context: int) -> Predictor:
-    """The float model of a cached trace."""
-    import onnx_ir as ir
-
-    from ladder.reference import ReferenceLanguageModel
-
-    return ReferenceLanguageModel(ir.load(trace / "model.onnx"), context)
+    return ReferenceLanguageModel(source.model, source.states, context)

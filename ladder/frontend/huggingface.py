@@ -11,7 +11,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from ladder.frontend.checkpoint import (
     without_memory,
 )
 from ladder.frontend.onnx_file import file_digest
-from ladder.frontend.types import CONTEXT, NEXT_SUFFIX, STATE_PREFIX, TOKENS, Source
+from ladder.frontend.types import TOKENS, Source
+from ladder.ir.states import CONTEXT, ROWS, STATE_PREFIX, StateSpec
 
 ATTENTION = "ladder"
+EXAMPLE_ROWS = 16  # of the states that a model is traced with
 WHOLE = (
     "not every weight of the model is a tensor of its own name in safetensors or GGUF: the "
     "checkpoint was read as a whole, 4 bytes a weight of memory"
@@ -81,8 +83,9 @@ class Checkpoint:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What transformers is told to find it."""
-        return {"local_files_only": True} | ({"gguf_file": self.gguf.name} if self.gguf else {})
+        """How transformers finds it. Python code in the folder is refused, not asked about."""
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        return options | ({"gguf_file": self.gguf.name} if self.gguf else {})
 
     def stored(self, module: Any) -> Stored:
         return in_gguf(self.gguf, module) if self.gguf else in_safetensors(self.folder)
@@ -103,7 +106,9 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **checkpoint.options)
         except Exception:
             tokenizer = None
-    source = Source(trace_language_model(torch_model), checkpoint.origin, digest)
+    states = states_of_config(torch_model.config.get_text_config())
+    traced = trace_language_model(torch_model, states)
+    source = Source(traced, checkpoint.origin, digest, states=states)
     fill(source.model, stored)
     if not stored:
         source.notes.append(WHOLE)
@@ -145,21 +150,27 @@ def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(v) for v in found))
 
 
-def trace_language_model(model: Any) -> ir.Model:
+def states_of_config(config: Any) -> tuple[StateSpec, ...]:
+    """Keys and values of every layer."""
+    heads = config.num_key_value_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return tuple(
+        StateSpec(f"{STATE_PREFIX}{layer}.{part}", (1, heads, CONTEXT, size), "float32", ROWS, 2)
+        for layer in range(config.num_hidden_layers)
+        for part in ("key", "value")
+    )
+
+
+def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
     """Trace a transformers causal language model into the IR, states named, dims symbolic."""
     import torch
     from transformers import AttentionInterface
 
     from ladder.frontend.torch_module import trace
 
-    config = model.config.get_text_config()
-    layers, heads = config.num_hidden_layers, config.num_key_value_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     AttentionInterface.register(ATTENTION, _attention)
     model.config._attn_implementation = ATTENTION
-    example = 16
-    states = [torch.zeros(1, heads, example, size) for _ in range(2 * layers)]
-    names = [f"{STATE_PREFIX}{i}.{part}" for i in range(layers) for part in ("key", "value")]
+    states = [torch.from_numpy(spec.initial(EXAMPLE_ROWS)) for spec in specs]
     tokens, context = torch.export.Dim(TOKENS, min=2), torch.export.Dim(CONTEXT, min=8)
     traced = trace(
         _step_module(model),
@@ -167,10 +178,10 @@ def trace_language_model(model: Any) -> ir.Model:
         dynamic_shapes={
             "input_ids": {1: tokens},
             "position": None,
-            "states": [{2: context} for _ in states],
+            "states": [{spec.axis: context} for spec in specs],
         },
-        input_names=["input_ids", "position", *names],
-        output_names=["logits", *(name + NEXT_SUFFIX for name in names)],
+        input_names=["input_ids", "position", *(spec.name for spec in specs)],
+        output_names=["logits", *(spec.next for spec in specs)],
     )
     _name_dims(traced)
     return traced

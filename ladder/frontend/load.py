@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 
 
+@dataclass(frozen=True)
+class Frontend:
+    """One kind of model: a file with ``suffix``, or a folder that holds the file ``marker``.
+
+    ``reader`` is MODULE:FUNCTION, imported when it is needed. ``traced`` says that reading takes
+    long, so that its result is worth keeping.
+    """
+
+    reader: str
+    suffix: str = ""
+    marker: str = ""
+    traced: bool = True
+
+    def accepts(self, path: Path) -> bool:
+        if self.marker and path.is_dir():
+            return (path / self.marker).exists()
+        return bool(self.suffix) and path.suffix == self.suffix and not path.is_dir()
+
+    def read(self, path: Path) -> Source:
+        module, _, name = self.reader.partition(":")
+        function: Callable[[Path], Source] = getattr(importlib.import_module(module), name)
+        return function(path)
+
+
+FRONTENDS = (
+    Frontend("ladder.frontend.onnx_file:load_onnx", suffix=".onnx", traced=False),
+    Frontend("ladder.frontend.huggingface:load_gguf", suffix=".gguf"),
+    Frontend("ladder.frontend.huggingface:load_folder", marker="config.json"),
+)
+SUFFIXES = tuple(frontend.suffix for frontend in FRONTENDS if frontend.suffix)
+
+
+def find_frontend(path: Path) -> tuple[Frontend, Path]:
+    """The frontend for a path and what it is to read; refuses what none reads.
+
+    A folder without a marker stands for the one model file in it.
+    """
+    if not path.exists():
+        raise LadderError(f"{path}: no such file or folder; give an ONNX or GGUF file, or a folder")
+    for frontend in FRONTENDS:
+        if frontend.accepts(path):
+            return frontend, path
+    if path.is_dir():
+        return find_frontend(_only_file(path))
+    raise LadderError(f"{path}: unknown kind of file; give .onnx, .gguf or a Hugging Face folder")
+
+
 def load(path: str | Path) -> Source:
     """Read a model file or folder by what it holds; anything unreadable is a ``LadderError``."""
-    where = Path(path)
-    if not where.exists():
-        raise LadderError(
-            f"{where}: no such file or folder; give an ONNX or GGUF file, or a folder"
-        )
-    if where.is_dir():
-        return _load_folder(where)
-    if where.suffix == ".gguf":
-        from ladder.frontend.huggingface import load_gguf
-
-        return load_gguf(where)
-    if where.suffix == ".onnx":
-        from ladder.frontend.onnx_file import load_onnx
-
-        return load_onnx(where)
-    raise LadderError(f"{where}: unknown kind of file; give .onnx, .gguf or a Hugging Face folder")
+    frontend, where = find_frontend(Path(path))
+    return frontend.read(where)
 
 
-def _load_folder(folder: Path) -> Source:
-    if (folder / "config.json").exists():
-        from ladder.frontend.huggingface import load_folder
-
-        return load_folder(folder)
-    found = sorted([*folder.glob("*.gguf"), *folder.glob("*.onnx")])
+def _only_file(folder: Path) -> Path:
+    found = sorted(file for suffix in SUFFIXES for file in folder.glob(f"*{suffix}"))
     if len(found) == 1:
-        return load(found[0])
+        return found[0]
     held = "no" if not found else "more than one"
     raise LadderError(f"{folder}: holds no config.json and {held} .gguf or .onnx; name the file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from ladder.errors import LadderError
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 
 OLDEST_OPSET = 11
 
@@ -26,7 +27,8 @@ def load_onnx(path: Path) -> Source:
             f"{path}: opset {opset} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first"
         )
-    return Source(model, str(path), _digest(path, model), notes=_fix_weights(model))
+    digest, notes = _digest(path, model), _fix_weights(model)
+    return Source(model, str(path), digest, notes=notes, states=states_of(model))
 
 
 def _parse(path: Path) -> ir.Model:
@@ -76,6 +78,12 @@ def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
 
 def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
     data = Path(tensor.path)
+    # onnx_ir checks it when a weight is read, and not where the model has no folder in its path.
+    if not _absolute(data).is_relative_to(_absolute(path.parent)):
+        raise LadderError(
+            f"{path}: weight '{tensor.name}' is in {tensor.location}, outside the model's folder; "
+            "put the external data file next to the model"
+        )
     if not data.is_file():
         raise LadderError(
             f"{path}: weight '{tensor.name}' is in {data.name}, which is missing; "
@@ -87,6 +95,11 @@ def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
             f"{data}: external data ends at byte {data.stat().st_size}, "
             f"but weight '{tensor.name}' reaches to {end}: it is truncated; fetch it again"
         )
+
+
+def _absolute(path: Path) -> Path:
+    """Without ``..``; links are not followed."""
+    return Path(os.path.abspath(path))
 
 
 def file_digest(*paths: Path) -> str:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 
 from ladder.errors import LadderError
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
 OPSET = 25  # the same operators, which take 2-bit types too
@@ -56,7 +56,7 @@ def trace(
 def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) -> Source:
     """A torch module with example inputs."""
     model = trace(module, args, **options)
-    return Source(model, type(module).__name__, _digest(module))
+    return Source(model, type(module).__name__, _digest(module), states=states_of(model))
 
 
 def _digest(module: torch.nn.Module) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 
-STATE_PREFIX = "state."
-NEXT_SUFFIX = ".next"
-TOKENS, CONTEXT = "tokens", "context"
+from ladder.ir.shapes import static_shape
+from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
+
+TOKENS = "tokens"
 
 
 @dataclass
 class Source:
-    """A model in the IR, with what a language model needs beside its graph.
+    """A model in the IR, with what a language model needs next to its graph.
 
     A causal language model has inputs ``input_ids`` [1, tokens], ``position`` [1] (where the
-    tokens start) and named states, and outputs ``logits`` and each state's ``NAME.next``.
+    tokens start) and ``states``, and outputs ``logits`` and each state's ``next``.
     """
 
     model: ir.Model
@@ -26,11 +28,13 @@ class Source:
     eos: tuple[int, ...] = ()
     chat_template: str | None = None
     notes: list[str] = field(default_factory=list)
+    states: tuple[StateSpec, ...] = ()
 
     @property
     def is_language_model(self) -> bool:
-        names = {v.name for v in self.model.graph.inputs}
-        return {"input_ids", "position"} <= names
+        """Whether it has these inputs and no others: what else there is, nobody would feed."""
+        states = (state.name for state in self.states)
+        return {v.name for v in self.model.graph.inputs} == {"input_ids", "position", *states}
 
     @property
     def vocabulary(self) -> int:
@@ -39,13 +43,43 @@ class Source:
         assert shape is not None and isinstance(shape[-1], int)
         return shape[-1]
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the model, for a file next to it."""
+        rest = {name: value for name, value in vars(self).items() if name != "model"}
+        return {**rest, "states": [state.to_json() for state in self.states]}
 
-def state_pairs(model: ir.Model) -> dict[str, str]:
-    """State input name -> output name, by the naming convention."""
-    outputs = {v.name for v in model.graph.outputs}
-    pairs = {}
-    for value in model.graph.inputs:
-        name = value.name or ""
-        if name.startswith(STATE_PREFIX) and name + NEXT_SUFFIX in outputs:
-            pairs[name] = name + NEXT_SUFFIX
-    return pairs
+    @staticmethod
+    def from_json(model: ir.Model, rest: dict[str, Any]) -> Source:
+        states = tuple(map(StateSpec.from_json, rest["states"]))
+        return Source(model, **{**rest, "eos": tuple(rest["eos"]), "states": states})
+
+
+def states_of(model: ir.Model) -> tuple[StateSpec, ...]:
+    """The states of a graph that follows the naming convention, as files and modules may."""
+    outputs = {value.name: value for value in model.graph.outputs}
+    pairs = ((value, outputs.get(next_name(value.name or ""))) for value in model.graph.inputs)
+    found = (
+        _state_of(before, after)
+        for before, after in pairs
+        if after is not None and (before.name or "").startswith(STATE_PREFIX)
+    )
+    return tuple(state for state in found if state is not None)
+
+
+def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
+    """The kind is what the graph does: rows are scattered into the input, or it is replaced.
+
+    None where the output is another size than the input, as of a cache that is concatenated to.
+    """
+    if before.name is None or before.shape is None or before.dtype is None:
+        return None
+    shape = tuple(size if isinstance(size, int) else str(size) for size in before.shape)
+    name, dtype = before.name, str(before.dtype.numpy())
+    scatter = after.producer()
+    if scatter is not None and scatter.op_type == "TensorScatter" and scatter.inputs[0] is before:
+        axis = scatter.attributes.get_int("axis", -2) % len(shape)
+        wraps = scatter.attributes.get_string("mode", "linear") == "circular"
+        return StateSpec(name, shape, dtype, WINDOW if wraps else ROWS, axis)
+    if static_shape(before) is None:
+        return None
+    return StateSpec(name, shape, dtype, RECURRENT, reset=0.0)

@@ -34,7 +34,7 @@ ALIASES = {
 NO_ZERO, INTEGER_ZERO, FLOAT_ZERO = "", "zp", "zpf"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DType:
     """One stored low-bit type, for example ``int4:g128`` or ``fp4_e2m1:g32:e8m0``.
 
@@ -70,6 +70,9 @@ class DType:
         group = f"g{self.group}" if isinstance(self.group, int) else self.group
         scale = [] if self.scale == "fp32" else [self.scale]
         return ":".join([self.name, group, *scale, *([self.zero] if self.zero else [])])
+
+    def __repr__(self) -> str:
+        return f"DType({str(self)!r})"
 
     @property
     def is_float(self) -> bool:

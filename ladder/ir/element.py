@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
-import onnx_ir as ir
 
 from ladder.errors import LadderError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
 MOST_DIGITS = 3
@@ -57,6 +60,8 @@ class Element:
         """The ONNX type that holds one code in the IR: packed where ONNX has it, else a byte."""
         sign = "INT" if self.low < 0 else "UINT"
         width = max(self.bits, 2)
+        import onnx_ir as ir
+
         return ir.DataType[f"{sign}{width if width in (2, 4) else 8}"]
 
     @property

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log2
 from typing import Any, TypeVar
 
 import onnx_ir as ir
+
+from ladder.ir.dtype import DType
 
 F = TypeVar("F")
 _KEY = "ladder.fact."
@@ -23,7 +26,7 @@ METADATA_KEY = "ladder.facts"
 class Choice:
     """One site's row in the plan: the type it gets and why."""
 
-    type: str
+    type: DType
     reason: str
 
 
@@ -31,14 +34,14 @@ class Choice:
 class BitPlan:
     """Which type each site gets, by site name."""
 
-    choices: dict[str, Choice] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LeftAlone:
     """What stays as it is, by site name, with the reason."""
 
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ class Rounding:
     ``notes`` say what went unlike what was asked, ``whole`` what there is to say of all weights.
     """
 
-    methods: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, float] = field(default_factory=dict)
-    output_errors: dict[str, dict[str, float]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    calibrated: dict[str, int] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    output_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    calibrated: Mapping[str, int] = field(default_factory=dict)
     whole: str = ""
 
 
@@ -65,8 +68,8 @@ class Hessians:
     ``missing`` says why a site has none. ``tokens`` and ``text`` say what they were collected on.
     """
 
-    files: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     tokens: int = 0
     text: str = ""
 
@@ -78,7 +81,7 @@ class Finished:
     ``note`` says how, for the report.
     """
 
-    files: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
 
@@ -92,7 +95,7 @@ class Sensitivity:
     """
 
     metric: str
-    scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     tokens: int = 0
     text: str = ""
 
@@ -104,8 +107,8 @@ class ProductCosts:
     ``source`` says how they were found: measured here, read from a device's file, or a model.
     """
 
-    decode: dict[str, dict[str, float]] = field(default_factory=dict)
-    prefill: dict[str, dict[str, float]] = field(default_factory=dict)
+    decode: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    prefill: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     source: str = ""
 
 
@@ -123,9 +126,9 @@ class Allocation:
     minimised: str
     metric: str
     status: str
-    predicted: dict[str, float] = field(default_factory=dict)
-    uniform: dict[str, dict[str, float]] = field(default_factory=dict)
-    least: dict[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    uniform: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
     fitting: tuple[str, ...] = ()
     costs: str = ""
     notes: tuple[str, ...] = ()
@@ -147,14 +150,14 @@ class MuxedSite:
 class Muxing:
     """The sites whose outlier channels are muxed, by name."""
 
-    sites: dict[str, MuxedSite] = field(default_factory=dict)
+    sites: Mapping[str, MuxedSite] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StaticScales:
     """The scale of the codes of each site's activation, by site name: what static modes need."""
 
-    scales: dict[str, float] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class KernelChoice:
 class Kernels:
     """The kernel of each site, by site name."""
 
-    choices: dict[str, KernelChoice] = field(default_factory=dict)
+    choices: Mapping[str, KernelChoice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,8 @@ class Stacked:
     ``reasons`` says of other sites that share an activation why they were not.
     """
 
-    sites: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,10 +196,10 @@ class Machine:
     """
 
     name: str = "any target"
-    costs: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
+    costs: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     measured: str = ""
     schemes: tuple[str, ...] = ("lut", "dot")
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, element: str) -> str:
         """What is said of where an element's times are from."""
@@ -228,6 +231,14 @@ def get(model: ir.Model, kind: type[F]) -> F | None:
     return fact if isinstance(fact, kind) else None
 
 
+def need(model: ir.Model, kind: type[F]) -> F:
+    """The fact of this type; for code that runs after whatever leaves it."""
+    fact = get(model, kind)
+    if fact is None:
+        raise LookupError(f"the model has no fact {kind.__name__}: nothing has left it yet")
+    return fact
+
+
 def all_facts(model: ir.Model) -> list[object]:
     """Every fact on the model, by name."""
     return [model.meta[key] for key in sorted(model.meta) if key.startswith(_KEY)]
@@ -242,8 +253,17 @@ def clone(model: ir.Model) -> ir.Model:
 
 def to_json(model: ir.Model) -> str:
     """All facts as JSON text: {fact name: its fields}."""
-    facts: dict[str, Any] = {}
-    for fact in all_facts(model):
-        if dataclasses.is_dataclass(fact) and not isinstance(fact, type):
-            facts[type(fact).__name__] = dataclasses.asdict(fact)
-    return json.dumps(facts)
+    return json.dumps({type(fact).__name__: plain(fact) for fact in all_facts(model)})
+
+
+def plain(value: Any) -> Any:
+    """Facts and what they hold as JSON has it: types are their texts."""
+    if isinstance(value, DType):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -14,8 +15,8 @@ class Activations:
     they were collected on.
     """
 
-    files: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     tokens: int = 0
     text: str = ""
 
@@ -31,8 +32,8 @@ class OutlierChoice:
 
     method: str
     reason: str
-    errors: dict[str, float] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     channels: int = 0
 
 
@@ -40,6 +41,6 @@ class OutlierChoice:
 class Outliers:
     """The choice of each site, by site name; ``calibrated`` is the text's name and its tokens."""
 
-    choices: dict[str, OutlierChoice] = field(default_factory=dict)
+    choices: Mapping[str, OutlierChoice] = field(default_factory=dict)
     activation: str = ""
-    calibrated: dict[str, int] = field(default_factory=dict)
+    calibrated: Mapping[str, int] = field(default_factory=dict)

@@ -1,66 +1,109 @@
-"""What a user asks: of a compilation, of an ONNX file, of a plan; and which option asks what."""
+"""What a user asks for: of a compilation, of an ONNX file, of a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE, levels_of
-from ladder.ir.activation import FLOAT, QUANTIZED, STATIC
-from ladder.ir.activation import check as check_activation
-from ladder.ir.dtype import DType
-from ladder.passes.allocation.budget import BUDGET, HINT, Budget
-from ladder.passes.allocation.parts import candidates
-from ladder.passes.allocation.units import parse_time
-from ladder.passes.infra.patterns import parse_rules
-from ladder.passes.muxing.remedies import NONE, check_remedy
-from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method, find_method
-
-DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
-LEAST = {"context": 1, "chunk": 1, "windows": 1, "tokens": 2, "refine": 0}
-# Not part of a result, so not worth to be told as assumed.
-SILENT = frozenset(
-    {"workers", "verify", "refine", "long_tokens", "pareto", "state", "scheme", "accuracy_level"}
+from ladder.options.schema import (
+    described,
+    option,
+    read,
+    read_all,
 )
+from ladder.passes.rounding.methods import methods_help
+
+if TYPE_CHECKING:
+    from ladder.ir.dtype import DType
+    from ladder.passes.allocation.budget import Budget
+    from ladder.passes.infra.patterns import Rule
+
+FLOAT, NO_REMEDY = "fp32", "none"
+DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
+# Options of a plan that mean nothing where ONNX Runtime runs the result.
+NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "rest")
+TYPES, BUDGETS, DATA = "Types", "Budget: the plan is made first", "Calibration data"
+COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
 
 @dataclass(frozen=True)
 class SiteWish:
-    """What every wish says of the sites."""
+    """Options about the sites of a model, whatever becomes of it."""
 
-    rounding: str = "mse"
-    keep: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
-    calib: Path | None = None
-    windows: int = 8
-    tokens: int = 128
-    outliers: str = NONE
+    keep: tuple[str, ...] = option(
+        (),
+        "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
+        panel=TYPES,
+        plugin=True,
+    )
+    rules: tuple[Rule, ...] = option(
+        (),
+        "PATTERN=TYPE: another type for some sites or roles, e.g. lm_head=int8:row. Repeatable;"
+        " a later rule wins.",
+        flags=("--rule",),
+        metavar="PATTERN=TYPE",
+        panel=TYPES,
+        plugin=True,
+    )
+    rounding: str = option(
+        "mse", f"How weights are rounded. {methods_help()}", panel=TYPES, plugin=True
+    )
+    outliers: str = option(
+        NO_REMEDY,
+        "What to do about activation channels that are far larger than the others. "
+        "digits or muxq: write them as several integers. smooth: scale them down and the weights "
+        "up. none. auto: the best of these for each product, measured on --calib.",
+        panel=COMPUTE,
+    )
+    calib: Path | None = option(
+        None,
+        "Calibration data: a text file (UTF-8 or JSONL) for a language model, an NPZ file "
+        "with samples of the inputs for other models.",
+        metavar="FILE",
+        panel=DATA,
+        changes_result=False,  # its bytes count, not its name
+    )
+    windows: int = option(8, "Number of windows of the calibration text.", least=1, panel=DATA)
+    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA)
+
+    def __post_init__(self) -> None:
+        read_all(self)
 
     @property
     def mode(self) -> str:
-        """What products round their activations to; those that know no target, to nothing."""
-        return check_activation(str(getattr(self, "activation", FLOAT)))
+        """How products round their activations; ``fp32`` for options that know no target."""
+        from ladder.ir.activation import check
+
+        return check(str(getattr(self, "activation", FLOAT)))
 
     @property
     def observed(self) -> bool:
-        """Whether activations are looked at: for their outliers, or for scales fixed before."""
+        """Whether activations are measured: for their outliers, or for scales fixed in advance."""
+        from ladder.ir.activation import QUANTIZED, STATIC
+
         kind = QUANTIZED.get(self.mode)
-        return kind is not None and (self.outliers != NONE or kind.granularity == STATIC)
+        return kind is not None and (self.outliers != NO_REMEDY or kind.granularity == STATIC)
 
     @property
     def calibrated(self) -> bool:
         """Whether the calibration data is used."""
+        from ladder.passes.rounding.methods import find_method
+
         return find_method(self.rounding).needs.hessians or self.observed
 
     def check(self) -> None:
-        """Refuse what cannot be meant before anything is loaded."""
-        parse_rules("|".join(self.rules))
+        """Refuse an invalid combination before anything is loaded."""
+        from ladder.ir.activation import QUANTIZED
+        from ladder.passes.allocation.budget import HINT
+        from ladder.passes.muxing.remedies import check_remedy
+        from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method
+
         check_method(self.rounding)
         check_remedy(self.outliers)
-        if self.outliers != NONE and self.mode not in QUANTIZED:
+        if self.outliers != NO_REMEDY and self.mode not in QUANTIZED:
             raise LadderError(
                 f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
                 "give --activation int8, int8:token or int8:tensor"
@@ -70,89 +113,203 @@ class SiteWish:
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
                 f"--rounding {CALIBRATED_EXAMPLE}"
             )
-        for name, least in LEAST.items():
-            if getattr(self, name, least) < least:
-                what = "a positive number" if least == 1 else f"{least} or more"
-                raise LadderError(f"--{name} {getattr(self, name)}: give {what}")
 
     def assumed(self) -> dict[str, Any]:
-        """The options that are at their default, where there is something to tell."""
-        found = {f.name: f.default for f in fields(self) if getattr(self, f.name) == f.default}
+        """The options that are at their default, where they matter."""
         unused = () if self.calibrated else ("windows", "tokens")
-        silent = {*SILENT, *unused}
-        return {k: v for k, v in found.items() if k not in silent and v not in ("", (), None)}
+        found: dict[str, Any] = {}
+        for name, about in described(type(self)).items():
+            value = getattr(self, name)
+            empty = value in ("", (), None)
+            if about.option.reported and name not in unused and not empty:
+                found |= {name: value} if value == read(about, about.default) else {}
+        return found
 
 
 @dataclass(frozen=True)
 class TargetWish(SiteWish):
-    """And what those say that know the target."""
+    """Options about a target besides."""
 
-    target: str = NATIVE
-    activation: str = "int8"
-    chunk: int = 64
+    target: str = option(
+        NATIVE, "Processor to compile for; see 'ladder targets'. native is this CPU.", panel=COMPUTE
+    )
+    activation: str = option(
+        "int8",
+        "How products round activations: int8 to int2, each alone or with :block, :token, "
+        ":tensor or :static; table8 (half the look-ups); fp32 (unrounded; slow when compiled).",
+        flags=("--activation", "--activations"),
+        panel=COMPUTE,
+        plugin=True,
+    )
+    chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
 
     def check(self) -> None:
+        from ladder.ir.activation import check
+
         super().check()
-        check_activation(self.activation)
+        check(self.activation)
         levels_of(self.target)
 
 
 @dataclass(frozen=True)
 class Wish(TargetWish):
-    """What the user asked of a compilation. Defaults are reported as assumed."""
+    """Options of ``ladder compile``. Defaults are reported as assumed."""
 
-    type: str = "int4:g128"
-    scheme: str = "auto"
-    context: int = 2048
-    dims: str = ""
-    plan: str = ""
+    type: DType = option(
+        "int4:g128",
+        "Type of all weights, e.g. int4:g128, int8:row, uint4:g32:zp; see 'ladder types'.",
+        panel=TYPES,
+        plugin=True,
+    )
+    plan: Path | None = option(
+        None,
+        "Plan file of 'ladder plan': it gives every site its type.",
+        metavar="FILE",
+        panel=TYPES,
+        changes_result=False,  # its types count, not its name
+        plugin=True,
+    )
+    scheme: str = option(
+        "auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False, plugin=True
+    )
+    context: int = option(
+        2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
+    )
+    dims: tuple[str, ...] = option(
+        (),
+        "NAME=SIZE of an open input dimension. Repeatable.",
+        flags=("--dim",),
+        metavar="NAME=SIZE",
+        splits="/",
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
         super().check()
         _check_type(self)
 
     @property
+    def dims_text(self) -> str:
+        """The dimensions as the pass bind-shapes reads them."""
+        return "/".join(dim.replace("=", ":") for dim in self.dims)
+
+    @property
     def elements(self) -> list[str]:
         """The names of the elements that it speaks of."""
-        texts = [self.type, *(rule.partition("=")[2] for rule in self.rules)]
-        return sorted({DType.parse(text).name for text in texts})
+        return sorted({self.type.name, *(rule.type.name for rule in self.rules)})
 
 
 @dataclass(frozen=True)
 class FileWish(SiteWish):
-    """What the user asked of an ONNX file."""
+    """Options of ``ladder quantize``."""
 
-    type: str = "int4:g32"
-    format: str = "qdq"
-    accuracy_level: int = 0
-    activation: str = FLOAT
-    plan: str = ""
+    type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
+    plan: Path | None = option(
+        None,
+        "Plan file of 'ladder plan': it gives every site its type.",
+        metavar="FILE",
+        panel=TYPES,
+    )
+    format: str = option(
+        "qdq",
+        "qdq: operators of the ONNX standard. nbits: MatMulNBits of ONNX Runtime.",
+        panel=COMPUTE,
+    )
+    accuracy_level: int = option(
+        0,
+        "accuracy_level of MatMulNBits; 4 rounds activations to int8.",
+        least=0,
+        reported=False,
+        panel=COMPUTE,
+    )
+    activation: str = option(
+        FLOAT,
+        "How products round activations: int8 to int2, each alone or with :block, :token, "
+        ":tensor or :static; fp32 leaves them as they are.",
+        flags=("--activation", "--activations"),
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
+        from ladder.ir.activation import check
+
         super().check()
-        check_activation(self.activation)
+        check(self.activation)
         _check_type(self)
 
 
 @dataclass(frozen=True)
 class PlanWish(TargetWish):
-    """What is asked of a plan; texts as on the command line, empty where nothing is asked."""
+    """Options of a plan; budgets are texts with units as on the command line, or numbers."""
 
-    size: str = ""
-    bpw: str = ""
-    latency: str = ""
-    max_kl: str = ""
-    prefer: str = ""
-    minimise: str = ""
-    types: tuple[str, ...] = DEFAULT_TYPES
-    workers: str = "0"
-    state: Path | None = None
-    costs: Path | None = None
-    rest: str = ""
-    pareto: bool = False
-    verify: bool = True
-    refine: int = 0
-    long_tokens: int = 0
+    bpw: str = option("", "Bits per weight at most, scales counted.", panel=BUDGETS)
+    size: str = option("", "Size of all weights at most, e.g. 180MB or 96MiB.", panel=BUDGETS)
+    latency: str = option("", "Time of a decoded token at most, e.g. 20ms.", panel=BUDGETS)
+    max_kl: str = option(
+        "",
+        "KL divergence from the float model at most, in nats per token; the smallest such plan "
+        "is taken.",
+        panel=BUDGETS,
+    )
+    prefer: str = option(
+        "", "Weights of what matters, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
+    )
+    minimise: str = option(
+        "", "What to minimise within the limits: loss, size or latency.", panel=BUDGETS
+    )
+    types: tuple[DType, ...] = option(
+        DEFAULT_TYPES, "Types to choose among, separated by commas.", splits=",", panel=PLANNING
+    )
+    workers: str = option(
+        "0",
+        "Processes that measure (0: this one), or dask://HOST:PORT.",
+        reported=False,
+        changes_result=False,
+        panel=PLANNING,
+    )
+    state: Path | None = option(
+        None,
+        "File that scores are saved to as they are measured; a later run resumes from it.",
+        metavar="FILE",
+        reported=False,
+        changes_result=False,
+        panel=PLANNING,
+    )
+    costs: Path | None = option(
+        None,
+        "Times of products on a device, from 'ladder bench device'.",
+        metavar="FILE",
+        panel=PLANNING,
+    )
+    rest: str = option(
+        "",
+        "Time per token outside the matrix products, e.g. 3ms (default: measured).",
+        panel=PLANNING,
+    )
+    pareto: bool = option(
+        False,
+        "Compute the whole front.",
+        flags=("--pareto",),
+        reported=False,
+        panel=PLANNING,
+    )
+    verify: bool = option(
+        True, "Run the plan once and measure its loss.", reported=False, panel=PLANNING
+    )
+    refine: int = option(
+        0,
+        "Rounds of re-measuring each site with the rest of the plan applied (minutes each).",
+        least=0,
+        reported=False,
+        panel=PLANNING,
+    )
+    long_tokens: int = option(
+        0,
+        "Also measure on windows of N tokens (0 disables).",
+        least=0,
+        reported=False,
+        panel=PLANNING,
+    )
 
     @property
     def calibrated(self) -> bool:
@@ -161,6 +318,8 @@ class PlanWish(TargetWish):
     @property
     def budget(self) -> Budget | None:
         """None where the front alone is asked for."""
+        from ladder.passes.allocation.budget import BUDGET, Budget
+
         texts = {name: getattr(self, name) for name in BUDGET}
         return None if self.pareto and not any(texts.values()) else Budget.of(texts)
 
@@ -171,6 +330,9 @@ class PlanWish(TargetWish):
         return self.pareto or self.costs is not None or (budget is not None and budget.timed)
 
     def check(self) -> None:
+        from ladder.passes.allocation.parts import candidates
+        from ladder.passes.allocation.units import parse_time
+
         _ = self.budget
         candidates(self.types)
         super().check()
@@ -189,70 +351,9 @@ class PlanWish(TargetWish):
         return {k: v for k, v in found.items() if k not in timed}
 
 
-W = TypeVar("W", Wish, FileWish)
-K = TypeVar("K", bound=SiteWish)
-
-
-def wish_of(options: Mapping[str, Any], kind: type[K]) -> K:
-    """The options as a wish. Paths may be texts, several texts one; an unknown one is refused."""
-    known = {f.name: str(f.type) for f in fields(kind)}
-    _refuse_unknown(options, known)
-    return kind(**{name: _value(name, known[name], value) for name, value in options.items()})
-
-
-def split(options: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanWish | None]:
-    """Options of a compilation in one step: its own, and those of the plan that a budget asks for.
-
-    Empty options ask nothing. Refuses those of a plan without a budget, and a budget where the
-    types are given already.
-    """
-    asked = {name: value for name, value in options.items() if value not in ("", (), [], None)}
-    own, plan = ({f.name for f in fields(cls)} for cls in (kind, PlanWish))
-    _refuse_unknown(asked, own | plan)
-    mine = {k: v for k, v in asked.items() if k in own}
-    planning = [name for name in asked if name in plan - own]
-    budget = [name for name in planning if name in BUDGET]
-    if not planning:
-        return wish_of(mine, kind), None
-    if not budget:
-        raise LadderError(f"{_option(planning[0])} is about a plan: ask for one with {HINT}")
-    for name in ("type", "plan"):
-        if name in asked:
-            hint = "restrict its choice with --types" if name == "type" else "it was made for one"
-            raise LadderError(
-                f"{_option(budget[0])} and {_option(name)} both say the sites' types: "
-                f"leave out one ({hint})"
-            )
-    wish = wish_of(mine, kind)
-    if not wish.calibrated:  # the text is the plan's alone
-        wish = replace(wish, calib=None)
-    return wish, wish_of({k: v for k, v in asked.items() if k in plan}, PlanWish)
-
-
 def _check_type(wish: Wish | FileWish) -> None:
-    if DType.parse(wish.type).is_float:
+    if wish.type.is_float:
         raise LadderError(f"type '{wish.type}' is a float: there is nothing to quantize to")
-    if wish.plan and (wish.rules or wish.keep or wish.type != type(wish).type):
+    default = read(described(type(wish))["type"], described(type(wish))["type"].default)
+    if wish.plan and (wish.rules or wish.keep or wish.type != default):
         raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
-
-
-def _option(name: str) -> str:
-    singular = {"rules": "rule", "dims": "dim"}
-    return f"--{singular.get(name, name).replace('_', '-')}"
-
-
-def _refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise LadderError(f"no wish '{unknown[0]}'; the wishes are: {', '.join(sorted(known))}")
-
-
-def _value(name: str, kind: str, value: Any) -> Any:
-    """By the field's type: a text may stand for several, or for a path."""
-    if kind.startswith("tuple") and isinstance(value, str):
-        return tuple(filter(None, value.split(","))) if name == "types" else (value,)
-    if kind.startswith("tuple"):
-        return tuple(value)
-    if kind.startswith("Path") and isinstance(value, str):
-        return Path(value)
-    return str(value) if kind == "str" else value  # a number, a path

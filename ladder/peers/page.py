@@ -1,4 +1,4 @@
-"""The dated comparison in docs/performance.md: the part between two marks, written anew."""
+"""The dated comparison in docs/results/performance.md: the part between two marks, written anew."""
 
 from __future__ import annotations
 

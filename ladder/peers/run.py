@@ -36,7 +36,7 @@ from ladder.timing.cost_tables import cpu_name
 Document = dict[str, Any]
 PARTS = 1000  # of a group, in the progress
 
-# M = 1 at four weights, small batches, a prompt: what docs/performance.md shows.
+# M = 1 at four weights, small batches, a prompt: what docs/results/performance.md shows.
 PAGE_SHAPES: tuple[Shape, ...] = (
     *((m, 4096, 4096) for m in (1, 2, 4, 8, 16, 128)),
     (1, 3200, 3200),

@@ -1,4 +1,4 @@
-"""Rows of a comparison as tables: what is shown on a terminal and in docs/performance.md."""
+"""Rows of a comparison as tables: on a terminal and in docs/results/performance.md."""
 
 from __future__ import annotations
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ladder.frontend.types import Source, state_pairs
+from ladder.frontend.types import Source
 from ladder.hardware.targets import Level
 from ladder.options.requests import Wish
-from ladder.runtime.artifact import ALIGNMENT, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.options.schema import plain_options
+from ladder.pipeline.report import CompileReport
+from ladder.runtime.artifact import ALIGNMENT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.runtime.manifest import FORMAT
 from ladder.support.files import full_disk_is_plain
 
 
@@ -23,7 +26,7 @@ def write_artifact(
     levels: tuple[Level, ...],
     weights: Any,
     functions: list[dict[str, Any]],
-    report: dict[str, Any],
+    report: CompileReport,
     types: dict[str, tuple[float, ...]],
 ) -> None:
     with full_disk_is_plain(folder):
@@ -31,21 +34,21 @@ def write_artifact(
         if source.tokenizer is not None:
             (folder / TOKENIZER).write_text(source.tokenizer)
         files = {f.name: file_hash(f) for f in sorted(folder.iterdir())}
-        report["size_bytes"] = sum(f.stat().st_size for f in folder.iterdir())
+        report.size_bytes = sum(f.stat().st_size for f in folder.iterdir())
         manifest = {
             "format": FORMAT,
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
-            "wish": vars(wish),
+            "options": plain_options(wish),
             "types": types,
             "levels": [level.name for level in levels],
             "files": files,
             "functions": functions,
             "tensors": tensors,
             "language_model": _language_model(source, wish),
-            "report": report,
+            "report": report.to_json(),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -70,6 +73,6 @@ def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
         "chunk": wish.chunk,
         "vocabulary": source.vocabulary,
         "eos": list(source.eos),
-        "states": list(state_pairs(source.model)),
+        "states": [state.to_json() for state in source.states],
         "chat_template": source.chat_template,
     }

@@ -6,38 +6,29 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from ladder.calibration.calibrate import calibrate
-from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.types import CONTEXT, TOKENS, Source
+from ladder.frontend.types import TOKENS, Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
-from ladder.ir.dtype import DType
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
+from ladder.ir.states import CONTEXT
 from ladder.options.requests import Wish
-from ladder.passes.allocate_uniform import AllocateUniform
-from ladder.passes.bind_shapes import BindShapes
-from ladder.passes.clean_up import CleanUp
-from ladder.passes.fuse_operators import FuseOperators
+from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
-from ladder.passes.lower_convolutions import LowerConvolutions
-from ladder.passes.lower_types import LowerTypes
-from ladder.passes.muxing.report import outlier_notes
-from ladder.passes.round_weights import RoundWeights
-from ladder.passes.rounding.report import rounding_notes
-from ladder.passes.stack_products import StackProducts
 from ladder.pipeline.artifact_writer import write_artifact
-from ladder.pipeline.plan_file import Plan, put_plan, read_plan
-from ladder.pipeline.report import compile_report, kernel_rows, plan_rows, stack_notes
+from ladder.pipeline.phases import PREPARE, lower, round_and_stack
+from ladder.pipeline.plan_file import Plan, read_plan
+from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
+from ladder.pipeline.steps import calibrated, put_types
 from ladder.runtime.artifact import MANIFEST, file_hash
 from ladder.support import cache
 from ladder.support.files import check_folder, folder_aside
@@ -47,10 +38,10 @@ from ladder.timing.cost_tables import machine_of
 
 @dataclass
 class Compiled:
-    """The result of a compilation, JSON-ready through ``report``."""
+    """The result of a compilation."""
 
     folder: Path
-    report: dict[str, Any] = field(default_factory=dict)
+    report: CompileReport
 
 
 def compile_model(
@@ -68,18 +59,9 @@ def compile_model(
     check_folder(Path(output), MANIFEST)
     levels = levels_of(wish.target)
     if wish.plan:
-        planned = read_plan(Path(wish.plan))
+        planned = read_plan(wish.plan)
     source = load_source(model)
-    place = cache.entry(
-        "artifacts",
-        source.digest,
-        replace(wish, plan="", calib=None),
-        file_hash(wish.calib) if wish.calib else "",
-        sorted(planned.sites.items()) if planned else "",
-        _own_types(wish, planned),
-        [machine_of(level.name) for level in levels],
-        version("apache-tvm"),
-    )
+    place = _entry(source, wish, levels, planned)
     if not (place / MANIFEST).exists():
         _compile_into(place, source, wish, levels, planned)
     target = Path(output)
@@ -90,20 +72,34 @@ def compile_model(
     return Compiled(target, report)
 
 
+def _entry(source: Source, wish: Wish, levels: tuple[Level, ...], planned: Plan | None) -> Path:
+    """The place of an artifact in the cache: by the model's digest and the types of its sites."""
+    return cache.entry(
+        "artifacts",
+        source.digest,
+        result_key(wish),
+        file_hash(wish.calib) if wish.calib else "",
+        sorted(planned.sites.items()) if planned else "",
+        _own_types(wish, planned),
+        [machine_of(level.name) for level in levels],
+        version("apache-tvm"),
+    )
+
+
 def _complete(
     path: Path, source: Source, wish: Wish, planned: Plan | None, start: float
-) -> dict[str, Any]:
+) -> CompileReport:
     """Write into a manifest of the cache what its key does not have; returns the report.
 
     Two plans with the same types, or one model under two names, have one entry.
     """
     manifest = json.loads(path.read_text())
     manifest["origin"]["path"] = source.origin
-    manifest["wish"] = vars(wish)
-    report: dict[str, Any] = manifest["report"]
-    report |= {"model": source.origin, **plan_rows(report, wish, planned)}
-    report["seconds"] = round(time.perf_counter() - start, 2)
-    path.write_text(json.dumps(manifest, indent=1, default=str))
+    manifest["options"] = plain_options(wish)
+    report = CompileReport(**manifest["report"])
+    report = report.of(source, wish, planned, time.perf_counter() - start)
+    manifest["report"] = report.to_json()
+    path.write_text(json.dumps(manifest, indent=1))
     return report
 
 
@@ -117,17 +113,13 @@ def _compile_into(
     from ladder.codegen.weights import Weights
 
     shared = facts.clone(source.model)
-    if not source.is_language_model:
-        run_passes(shared, [CleanUp(), FuseOperators()])
-    if planned is not None:
-        put_plan(shared, planned, source.digest)
-    else:
-        keep, rules = "|".join(wish.keep), "|".join(wish.rules)
-        run_passes(shared, [AllocateUniform(wish.type, keep, rules)])
+    if not source.is_language_model:  # a traced one was prepared before it went to the cache
+        run_passes(shared, PREPARE)
+    put_types(shared, source, wish, planned)
     _check_sites(shared, source)
     sites = find_sites(shared)[0]
-    calibrate(shared, mux_outliers(shared, source, wish), wish)
-    run_passes(shared, [RoundWeights(wish.rounding), StackProducts()])
+    calibrated(shared, source, wish)
+    run_passes(shared, round_and_stack(wish))
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
@@ -135,26 +127,22 @@ def _compile_into(
         for level in levels:
             functions, rows = _build_level(shared, source, wish, level, weights, aside)
             kernels += rows
-        report = compile_report(shared, sites, source, weights)
-        told = [*outlier_notes(shared), *rounding_notes(shared), *stack_notes(shared)]
-        report["notes"] = [*source.notes, *told]
-        report["kernels"] = kernels
+        report = compile_report(shared, sites, source, weights.size_bytes, kernels)
         own = dict(_own_types(wish, planned))
         write_artifact(aside, source, wish, levels, weights, functions, report, own)
 
 
 def _own_types(wish: Wish, planned: Plan | None) -> list[tuple[str, tuple[float, ...]]]:
     """The types of the user's own that are asked for, by name and code book."""
-    asked = {DType.parse(text).name for text in planned.sites.values()} if planned else set()
+    asked = {dtype.name for dtype in planned.sites.values()} if planned else set()
     own = user_elements()
     return [(name, own[name].book) for name in sorted({*wish.elements, *asked} & set(own))]
 
 
 def _check_sites(model: ir.Model, source: Source) -> None:
-    plan = facts.get(model, facts.BitPlan)
-    if plan is None or not plan.choices:
-        reasons = facts.get(model, facts.LeftAlone)
-        first = next(iter(reasons.reasons.values()), "it has no weights") if reasons else ""
+    if not facts.need(model, facts.BitPlan).choices:
+        reasons = facts.need(model, facts.LeftAlone).reasons
+        first = next(iter(reasons.values()), "it has no weights")
         raise NothingToQuantize(f"{source.origin}: nothing to quantize ({first})")
 
 
@@ -174,8 +162,7 @@ def _build_level(
     for name, dims in _functions(source, wish).items():
         graph = facts.clone(shared)
         facts.put(graph, machine_of(level.name))
-        lower = [LowerConvolutions(), LowerTypes(wish.activation, wish.scheme)]
-        run_passes(graph, [BindShapes(dims), *lower])
+        run_passes(graph, lower(wish, dims))
         kernels += kernel_rows(graph, level.name, name)
         graphs[name] = graph
     with stage(f"compile for {level.name}"):
@@ -184,10 +171,10 @@ def _build_level(
 
 
 def _need_compiler() -> None:
-    """TVM cannot be had twice: a process that ran an artifact first has it as a runtime alone."""
+    """A process can load TVM only once, as runtime or as compiler."""
     if getattr(sys.modules.get("tvm.base"), "_RUNTIME_ONLY", False):
         raise LadderError(
-            "this process loaded an artifact before it compiled anything, and so has TVM without "
+            "this process loaded an artifact before it compiled anything, which loads TVM without "
             "its compiler: import ladder.codegen.build first, or compile in another process"
         )
 
@@ -195,8 +182,8 @@ def _need_compiler() -> None:
 def _functions(source: Source, wish: Wish) -> dict[str, str]:
     """Function name -> the dimensions it is bound to."""
     if not source.is_language_model:
-        return {"main": wish.dims}
-    rows = wish.context + wish.chunk  # a padded last chunk never reaches behind the end
+        return {"main": wish.dims_text}
+    rows = wish.context + wish.chunk  # a padded last chunk never reaches past the end
     return {
         name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
         for name, tokens in (("decode", 1), ("prefill", wish.chunk))

@@ -21,6 +21,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import Allocation, BitPlan, Choice, LeftAlone
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.parts import FLOAT, groups_of
+from ladder.passes.infra.choices import put_choices
 from ladder.support.files import file_aside
 
 FORMAT = 1
@@ -28,6 +29,7 @@ HEAD = """\
 # A plan of Ladder: which type each site of a model gets.
 # Edit the types under [sites] and pass the file back with --plan; fp32 leaves a site as it is.
 """
+FLOAT_TYPE = DType(FLOAT)
 NAMED = 3  # sites that a message names
 TOLD = ("asked", "predicted", "measured", "uniform")  # tables that only tell
 
@@ -42,7 +44,7 @@ class Plan:
 
     origin: str
     digest: str
-    sites: dict[str, str]
+    sites: dict[str, DType]
     asked: dict[str, Any] = field(default_factory=dict)
     predicted: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -58,24 +60,22 @@ class Plan:
     def reason(self, site: str) -> str:
         """Why a site has its type: as the plan was made, or that its file says so."""
         said = self.comments.get(site, "").partition(": ")[2]
-        by = "kept by plan" if self.sites[site] == FLOAT else "plan"
+        by = "kept by plan" if self.sites[site].is_float else "plan"
         return said or f"{by} {Path(self.name).name}"
 
 
 def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
     """The plan that allocation left on a model; ``asked`` goes to the file with the budget."""
-    plan, found = facts.get(model, BitPlan), facts.get(model, Allocation)
-    assert plan is not None and found is not None
+    found, choices = facts.need(model, Allocation), facts.need(model, BitPlan).choices
     names = [site.name for site in find_sites(model)[0]]
-    choices = plan.choices
-    sites = {name: choices[name].type if name in choices else FLOAT for name in names}
+    sites = {name: choices[name].type if name in choices else FLOAT_TYPE for name in names}
     return Plan(
         origin,
         digest,
         sites,
         {"budget": found.asked, "minimised": found.minimised, **asked},
         {"metric": found.metric, **found.predicted},
-        uniform=found.uniform,
+        uniform=dict(found.uniform),
         comments=_comments(model),
     )
 
@@ -103,7 +103,9 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "[sites]"]
     for name, type in plan.sites.items():
         comment = " ".join(plan.comments.get(name, "").split())
-        lines.append(f"{_value(name)} = {_value(type)}" + (f"  # {comment}" if comment else ""))
+        lines.append(
+            f"{_value(name)} = {_value(str(type))}" + (f"  # {comment}" if comment else "")
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -159,21 +161,18 @@ def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
     _check_shared(plan, sites)
     names = {site.name for site in sites}
     planned = {n: t for n, t in plan.sites.items() if n in names}
-    choices = {n: Choice(t, plan.reason(n)) for n, t in planned.items() if t != FLOAT}
-    reasons = {r.name: f"{r.op}: {r.reason}" for r in refusals}
-    reasons |= {n: plan.reason(n) for n, type in planned.items() if type == FLOAT}
-    facts.put(model, BitPlan(choices))
-    facts.put(model, LeftAlone(reasons))
+    choices = {n: Choice(t, plan.reason(n)) for n, t in planned.items() if not t.is_float}
+    put_choices(model, choices, {n: plan.reason(n) for n, t in planned.items() if t.is_float})
 
 
-def _type(path: Path, name: str, text: Any) -> str:
+def _type(path: Path, name: str, text: Any) -> DType:
     if not isinstance(text, str):
         raise LadderError(f'{path}: site {name}: the type is a text, for example "int4:g128"')
     try:
         dtype = DType.parse(text)
     except LadderError as error:
         raise LadderError(f"{path}: site {name}: {error}") from error
-    return FLOAT if dtype.is_float else str(dtype)
+    return FLOAT_TYPE if dtype.is_float else dtype
 
 
 def _check_names(plan: Plan, sites: Sequence[Site], refused: set[str]) -> None:

@@ -10,16 +10,13 @@ from ladder.errors import NothingToQuantize
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.site import find_sites
-from ladder.passes.clean_up import CleanUp
-from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.infra.base import Pass
 from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.sources import load_source
 
-COMPILED = (CleanUp(), FuseOperators())  # what a compilation does before it looks for sites
 
-
-def ready(model: str | Path | Source, prepare: Sequence[Pass] = COMPILED) -> Source:
+def ready(model: str | Path | Source, prepare: Sequence[Pass] = PREPARE) -> Source:
     """A copy of the model with its sites in their final form."""
     source = load_source(model)
     graph = facts.clone(source.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -12,68 +12,100 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
-from ladder.options.requests import Wish
-from ladder.passes.muxing.report import outlier_row
-from ladder.passes.rounding.report import rounding_row
+from ladder.options.requests import SiteWish, Wish
+from ladder.passes.muxing.report import outlier_notes, outlier_row
+from ladder.passes.rounding.report import rounding_notes, rounding_row
 from ladder.pipeline.plan_file import Plan
+from ladder.support.results import Result
+
+
+@dataclass
+class CompileReport(Result):
+    """What ``ladder compile`` did: what each site got and why, and what stayed as it was.
+
+    ``seconds`` and ``size_bytes`` are those of the whole compilation and of the artifact's files
+    but the manifest; ``weights_bytes`` those of the packed weights.
+    """
+
+    model: str
+    bits_per_weight: float
+    weights_bytes: int
+    sites: list[dict[str, Any]]
+    left_alone: list[dict[str, str]]
+    language_model: bool
+    notes: list[str]
+    kernels: list[dict[str, Any]]
+    size_bytes: int = 0
+    seconds: float = 0.0
+    assumed: list[str] = field(default_factory=list)
+    plan: dict[str, Any] | None = None
+
+    def of(self, source: Source, wish: Wish, planned: Plan | None, seconds: float) -> CompileReport:
+        """The report for whoever asked: plans with the same types share all that is above."""
+        names = {row["name"] for row in self.sites}
+
+        def said(row: dict[str, Any]) -> dict[str, Any]:
+            known = planned is not None and row["name"] in names
+            return row | ({"reason": planned.reason(row["name"])} if known and planned else {})
+
+        return replace(
+            self,
+            model=source.origin,
+            sites=[said(row) for row in self.sites],
+            left_alone=[said(row) for row in self.left_alone],
+            seconds=round(seconds, 2),
+            assumed=assumed_texts(wish, planned),
+            plan=planned.report if planned else None,
+        )
 
 
 def compile_report(
     model: ir.Model,
     sites: list[Site],
     source: Source,
-    weights: Any,
-) -> dict[str, Any]:
-    """What each site got and why, and what was left alone; ``plan_rows`` adds the plan."""
-    plan, alone = facts.get(model, facts.BitPlan), facts.get(model, facts.LeftAlone)
-    assert plan is not None and alone is not None
+    weights_bytes: int,
+    kernels: list[dict[str, Any]],
+) -> CompileReport:
+    """The report of a model that was rounded and lowered."""
+    plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.LeftAlone)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
     rows, bits, parameters, seen = [], 0.0, 0, set()
     for site in sites:
         choice = plan.choices.get(site.name)
-        kind = choice.type if choice else "fp32"
+        dtype = choice.type if choice else DType("fp32")
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
         row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        row |= {"type": kind, "reason": reason}
+        row |= {"type": str(dtype), "reason": reason}
         rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
         if id(site.weight) not in seen:
             seen.add(id(site.weight))
             parameters += site.parameters
-            bits += DType.parse(kind).stored_bits(site.n, site.k)
+            bits += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)
         if found:  # the outliers' codes stand once more for each of their digits
             again = Mux.parse(found.mux).digits * len(found.channels)
-            bits += site.n * again * DType.parse(kind).element.stored_bits
-    return {
-        "model": source.origin,
-        "bits_per_weight": round(bits / parameters, 4),
-        "weights_bytes": weights.size_bytes,
-        "sites": rows,
-        "left_alone": [{"name": n, "reason": r} for n, r in alone.reasons.items()],
-        "language_model": source.is_language_model,
-    }
+            bits += site.n * again * dtype.element.stored_bits
+    return CompileReport(
+        model=source.origin,
+        bits_per_weight=round(bits / parameters, 4),
+        weights_bytes=weights_bytes,
+        sites=rows,
+        left_alone=[{"name": n, "reason": r} for n, r in alone.reasons.items()],
+        language_model=source.is_language_model,
+        notes=[*source.notes, *outlier_notes(model), *rounding_notes(model), *stack_notes(model)],
+        kernels=kernels,
+    )
 
 
-def plan_rows(report: Mapping[str, Any], wish: Wish, planned: Plan | None) -> dict[str, Any]:
-    """What a report says of the plan: it may differ between plans that have the same types."""
-    rows: dict[str, Any] = {
-        "assumed": _assumed(wish, planned),
-        "plan": planned.report if planned else None,
-    }
-    if planned is not None:
-        names = {row["name"] for row in report["sites"]}
-        for table in ("sites", "left_alone"):
-            rows[table] = [
-                row | ({"reason": planned.reason(row["name"])} if row["name"] in names else {})
-                for row in report[table]
-            ]
-    return rows
-
-
-def _assumed(wish: Wish, planned: Plan | None) -> list[str]:
+def assumed_texts(wish: SiteWish, planned: Plan | None) -> list[str]:
     """Options at their default; with a plan those that it was made with, and no type."""
-    own = [f"{k} = {v}" for k, v in wish.assumed().items() if not (planned and k == "type")]
+    own = [f"{k} = {shown(v)}" for k, v in wish.assumed().items() if not (planned and k == "type")]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
+
+
+def shown(value: Any) -> str:
+    """An option's value as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def stack_notes(model: ir.Model) -> list[str]:
@@ -94,14 +126,13 @@ def kernel_rows(graph: ir.Model, level: str, function: str) -> list[dict[str, An
 
     ``stack`` names the sites that are one product together (``q_proj+k_proj+v_proj``).
     """
-    kernels, plan = facts.get(graph, facts.Kernels), facts.get(graph, facts.BitPlan)
-    assert kernels is not None and plan is not None
+    kernels, plan = facts.need(graph, facts.Kernels), facts.need(graph, facts.BitPlan)
     stacked = facts.get(graph, facts.Stacked) or facts.Stacked()
     stack_of = {site: stack for stack, sites in stacked.sites.items() for site in sites}
     counted: dict[tuple[str, facts.KernelChoice, str], int] = {}
     for site, choice in kernels.choices.items():
         known, stack = plan.choices.get(site), stack_of.get(site, "").rpartition(".")[2]
-        key = (known.type if known else "", choice, stack)
+        key = (str(known.type) if known else "", choice, stack)
         counted[key] = counted.get(key, 0) + 1
     return [
         {

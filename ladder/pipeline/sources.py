@@ -8,11 +8,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ladder.frontend.load import load
+from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
-from ladder.passes.clean_up import CleanUp
-from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import PREPARE
 from ladder.support import cache
 from ladder.support.files import folder_aside
 from ladder.support.progress import stage
@@ -22,28 +21,28 @@ def load_source(model: str | Path | Source) -> Source:
     """Load through the cache of traces: a language model is traced once."""
     if isinstance(model, Source):
         return model
-    path = Path(model)
-    if path.suffix == ".onnx":
-        return load(path)
-    if not path.exists():
-        return load(path)  # says what is wrong
-    return _traced(path)
+    frontend, path = find_frontend(Path(model))
+    return _traced(frontend, path) if frontend.traced else frontend.read(path)
 
 
-def _traced(path: Path) -> Source:
+def _traced(frontend: Frontend, path: Path) -> Source:
     stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
     if (place / "source.json").exists():
-        rest = json.loads((place / "source.json").read_text())
-        return Source(ir.load(place / "model.onnx"), **{**rest, "eos": tuple(rest["eos"])})
+        return read_trace(place)
     with stage("trace the model"):
-        source = load(path)
-    run_passes(source.model, [CleanUp(), FuseOperators()])
+        source = frontend.read(path)
+    run_passes(source.model, PREPARE)
     with folder_aside(place, "source.json") as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
-        rest = {k: v for k, v in vars(source).items() if k != "model"}
-        (aside / "source.json").write_text(json.dumps(rest))
-    return _traced(path)
+        (aside / "source.json").write_text(json.dumps(source.to_json()))
+    return read_trace(place)
+
+
+def read_trace(place: Path) -> Source:
+    """A model of the cache of traces."""
+    rest = json.loads((place / "source.json").read_text())
+    return Source.from_json(ir.load(place / "model.onnx"), rest)
 
 
 def _files(path: Path) -> list[Path]:

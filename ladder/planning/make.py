@@ -15,25 +15,57 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanWish
-from ladder.passes.allocate_bits import put_plan
+from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
 from ladder.passes.infra.base import Pass
 from ladder.passes.muxing.report import outlier_notes
+from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
-from ladder.pipeline.prepare import COMPILED, ready
+from ladder.pipeline.prepare import ready
+from ladder.pipeline.report import shown
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import attach_product_costs, refuse_unreachable, timed_problem
+from ladder.support.results import MISSING, Result
+
+
+@dataclass
+class PlanReport(Result):
+    """What ``ladder plan`` found; with a budget also the plan, else the front alone.
+
+    ``uniform`` and ``predicted`` have totals by name: ``loss`` in ``metric``, ``bytes``, ``bpw``,
+    ``seconds`` of a decoded token, ``prefill`` seconds of a chunk. ``plan`` is site -> type.
+    """
+
+    model: str
+    types: list[str]
+    metric: str
+    text: str
+    sites: int
+    assumed: list[str]
+    notes: list[str]
+    uniform: dict[str, dict[str, float]]
+    fronts: dict[str, list[dict[str, Any]]] = MISSING
+    asked: str = MISSING
+    minimised: str = MISSING
+    status: str = MISSING
+    predicted: dict[str, float] = MISSING
+    measured: dict[str, Any] = MISSING
+    fitting: list[str] = MISSING
+    least: dict[str, float] = MISSING
+    costs: str = MISSING
+    plan: dict[str, str] = MISSING
+    reasons: dict[str, str] = MISSING
 
 
 @dataclass
 class Planned:
-    """The result: the plan if one was asked for, and everything there is to say as JSON."""
+    """The result: the plan if one was asked for, and everything there is to report."""
 
     plan: Plan | None
-    report: dict[str, Any]
+    report: PlanReport
 
     def save(self, path: Path) -> None:
         """Write the plan file."""
@@ -49,7 +81,7 @@ class Planned:
 
 
 def plan_model(
-    model: str | Path | Source, wish: PlanWish, prepare: Sequence[Pass] = COMPILED
+    model: str | Path | Source, wish: PlanWish, prepare: Sequence[Pass] = PREPARE
 ) -> Planned:
     """Measure what is not known yet, choose, and run the choice once.
 
@@ -67,19 +99,19 @@ def plan_model(
     facts.put(source.model, found)
     notes: list[str] = [*source.notes, *outlier_notes(source.model)]
     problem = timed_problem(source, wish, notes)
-    report: dict[str, Any] = {
-        "model": source.origin,
-        "types": list(problem.types),
-        "metric": problem.metric,
-        "text": f"{found.text} ({found.tokens} tokens)",
-        "sites": sum(len(part.names) for part in problem.parts),
-        "assumed": [f"{name} = {_shown(value)}" for name, value in wish.assumed().items()],
-        "notes": notes,
-    }
     uniform = {type: problem.totals(problem.uniform(type)) for type in problem.types}
-    report["uniform"] = {type: problem.shown(row) for type, row in uniform.items()}
+    report = PlanReport(
+        model=source.origin,
+        types=list(problem.types),
+        metric=problem.metric,
+        text=f"{found.text} ({found.tokens} tokens)",
+        sites=sum(len(part.names) for part in problem.parts),
+        assumed=[f"{name} = {shown(value)}" for name, value in wish.assumed().items()],
+        notes=notes,
+        uniform={type: problem.shown(row) for type, row in uniform.items()},
+    )
     if wish.pareto:
-        report["fronts"] = pareto.fronts(problem)
+        report.fronts = pareto.fronts(problem)
     if budget is None:
         return Planned(None, report)
     return _plan(source, original.digest, wish, problem, budget, report)
@@ -91,40 +123,29 @@ def _plan(
     wish: PlanWish,
     problem: Problem,
     budget: Budget,
-    report: dict[str, Any],
+    report: PlanReport,
 ) -> Planned:
     graph = source.model
-    chosen = choose_plan(source, wish, problem, budget, report["notes"])
-    put_plan(graph, chosen.problem, chosen.found, str(budget), ())
-    allocation = facts.get(graph, Allocation)
-    assert allocation is not None
+    chosen = choose_plan(source, wish, problem, budget, report.notes)
+    put_allocation(graph, chosen.problem, chosen.found, str(budget), ())
+    allocation = facts.need(graph, Allocation)
     asked = {
         "types": list(problem.types),
-        "rules": list(wish.rules),
+        "rules": [str(rule) for rule in wish.rules],
         "keep": list(wish.keep),
         "target": wish.target,
         "rounding": wish.rounding,
-        "text": report["text"],
-        "assumed": report["assumed"],
-        "notes": report["notes"],
+        "text": report.text,
+        "assumed": report.assumed,
+        "notes": report.notes,
     }
     plan = plan_of(graph, source.origin, digest, **asked)
     plan = replace(plan, measured=chosen.measured)
-    report |= {
-        "asked": allocation.asked,
-        "minimised": allocation.minimised,
-        "status": allocation.status,
-        "predicted": allocation.predicted,
-        "uniform": allocation.uniform,
-        "measured": chosen.measured,
-        "fitting": list(allocation.fitting),
-        "least": allocation.least,
-        "costs": allocation.costs,
-        "plan": plan.sites,
-        "reasons": plan.comments,
-    }
+    report.asked, report.minimised = allocation.asked, allocation.minimised
+    report.status, report.costs = allocation.status, allocation.costs
+    report.predicted, report.least = dict(allocation.predicted), dict(allocation.least)
+    report.uniform = {type: dict(row) for type, row in allocation.uniform.items()}
+    report.measured, report.fitting = chosen.measured, list(allocation.fitting)
+    report.plan = {name: str(type) for name, type in plan.sites.items()}
+    report.reasons = plan.comments
     return Planned(plan, report)
-
-
-def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ladder.calibration.calibrate import calibrate
-from ladder.calibration.outliers import mux_outliers
 from ladder.errors import LadderError
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
-from ladder.options.requests import FileWish, PlanWish, Wish, split
+from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.split import split
 from ladder.passes.allocation.axes import SIZE, limited, suggestion
 from ladder.passes.allocation.units import show_size
 from ladder.pipeline.compile import Compiled, compile_model
+from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan
-from ladder.pipeline.prepare import COMPILED
-from ladder.pipeline.quantize import PREPARE, quantize_onnx
+from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.sources import load_source
 from ladder.planning.make import plan_model
 from ladder.runtime.artifact import MANIFEST
@@ -44,7 +43,7 @@ def compile_wished(
         return compile_model(model, output, wish)
     asked.check()
     source = load_source(model)
-    return compile_model(source, output, wish, _planned(source, asked, save_plan, COMPILED))
+    return compile_model(source, output, wish, _planned(source, asked, save_plan, PREPARE))
 
 
 def quantize_wished(
@@ -52,31 +51,22 @@ def quantize_wished(
     target: str | Path,
     options: Mapping[str, Any],
     save_plan: str | Path | None = None,
-) -> dict[str, Any]:
+) -> QuantizeReport:
     """Quantize an ONNX file by the options of ``ladder quantize``, by name; returns the report."""
     wish, asked = split(options, FileWish)
     wish.check()
-    planned = read_plan(Path(wish.plan)) if wish.plan else None
+    planned = read_plan(wish.plan) if wish.plan else None
     if asked is None:
         _refuse_saving(save_plan)
     else:
         asked.check()
         _refuse_times(asked)
-        planned = _planned(load_onnx(Path(source)), asked, save_plan, PREPARE)
-    named = {k: getattr(wish, k) for k in ("type", "rounding", "format", "keep", "rules")}
-    report = quantize_onnx(
-        Path(source),
-        Path(target),
-        **named,
-        accuracy_level=wish.accuracy_level,
-        activation=wish.activation,
-        planned=planned,
-        calibrate=lambda model, loaded: calibrate(model, mux_outliers(model, loaded, wish), wish),
-    )
+        planned = _planned(load_onnx(Path(source)), asked, save_plan, PREPARE_FILE)
+    report = quantize_onnx(Path(source), Path(target), wish, planned)
     budget = asked.budget if asked else None
     size = budget.limit(SIZE) if budget is not None else None
-    if size is not None and report["size_bytes"] > size:
-        report["notes"].append(
+    if size is not None and report.size_bytes > size:
+        report.notes.append(
             f"the file is {show_size(report['size_bytes'], up=True)}, over --size "
             f"{show_size(size)}: the budget is one of weights; the graph, and sites that "
             "this format leaves float, come on top"

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of, runs_here
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import ProductCosts
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanWish, Wish
@@ -25,7 +26,7 @@ from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
 from ladder.passes.allocation.problem import Option, Picks, Problem
-from ladder.passes.infra.patterns import parse_rules
+from ladder.passes.infra.patterns import Rule
 from ladder.passes.rounding.methods import QUICKEST
 from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
@@ -44,9 +45,8 @@ def attach_product_costs(source: Source, wish: PlanWish) -> None:
 
 def refuse_unreachable(source: Source, wish: PlanWish, budget: Budget) -> None:
     """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
-    rules, keep = "|".join(wish.rules), "|".join(wish.keep)
     types = candidates(wish.types)
-    problem = problem_by(source.model, None, types, rules, keep, wish.rest)[0]
+    problem = problem_by(source.model, None, types, wish.rules, wish.keep, wish.rest)[0]
     known = budget.only(lambda axis: axis.known)
     if known.limits:
         allocate(problem, known)
@@ -65,12 +65,11 @@ def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
 
 
 def _problem(source: Source, wish: PlanWish) -> tuple[Problem, tuple[str, ...]]:
-    types, rules, keep = map("|".join, (candidates(wish.types), wish.rules, wish.keep))
-    return problem_of(source.model, types, rules, keep, wish.rest)
+    return problem_of(source.model, wish.types, wish.rules, wish.keep, wish.rest)
 
 
 def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
-    ruled = [str(t) for _, t in parse_rules("|".join(wish.rules)) if not t.is_float]
+    ruled = [str(rule.type) for rule in wish.rules if not rule.type.is_float]
     types = dict.fromkeys((*candidates(wish.types), *ruled))
     shapes = shapes_of(find_sites(graph)[0])
     return product_costs(types, shapes, wish.chunk, wish.target, wish.activation, wish.costs)
@@ -128,7 +127,7 @@ def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
     sums = {type: problem.sum(problem.uniform(type), LATENCY.counted) for type in problem.types}
     fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
     times = {
-        type: _decode_seconds(source, replace(wish, type=type))
+        type: _decode_seconds(source, replace(wish, type=DType.parse(type)))
         for type in dict.fromkeys((fast, slow))
     }
     slope, overhead = _line([sums[type] for type in times], list(times.values()))
@@ -143,12 +142,14 @@ def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -
     """Measured seconds of a decoded token of a plan: each site has a rule of its own."""
     chosen = [part.options[pick].type for part, pick in zip(problem.parts, picks, strict=True)]
     rules = [
-        f"{name}={type}"
+        Rule(name, DType.parse(type))
         for part, type in zip(problem.parts, chosen, strict=True)
         for name in part.names
     ]
     one = next((type for type in chosen if type != FLOAT), problem.types[0])
-    return _decode_seconds(source, replace(wish, type=one, rules=tuple(rules), keep=()))
+    return _decode_seconds(
+        source, replace(wish, type=DType.parse(one), rules=tuple(rules), keep=())
+    )
 
 
 def faster(problem: Problem, factor: float) -> Problem:

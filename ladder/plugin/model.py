@@ -13,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
-from ladder.ir import dialect, facts
+from ladder.ir import dialect
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, Choice
+from ladder.ir.facts import Choice
 from ladder.ir.site import SITE_KEY
+from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 
@@ -124,7 +125,7 @@ def round_array(
     stored = float_weight(model, f"{site}.stored", ir.tensor(weight, name=f"{site}.stored"))
     k = weight.shape[0 if transposed else 1]
     add_site(model, site, data_input(model, f"{site}.in", [1, k]), stored, transposed, False)
-    facts.put(model, BitPlan({site: Choice(type, "asked for")}))
+    put_choices(model, {site: Choice(DType.parse(type), "asked for")})
     run_passes(model, [RoundWeights(rounding)])
     node = next(n for n in model.graph if n.op_type == "LowBitMatMul")
     return [as_bytes(v.const_value.numpy()) for v in node.inputs[1:] if v and v.const_value]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone
 from ladder.ir.site import SITE_KEY
 from ladder.options.requests import Wish
-from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.methods import QUICKEST
+from ladder.pipeline.phases import allocate
 from ladder.pipeline.plan_file import put_plan, read_plan
 from ladder.plugin import operator_names, operators, packing
 from ladder.plugin.model import Skeleton, as_bytes, round_array
@@ -40,14 +39,13 @@ def round_module(mod: Any, wish: Wish) -> Any:
         return mod
     skeleton = Skeleton(uses)
     _plan(skeleton, wish)
-    plan = facts.get(skeleton.model, BitPlan)
-    assert plan is not None
+    plan = facts.need(skeleton.model, BitPlan)
     alone = facts.get(skeleton.model, LeftAlone) or LeftAlone()
     made = _round_constants(skeleton, plan, wish.rounding)
     made.update(_round_parameters(skeleton, plan, wish.rounding))
-    rows = {name: [c.type, c.reason] for name, c in plan.choices.items()}
+    rows = {name: [str(c.type), c.reason] for name, c in plan.choices.items()}
     left = {**alone.reasons, **{r.name: f"{r.op}: {r.reason}" for r in refused}}
-    if wish.type == Wish.type and not wish.plan:
+    if wish.type == Wish().type and not wish.plan:
         LOG.warning("weights become %s: no attribute ladder.type asks for another", wish.type)
     LOG.info("%d sites rounded, %d left alone", len(rows), len(left))
     done = Rewriter(mod, made).rewritten()
@@ -75,10 +73,9 @@ def _plan(skeleton: Skeleton, wish: Wish) -> None:
     its rows are taken in their order, which is that of the graph.
     """
     if not wish.plan:
-        passes = [AllocateUniform(wish.type, "|".join(wish.keep), "|".join(wish.rules))]
-        run_passes(skeleton.model, passes)
+        run_passes(skeleton.model, allocate(wish))
         return
-    plan = read_plan(Path(wish.plan))
+    plan = read_plan(wish.plan)
     if set(plan.sites) != set(skeleton.uses) and len(plan.sites) == len(skeleton.uses):
         LOG.warning("%s names other sites: its rows are taken in order", wish.plan)
         plan = replace(plan, sites=dict(zip(skeleton.uses, plan.sites.values(), strict=True)))
@@ -97,7 +94,7 @@ def _round_constants(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[Any
         if site not in known or node.op_type not in operator_names.OF_DIALECT:
             continue
         weight = [_constant(value, constants) for value in node.inputs[1:] if value is not None]
-        dtype = DType.parse(known[site].type)
+        dtype = known[site].type
         for use in skeleton.uses[site]:
             made[use.var] = _maker(use, dtype, site, weight)
     return made
@@ -122,7 +119,7 @@ def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[An
     for site, choice in plan.choices.items():
         if not skeleton.is_constant(site):
             for use in skeleton.uses[site]:
-                made[use.var] = _late_maker(use, DType.parse(choice.type), site, method)
+                made[use.var] = _late_maker(use, choice.type, site, method)
     return made
 
 

@@ -1,8 +1,8 @@
 """Scores of many types on short windows, brought to the level of one type's on long windows.
 
 What a site loses depends on how long the text before a token is, some sites more and some less
-(docs/plan.md has numbers). But that ratio is nearly the same for all types of a site. So long
-windows are measured in one type alone.
+(docs/results/plans.md has numbers). But that ratio is nearly the same for all types of a site. So
+long windows are measured in one type alone.
 """
 
 from __future__ import annotations

@@ -16,19 +16,24 @@ from ladder.support.import_closure import closure_digest
 
 VARIABLE = "LADDER_CACHE"
 # The modules that make the entries of each kind. A key hashes them and all that they import.
+# What follows from a model's graph follows from whatever reads it, too: keys have the digest of
+# the file that was read.
+READ = (
+    "ladder.frontend.load",
+    "ladder.frontend.huggingface",
+    "ladder.passes.clean_up",
+    "ladder.passes.fuse_operators",
+)
 MAKERS: dict[str, tuple[str, ...]] = {
-    "traces": (
-        "ladder.frontend.load",
-        "ladder.passes.clean_up",
-        "ladder.passes.fuse_operators",
-    ),
-    "activations": ("ladder.calibration.activations",),
-    "hessians": ("ladder.calibration.hessians",),
-    "rounded": ("ladder.calibration.rounded_weights",),
-    "ordered": ("ladder.calibration.gptaq",),
-    "learned": ("ladder.calibration.learned.result",),
-    "sensitivity": ("ladder.sensitivity.measure",),
+    "traces": READ,
+    "activations": (*READ, "ladder.calibration.activations"),
+    "hessians": (*READ, "ladder.calibration.hessians"),
+    "rounded": (*READ, "ladder.calibration.rounded_weights"),
+    "ordered": (*READ, "ladder.calibration.gptaq"),
+    "learned": (*READ, "ladder.calibration.learned.result"),
+    "sensitivity": (*READ, "ladder.sensitivity.measure"),
     "artifacts": (
+        *READ,
         "ladder.pipeline.compile",
         "ladder.calibration.gptaq",  # methods of rounding that are found by name
         "ladder.calibration.learned.result",

@@ -13,7 +13,7 @@ from ladder.ir.mux import Mux
 from ladder.ir.site import Site
 from ladder.passes.allocation import axes
 from ladder.passes.allocation.problem import Option, Part
-from ladder.passes.infra.patterns import check_pattern, matches, parse_rules
+from ladder.passes.infra.patterns import Rule, check_pattern, matches
 
 FLOAT = "fp32"  # what a site has that is left alone
 LOOK_UP = "Gather"  # one row a token: no product, no time
@@ -70,9 +70,8 @@ class Use:
         return [_extra(site, self.type, self.muxing) for site in self.sites]
 
 
-def candidates(texts: Sequence[str]) -> tuple[str, ...]:
+def candidates(types: Sequence[DType]) -> tuple[str, ...]:
     """The types to choose among, in their usual text; fewer than two leave no choice."""
-    types = [DType.parse(text) for text in texts]
     floats = [str(t) for t in types if t.is_float]
     if floats:
         raise LadderError(
@@ -96,27 +95,28 @@ def groups_of(sites: Sequence[Site]) -> list[list[Site]]:
     return list(groups.values())
 
 
-def fixed_groups(groups: Sequence[Sequence[Site]], rules: str, keep: str) -> dict[int, Fixed]:
+def fixed_groups(
+    groups: Sequence[Sequence[Site]], rules: Sequence[Rule], keep: Sequence[str]
+) -> dict[int, Fixed]:
     """Group number -> what rules and keep say; a later rule wins, keep before all rules.
 
     A rule that nothing follows contradicts the others, and is refused.
     """
     sites = [site for group in groups for site in group]
     kept: dict[int, Fixed] = {}
-    for pattern in filter(None, keep.split("|")):
+    for pattern in keep:
         check_pattern("--keep", pattern, sites)
         for number in _named(groups, pattern):
             kept[number] = Fixed(FLOAT, "kept by --keep")
-    pairs = parse_rules(rules)
     ruled: dict[int, Fixed] = {}
-    for pattern, dtype in pairs:
-        check_pattern("--rule", pattern, sites)
-        kind = FLOAT if dtype.is_float else str(dtype)
-        for number in _named(groups, pattern):
-            ruled[number] = Fixed(kind, f"rule {pattern}={dtype}")
+    for rule in rules:
+        check_pattern("--rule", rule.pattern, sites)
+        kind = FLOAT if rule.type.is_float else str(rule.type)
+        for number in _named(groups, rule.pattern):
+            ruled[number] = Fixed(kind, f"rule {rule}")
     result = {**ruled, **kept}
-    for pattern, dtype in pairs:
-        _refuse_idle(f"{pattern}={dtype}", [result[n] for n in _named(groups, pattern)], dtype)
+    for rule in rules:
+        _refuse_idle(rule, [result[n] for n in _named(groups, rule.pattern)])
     return result
 
 
@@ -124,8 +124,8 @@ def _named(groups: Sequence[Sequence[Site]], pattern: str) -> list[int]:
     return [n for n, group in enumerate(groups) if any(matches(site, pattern) for site in group)]
 
 
-def _refuse_idle(rule: str, got: list[Fixed], dtype: DType) -> None:
-    kind = FLOAT if dtype.is_float else str(dtype)
+def _refuse_idle(rule: Rule, got: list[Fixed]) -> None:
+    kind = FLOAT if rule.type.is_float else str(rule.type)
     if all(fixed.type != kind for fixed in got):
         raise LadderError(
             f"rules contradict: --rule '{rule}' has no effect, since all of its sites are "

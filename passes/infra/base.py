@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.ir.dtype import DType
+from ladder.passes.infra.patterns import Rule
 
 
 class PassError(LadderError):
@@ -18,6 +21,14 @@ class PassError(LadderError):
 
 
 Facts = tuple[type, ...]
+SEPARATOR = "|"  # between the items of an option that takes several
+READERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "DType": DType.parse,
+    "Rule": Rule.parse,
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,7 @@ class Pass(ABC):
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value != f.default:
-                text = str(value).lower() if isinstance(value, bool) else str(value)
-                changed.append(f"{f.name.replace('_', '-')}={text}")
+                changed.append(f"{f.name.replace('_', '-')}={_text(value)}")
         return self.pass_name() + (f"{{{','.join(changed)}}}" if changed else "")
 
 
@@ -72,13 +82,25 @@ def make(cls: type[Pass], options: dict[str, str]) -> Pass:
     return cls(**values)
 
 
+def _text(value: object) -> str:
+    """An option as pipeline text has it."""
+    if isinstance(value, tuple):
+        return SEPARATOR.join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _convert(cls: type[Pass], key: str, text: str, kind: str) -> Any:
-    """Option fields are annotated bool, int, float or str; annotations are texts here."""
+    """By a field's annotation, which is a text here: a bool, a key of READERS, a tuple of these."""
+    if kind.startswith("tuple["):
+        item = kind.removeprefix("tuple[").removesuffix(", ...]")
+        return tuple(_convert(cls, key, part, item) for part in text.split(SEPARATOR) if part)
     if kind == "bool":
         if text not in ("true", "false"):
             raise LadderError(f"pass {cls.pass_name()}: {key} is true or false, not '{text}'")
         return text == "true"
     try:
-        return {"int": int, "float": float}.get(kind, str)(text)
+        return READERS[kind](text)
+    except LadderError as error:
+        raise LadderError(f"pass {cls.pass_name()}: {error}") from error
     except ValueError:
         raise LadderError(f"pass {cls.pass_name()}: {key} is a {kind}, not '{text}'") from None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ladder.errors import LadderError
 from ladder.ir.activation import FLOAT
 from ladder.ir.dtype import DType
-from ladder.ir.site import Site
+
+if TYPE_CHECKING:
+    from ladder.ir.site import Site
 
 
 def matches(site: Site, pattern: str) -> bool:
@@ -22,15 +26,23 @@ def check_pattern(option: str, pattern: str, sites: list[Site]) -> None:
         raise LadderError(f"{option} '{pattern}' matches no site; the first sites are: {first}")
 
 
-def parse_rules(rules: str) -> list[tuple[str, DType]]:
-    """``pattern=type|pattern=type`` -> pairs, in order; a later rule wins."""
-    pairs = []
-    for rule in filter(None, rules.split("|")):
-        pattern, equals, text = rule.partition("=")
-        if not equals or not pattern or not text:
-            raise LadderError(f"--rule '{rule}': write PATTERN=TYPE, for example lm_head=int8:row")
-        dtype = DType.parse(text)
+@dataclass(frozen=True)
+class Rule:
+    """The type of the sites that a pattern names; a later rule wins."""
+
+    pattern: str
+    type: DType
+
+    @staticmethod
+    def parse(text: str) -> Rule:
+        """Read ``PATTERN=TYPE``; ``fp32`` leaves the sites as they are."""
+        pattern, equals, type = text.partition("=")
+        if not equals or not pattern or not type:
+            raise LadderError(f"--rule '{text}': write PATTERN=TYPE, for example lm_head=int8:row")
+        dtype = DType.parse(type)
         if dtype.is_float and dtype.name != FLOAT:
-            raise LadderError(f"--rule '{rule}': what stays float stays as it is; write fp32")
-        pairs.append((pattern, dtype))
-    return pairs
+            raise LadderError(f"--rule '{text}': what stays float stays as it is; write fp32")
+        return Rule(pattern, dtype)
+
+    def __str__(self) -> str:
+        return f"{self.pattern}={self.type}"

@@ -19,10 +19,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.ir.site import Site, constant_of
+from ladder.ir.states import next_name
 
 NORMS = ("RMSNormalization", "LayerNormalization")
 HOMOGENEOUS = ("Identity", "Relu", "LeakyRelu")  # f(x / s) = f(x) / s for s > 0
-NEXT = ".next"  # of a state: what it is after the call
 Edit = Callable[[], None]
 
 
@@ -337,4 +337,4 @@ def _state(node: ir.Node | None) -> bool:
     assert node is not None
     before, after = node.inputs[0], node.outputs[0]
     own = before is not None and before.is_graph_input() and len(before.uses()) == 1
-    return own and before is not None and after.name == f"{before.name}{NEXT}"
+    return own and before is not None and after.name == next_name(before.name or "")

@@ -53,7 +53,7 @@ def groups_of(
         if key not in found:
             found[key] = _group(site, value, known.files[site.name])
         found[key].sites.append(site)
-        found[key].types.append(DType.parse(plan.choices[site.name].type))
+        found[key].types.append(plan.choices[site.name].type)
     return list(found.values()), alone
 
 

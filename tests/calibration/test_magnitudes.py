@@ -14,6 +14,7 @@ from ladder.calibration.data import sample_data
 from ladder.calibration.outliers import mux_outliers, provisionally_muxed
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Muxing
 from ladder.ir.outliers import Activations, Outliers
 from ladder.options.requests import PlanWish, Wish
@@ -73,7 +74,7 @@ def test_a_plan_knows_of_outliers(source: Source, samples: Path, method: str) ->
 
 def test_nothing_asked_nothing_read(source: Source) -> None:
     """Without a text there is nothing to calibrate on, and nothing complains."""
-    model = run_passes(facts.clone(source.model), [AllocateUniform("int8:row")])
+    model = run_passes(facts.clone(source.model), [AllocateUniform(DType.parse("int8:row"))])
     assert mux_outliers(model, source, Wish(activation="int8:tensor")) is source
     assert facts.get(model, Outliers) is None
     wish = PlanWish(bpw="5")

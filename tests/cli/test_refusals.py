@@ -186,7 +186,7 @@ def readers(artifact: Path) -> list[list[object]]:
 
 def test_artifact_of_another_version(refuses: Cli, artifact: Path) -> None:
     edit_manifest(artifact, format=99)
-    message = r"artifact: artifact format 99, this Ladder reads format \d+; compile the model again"
+    message = r"artifact format 99, this Ladder reads formats 1 to \d+; compile the model again"
     for words in (*readers(artifact), ["report", artifact]):
         refuses(message, *words)
 
@@ -247,7 +247,9 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("broken", ["ladder.pipeline.compile._write_weights", "shutil.copyfile"])
+@pytest.mark.parametrize(
+    "broken", ["ladder.pipeline.artifact_writer._write_weights", "shutil.copyfile"]
+)
 def test_full_disk_while_compiling(
     refuses: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from quantized import quantize_onnx
 from small_graphs import assert_same, checked, graph, meaning, op_types, quantized, random, stock
 
 from ladder.errors import LadderError
 from ladder.export.onnx_out import rewrite
-from ladder.pipeline.quantize import quantize_onnx
 
 TYPES = ("int4:g32", "int8:row", "ternary:tensor", "mxfp8", "nf4:g20", "uint4:g32:zpf")
 FLAT = "g (float[1, 12, 9] x) => (float[1, 7, L] y) { y = Conv(x, w) }"

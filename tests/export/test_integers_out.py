@@ -9,17 +9,18 @@ import onnx_ir as ir
 import pytest
 from compiled import run_compiled
 from kernel_cases import HERE
+from quantized import quantize_onnx
 from small_graphs import graph, op_types, random, stock
 
 from ladder.errors import LadderError
 from ladder.export.onnx_out import export_onnx, rewrite
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.round_weights import RoundWeights
-from ladder.pipeline.quantize import quantize_onnx
 
 K, N, M = 83, 24, 3
 TEXT = f"""g (float[{M}, {K}] x) => (float[{M}, {N}] y, float[{M}, {N}] z) {{
@@ -53,7 +54,7 @@ def rounded(type: str, mux: str, ones: bool = False) -> ir.Model:
         facts.put(model, Muxing({"a": site, "b": site}))
     scale = 1.0 if ones else 0.02
     facts.put(model, StaticScales({"a": scale, "b": scale}))
-    run_passes(model, [AllocateUniform(type), RoundWeights("rtn")])
+    run_passes(model, [AllocateUniform(DType.parse(type)), RoundWeights("rtn")])
     for value in model.graph.initializers.values() if ones else ():
         if str(value.name).endswith(".scale") and value.const_value is not None:
             array = np.ones_like(value.const_value.numpy())

@@ -12,17 +12,18 @@ import onnx
 import onnx_ir as ir
 import pytest
 from fetch import package_file
+from quantized import quantize_onnx
 from small_graphs import assert_same, graph, meaning, random, stock
 
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import save
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.pipeline.quantize import quantize_onnx
 
 TWO = """two (float[M, 64] x) => (float[M, 24] y) {
     h = MatMul(x, up)
@@ -279,7 +280,9 @@ def same_sites(source: Path, type: str, names: set[str]) -> ir.Model:
     """The model on the high rung, with the sites rounded that a report names."""
     model: ir.Model = load_onnx(source).model
     stay = [site.name for site in find_sites(model)[0] if site.name not in names]
-    return run_passes(model, [AllocateUniform(type, "|".join(stay)), RoundWeights("rtn")])
+    return run_passes(
+        model, [AllocateUniform(DType.parse(type), keep=tuple(stay)), RoundWeights("rtn")]
+    )
 
 
 def assert_names_kept(before: onnx.ModelProto, after: onnx.ModelProto) -> None:

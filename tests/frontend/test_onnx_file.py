@@ -75,6 +75,24 @@ def test_external_data_missing(external: Path) -> None:
         load_onnx(external)
 
 
+@pytest.mark.parametrize("folder", ["", "in"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_external_data_outside_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, absolute: bool
+) -> None:
+    """A file from a stranger does not choose what else is read, wherever it is named from."""
+    (tmp_path / "in").mkdir()
+    path = saved(tmp_path / "in", graph(MATMUL, {"w": random(64, 8)}), external=True)
+    (tmp_path / "in" / "weights.bin").rename(tmp_path / "weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    place = str(tmp_path / "weights.bin") if absolute else "../weights.bin"
+    proto.graph.initializer[0].external_data[0].value = place
+    path.write_bytes(proto.SerializeToString())
+    monkeypatch.chdir(tmp_path if folder else tmp_path / "in")
+    with pytest.raises(LadderError, match=r"weights.bin, outside the model's folder; put the"):
+        load_onnx(Path(folder, "model.onnx"))
+
+
 def test_external_data_truncated(external: Path) -> None:
     with external.with_name("weights.bin").open("r+b") as file:
         file.truncate(100)

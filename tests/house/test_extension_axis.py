@@ -14,7 +14,7 @@ from ladder.ir import facts
 from ladder.ir.facts import Allocation, BitPlan, Sensitivity
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanWish
-from ladder.passes.allocate_bits import AllocateBits, problem_of, put_plan
+from ladder.passes.allocate_bits import AllocateBits, problem_of, put_allocation
 from ladder.passes.allocation import axes
 from ladder.passes.allocation.axes import AXES, Axis, AxisOptions, Column
 from ladder.passes.allocation.budget import BUDGET, Budget
@@ -67,7 +67,7 @@ def model() -> ir.Model:
 
 def planned(model: ir.Model, **texts: str) -> tuple[list[str], Allocation]:
     budget, (problem, notes) = Budget.of(texts), problem_of(model)
-    put_plan(model, problem, allocate(problem, budget), str(budget), notes)
+    put_allocation(model, problem, allocate(problem, budget), str(budget), notes)
     plan, found = facts.get(model, BitPlan), facts.get(model, Allocation)
     assert plan is not None and found is not None
     return [str(choice.type) for choice in plan.choices.values()], found

@@ -10,6 +10,7 @@ import pytest
 from small_graphs import graph, quantized, random
 
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.dump import dump_text
 from ladder.ir.facts import BitPlan, Choice, LeftAlone, Rounding
 
@@ -34,8 +35,8 @@ def model() -> ir.Model:
 
 def test_put_and_get(model: ir.Model) -> None:
     assert facts.get(model, BitPlan) is None
-    facts.put(model, BitPlan({"a": Choice("int4:g32", "uniform")}))
-    newer = BitPlan({"a": Choice("int8:row", "asked for")})
+    facts.put(model, BitPlan({"a": Choice(DType.parse("int4:g32"), "uniform")}))
+    newer = BitPlan({"a": Choice(DType.parse("int8:row"), "asked for")})
     facts.put(model, newer)
     assert facts.get(model, BitPlan) is newer
     assert facts.get(model, LeftAlone) is None
@@ -45,7 +46,7 @@ def test_put_and_get(model: ir.Model) -> None:
 
 def test_json(model: ir.Model) -> None:
     assert json.loads(facts.to_json(model)) == {}
-    facts.put(model, BitPlan({"a": Choice("int4:g32", "uniform")}))
+    facts.put(model, BitPlan({"a": Choice(DType.parse("int4:g32"), "uniform")}))
     facts.put(model, Rounding({"a": "mse"}, {"a": 0.25}))
     assert json.loads(facts.to_json(model)) == {
         "BitPlan": {"choices": {"a": {"type": "int4:g32", "reason": "uniform"}}},

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from quantized import quantize_onnx
 from small_graphs import graph, meaning, quantized, random, stock
 from torch import nn
 
@@ -15,7 +16,6 @@ import ladder
 import ladder.runtime
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_convolutions import LowerConvolutions
-from ladder.pipeline.quantize import quantize_onnx
 from ladder.runtime.session import Session
 
 pytestmark = pytest.mark.models

@@ -15,8 +15,10 @@ from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import export_onnx
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.options.requests import Wish
 from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.patterns import Rule
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
@@ -42,9 +44,11 @@ def tokens(source: Source) -> list[int]:
 
 
 def compiled(
-    source: Source, folder: Path, kind: str, activation: str, rules: tuple[str, ...] = ()
+    source: Source, folder: Path, kind: str, activation: str, rules: tuple[Rule, ...] = ()
 ) -> LanguageModel:
-    wish = Wish(type=kind, activation=activation, context=CONTEXT, chunk=CHUNK, rules=rules)
+    wish = Wish(
+        type=DType.parse(kind), activation=activation, context=CONTEXT, chunk=CHUNK, rules=rules
+    )
     report = compile_model(source, folder, wish).report
     assert len(report["sites"]) == 212
     assert not report["left_alone"]
@@ -56,7 +60,7 @@ def compiled(
 def reference(source: Source, pipeline: str, context: int) -> ReferenceLanguageModel:
     model = source.model.clone()
     run_passes(model, parse_pipeline(pipeline))
-    return ReferenceLanguageModel(model, context)
+    return ReferenceLanguageModel(model, source.states, context)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -104,7 +108,7 @@ def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: P
     model.reset()
     differences, same = [], 0
     for token in piece[:48]:
-        for name, state in model.states.items():
+        for name, state in model.states.buffers.items():
             state[...] = other.states[name]
         ours, theirs = model.step(token), other.step(token)
         differences.append(difference(ours, theirs))
@@ -116,35 +120,38 @@ def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: P
 
 def test_two_types_in_one_model_equal_the_exported_onnx(source: Source, tmp_path: Path) -> None:
     """A code book and a 6-bit float: the artifact, and ONNX Runtime on the exported file."""
-    rule = "mlp.down=fp6_e3m2:g32:fp16"
+    rule = Rule.parse("mlp.down=fp6_e3m2:g32:fp16")
     model = compiled(source, tmp_path / "art", "nf4:g64", "fp32", (rule,))
     exported = facts.clone(source.model)
-    run_passes(exported, [AllocateUniform("nf4:g64", rules=rule), RoundWeights()])
+    run_passes(exported, [AllocateUniform(DType.parse("nf4:g64"), rules=(rule,)), RoundWeights()])
     export_onnx(exported, tmp_path / "model.onnx")
-    other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), CONTEXT + CHUNK)
+    other = ReferenceLanguageModel(ir.load(tmp_path / "model.onnx"), source.states, CONTEXT + CHUNK)
     equals_at_every_step(model, other, 8)
 
 
 def test_two_types_with_int8_activations(source: Source, tokens: list[int], tmp_path: Path) -> None:
     """Prefill and decode give the same bits, and nearly what float activations give."""
-    rules = ("mlp.down=fp6_e2m3:g32:e8m0", "attn.v=ternary:g64")
+    texts = ("mlp.down=fp6_e2m3:g32:e8m0", "attn.v=ternary:g64")
+    rules = tuple(map(Rule.parse, texts))
     model = compiled(source, tmp_path / "art", "nf4:g64", "int8", rules)
     piece = tokens[:70]
     chunked = model.feed(piece)
     model.reset()
     assert np.array_equal(chunked, np.stack([model.step(t) for t in piece]))
-    plan = f"allocate-uniform{{type=nf4:g64,rules={'|'.join(rules)}}},round-weights"
+    plan = f"allocate-uniform{{type=nf4:g64,rules={'|'.join(texts)}}},round-weights"
     theirs = reference(source, plan, CONTEXT + CHUNK).feed(piece)
     assert (chunked.argmax(-1) == theirs.argmax(-1)).mean() > 0.85
 
 
 def test_int8_row_keeps_perplexity(source: Source, tokens: list[int], tmp_path: Path) -> None:
     """8-bit weights alone cost at most 0.5 %, with int8 activations at most 1 %."""
-    base = evaluate(ReferenceLanguageModel(source.model, WINDOW), tokens, WINDOW).perplexity
+    base = evaluate(
+        ReferenceLanguageModel(source.model, source.states, WINDOW), tokens, WINDOW
+    ).perplexity
     plan = "allocate-uniform{type=int8:row},round-weights"
     weights = evaluate(reference(source, plan, WINDOW), tokens, WINDOW).perplexity
     assert abs(weights / base - 1) < 0.005
-    wish = Wish(type="int8:row", context=WINDOW)
+    wish = Wish(type=DType.parse("int8:row"), context=WINDOW)
     model = load(compile_model(source, tmp_path / "art", wish).folder)
     assert isinstance(model, LanguageModel)
     assert abs(evaluate(model, tokens, WINDOW).perplexity / base - 1) < 0.01

@@ -21,8 +21,9 @@ from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.demo import MODEL
 from ladder.evaluation.evaluate import evaluate
 from ladder.export.onnx_out import rewrite
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import MuxedSite, Muxing, StaticScales
 from ladder.ir.outliers import Activations
 from ladder.ir.site import find_sites
@@ -72,7 +73,7 @@ def known(hard: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Activatio
 def remedied(hard: Prepared, known: Activations, method: str) -> ir.Model:
     model = facts.clone(hard.source.model)
     facts.put(model, known)
-    return run_passes(model, [AllocateUniform(TYPE), MuxOutliers(method, MODE)])
+    return run_passes(model, [AllocateUniform(DType.parse(TYPE)), MuxOutliers(method, MODE)])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def muxed(hard: Prepared, known: Activations) -> ir.Model:
 
 def perplexity(model: ir.Model, tokens: list[int], chunk: int = CHUNK) -> float:
     lowered = with_float_products(model)
-    return evaluate(ReferenceLanguageModel(lowered, WINDOW, chunk=chunk), tokens, WINDOW).perplexity
+    reference = ReferenceLanguageModel(lowered, states_of(model), WINDOW, chunk=chunk)
+    return evaluate(reference, tokens, WINDOW).perplexity
 
 
 def test_outliers_cost_little(
@@ -118,7 +120,7 @@ def product(hard: Prepared, muxed: ir.Model, which: str, scale: float = 0.0) -> 
     text = f'g (float[64, {site.k}] x) => (float[64, {site.n}] y) {{ y = MatMul(x, "w.weight") }}'
     model: ir.Model = ir.from_proto(graph(text, {"w.weight": site.array().T}))
     facts.put(model, Muxing({"w": muxed_site(muxed, which)}))
-    run_passes(model, [AllocateUniform(TYPE), RoundWeights("rtn")])
+    run_passes(model, [AllocateUniform(DType.parse(TYPE)), RoundWeights("rtn")])
     if scale:
         facts.put(model, StaticScales({"w": scale}))
         (ones,) = (v for name, v in model.graph.initializers.items() if name.endswith(".scale"))

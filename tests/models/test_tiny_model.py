@@ -21,6 +21,7 @@ import ladder.runtime
 from ladder.cli import main
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, runs_here
+from ladder.ir.dtype import DType
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
@@ -59,9 +60,10 @@ CASES = [
 @functools.cache
 def lowered_model(folder: Path, type: str, mode: str) -> ReferenceLanguageModel:
     """The model after the passes of a compilation, under ONNX Runtime by the dialect's bodies."""
-    model = load_source(folder).model.clone()
-    run_passes(model, [AllocateUniform(type), RoundWeights(), LowerTypes(mode, "dot")])
-    return ReferenceLanguageModel(model, CONTEXT, threads=1, chunk=CHUNK)
+    source = load_source(folder)
+    model = source.model.clone()
+    run_passes(model, [AllocateUniform(DType.parse(type)), RoundWeights(), LowerTypes(mode, "dot")])
+    return ReferenceLanguageModel(model, source.states, CONTEXT, threads=1, chunk=CHUNK)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,12 @@ class Mlp(torch.nn.Module):  # type: ignore[misc]
 
 
 def lowered(model: ir.Model, type: str, dims: str) -> Reference:
-    passes: list[Pass] = [CleanUp(), FuseOperators(), AllocateUniform(type), RoundWeights()]
+    passes: list[Pass] = [
+        CleanUp(),
+        FuseOperators(),
+        AllocateUniform(DType.parse(type)),
+        RoundWeights(),
+    ]
     run_passes(model, [*passes, BindShapes(dims), LowerTypes("int8", "dot")])
     return Reference(model, threads=1)
 

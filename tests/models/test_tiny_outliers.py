@@ -14,6 +14,7 @@ from ladder.calibration.activations import collect_activations
 from ladder.calibration.data import text_data
 from ladder.evaluation.report_page import page
 from ladder.frontend.types import Source
+from ladder.ir.dtype import DType
 from ladder.options.requests import Wish
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.sources import load_source
@@ -42,11 +43,11 @@ def hard(tiny_chat_folder: Path, text: Path, tmp_path_factory: pytest.TempPathFa
 
 def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -> None:
     tokens = [ord(c) for c in WORDS[:48]]
-    exact = ReferenceLanguageModel(hard.model, CONTEXT).feed(tokens)
+    exact = ReferenceLanguageModel(hard.model, hard.states, CONTEXT).feed(tokens)
     lost, bits = {}, {}
     for method in ("none", "digits"):
         wish = Wish(
-            type="int8:row",
+            type=DType.parse("int8:row"),
             activation="int8:tensor",
             outliers=method,
             calib=None if method == "none" else text,

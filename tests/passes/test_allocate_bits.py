@@ -235,7 +235,7 @@ def plan_of(made: ir.Model, text: str) -> dict[str, str]:
     run_passes(made, parse_pipeline(text))
     plan = facts.get(made, BitPlan)
     assert plan is not None
-    return {name: choice.type for name, choice in plan.choices.items()}
+    return {name: str(choice.type) for name, choice in plan.choices.items()}
 
 
 def reasons(made: ir.Model) -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_the_pass_tells_everything(tmp_path: Path) -> None:
     np.save(tmp_path / "h.npy", x.T @ x)
     known = Hessians({names[1]: str(tmp_path / "h.npy")}, {names[0]: "no reason"}, 200, "a text")
     facts.put(model, known)
-    run_passes(model, [AllocateUniform("int3:g32"), RoundWeights("gptq")])
+    run_passes(model, [AllocateUniform(DType.parse("int3:g32")), RoundWeights("gptq")])
     told = facts.get(model, Rounding)
     assert told is not None and facts.get(model, Hessians) is None
     assert told.calibrated == {"a text": 200}
@@ -107,7 +107,7 @@ def test_the_pass_tells_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["gptq", "best"])
 def test_without_hessians_it_refuses(method: str) -> None:
     with pytest.raises(LadderError, match=f"'{method}' needs Hessians of the sites' inputs"):
-        run_passes(tied(), [AllocateUniform("int3:g32"), RoundWeights(method)])
+        run_passes(tied(), [AllocateUniform(DType.parse("int3:g32")), RoundWeights(method)])
 
 
 def test_a_stale_or_missing_file_is_refused(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_later_rule_wins() -> None:
     model = ir.from_proto(graph(PRODUCT, {"fc.weight": random(40, 10)}))
     run_passes(model, parse_pipeline("allocate-uniform{rules=*=fp32|fc=int8:row}"))
     plan = facts.get(model, facts.BitPlan)
-    assert plan is not None and plan.choices["fc"].type == "int8:row"
+    assert plan is not None and plan.choices["fc"].type == DType.parse("int8:row")
     run_passes(model, parse_pipeline("allocate-uniform{rules=fc=int8:row|*=fp32}"))
     alone = facts.get(model, facts.LeftAlone)
     assert alone is not None and alone.reasons == {"fc": "rule *=fp32"}
@@ -170,9 +170,9 @@ def test_rules_and_ties() -> None:
     run_passes(model, parse_pipeline("allocate-uniform{type=int4:g8,rules=e=nf4:g8}"))
     plan = facts.get(model, facts.BitPlan)
     assert plan is not None
-    types = {choice.type: choice.reason for choice in plan.choices.values()}
+    types = {str(choice.type): choice.reason for choice in plan.choices.values()}
     assert types["int4:g8"] == "uniform"
-    reasons = sorted(c.reason for c in plan.choices.values() if c.type == "nf4:g8")
+    reasons = sorted(c.reason for c in plan.choices.values() if str(c.type) == "nf4:g8")
     assert reasons[0] == "rule e=nf4:g8" and reasons[1] == "rule e=nf4:g8, tied to e"
     run_passes(model, parse_pipeline("round-weights{method=rtn}"))
     codes = [name for name in model.graph.initializers if name.endswith(".codes")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,10 @@ def remedied(source: Source, folder: Path, seen: dict[str, np.ndarray], **option
     model = facts.clone(source.model)
     data = sample_data(source, seen, "samples")
     facts.put(model, collect_activations(source, data, 1, folder))
-    return run_passes(model, [AllocateUniform("int8:row"), MuxOutliers(**options)])
+    return run_passes(model, [AllocateUniform(DType.parse("int8:row")), MuxOutliers(**options)])
 
 
-def choices(model: ir.Model) -> dict[str, OutlierChoice]:
+def choices(model: ir.Model) -> Mapping[str, OutlierChoice]:
     found = facts.get(model, Outliers)
     assert found is not None
     return found.choices
@@ -246,7 +246,7 @@ def test_stale_files_are_refused(tmp_path: Path) -> None:
     model = two().model
     facts.put(model, Activations({"a": str(tmp_path / "a.npy")}, {"b": "why not"}, 1, "text"))
     with pytest.raises(LadderError, match="has not 48 channels: it is stale"):
-        run_passes(model, [AllocateUniform("int8:row"), MuxOutliers("digits")])
+        run_passes(model, [AllocateUniform(DType.parse("int8:row")), MuxOutliers("digits")])
 
 
 def test_code_books_are_not_muxed(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_code_books_are_not_muxed(tmp_path: Path) -> None:
     data = sample_data(source, two_samples(), "samples")
     facts.put(model, collect_activations(source, data, 1, tmp_path))
     options = MuxOutliers("digits", "int8:tensor")
-    run_passes(model, [AllocateUniform("nf4:g16"), options])
+    run_passes(model, [AllocateUniform(DType.parse("nf4:g16")), options])
     for choice in choices(model).values():
         assert choice.method == "none" and "only integer weights" in choice.reason
 

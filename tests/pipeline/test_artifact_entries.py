@@ -9,6 +9,7 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
+from ladder.ir.dtype import DType
 from ladder.options.requests import Wish
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.plan_file import Plan, write_plan
@@ -35,14 +36,14 @@ def entries() -> int:
 
 def test_plans_with_the_same_types_share_an_entry(model: Path, tmp_path: Path) -> None:
     """The name of a plan's file and what it reports are not of the entry, but of the artifact."""
-    sites = {"up": "int4:g32", "down": "fp32"}
+    sites = {"up": DType.parse("int4:g32"), "down": DType.parse("fp32")}
     digest = load_source(model).digest
     first = Plan("a", digest, sites, measured={"seconds": 1.5})
     second = replace(first, origin="b", measured={"seconds": 2.5})
     reports, before = [], entries()
     for name, plan in (("one.toml", first), ("two.toml", second)):
         write_plan(tmp_path / name, plan)
-        wish = Wish(plan=str(tmp_path / name), target="x86-64")
+        wish = Wish(plan=tmp_path / name, target="x86-64")
         reports.append(compile_model(model, tmp_path / f"{name}.out", wish).report)
     assert entries() == before + 1
     for report, name, seconds in zip(reports, ("one.toml", "two.toml"), (1.5, 2.5), strict=True):
@@ -55,6 +56,6 @@ def test_plans_with_the_same_types_share_an_entry(model: Path, tmp_path: Path) -
 def test_other_types_are_another_entry(model: Path, tmp_path: Path) -> None:
     before = entries()
     for number, type in enumerate(("int4:g32", "int8:row")):
-        wish = Wish(type=type, target="x86-64")
+        wish = Wish(type=DType.parse(type), target="x86-64")
         compile_model(model, tmp_path / f"{number}", wish)
     assert entries() == before + 2

@@ -35,7 +35,7 @@ def test_timing_a_cached_plan_leaves_the_compiler(
         "from ladder.planning import times\n"
         "from ladder.options.requests import Wish\n"
         "times.BENCH_CONTEXT = 16  # its vocabulary has 128 tokens\n"
-        "wish = Wish(type='int4:g32', context=64, chunk=8)\n"
+        "wish = Wish(type=DType.parse('int4:g32'), context=64, chunk=8)\n"
         "print(times._decode_seconds(load_source(folder), wish))\n"
     )
     words = (tiny_chat_folder, tiny_artifact, tmp_path / "out")

@@ -11,7 +11,9 @@ import pytest
 
 import ladder
 from ladder.errors import LadderError
+from ladder.ir.dtype import DType
 from ladder.options.requests import PlanWish
+from ladder.passes.infra.patterns import Rule
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.make import plan_model
 
@@ -25,7 +27,7 @@ WORDS = "The quick brown fox jumps over the lazy dog; and so it goes on.\n"
 def wish(tmp_path: Path) -> PlanWish:
     text = tmp_path / "words.txt"
     text.write_text(WORDS * 50)
-    return PlanWish(bpw="4", types=TYPES, calib=text, windows=3, tokens=8)
+    return PlanWish(bpw="4", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=8)
 
 
 def test_levels_are_those_of_the_long_windows(
@@ -47,7 +49,7 @@ def test_levels_are_those_of_the_long_windows(
 def test_the_plan_is_run_on_the_long_windows(tiny_chat_folder: Path, wish: PlanWish) -> None:
     long = replace(wish, long_tokens=24)
     report = plan_model(tiny_chat_folder, long).report
-    fixed = [f"{site}={type}" for site, type in report["plan"].items()]
+    fixed = [Rule(site, DType.parse(type)) for site, type in report["plan"].items()]
     same = plan_model(tiny_chat_folder, replace(wish, tokens=24, rules=tuple(fixed))).report
     assert report["measured"]["kl"] == pytest.approx(same["measured"]["kl"])
     assert "levels by int4:g32 on 72 tokens" in report["text"]

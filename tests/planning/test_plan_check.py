@@ -66,7 +66,7 @@ def test_it_is_the_run_of_the_whole_model(source: Source) -> None:
     """Mixed types, a site that stays float, and a weight that two blocks share."""
     made = problem(source)
     ids = np.random.default_rng(0).integers(1, 128, (3, 20))
-    feeds = [language_model_feeds(source.model, row) for row in ids]
+    feeds = [language_model_feeds(source.states, row) for row in ids]
     check = Check(source.model, made, feeds, lambda types: rounded, logits=True)
     count = len(made.parts)
     assert any(len(part.names) > 1 for part in made.parts)  # tied
@@ -81,7 +81,7 @@ def test_kept_sites_stay_float(source: Source) -> None:
     problem(source)
     made = problem_of(source.model, keep="*")[0]
     ids = np.random.default_rng(0).integers(1, 128, 20)
-    feeds = [language_model_feeds(source.model, ids)]
+    feeds = [language_model_feeds(source.states, ids)]
     check = Check(source.model, made, feeds, lambda types: rounded, logits=True)
     assert check.loss(tuple(0 for _ in made.parts)) == 0
 

@@ -12,6 +12,7 @@ from small_graphs import graph, random
 
 from ladder.errors import LadderError
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, LeftAlone, Sensitivity
 from ladder.ir.site import find_sites
 from ladder.passes.infra.registry import parse_pipeline
@@ -95,7 +96,7 @@ def test_an_edit_is_heard(model: ir.Model, written: Path) -> None:
     edit(written, r'^"down_proj" = ".*?".*$', '"down_proj" = "q4_0"')
     put_plan(model, read_plan(written), DIGEST)
     plan = facts.get(model, BitPlan)
-    assert plan is not None and plan.choices["down_proj"].type == "int4:g32:fp16"
+    assert plan is not None and plan.choices["down_proj"].type == DType.parse("q4_0")
 
 
 def test_a_file_in_the_way(model: ir.Model, written: Path, tmp_path: Path) -> None:

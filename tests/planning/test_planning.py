@@ -19,6 +19,7 @@ from ladder.hardware.targets import levels_of
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanWish, Wish
+from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
 from ladder.planning import evaluate_plan as plan_check
 from ladder.planning import pareto
@@ -44,8 +45,8 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(source: Source, wish: Wish) -> float:
         sites = [s for s in find_sites(source.model)[0] if s.node.op_type != "Gather"]
         types = {s.name: wish.type for s in sites}
-        types |= dict(rule.split("=") for rule in wish.rules)
-        each = (fake_seconds((types[s.name], 1, (s.n, s.k)), None, "int8") for s in sites)
+        types |= {rule.pattern: rule.type for rule in wish.rules}
+        each = (fake_seconds((str(types[s.name]), 1, (s.n, s.k)), None, "int8") for s in sites)
         # A model of many types is a bit slower than the sum of its products.
         return (SLOPE * sum(each) + REST) * (MIXED if wish.rules else 1.0)
 
@@ -62,7 +63,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def wish(text: Path) -> PlanWish:
-    return PlanWish(types=TYPES, calib=text, windows=4, tokens=24, rest="100us")
+    return PlanWish(
+        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, rest="100us"
+    )
 
 
 ASKED: list[tuple[dict[str, Any], Callable[[dict[str, float]], bool]]] = [
@@ -104,11 +107,13 @@ def test_budgets(
 def test_files(tiny_chat_folder: Path, wish: PlanWish, tmp_path: Path) -> None:
     """The plan file, the front, and the picture of it."""
     planned = plan_model(
-        tiny_chat_folder, replace(wish, bpw="4.2", pareto=True, rules=("lm_head=int8:row",))
+        tiny_chat_folder,
+        replace(wish, bpw="4.2", pareto=True, rules=(Rule.parse("lm_head=int8:row"),)),
     )
     planned.save(tmp_path / "plan.toml")
     plan = read_plan(tmp_path / "plan.toml")
-    assert plan.sites == planned.report["plan"] and plan.sites["lm_head"] == "int8:row"
+    assert {n: str(t) for n, t in plan.sites.items()} == planned.report["plan"]
+    assert plan.sites["lm_head"] == DType.parse("int8:row")
     assert plan.measured["kl"] == pytest.approx(planned.report["measured"]["kl"], rel=1e-5)
     for name, rows in planned.report["fronts"].items():
         assert len(rows) > 8
@@ -199,7 +204,7 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
     shape = "g (float[M, 64] x) => (float[M, 32] y) { h = MatMul(x, a) y = MatMul(h, b) }"
     onnx.save(graph(shape, {"a": random(64, 64), "b": random(64, 32)}), tmp_path / "m.onnx")
     np.savez(tmp_path / "x.npz", x=random(3, 5, 64))
-    asked = PlanWish(types=TYPES, bpw="6", calib=tmp_path / "x.npz")
+    asked = PlanWish(types=tuple(map(DType.parse, TYPES)), bpw="6", calib=tmp_path / "x.npz")
     report = plan_model(tmp_path / "m.onnx", asked).report
     assert report["metric"] == "mse" and report["measured"]["mse"] > 0
     for calib, message in (

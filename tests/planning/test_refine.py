@@ -14,6 +14,7 @@ from ladder.calibration.data import Data, text_data
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanWish
@@ -85,7 +86,9 @@ def test_it_mends_a_plan_that_was_made_of_wrong_scores(source: Source, data: Dat
 
 
 def test_a_plan_says_what_refining_gained(source: Source, text: Path) -> None:
-    wish = PlanWish(bpw="3.5", types=TYPES, calib=text, windows=3, tokens=24)
+    wish = PlanWish(
+        bpw="3.5", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=24
+    )
     plain = plan_model(source, wish).report
     report = plan_model(source, replace(wish, refine=2)).report
     assert report["measured"]["kl"] <= plain["measured"]["kl"]

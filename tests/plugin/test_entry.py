@@ -13,7 +13,10 @@ import tvm
 import ladder.plugin
 from ladder.hardware.targets import ACCELERATORS, LEVELS, TAGS
 
-OURS = {"", ".errors", ".plugin", ".plugin.onnx_hook", ".plugin.packing", ".targets"}
+OURS = {
+    "", ".errors", ".hardware", ".hardware.targets", ".plugin", ".plugin.onnx_hook",
+    ".plugin.packing",
+}  # fmt: skip
 
 
 def python(code: str, *without: str) -> str:

@@ -1,4 +1,4 @@
-"""The tutorial of docs/tvm.md, run as it stands."""
+"""The tutorial of docs/guide/tvm.md, run as it stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "tvm.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "tvm.md"
 
 
 @pytest.mark.models

@@ -13,7 +13,7 @@ from small_graphs import graph, random
 from ladder.blockwise.weights import Group, Task, find_groups, rounder
 from ladder.calibration.data import language_model_feeds
 from ladder.errors import LadderError
-from ladder.frontend.types import Source
+from ladder.frontend.types import Source, states_of
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.pipeline.sources import load_source
@@ -58,14 +58,14 @@ def model(tiny_folder: Path) -> ir.Model:
 
 
 def engine_of(model: ir.Model, tokens: np.ndarray, limit: int | None = None) -> Engine:
-    feeds = [language_model_feeds(model, ids) for ids in tokens]
+    feeds = [language_model_feeds(states_of(model), ids) for ids in tokens]
     labels = [ids[1:] for ids in tokens]
     return Engine(model, feeds, rounder("rtn"), True, labels, threads=2, limit=limit)
 
 
 def logits_of(model: ir.Model, tokens: np.ndarray) -> np.ndarray:
     reference = Reference(model, 1)
-    feeds = [language_model_feeds(model, ids) for ids in tokens]
+    feeds = [language_model_feeds(states_of(model), ids) for ids in tokens]
     return np.concatenate([reference.run(f)["logits"] for f in feeds])
 
 

@@ -48,7 +48,7 @@ def test_costs_of_a_board(board: str, cli: Any, tmp_path: Path) -> None:
 def test_a_whole_model_is_planned_by_its_costs(
     board: str, cli: Any, tiny_chat_folder: Path, tmp_path: Path
 ) -> None:
-    """The commands of docs/devices.md, one after the other."""
+    """The commands of docs/guide/devices.md, one after the other."""
     path, types = tmp_path / "costs.json", ("--types", "int4:g32,int8:row")
     device = ("--target", "raspberry-pi-5", *types)
     bench = ("bench", "device", tiny_chat_folder, "--rpc", board, *device, "-o", path)

@@ -1,0 +1,85 @@
+"""Command-line parameters made from the schema of options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from ladder.options.schema import OPTIONAL, Described
+from ladder.options.signature import options_in
+
+ASKED = "asked"  # the parameter of a command that takes what was given, by name
+PLAIN = {"int": int, "float": float, "bool": bool}
+
+
+def takes(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """Add the options of ``kinds`` to a command, which gets those that were given as ``asked``.
+
+    A default is not given: so it can be reported as assumed.
+    """
+    options = options_in(kinds, leave_out)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        hints.pop("return", None)
+        own = {
+            name: p for name, p in inspect.signature(command).parameters.items() if name != ASKED
+        }
+
+        @wraps(command)
+        def run(ctx: typer.Context, **values: Any) -> None:
+            asked = {n: v for n, v in values.items() if n in options and is_given(ctx, n)}
+            command(**{n: v for n, v in values.items() if n in own}, asked=asked)
+
+        parameters = [
+            inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[n])
+              for n, p in own.items()),
+            *(parameter(about) for about in options.values()),
+        ]  # fmt: skip
+        made: Any = run
+        made.__signature__ = inspect.Signature(parameters)
+        made.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def parameter(about: Described) -> inspect.Parameter:
+    """An option as Typer's parameter."""
+    kind, default = _kind(about)
+    flags = about.flags if about.kind != "bool" else about.option.flags  # else --x / --no-x
+    info = typer.Option(
+        *flags,
+        help=about.option.help,
+        metavar=about.option.metavar or None,
+        rich_help_panel=about.option.panel,
+    )
+    return inspect.Parameter(
+        about.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, info],
+    )
+
+
+def _kind(about: Described) -> tuple[Any, Any]:
+    """The type that Typer reads, and the default that help shows."""
+    if about.several and about.option.splits == ",":
+        return str, ",".join(about.default)
+    if about.several:
+        return list[str] | None, None
+    if about.kind == f"Path{OPTIONAL}":
+        return Path | None, None
+    return PLAIN.get(about.kind, str), about.default
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

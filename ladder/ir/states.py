@@ -1,0 +1,118 @@
+"""What a language model carries from one call to the next, as values.
+
+A state is an input of the graph, ``state.NAME``, and an output, ``state.NAME.next``. Its kind says
+what a call does to it:
+
+rows        the call writes the rows of its tokens along ``axis``, from ``position`` on, in place;
+            rows from ``position`` on are not read (keys and values of attention)
+window      the same, but only the last rows are kept: they wrap around
+recurrent   the output replaces the input (convolution tails, state-space states)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ladder.errors import LadderError
+from ladder.support.fields import field, list_field, nullable_field, refuse_unknown_fields
+
+STATE_PREFIX = "state."
+CONTEXT = "context"  # the dimension that has a row for each token of the text
+ROWS, WINDOW, RECURRENT = "rows", "window", "recurrent"
+KINDS = (ROWS, WINDOW, RECURRENT)
+
+
+def next_name(name: str) -> str:
+    """The output that holds the state ``name`` after a call."""
+    return f"{name}.next"
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One state of a language model.
+
+    ``axis`` has the rows of ``rows`` and ``window``; ``shape`` has a name there where the number of
+    rows is chosen later. ``reset`` is the value that a recurrent state has before the first token;
+    the others have none, as the position alone says which of their rows are read.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    kind: str
+    axis: int | None = None
+    reset: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise self._invalid(f"unknown kind '{self.kind}'; the kinds are {', '.join(KINDS)}")
+        if any(isinstance(size, int) and size < 1 for size in self.shape):
+            raise self._invalid(f"its shape is {list(self.shape)}: sizes are positive")
+        if self.kind == RECURRENT and (self.axis is not None or self.reset is None):
+            raise self._invalid("a recurrent state has a reset value and no axis")
+        if self.kind != RECURRENT and (self.axis is None or self.reset is not None):
+            raise self._invalid(f"a state of kind {self.kind} has an axis and no reset value")
+        if self.axis is not None and not 0 <= self.axis < len(self.shape):
+            raise self._invalid(f"axis {self.axis} is not one of its {len(self.shape)}")
+        self._check_dtype()
+
+    def _check_dtype(self) -> None:
+        try:
+            np.dtype(self.dtype)
+        except TypeError as error:
+            raise self._invalid(f"unknown type '{self.dtype}'") from error
+
+    def _invalid(self, reason: str) -> LadderError:
+        return LadderError(f"state '{self.name}': {reason}")
+
+    @property
+    def next(self) -> str:
+        """The output that holds it after a call."""
+        return next_name(self.name)
+
+    @property
+    def takes_padding(self) -> bool:
+        """Whether tokens after the end of the text do no harm: their rows are overwritten later."""
+        return self.kind == ROWS
+
+    def bound(self, rows: int) -> tuple[int, ...]:
+        """The shape with ``rows`` where it has a name."""
+        return tuple(size if isinstance(size, int) else rows for size in self.shape)
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether ``array`` can hold it; a dimension with a name may have any size."""
+        wanted = zip(self.shape, array.shape, strict=False)
+        same = all(isinstance(size, str) or size == actual for size, actual in wanted)
+        return same and array.ndim == len(self.shape) and array.dtype == np.dtype(self.dtype)
+
+    def initial(self, rows: int) -> np.ndarray:
+        """What it holds before the first token, with room for ``rows``."""
+        return np.full(self.bound(rows), self.reset or 0, np.dtype(self.dtype))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(row: Any) -> StateSpec:
+        """The inverse of ``to_json``; anything unknown or missing is refused by name."""
+        name = field(row, "name", str)
+        try:
+            rest = _rest_of(row)
+        except LadderError as error:
+            raise LadderError(f"state '{name}': {error}") from error
+        return StateSpec(name, **rest)
+
+
+def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a state's JSON object but the name."""
+    refuse_unknown_fields(row, [f.name for f in fields(StateSpec)])
+    return {
+        "shape": list_field(row, "shape", int | str),
+        "dtype": field(row, "dtype", str),
+        "kind": field(row, "kind", str),
+        "axis": nullable_field(row, "axis", int),
+        "reset": nullable_field(row, "reset", float),
+    }

@@ -1,0 +1,200 @@
+"""Options as data: the metadata of a dataclass field says all there is to say of one option.
+
+The command line, the signatures and docstrings of the Python API, the plug-in's options, what is
+reported as assumed, what a cache key holds and the tables of the documentation are made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ladder.errors import LadderError
+
+O = TypeVar("O")  # noqa: E741  # a dataclass of options
+KEY = "option"
+OPTIONAL = " | None"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of one option besides its name, its kind and its default.
+
+    ``flags`` are those of the command line (made from the name where there are none). ``metavar``
+    names the value in help. ``least`` is the smallest number allowed. ``reported`` says that a
+    default is worth reporting as assumed, ``changes_result`` that the result depends on it.
+    ``splits`` is what separates several values in one text. ``panel`` groups options in help.
+    ``plugin`` says that TVM's plug-in takes it as well.
+    """
+
+    help: str
+    panel: str = "Options"
+    flags: tuple[str, ...] = ()
+    metavar: str = ""
+    least: int | None = None
+    reported: bool = True
+    changes_result: bool = True
+    splits: str = ""
+    plugin: bool = False
+
+
+@dataclass(frozen=True)
+class Described:
+    """An option with its name, the text of its type, and its default."""
+
+    name: str
+    kind: str
+    default: Any
+    option: Option
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """How the command line spells it; the first is the usual one."""
+        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def several(self) -> bool:
+        return self.kind.startswith("tuple[")
+
+
+def option(default: Any, help: str, **about: Any) -> Any:
+    """A dataclass field that is an option; ``about`` are the fields of ``Option``."""
+    return field(default=default, metadata={KEY: Option(help, **about)})
+
+
+def described(cls: type) -> dict[str, Described]:
+    """The options of a dataclass by name, in order."""
+    found = {}
+    for f in fields(cls):
+        if KEY in f.metadata:
+            found[f.name] = Described(f.name, str(f.type), f.default, f.metadata[KEY])
+    return found
+
+
+def options_of(cls: type[O], values: Mapping[str, Any]) -> O:
+    """``values`` by name as the dataclass ``cls``; an unknown name is refused."""
+    refuse_unknown(values, described(cls))
+    return cls(**values)
+
+
+def read_all(instance: Any) -> None:
+    """Give every field of a frozen dataclass of options the kind that it is declared with."""
+    for name, about in described(type(instance)).items():
+        value = read(about, getattr(instance, name))
+        object.__setattr__(instance, name, value)
+        least = about.option.least
+        if least is not None and value < least:
+            what = "a positive number" if least == 1 else f"{least} or more"
+            raise LadderError(f"{about.flags[0]} {value}: give {what}")
+
+
+def read(about: Described, value: Any) -> Any:
+    """A value or its text as the option's kind. Several may be one text, or a mapping."""
+    if not about.several:
+        return _read_one(about, about.kind, value)
+    item = about.kind.removeprefix("tuple[").removesuffix(", ...]")
+    if isinstance(value, Mapping):
+        value = [f"{key}={one}" for key, one in value.items()]
+    if isinstance(value, str):
+        value = value.split(about.option.splits) if about.option.splits else [value]
+    if not isinstance(value, Iterable):
+        value = [value]
+    return tuple(_read_one(about, item, one) for one in value if one != "")
+
+
+def _read_one(about: Described, kind: str, value: Any) -> Any:
+    if kind.endswith(OPTIONAL):
+        missing = value is None or value == ""
+        return None if missing else _read_one(about, kind.removesuffix(OPTIONAL), value)
+    try:
+        return READERS[kind](value)
+    except (TypeError, ValueError) as error:
+        raise LadderError(f"{about.flags[0]} {value!r}: {_WANTED[kind]}") from error
+
+
+def _read_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+def _read_int(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _read_text(value: Any) -> str:
+    """A text, a number, or a mapping as ``name=value`` with commas."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={one}" for key, one in value.items())
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(value)
+
+
+def _read_type(value: Any) -> Any:
+    from ladder.ir.dtype import DType
+
+    return value if isinstance(value, DType) else DType.parse(_read_text(value))
+
+
+def _read_rule(value: Any) -> Any:
+    from ladder.passes.infra.patterns import Rule
+
+    if isinstance(value, Rule):
+        return value
+    if isinstance(value, tuple):
+        value = "=".join(map(str, value))
+    return Rule.parse(_read_text(value))
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "str": _read_text,
+    "int": _read_int,
+    "float": float,
+    "bool": _read_bool,
+    "Path": Path,
+    "DType": _read_type,
+    "Rule": _read_rule,
+}
+_WANTED = {
+    "str": "give a text",
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "give true or false",
+    "Path": "give a path",
+    "DType": "give a type, for example int4:g128",
+    "Rule": "write PATTERN=TYPE, for example lm_head=int8:row",
+}
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the first name that is none of ``known``."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        valid = ", ".join(sorted(known))
+        raise LadderError(f"unknown option '{unknown[0]}'; valid options are: {valid}")
+
+
+def result_key(options: Any) -> tuple[tuple[str, str], ...]:
+    """The options that the result depends on, with their values: for the keys of the cache."""
+    return tuple(
+        (name, str(getattr(options, name)))
+        for name, about in described(type(options)).items()
+        if about.option.changes_result
+    )
+
+
+def plain_options(options: Any) -> dict[str, Any]:
+    """The options by name as JSON has them."""
+    return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,41 @@
+"""What a command returns: a dataclass that is read by attribute or by name, and saved as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class Result(Mapping[str, Any]):
+    """Base of the reports. ``report.bits_per_weight`` and ``report["bits_per_weight"]`` are one."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        """Fields without a value are left out, so that ``in`` says what a report has."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+        return tuple(f.name for f in fields if getattr(self, f.name) is not MISSING)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON documents have it."""
+        return dict(self)
+
+
+class _Missing:
+    """The value of a field that a report does not have."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
