@@ -94,7 +94,7 @@ def problem_by(
     keep: Sequence[str] = (),
     rest: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
-    """The same by some sensitivity; without one every loss counts 0, as nothing is measured yet."""
+    """The problem by a sensitivity; before anything is measured there is none, and losses are 0."""
     costs = facts.get(model, ProductCosts)
     sites = find_sites(model)[0]
     groups = groups_of(sites)
@@ -154,7 +154,7 @@ def rows_of(problem: Problem, picks: Picks) -> tuple[dict[str, Choice], dict[str
 
 
 def _reason(part: Part, chosen: Option, label: str) -> str:
-    """``KL 0.0012 at int4:g128; int3:g64 would cost 0.009``: and the next smaller type."""
+    """``KL 0.0012 at int4:g128; int3:g64 would cost 0.009``: the type, and the next smaller one."""
     smaller = [o for o in part.options if _bits(o) < _bits(chosen)]
     larger = [o for o in part.options if _bits(o) > _bits(chosen)]
     text = f"{label} {_loss(chosen)} at {chosen.type}"

@@ -56,7 +56,7 @@ def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
     """The problem, with the times of what is not a product where they can be had."""
     problem, said = _problem(source, wish)
     if wish.timed and not wish.rest:
-        problem = _measured(source, wish, problem, notes)
+        problem = _with_measured_overhead(source, wish, problem, notes)
     notes += said
     costs = facts.get(source.model, ProductCosts)
     if costs is not None:
@@ -75,8 +75,10 @@ def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
     return product_costs(types, shapes, wish.chunk, wish.target, wish.activation, wish.costs)
 
 
-def _measured(source: Source, wish: PlanWish, problem: Problem, notes: list[str]) -> Problem:
-    """What a token takes outside its products, where it can be measured."""
+def _with_measured_overhead(
+    source: Source, wish: PlanWish, problem: Problem, notes: list[str]
+) -> Problem:
+    """The problem with what a token takes outside its products, where it can be measured."""
     budget = wish.budget
     if budget is None or not budget.timed or not decodes_here(source, wish):
         notes.append("latency counts products alone; give what else a token takes with --rest")
@@ -153,14 +155,14 @@ def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -
 def faster(problem: Problem, factor: float) -> Problem:
     """The problem with every time of decoding multiplied."""
     parts = tuple(
-        replace(part, options=tuple(_slower(option, factor) for option in part.options))
+        replace(part, options=tuple(_scaled_time(option, factor) for option in part.options))
         for part in problem.parts
     )
     overhead = problem.overhead.get(LATENCY.key, 0.0)
     return _with_overhead(replace(problem, parts=parts), overhead * factor)
 
 
-def _slower(option: Option, factor: float) -> Option:
+def _scaled_time(option: Option, factor: float) -> Option:
     seconds = option.along(LATENCY.counted) * factor
     return replace(option, costs={**option.costs, LATENCY.counted: seconds})
 

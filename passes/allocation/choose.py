@@ -13,7 +13,7 @@ from ladder.passes.allocation.units import ROUNDING
 
 
 @dataclass(frozen=True)
-class Limit:
+class AxisLimit:
     """One limit of a budget: an axis and its value, which for the parts is a bound of a sum."""
 
     problem: Problem
@@ -78,10 +78,10 @@ def bounds_of(problem: Problem, budget: Budget) -> dict[str, float]:
     return bounds
 
 
-def limits_of(problem: Problem, budget: Budget) -> list[Limit]:
+def limits_of(problem: Problem, budget: Budget) -> list[AxisLimit]:
     """The limits of a budget as bounds of sums over the parts."""
     found = ((axis, budget.limit(axis)) for axis in limited())
-    return [Limit(problem, axis, value) for axis, value in found if value is not None]
+    return [AxisLimit(problem, axis, value) for axis, value in found if value is not None]
 
 
 def _check(problem: Problem, budget: Budget) -> None:
@@ -98,7 +98,7 @@ def _check(problem: Problem, budget: Budget) -> None:
             )
 
 
-def _refuse_unreachable(problem: Problem, limits: list[Limit]) -> None:
+def _refuse_unreachable(problem: Problem, limits: list[AxisLimit]) -> None:
     fixed = sum(len(part.names) for part in problem.parts if part.why_fixed)
     hint = f" (sites that --rule or --keep fix: {fixed})" if fixed else ""
     for limit in limits:
@@ -110,7 +110,7 @@ def _refuse_unreachable(problem: Problem, limits: list[Limit]) -> None:
             )
 
 
-def _conflict(problem: Problem, limits: list[Limit]) -> str:
+def _conflict(problem: Problem, limits: list[AxisLimit]) -> str:
     """What to say where each limit can be met, but not all of them at once."""
     texts = []
     for limit in limits:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ladder.ir.numerics import F32
 from ladder.passes.rounding.matrix import decoded_rows, encoded_rows, group_slices
-from ladder.passes.rounding.search import Choice, Coder
+from ladder.passes.rounding.search import Coder, GroupScales
 
 ROUNDS = 2
 BLOCK = 128  # columns whose corrections reach the others together
@@ -27,8 +27,8 @@ NUMBERS_AT_A_TIME = 1 << 23  # of the equations for scales: so many rows' as mem
 
 
 def descend(
-    weight: F32, codes: np.ndarray, choice: Choice, coder: Coder, hessian: F32
-) -> tuple[np.ndarray, Choice]:
+    weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
+) -> tuple[np.ndarray, GroupScales]:
     """Better codes [n, K] and choice for tame weights [n, K] under the (damped) Hessian [K, K].
 
     A scale of the whole tensor stays as it is.
@@ -43,16 +43,18 @@ def descend(
     return codes, choice
 
 
-def _refitted(weight: F32, codes: np.ndarray, choice: Choice, coder: Coder, hessian: F32) -> Choice:
+def _refitted(
+    weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
+) -> GroupScales:
     """Each row's scales by least squares, as they can be stored; kept where the loss falls."""
-    values = decoded_rows(codes, Choice(np.ones_like(choice.scale), choice.zero), coder)
+    values = decoded_rows(codes, GroupScales(np.ones_like(choice.scale), choice.zero), coder)
     starts, scale = _starts(coder, weight.shape[1]), np.empty_like(choice.scale)
     step = max(1, NUMBERS_AT_A_TIME // len(starts) ** 2)
     for i in range(0, len(weight), step):
         rows = slice(i, i + step)
         square, right = _equations(weight[rows], values[rows], starts, hessian)
         scale[rows] = _better(choice.scale[rows], square, right, coder)
-    return Choice(scale, choice.zero)
+    return GroupScales(scale, choice.zero)
 
 
 def _equations(weight: F32, values: F32, starts: list[int], hessian: F32) -> tuple[F32, F32]:
@@ -85,7 +87,7 @@ def _better(scale: F32, square: F32, right: F32, coder: Coder) -> F32:
 
 
 def _swept(
-    weight: F32, codes: np.ndarray, choice: Choice, coder: Coder, hessian: F32
+    weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
 ) -> np.ndarray:
     """Codes after every column has been chosen anew, from the first to the last."""
     n, k = weight.shape
@@ -113,7 +115,7 @@ def _starts(coder: Coder, k: int) -> list[int]:
     return [start for part, size in parts for start in range(part.start, part.stop, size)]
 
 
-def _column(choice: Choice, group: int) -> Choice:
+def _column(choice: GroupScales, group: int) -> GroupScales:
     """The choice of one group, for a column of it."""
     zero = None if choice.zero is None else choice.zero[:, group : group + 1]
-    return Choice(choice.scale[:, group : group + 1], zero)
+    return GroupScales(choice.scale[:, group : group + 1], zero)

@@ -19,7 +19,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.numerics import F32
 from ladder.passes.rounding.descent import descend
 from ladder.passes.rounding.matrix import Rounded, finished, joined
-from ladder.passes.rounding.search import Choice, Coder, least_squares
+from ladder.passes.rounding.search import Coder, GroupScales, least_squares
 
 ROWS_AT_A_TIME = 2048  # a block of columns of so many rows stays in the cache
 LEAST_RETRY, MOST_DAMPING = 1e-4, 100.0
@@ -140,8 +140,8 @@ def _upper_inverse(p: np.ndarray) -> np.ndarray:
 
 
 def _round_rows(
-    weight: F32, coder: Coder, feedback: Feedback, block: int, fixed: Choice | None
-) -> tuple[np.ndarray, Choice]:
+    weight: F32, coder: Coder, feedback: Feedback, block: int, fixed: GroupScales | None
+) -> tuple[np.ndarray, GroupScales]:
     """Codes [n, K] and choices [n, groups] of some rows; ``fixed`` is the tensor's choice."""
     n, k = weight.shape
     size = coder.dtype.group_size(k)

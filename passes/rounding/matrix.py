@@ -9,7 +9,7 @@ import numpy as np
 
 from ladder.ir.dtype import FLOAT_ZERO, DType
 from ladder.ir.numerics import F32
-from ladder.passes.rounding.search import Choice, Chooser, Coder, least_squares, spanning
+from ladder.passes.rounding.search import Chooser, Coder, GroupScales, least_squares, spanning
 
 WEIGHTS_AT_A_TIME = 1 << 17  # keeps the search's temporaries in the cache
 
@@ -50,7 +50,7 @@ def group_slices(dtype: DType, k: int) -> list[tuple[slice, int]]:
     return [*parts, (slice(whole, k), k - whole)] if whole < k else parts
 
 
-def finished(codes: np.ndarray, choice: Choice, coder: Coder, weight: F32) -> Rounded:
+def finished(codes: np.ndarray, choice: GroupScales, coder: Coder, weight: F32) -> Rounded:
     """The stored form of codes [N, K]; ``weight`` is tame (``Coder.tame``)."""
     dtype, zero = coder.dtype, choice.zero
     if zero is not None:
@@ -70,7 +70,7 @@ def finished(codes: np.ndarray, choice: Choice, coder: Coder, weight: F32) -> Ro
     )
 
 
-def decoded_rows(codes: np.ndarray, choice: Choice, coder: Coder) -> F32:
+def decoded_rows(codes: np.ndarray, choice: GroupScales, coder: Coder) -> F32:
     """Tame weights [n, K] of codes [n, K]."""
     n, k = codes.shape
     out = np.empty((n, k), np.float32)
@@ -79,7 +79,7 @@ def decoded_rows(codes: np.ndarray, choice: Choice, coder: Coder) -> F32:
     return out
 
 
-def encoded_rows(weight: F32, choice: Choice, coder: Coder) -> np.ndarray:
+def encoded_rows(weight: F32, choice: GroupScales, coder: Coder) -> np.ndarray:
     """Codes [n, K] nearest to tame weights [n, K]."""
     n, k = weight.shape
     found = [
@@ -89,21 +89,21 @@ def encoded_rows(weight: F32, choice: Choice, coder: Coder) -> np.ndarray:
     return np.concatenate(found, axis=1)
 
 
-def _parts(choice: Choice, dtype: DType, k: int) -> Iterator[tuple[slice, int, Choice]]:
+def _parts(choice: GroupScales, dtype: DType, k: int) -> Iterator[tuple[slice, int, GroupScales]]:
     """Columns of ``group_slices``, their group size, and their part of a choice of every group."""
     first = 0
     for columns, size in group_slices(dtype, k):
         last = first + (columns.stop - columns.start) // size
         zero = None if choice.zero is None else choice.zero[:, first:last]
-        yield columns, size, Choice(choice.scale[:, first:last], zero)
+        yield columns, size, GroupScales(choice.scale[:, first:last], zero)
         first = last
 
 
-def joined(parts: list[Choice], axis: int) -> Choice:
+def joined(parts: list[GroupScales], axis: int) -> GroupScales:
     """Choices side by side."""
     zeros = [part.zero for part in parts if part.zero is not None]
     zero = np.concatenate(zeros, axis) if zeros else None
-    return Choice(np.concatenate([part.scale for part in parts], axis), zero)
+    return GroupScales(np.concatenate([part.scale for part in parts], axis), zero)
 
 
 def _round(weight: np.ndarray, dtype: DType, choose: Chooser) -> Rounded:
@@ -122,7 +122,7 @@ def _round(weight: np.ndarray, dtype: DType, choose: Chooser) -> Rounded:
     return finished(np.concatenate(codes), joined(choices, axis=0), coder, w)
 
 
-def _part(w: F32, size: int, coder: Coder, choose: Chooser) -> tuple[np.ndarray, Choice]:
+def _part(w: F32, size: int, coder: Coder, choose: Chooser) -> tuple[np.ndarray, GroupScales]:
     """Codes [n, k] and the choice [n, groups] of some rows, in groups of ``size``."""
     groups = w.reshape(len(w), -1, size)
     choice = choose(coder, groups)
@@ -134,8 +134,8 @@ def _row_slices(n: int, k: int) -> Iterator[slice]:
     return (slice(i, i + rows) for i in range(0, n, rows))
 
 
-def _rows_of(choice: Choice, rows: slice) -> Choice:
+def _rows_of(choice: GroupScales, rows: slice) -> GroupScales:
     """The choice of some rows; one for the whole tensor is that of any row."""
     if len(choice.scale) == 1:
         return choice
-    return Choice(choice.scale[rows], None if choice.zero is None else choice.zero[rows])
+    return GroupScales(choice.scale[rows], None if choice.zero is None else choice.zero[rows])

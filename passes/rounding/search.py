@@ -26,26 +26,26 @@ LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
-class Choice:
+class GroupScales:
     """A scale and, where the type has one, a zero point for each group."""
 
     scale: F32
     zero: F32 | None = None
 
-    def where(self, better: np.ndarray, other: Choice) -> Choice:
+    def where(self, better: np.ndarray, other: GroupScales) -> GroupScales:
         """Take over the groups in which ``other`` is better."""
         zero = None
         if self.zero is not None and other.zero is not None:
             zero = np.where(better, other.zero, self.zero)
-        return Choice(np.where(better, other.scale, self.scale), zero)
+        return GroupScales(np.where(better, other.scale, self.scale), zero)
 
-    def each_row(self, n: int) -> Choice:
+    def each_row(self, n: int) -> GroupScales:
         """The tensor's choice for each of n rows."""
         zero = None if self.zero is None else np.broadcast_to(self.zero, (n, 1))
-        return Choice(np.broadcast_to(self.scale, (n, 1)), zero)
+        return GroupScales(np.broadcast_to(self.scale, (n, 1)), zero)
 
 
-Chooser = Callable[["Coder", F32], Choice]
+Chooser = Callable[["Coder", F32], GroupScales]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Coder:
         exponent = self.scales.exponent
         return np.ldexp(weight, -exponent) if exponent else np.asarray(weight, np.float32)
 
-    def steps(self, w: F32, choice: Choice) -> F32:
+    def steps(self, w: F32, choice: GroupScales) -> F32:
         """w in units of the scale, zero point added: what the grid's values stand for."""
         live = choice.scale != 0
         with np.errstate(over="ignore"):
@@ -90,20 +90,20 @@ class Coder:
             t += choice.zero[..., None]
         return t
 
-    def values(self, w: F32, choice: Choice) -> F32:
+    def values(self, w: F32, choice: GroupScales) -> F32:
         """The nearest values less the zero point: w is about scale times this. Fast."""
         q = self.grid.nearest(self.steps(w, choice))
         if choice.zero is not None:
             q -= choice.zero[..., None]
         return q
 
-    def encode(self, w: F32, choice: Choice) -> np.ndarray:
+    def encode(self, w: F32, choice: GroupScales) -> np.ndarray:
         """Codes as the IR stores them: under float32 arithmetic no other decodes nearer to w."""
         place, unsure = self.grid.places(self.steps(w, choice))
         at = np.flatnonzero(unsure)
         if at.size:
             group = at // w.shape[-1]
-            some = Choice(
+            some = GroupScales(
                 choice.scale.reshape(-1)[group],
                 None if choice.zero is None else choice.zero.reshape(-1)[group],
             )
@@ -112,7 +112,7 @@ class Coder:
         codes: np.ndarray = codes_of(self.dtype.element)[place]
         return codes
 
-    def _settled(self, w: F32, place: np.ndarray, choice: Choice) -> np.ndarray:
+    def _settled(self, w: F32, place: np.ndarray, choice: GroupScales) -> np.ndarray:
         """The best of a place and its two neighbours; a tie stays where it is."""
         best, last = place.astype(np.int16), len(self.grid.values) - 1
         least = np.abs(self._decoded(best, choice) - w)
@@ -123,14 +123,14 @@ class Coder:
             least = np.minimum(error, least)
         return best.astype(np.uint8)
 
-    def _decoded(self, place: np.ndarray, choice: Choice) -> F32:
+    def _decoded(self, place: np.ndarray, choice: GroupScales) -> F32:
         values = self.grid.values[place]
         if choice.zero is not None:
             values = values - choice.zero
         decoded: F32 = values * choice.scale
         return decoded
 
-    def decode(self, codes: np.ndarray, choice: Choice) -> F32:
+    def decode(self, codes: np.ndarray, choice: GroupScales) -> F32:
         """The weights that codes [rows, groups, size] stand for, times 2^-exponent."""
         element = self.dtype.element
         values: F32 = element.values[element.to_unsigned(codes)]
@@ -140,7 +140,7 @@ class Coder:
         return values
 
 
-def spanning(coder: Coder, w: F32) -> Choice:
+def spanning(coder: Coder, w: F32) -> GroupScales:
     """rtn: the scale that spans the group.
 
     max|w| lands on the element's largest value (``span_of``). With e8m0 scales the exponent is
@@ -154,16 +154,16 @@ def spanning(coder: Coder, w: F32) -> Choice:
     magnitudes = np.unique(np.abs(coder.grid.values[coder.grid.values != 0]))
     if len(magnitudes) == 1:
         mean = np.abs(w).mean(-1, dtype=np.float64) / magnitudes[0]
-        return Choice(coder.scales.rounded(mean.astype(np.float32)))
+        return GroupScales(coder.scales.rounded(mean.astype(np.float32)))
     largest = np.abs(w).max(-1)
     if coder.scales.powers_of_two:
         exponent = np.frexp(largest)[1] - math.frexp(span_of(coder.dtype))[1]
         power = np.ldexp(np.float32(1), exponent)
-        return Choice(coder.scales.rounded(np.where(largest > 0, power, 0)))
-    return Choice(coder.scales.rounded(largest / np.float32(span_of(coder.dtype))))
+        return GroupScales(coder.scales.rounded(np.where(largest > 0, power, 0)))
+    return GroupScales(coder.scales.rounded(largest / np.float32(span_of(coder.dtype))))
 
 
-def least_squares(coder: Coder, w: F32, importance: F32 | None = None) -> Choice:
+def least_squares(coder: Coder, w: F32, importance: F32 | None = None) -> GroupScales:
     """mse: of several scales the one with the least squared error, then refitted to its codes.
 
     The scale of rtn; scales from max|w| / largest value downwards, each a constant factor under
@@ -189,7 +189,7 @@ def least_squares(coder: Coder, w: F32, importance: F32 | None = None) -> Choice
     return best
 
 
-def _candidates(coder: Coder, w: F32) -> Iterator[Choice]:
+def _candidates(coder: Coder, w: F32) -> Iterator[GroupScales]:
     if coder.dtype.zero_point:
         yield from _ranges(coder, w)
         return
@@ -201,18 +201,18 @@ def _candidates(coder: Coder, w: F32) -> Iterator[Choice]:
     signs = (1, -1) if coder.two_sided else (1,)
     for factor in _factors(largest, smallest):
         for sign in signs:
-            yield Choice(coder.scales.rounded(largest * (factor * np.float32(sign))))
+            yield GroupScales(coder.scales.rounded(largest * (factor * np.float32(sign))))
 
 
-def _powers_of_two(coder: Coder, largest: F32, smallest: F32) -> Iterator[Choice]:
+def _powers_of_two(coder: Coder, largest: F32, smallest: F32) -> Iterator[GroupScales]:
     """Every exponent that may be best: from just above the largest scale, an octave at a time."""
     ratio = np.max(largest / np.where(smallest > 0, smallest, 1), initial=OCTAVE)
     top = np.ldexp(np.float32(1), np.frexp(largest)[1])
     for octave in range(2 + math.ceil(math.log2(ratio))):
-        yield Choice(coder.scales.rounded(np.where(largest > 0, np.ldexp(top, -octave), 0)))
+        yield GroupScales(coder.scales.rounded(np.where(largest > 0, np.ldexp(top, -octave), 0)))
 
 
-def _ranges(coder: Coder, w: F32) -> Iterator[Choice]:
+def _ranges(coder: Coder, w: F32) -> Iterator[GroupScales]:
     """Zero points: the range of the weights, shrunk."""
     low, high = w.min(-1), w.max(-1)
     middle = (low + high) / 2 if coder.dtype.zero == FLOAT_ZERO else np.zeros_like(low)
@@ -234,7 +234,7 @@ def _usual_clip(coder: Coder) -> np.float32:
     return np.float32(0.5 * math.log2(len(coder.grid.values)))
 
 
-def _range_choice(coder: Coder, low: F32, high: F32) -> Choice:
+def _range_choice(coder: Coder, low: F32, high: F32) -> GroupScales:
     """Scale and zero point that map low..high to the codes.
 
     An integer zero point is itself a code, so that the range must hold 0. A float one is free;
@@ -251,19 +251,23 @@ def _range_choice(coder: Coder, low: F32, high: F32) -> Choice:
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = np.where(scale == 0, np.float32(0), -low / scale)
     if dtype.zero == FLOAT_ZERO:
-        return Choice(scale, rounded_zero(zero, dtype))
-    return Choice(scale, np.clip(np.rint(zero), element.low, element.high))
+        return GroupScales(scale, rounded_zero(zero, dtype))
+    return GroupScales(scale, np.clip(np.rint(zero), element.low, element.high))
 
 
-def _refitted(coder: Coder, w: F32, values: F32, choice: Choice, importance: F32 | None) -> Choice:
+def _refitted(
+    coder: Coder, w: F32, values: F32, choice: GroupScales, importance: F32 | None
+) -> GroupScales:
     """The least-squares scale, and float zero point, for the values that were chosen."""
     if coder.dtype.zero == FLOAT_ZERO:
         return _line(coder, w, values, choice, importance)
     above, below = _dot(w, values, importance), _dot(values, values, importance)
-    return Choice(coder.scales.rounded(_divided(above, below, choice.scale)), choice.zero)
+    return GroupScales(coder.scales.rounded(_divided(above, below, choice.scale)), choice.zero)
 
 
-def _line(coder: Coder, w: F32, values: F32, choice: Choice, importance: F32 | None) -> Choice:
+def _line(
+    coder: Coder, w: F32, values: F32, choice: GroupScales, importance: F32 | None
+) -> GroupScales:
     """The regression line w = (q - z) s, by deviations from the means.
 
     Alternated with rounding, as in HQQ (Badri & Shaji, "Half-Quadratic Quantization of Large
@@ -276,7 +280,7 @@ def _line(coder: Coder, w: F32, values: F32, choice: Choice, importance: F32 | N
     slope = _divided(_dot(around, moved, importance), _dot(moved, moved, importance), choice.scale)
     scale = coder.scales.rounded(slope)
     shift = _divided(mean_w, scale, np.zeros_like(scale)) - mean_v
-    return Choice(scale, rounded_zero(choice.zero - shift, coder.dtype))
+    return GroupScales(scale, rounded_zero(choice.zero - shift, coder.dtype))
 
 
 def _divided(above: F32, below: F32, otherwise: F32) -> F32:

@@ -48,7 +48,7 @@ def test_a_new_method_quantizes_a_model(method: Method, tmp_path: Path) -> None:
     report = ladder.export_onnx(
         tmp_path / "model.onnx",
         tmp_path / "low.onnx",
-        "int4:g32",
+        type="int4:g32",
         rounding=method.name,
         calib=tmp_path / "samples.npz",
     )

@@ -11,7 +11,7 @@ from ladder.ir.dtype import DType
 from ladder.passes.rounding.descent import descend
 from ladder.passes.rounding.gptq import Feedback, gptq
 from ladder.passes.rounding.matrix import Rounded, finished, mse, rtn
-from ladder.passes.rounding.search import Choice, Coder
+from ladder.passes.rounding.search import Coder, GroupScales
 
 LOW_BIT = (
     *("int1:g32", "int2:g32", "int3:g32", "int4:g32", "int4:row", "int3:tensor", "int4:g50"),
@@ -40,7 +40,7 @@ def descended(rounded: Rounded, weight: np.ndarray, dtype: DType, hessian: np.nd
     """What descent makes of a rounded weight."""
     coder = Coder.of(dtype, weight)
     zero = None if rounded.zero is None else rounded.zero.astype(np.float32)
-    choice = Choice(coder.scales.wide(rounded.scale), zero)
+    choice = GroupScales(coder.scales.wide(rounded.scale), zero)
     w = coder.tame(weight)
     codes, found = descend(w, rounded.codes, choice, coder, hessian.astype(np.float32))
     return finished(codes, choice if dtype.group == "tensor" else found, coder, w)

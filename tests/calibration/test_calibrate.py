@@ -1,0 +1,79 @@
+"""What a rounding method is given: how much data, and what it begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+
+from ladder.calibration import calibrate
+from ladder.frontend.types import Source
+from ladder.ir.facts import Finished, Hessians
+from ladder.options.requests import SiteWish
+from ladder.passes.rounding.methods import METHODS, Method, Needs, Start, WholeModel
+
+TYPES = {"fc": "int4:g32"}
+SOURCE = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), "empty", "empty")
+HESSIANS = Hessians(text="collected")
+
+
+def first(source: Source, data: int, types: dict[str, str], begun: Hessians) -> Finished:
+    assert types == TYPES
+    return Finished(note=f"first on {data} from {begun.text}")
+
+
+def second(source: Source, data: int, types: dict[str, str], begun: Finished) -> Finished:
+    return Finished(note=f"second on {data} from {begun.note}")
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods for a whole model; data are the tokens that are asked for."""
+    start = Start("one", 2000)
+    for row in (
+        Method("one", "", Needs.MODEL, tokens=1000, whole=WholeModel(f"{__name__}:first")),
+        Method(
+            "two", "", Needs.MODEL, tokens=5000, whole=WholeModel(f"{__name__}:second", start=start)
+        ),
+    ):
+        monkeypatch.setitem(METHODS, row.name, row)
+    monkeypatch.setattr(calibrate, "data_of", lambda _, wish: wish.windows * wish.tokens)
+    monkeypatch.setattr(calibrate, "collect", lambda _, data: Hessians(tokens=data))
+
+
+def wish(rounding: str, windows: int = 1) -> SiteWish:
+    return SiteWish(rounding=rounding, windows=windows, tokens=100)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "windows", "tokens"),
+    [("one", 1, 1000), ("one", 30, 3000), ("two", 1, 2000), ("two", 30, 2000)],
+)
+def test_hessians_are_of_what_the_method_begins_on(
+    rounding: str, windows: int, tokens: int
+) -> None:
+    found = calibrate.hessians_of(SOURCE, wish(rounding, windows))
+    assert found is not None and found.tokens == tokens
+
+
+def test_methods_that_need_no_hessians_have_none() -> None:
+    for row in METHODS.values():
+        found: Any = calibrate.hessians_of(SOURCE, wish(row.name))
+        assert (found is None) == (row.needs is Needs.NOTHING)
+
+
+def test_a_method_begins_with_another() -> None:
+    one, two = (calibrate.finished_of(SOURCE, wish(n), TYPES, HESSIANS) for n in ("one", "two"))
+    assert one.note == "first on 1000 from collected"
+    assert two.note == "second on 5000 from first on 2000 from collected"
+    more = calibrate.finished_of(SOURCE, wish("two", 90), TYPES, HESSIANS)
+    assert more.note == "second on 9000 from first on 2000 from collected"
+
+
+def test_plans_are_evaluated_by_what_a_method_begins_with() -> None:
+    assert {name: METHODS[name].planned_as for name in ("one", "two", "mse")} == {
+        "one": "one",
+        "two": "one",
+        "mse": "mse",
+    }
