@@ -35,13 +35,13 @@ from ladder.ir import facts
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.options.requests import DEFAULT_TYPES, PlanWish
+from ladder.options.requests import DEFAULT_TYPES, PlanOptions
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.planning.evaluate_plan import Check
+from ladder.planning.evaluate_plan import PlanEvaluator
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.refine import refine
 from ladder.reference import ReferenceLanguageModel
@@ -115,28 +115,28 @@ class Fills:
 
 
 def main() -> None:
-    options = _options()
-    source = ladder.load(options.model)
-    wish = PlanWish(
-        bpw=options.bpw,
-        types=tuple(map(DType.parse, options.types.split(","))),
-        rounding=options.rounding,
-        windows=options.windows,
-        tokens=options.tokens,
-        long_tokens=options.long_tokens,
-        workers=options.workers,
-        state=options.state,
+    words = _options()
+    source = ladder.load(words.model)
+    options = PlanOptions(
+        bpw=words.bpw,
+        types=tuple(map(DType.parse, words.types.split(","))),
+        rounding=words.rounding,
+        windows=words.windows,
+        tokens=words.tokens,
+        long_tokens=words.long_tokens,
+        workers=words.workers,
+        state=words.state,
     )
-    known = hessians_of(source, wish)
-    facts.put(source.model, sensitivity_of(source, wish, known))
-    problem, _ = problem_of(source.model, wish.types)
-    tokens = _unseen(source, options.limit)
-    seen = long_data_of(source, wish)
+    known = hessians_of(source, options)
+    facts.put(source.model, sensitivity_of(source, options, known))
+    problem, _ = problem_of(source.model, options.types)
+    tokens = _unseen(source, words.limit)
+    seen = long_data_of(source, options)
     original = ReferenceLanguageModel(source.model, source.states, WINDOW)
     rows: list[dict[str, object]] = []
     rounder = RoundedWeights(source, options.rounding, known)
-    for bpw in options.bpw.split(","):
-        planned = _planned(source, problem, Budget.of({"bpw": bpw}), seen, rounder, options.refine)
+    for bpw in words.bpw.split(","):
+        planned = _planned(source, problem, Budget.of({"bpw": bpw}), seen, rounder, words.refine)
         fills = _fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
@@ -150,7 +150,7 @@ def main() -> None:
             print(f"  {name:32s} {totals['bpw']:.3f} bpw  perplexity {score.perplexity:9.2f}  "
                   f"KL {score.kl_mean:.4f}", flush=True)  # fmt: skip
             rows.append({"budget": bpw, "plan": name, "bpw": totals["bpw"], **score.json()})
-            options.output.write_text(json.dumps(rows, indent=1))
+            words.output.write_text(json.dumps(rows, indent=1))
 
 
 def _fills(problem: Problem, blocks: tuple[int, ...], bits: float) -> dict[str, Picks]:
@@ -219,7 +219,7 @@ def _planned(
 ) -> Picks:
     """What ``ladder plan`` makes of the budget."""
     picks = allocate(problem, budget).picks
-    check = Check(source.model, problem, data.feeds, lambda types: rounder, logits=True)
+    check = PlanEvaluator(source.model, problem, data.feeds, lambda types: rounder, logits=True)
     done = refine(source.model, data, check, rounder, budget, picks, check.loss(picks), rounds)
     print(f"  refined in {done.rounds} rounds to {done.loss:.4f} on the calibration text")
     return done.picks

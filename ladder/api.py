@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
-from ladder.options.requests import NOT_FOR_FILES, FileWish, PlanWish, Wish
+from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.signature import takes_options
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def load(
     return load_module(model, args, **options)
 
 
-@takes_options(Wish, PlanWish, leave_out=("pareto",))
+@takes_options(CompileOptions, PlanOptions, leave_out=("pareto",))
 def compile(
     model: str | Path | Source,
     output: str | Path,
@@ -59,12 +59,12 @@ def compile(
     written to ``save_plan`` if that is given. Raises ``LadderError`` for bad input, and
     ``NothingToQuantize`` where no weight may change.
     """
-    from ladder.planning.one_step import compile_wished
+    from ladder.planning.one_step import compile_in_one_step
 
-    return compile_wished(model, output, options, save_plan).report
+    return compile_in_one_step(model, output, options, save_plan).report
 
 
-@takes_options(PlanWish)
+@takes_options(PlanOptions)
 def plan(
     model: str | Path | Source, output: str | Path | None = None, **options: Any
 ) -> PlanReport:
@@ -75,7 +75,7 @@ def plan(
     from ladder.options.schema import options_of
     from ladder.planning.make import plan_model
 
-    planned = plan_model(model, options_of(PlanWish, options))
+    planned = plan_model(model, options_of(PlanOptions, options))
     if output is not None:
         planned.save(Path(output))
     return planned.report
@@ -91,7 +91,7 @@ def register_type(name: str, codebook: Iterable[float]) -> str:
     return register(code_book(name, codebook)).name
 
 
-@takes_options(FileWish, PlanWish, leave_out=NOT_FOR_FILES)
+@takes_options(QuantizeOptions, PlanOptions, leave_out=NOT_FOR_FILES)
 def export_onnx(
     source: str | Path,
     target: str | Path,
@@ -104,6 +104,6 @@ def export_onnx(
     With a budget (``bpw``, ``size``, ``max_kl``, ``prefer``) a plan is made first. Raises
     ``NothingToQuantize`` where no weight may change; then nothing is written.
     """
-    from ladder.planning.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_in_one_step
 
-    return quantize_wished(source, target, {"type": type, **options}, save_plan)
+    return quantize_in_one_step(source, target, {"type": type, **options}, save_plan)

@@ -17,7 +17,7 @@ from ladder.cli.show import err, out, print_table, progress
 from ladder.evaluation.evaluate import evaluate
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.report import CompileReport
 from ladder.pipeline.sources import load_source
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
     folder = cache_folder() / "demo" / kind.replace(":", "-")
-    options = Wish(type=DType.parse(kind), context=CONTEXT)
+    options = CompileOptions(type=DType.parse(kind), context=CONTEXT)
     return folder, compile_model(source, folder, options).report
 
 

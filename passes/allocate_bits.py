@@ -15,10 +15,10 @@ from ladder.ir.facts import (
     Allocation,
     BitPlan,
     Choice,
-    LeftAlone,
     Muxing,
     ProductCosts,
     Sensitivity,
+    Skipped,
 )
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.axes import LATENCY, LOSS, SIZE, AxisOptions
@@ -47,7 +47,7 @@ class AllocateBits(Pass, AxisOptions):
     ``max-kl`` minimises the size within a loss (or ``minimise``: loss, size, latency), ``prefer``
     weighs ``memory=1/latency=1/accuracy=2``. ``types`` (``int2:g64|int4:g64``) restricts what was
     measured, ``rules`` and ``keep`` are those of allocate-uniform. ``rest`` (``3ms``) is what a
-    token takes outside of products. Leaves BitPlan, LeftAlone and Allocation; the graph stays.
+    token takes outside of products. Leaves BitPlan, Skipped and Allocation; the graph stays.
     """
 
     types: tuple[DType, ...] = ()
@@ -57,7 +57,7 @@ class AllocateBits(Pass, AxisOptions):
     keep: tuple[str, ...] = ()
     rest: str = ""
     needs: ClassVar[Facts] = (Sensitivity,)
-    gives: ClassVar[Facts] = (BitPlan, LeftAlone, Allocation)
+    gives: ClassVar[Facts] = (BitPlan, Skipped, Allocation)
 
     @property
     def budget(self) -> Budget:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, Choice, LeftAlone
+from ladder.ir.facts import BitPlan, Choice, Skipped
 from ladder.ir.site import Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.infra.choices import put_choices
@@ -24,13 +24,13 @@ class AllocateUniform(Pass):
 
     ``keep`` holds patterns (``lm_head|*.down_proj``) of sites that stay float, ``rules`` patterns
     with another type (``lm_head=int8:row|*.down_proj=nf4:g64``; a later one wins). Sites that
-    share a weight share its type. Leaves the facts BitPlan and LeftAlone; the graph stays.
+    share a weight share its type. Leaves the facts BitPlan and Skipped; the graph stays.
     """
 
     type: DType = DEFAULT_TYPE
     keep: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
-    gives: ClassVar[Facts] = (BitPlan, LeftAlone)
+    gives: ClassVar[Facts] = (BitPlan, Skipped)
 
     def run(self, model: ir.Model) -> None:
         if self.type.is_float:

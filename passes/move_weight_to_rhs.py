@@ -14,7 +14,7 @@ from ladder.passes.infra.base import Pass
 
 
 @dataclass(frozen=True)
-class WeightSecond(Pass):
+class MoveWeightToRhs(Pass):
     """Put a constant first factor second, where the rank of the other one is known.
 
     %y = MatMul(%w, %x)  -->  %p = MatMul(Transpose(%x), Transpose(%w)); %y = Transpose(%p)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import INTEGER_ZERO, DType
-from ladder.ir.facts import BitPlan, Finished, Hessians, Rounding
+from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
@@ -35,7 +35,7 @@ class RoundWeights(Pass):
     """Round by a method of ``rounding.methods``, which says what each does and needs.
 
     Calibrated methods need the fact Hessians; those that round the whole model in order also need
-    the fact Finished, the weights that were rounded before.
+    the fact PreRounded, the weights that were rounded before.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -51,7 +51,7 @@ class RoundWeights(Pass):
         needs = find_method(self.method).needs
         plan, hessians = facts.get(model, BitPlan), facts.get(model, Hessians)
         assert plan is not None
-        if needs.model and facts.get(model, Finished) is None:
+        if needs.model and facts.get(model, PreRounded) is None:
             raise LadderError(
                 f"rounding '{self.method}' goes through the model in order: a pass cannot; "
                 "use 'ladder compile' or 'quantize' with --calib"
@@ -64,7 +64,7 @@ class RoundWeights(Pass):
         sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
-        done = facts.get(model, Finished) or Finished()
+        done = facts.get(model, PreRounded) or PreRounded()
         used = hessians if needs.hessians and hessians else Hessians()
         calibrated = {used.text: used.tokens} if used.tokens else {}
         rows: dict[str, _Row] = {}
@@ -80,7 +80,7 @@ class RoundWeights(Pass):
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
-        for kind in (Hessians, Finished):  # files of this machine: of no use in what is saved
+        for kind in (Hessians, PreRounded):  # files of this machine: of no use in what is saved
             facts.drop(model, kind)
 
 
@@ -94,7 +94,7 @@ def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType]
 
 
 def _round(
-    users: list[Site], dtype: DType, method: str, known: Hessians, done: Finished
+    users: list[Site], dtype: DType, method: str, known: Hessians, done: PreRounded
 ) -> Outcome:
     site = users[0]
     if site.name in done.files:

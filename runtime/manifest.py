@@ -1,7 +1,8 @@
 """What a manifest says, as values: each field is checked when it is read.
 
 Format 2 describes the states of a language model where format 1 named them, and calls ``options``
-what was ``wish``. Manifests of format 1 are read as if they were of format 2.
+what was ``wish``; its report has ``skipped`` for ``left_alone``. Manifests of format 1 are read
+as if they were of format 2.
 """
 
 from __future__ import annotations
@@ -96,6 +97,9 @@ def upgraded(row: Any) -> dict[str, Any]:
 def _from_format_1(row: dict[str, Any]) -> dict[str, Any]:
     new = {**row, "format": FORMAT, "options": row.get("wish")}
     new.pop("wish", None)
+    report = dict(field(row, "report", dict))
+    report["skipped"] = report.pop("left_alone", [])
+    new["report"] = report
     facts = nullable_field(row, "language_model", dict)
     if facts is not None:
         functions = map(_function, field(row, "functions", list))

@@ -11,7 +11,7 @@ import psutil
 SHARE = 0.5  # of the memory that is free at the start
 
 
-class Kept:
+class SpillStore:
     """Takes arrays and gives back equal ones that may lie on disk."""
 
     def __init__(self, limit: int | None = None) -> None:

@@ -11,64 +11,64 @@ from ladder.calibration.hessians import collect
 from ladder.calibration.requested_data import data_of
 from ladder.frontend.types import Source
 from ladder.ir import facts
-from ladder.ir.facts import BitPlan, Finished, Hessians
-from ladder.options.requests import SiteWish
+from ladder.ir.facts import BitPlan, Hessians, PreRounded
+from ladder.options.requests import SiteOptions
 from ladder.passes.rounding.methods import find_method
 from ladder.support.lookup import named
 
 
-def calibrate(model: ir.Model, source: Source, wish: SiteWish) -> None:
+def calibrate(model: ir.Model, source: Source, options: SiteOptions) -> None:
     """Leave on ``model``, which has its plan, the facts that the rounding method needs.
 
     Call it when the sites have their final form.
     """
-    here, method = replace(source, model=model), find_method(wish.rounding)
+    here, method = replace(source, model=model), find_method(options.rounding)
     plan = facts.get(model, BitPlan) or BitPlan()
     types = {name: str(choice.type) for name, choice in plan.choices.items()}
     if method.whole and method.whole.check:
         named(method.whole.check)(here, types)
-    found = hessians_of(here, wish)
+    found = hessians_of(here, options)
     if found is not None:
         facts.put(model, found)
     if found is not None and method.needs.model:
-        facts.put(model, finished_of(here, wish, types, found))
+        facts.put(model, pre_rounded_of(here, options, types, found))
 
 
-def hessians_of(source: Source, wish: SiteWish) -> Hessians | None:
+def hessians_of(source: Source, options: SiteOptions) -> Hessians | None:
     """The Hessians of the source's model, if the method needs them, on the data it begins with."""
-    if not find_method(wish.rounding).needs.hessians:
+    if not find_method(options.rounding).needs.hessians:
         return None
-    return collect(source, _first_data(source, wish))
+    return collect(source, _first_data(source, options))
 
 
-def finished_of(
-    source: Source, wish: SiteWish, types: dict[str, str], hessians: Hessians
-) -> Finished:
+def pre_rounded_of(
+    source: Source, options: SiteOptions, types: dict[str, str], hessians: Hessians
+) -> PreRounded:
     """The weights of a plan (site -> type) by a method that needs the whole model."""
-    method = find_method(wish.rounding)
-    begun: Hessians | Finished = hessians
+    method = find_method(options.rounding)
+    begun: Hessians | PreRounded = hessians
     if method.start is not None:
-        begun = _made(method.start.method, source, _first_data(source, wish), types, hessians)
-    return _made(wish.rounding, source, _at_least(source, wish, method.tokens), types, begun)
+        begun = _made(method.start.method, source, _first_data(source, options), types, hessians)
+    return _made(options.rounding, source, _at_least(source, options, method.tokens), types, begun)
 
 
 def _made(
-    name: str, source: Source, data: Data, types: dict[str, str], begun: Hessians | Finished
-) -> Finished:
+    name: str, source: Source, data: Data, types: dict[str, str], begun: Hessians | PreRounded
+) -> PreRounded:
     whole = find_method(name).whole
     assert whole is not None
-    made: Finished = named(whole.make)(source, data, types, begun)
+    made: PreRounded = named(whole.make)(source, data, types, begun)
     return made
 
 
-def _first_data(source: Source, wish: SiteWish) -> Data:
+def _first_data(source: Source, options: SiteOptions) -> Data:
     """What Hessians are collected on, and what the method that is begun with is given."""
-    method = find_method(wish.rounding)
+    method = find_method(options.rounding)
     if method.start is None:
-        return _at_least(source, wish, method.tokens)
-    return data_of(source, replace(wish, windows=-(-method.start.tokens // wish.tokens)))
+        return _at_least(source, options, method.tokens)
+    return data_of(source, replace(options, windows=-(-method.start.tokens // options.tokens)))
 
 
-def _at_least(source: Source, wish: SiteWish, tokens: int) -> Data:
-    windows = max(wish.windows, -(-tokens // wish.tokens))
-    return data_of(source, replace(wish, windows=windows))
+def _at_least(source: Source, options: SiteOptions, tokens: int) -> Data:
+    windows = max(options.windows, -(-tokens // options.tokens))
+    return data_of(source, replace(options, windows=windows))

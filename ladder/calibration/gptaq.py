@@ -29,7 +29,7 @@ from ladder.calibration.operands import Operand, operand_of
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books
-from ladder.ir.facts import Finished, Hessians
+from ladder.ir.facts import Hessians, PreRounded
 from ladder.ir.numerics import F32
 from ladder.ir.site import Site
 from ladder.passes.rounding.hessian import hessian_of
@@ -48,8 +48,8 @@ NAME = "gptaq"  # among the rounding methods
 
 def round_in_order(
     source: Source, data: Data, types: dict[str, str], static: Hessians, threads: int = 0
-) -> Finished:
-    """The fact ``Finished`` for the sites in ``types``; from the cache where it is there.
+) -> PreRounded:
+    """The fact ``PreRounded`` for the sites in ``types``; from the cache where it is there.
 
     Weights that more than one block reads (a tied embedding) are rounded first, under ``static``,
     the float model's Hessians; those that no Hessian is known of are left to the pass. Every
@@ -64,7 +64,7 @@ def round_in_order(
         with file_aside(place / INDEX) as aside:
             aside.write_text(json.dumps(files))
     names = json.loads((place / INDEX).read_text())
-    return Finished({site: str(place / file) for site, file in names.items()})
+    return PreRounded({site: str(place / file) for site, file in names.items()})
 
 
 class _Order:

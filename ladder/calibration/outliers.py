@@ -1,4 +1,4 @@
-"""From a wish to products whose outlier channels are taken care of."""
+"""From options to products whose outlier channels are taken care of."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ladder.calibration.requested_data import data_of
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.facts import BitPlan, Skipped
 from ladder.ir.outliers import Activations, Outliers
-from ladder.options.requests import PlanWish, SiteWish
+from ladder.options.requests import PlanOptions, SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.allocation.parts import candidates
 from ladder.passes.infra.runner import run_passes
@@ -25,36 +25,36 @@ from ladder.passes.muxing.remedies import SMOOTH
 LEAST_TOKENS = 2048
 
 
-def observe(source: Source, wish: SiteWish) -> Activations:
+def observe(source: Source, options: SiteOptions) -> Activations:
     """What the products of the source's model read, on ``LEAST_TOKENS`` tokens at least."""
-    windows = max(wish.windows, -(-LEAST_TOKENS // wish.tokens))
-    return collect_activations(source, data_of(source, replace(wish, windows=windows)))
+    windows = max(options.windows, -(-LEAST_TOKENS // options.tokens))
+    return collect_activations(source, data_of(source, replace(options, windows=windows)))
 
 
-def provisionally_muxed(source: Source, wish: PlanWish) -> Source:
+def provisionally_muxed(source: Source, options: PlanOptions) -> Source:
     """The source as outliers leave it where types are still to be chosen: as if all had the last.
 
     Sensitivities are then those of the folded weights, and costs count what is muxed. Whoever
     carries the plan out chooses again, by the types of the plan.
     """
-    if not wish.observed:
+    if not options.observed:
         return source
-    run_passes(source.model, [AllocateUniform(DType.parse(candidates(wish.types)[-1]))])
-    found = mux_outliers(source.model, source, wish)
-    for fact in (BitPlan, LeftAlone):
+    run_passes(source.model, [AllocateUniform(DType.parse(candidates(options.types)[-1]))])
+    found = mux_outliers(source.model, source, options)
+    for fact in (BitPlan, Skipped):
         facts.drop(source.model, fact)
     return found
 
 
-def mux_outliers(model: ir.Model, source: Source, wish: SiteWish) -> Source:
-    """Run the pass on ``model``, whose types are planned, if the wish asks for it.
+def mux_outliers(model: ir.Model, source: Source, options: SiteOptions) -> Source:
+    """Run the pass on ``model``, whose types are planned, if the options ask for it.
 
     Returns the source as it now is for what is calibrated after: folding changes activations.
     """
-    if not wish.observed:
+    if not options.observed:
         return source
-    facts.put(model, observe(replace(source, model=model), wish))
-    run_passes(model, [MuxOutliers(wish.outliers, wish.mode)])
+    facts.put(model, observe(replace(source, model=model), options))
+    run_passes(model, [MuxOutliers(options.outliers, options.mode)])
     told = facts.get(model, Outliers) or Outliers()
     folded = sorted(name for name, choice in told.choices.items() if choice.method == SMOOTH)
     if not folded:

@@ -11,10 +11,10 @@ import typer
 from ladder.cli import options as o
 from ladder.cli.parameters import takes
 from ladder.cli.show import mega, out, print_json, print_plan, print_table, progress
-from ladder.options.requests import NOT_FOR_FILES, FileWish, PlanWish, Wish
+from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 
 
-@takes(Wish, PlanWish, leave_out=("pareto",))
+@takes(CompileOptions, PlanOptions, leave_out=("pareto",))
 def compile_command(
     model: o.Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="Artifact folder to write.")],
@@ -25,10 +25,10 @@ def compile_command(
 ) -> None:
     """Compile a model into an artifact folder for 'ladder run'. With a budget, plan first."""
     o.set_threads(threads)
-    from ladder.planning.one_step import compile_wished
+    from ladder.planning.one_step import compile_in_one_step
 
     with progress():
-        report = compile_wished(model, output, asked, save_plan).report
+        report = compile_in_one_step(model, output, asked, save_plan).report
     if json:
         print_json(report.to_json())
         return
@@ -37,7 +37,7 @@ def compile_command(
     out.print(f"Wrote {output} in {report.seconds} s. Next: ladder run {output} {feed}")
 
 
-@takes(FileWish, PlanWish, leave_out=NOT_FOR_FILES)
+@takes(QuantizeOptions, PlanOptions, leave_out=NOT_FOR_FILES)
 def quantize_command(
     source: Annotated[Path, typer.Argument(metavar="IN.onnx")],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
@@ -46,10 +46,10 @@ def quantize_command(
     json: o.Json = False,
 ) -> None:
     """ONNX in, ONNX out: low-bit weights for any ONNX Runtime. With a budget, plan first."""
-    from ladder.planning.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_in_one_step
 
     with progress():
-        report = quantize_wished(source, output, asked, save_plan)
+        report = quantize_in_one_step(source, output, asked, save_plan)
     if json:
         print_json(report.to_json())
         return
@@ -70,8 +70,8 @@ def _print_report(report: Mapping[str, Any]) -> None:
         stack = f" ({row['stack']} as one)" if row["stack"] else ""
         what = f"{row['level']} {row['function']}: {row['sites']} x {row['type']}{stack}"
         out.print(f"{what}: {row['scheme']} with {row['activation']} activations: {row['reason']}")
-    for row in report["left_alone"]:
-        out.print(f"left alone: {row['name']}: {row['reason']}")
+    for row in report["skipped"]:
+        out.print(f"skipped: {row['name']}: {row['reason']}")
     for note in report["notes"]:
         out.print(f"note: {note}")
     if report.get("plan"):

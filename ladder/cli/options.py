@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ladder.errors import LadderError
-from ladder.options.requests import DEFAULT_TYPES, PlanWish, Wish
+from ladder.options.requests import DEFAULT_TYPES, CompileOptions, PlanOptions
 from ladder.options.schema import described
 
-_COMPILE, _PLAN = described(Wish), described(PlanWish)
+_COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 
 # What the model is, and where things go.
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]

@@ -12,10 +12,10 @@ from ladder.cli import options as o
 from ladder.cli.parameters import takes
 from ladder.cli.show import out, print_json, print_plan, print_table, print_uniform, progress
 from ladder.errors import LadderError
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 
 
-@takes(PlanWish)
+@takes(PlanOptions)
 def plan_command(
     model: o.Model,
     asked: dict[str, Any],
@@ -36,11 +36,11 @@ def plan_command(
 
     if picture is not None:
         check_picture(picture)
-    wish = options_of(PlanWish, {"pareto": picture is not None, **asked})
-    if output is not None and wish.budget is None:
+    options = options_of(PlanOptions, {"pareto": picture is not None, **asked})
+    if output is not None and options.budget is None:
         raise LadderError("-o needs a budget for the plan, for example --bpw 3.5")
     with progress():
-        planned = plan_model(model, wish)
+        planned = plan_model(model, options)
     if output is not None:
         planned.save(output)
     if picture is not None:

@@ -26,7 +26,7 @@ def write_page(manifest: dict[str, Any], target: Path) -> None:
 
 
 def page(manifest: dict[str, Any]) -> str:
-    """The page as text: summary, where the bytes are, every site, what was left alone."""
+    """The page as text: summary, where the bytes are, every site, what was skipped."""
     report = manifest["report"]
     name = escape(Path(report["model"]).name)
     parts = [
@@ -40,8 +40,8 @@ def page(manifest: dict[str, Any]) -> str:
         _sites(report["sites"]),
         "<h2>Kernels</h2>",
         _kernels(report["kernels"]),
-        "<h2>Left alone</h2>",
-        _left_alone(report["left_alone"]),
+        "<h2>Skipped</h2>",
+        _skipped(report["skipped"]),
         "<h2>Notes</h2>",
         "".join(f"<p>{escape(note)}" for note in report["notes"]) or "<p>None.",
         "<h2>Assumed</h2>",
@@ -134,7 +134,7 @@ def _kernels(rows: list[dict[str, Any]]) -> str:
     return _table(keys, [tuple(row.get(key, "") for key in keys) for row in rows])
 
 
-def _left_alone(rows: list[dict[str, str]]) -> str:
+def _skipped(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "<p>Nothing: every weight that a product reads is low-bit.</p>"
     return _table(["name", "reason"], [(r["name"], r["reason"]) for r in rows])

@@ -38,7 +38,7 @@ class BitPlan:
 
 
 @dataclass(frozen=True)
-class LeftAlone:
+class Skipped:
     """What stays as it is, by site name, with the reason."""
 
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Hessians:
 
 
 @dataclass(frozen=True)
-class Finished:
+class PreRounded:
     """Weights that were rounded before ``round-weights``: site -> file of its codes and scales.
 
     ``note`` says how, for the report.

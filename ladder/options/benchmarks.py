@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE
-from ladder.options.requests import DEFAULT_TYPES, TargetWish
+from ladder.options.requests import DEFAULT_TYPES, TargetOptions
 from ladder.options.schema import described, option, read_all
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHAPE = "1x4096x4096"
 PRODUCT, EVERY, PEERS = "The product", "With --all-types", "With --peers"
 OUTLIERS = "With --outliers"
-_TARGET = described(TargetWish)
+_TARGET = described(TargetOptions)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
 
 @dataclass(frozen=True)
-class SiteWish:
+class SiteOptions:
     """Options about the sites of a model, whatever becomes of it."""
 
     keep: tuple[str, ...] = option(
@@ -127,7 +127,7 @@ class SiteWish:
 
 
 @dataclass(frozen=True)
-class TargetWish(SiteWish):
+class TargetOptions(SiteOptions):
     """Options about a target besides."""
 
     target: str = option(
@@ -152,7 +152,7 @@ class TargetWish(SiteWish):
 
 
 @dataclass(frozen=True)
-class Wish(TargetWish):
+class CompileOptions(TargetOptions):
     """Options of ``ladder compile``. Defaults are reported as assumed."""
 
     type: DType = option(
@@ -200,7 +200,7 @@ class Wish(TargetWish):
 
 
 @dataclass(frozen=True)
-class FileWish(SiteWish):
+class QuantizeOptions(SiteOptions):
     """Options of ``ladder quantize``."""
 
     type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
@@ -239,7 +239,7 @@ class FileWish(SiteWish):
 
 
 @dataclass(frozen=True)
-class PlanWish(TargetWish):
+class PlanOptions(TargetOptions):
     """Options of a plan; budgets are texts with units as on the command line, or numbers."""
 
     bpw: str = option("", "Bits per weight at most, scales counted.", panel=BUDGETS)
@@ -351,9 +351,9 @@ class PlanWish(TargetWish):
         return {k: v for k, v in found.items() if k not in timed}
 
 
-def _check_type(wish: Wish | FileWish) -> None:
-    if wish.type.is_float:
-        raise LadderError(f"type '{wish.type}' is a float: there is nothing to quantize to")
-    default = read(described(type(wish))["type"], described(type(wish))["type"].default)
-    if wish.plan and (wish.rules or wish.keep or wish.type != default):
+def _check_type(options: CompileOptions | QuantizeOptions) -> None:
+    if options.type.is_float:
+        raise LadderError(f"type '{options.type}' is a float: there is nothing to quantize to")
+    default = read(described(type(options))["type"], described(type(options))["type"].default)
+    if options.plan and (options.rules or options.keep or options.type != default):
         raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")

@@ -7,21 +7,21 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
-from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.schema import described, options_of, refuse_unknown
 from ladder.passes.allocation.budget import BUDGET, HINT
 
-W = TypeVar("W", Wish, FileWish)
+W = TypeVar("W", CompileOptions, QuantizeOptions)
 
 
-def split(options: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanWish | None]:
+def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | None]:
     """Options of a compilation in one step: its own, and those of the plan that a budget asks for.
 
     Empty options ask for nothing. Refuses those of a plan without a budget, and a budget where the
     types are given already.
     """
-    asked = {name: value for name, value in options.items() if value not in ("", (), [], {}, None)}
-    own, plan = described(kind), described(PlanWish)
+    asked = {name: value for name, value in given.items() if value not in ("", (), [], {}, None)}
+    own, plan = described(kind), described(PlanOptions)
     refuse_unknown(asked, {**own, **plan})
     mine = {k: v for k, v in asked.items() if k in own}
     planning = [name for name in asked if name in plan and name not in own]
@@ -38,7 +38,7 @@ def split(options: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanWish | None
                 f"{first} and {own[name].flags[0]} both say the sites' types: "
                 f"leave out one ({hint})"
             )
-    wish = options_of(kind, mine)
-    if not wish.calibrated:  # the text is the plan's alone
-        wish = replace(wish, calib=None)
-    return wish, options_of(PlanWish, {k: v for k, v in asked.items() if k in plan})
+    options = options_of(kind, mine)
+    if not options.calibrated:  # the text is the plan's alone
+        options = replace(options, calib=None)
+    return options, options_of(PlanOptions, {k: v for k, v in asked.items() if k in plan})

@@ -83,7 +83,7 @@ def compare(
 
 
 def _start(asked: Document, resume: Path | None) -> Document:
-    """An empty document, or the one that ``resume`` holds if it was begun with the same wishes."""
+    """An empty document, or the one that ``resume`` holds if it was begun with the same options."""
     fresh: Document = {
         "machine": machine(), "asked": asked, "limits": [], "rows": [], "notes": [], "done": [],
     }  # fmt: skip

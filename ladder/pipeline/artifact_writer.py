@@ -11,7 +11,7 @@ import numpy as np
 
 from ladder.frontend.types import Source
 from ladder.hardware.targets import Level
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options
 from ladder.pipeline.report import CompileReport
 from ladder.runtime.artifact import ALIGNMENT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
@@ -22,7 +22,7 @@ from ladder.support.files import full_disk_is_plain
 def write_artifact(
     folder: Path,
     source: Source,
-    wish: Wish,
+    options: CompileOptions,
     levels: tuple[Level, ...],
     weights: Any,
     functions: list[dict[str, Any]],
@@ -39,13 +39,13 @@ def write_artifact(
             "format": FORMAT,
             "versions": {name: version(name) for name in ("ladder", "apache-tvm", "onnx-ir")},
             "origin": {"path": source.origin, "digest": source.digest},
-            "options": plain_options(wish),
+            "options": plain_options(options),
             "types": types,
             "levels": [level.name for level in levels],
             "files": files,
             "functions": functions,
             "tensors": tensors,
-            "language_model": _language_model(source, wish),
+            "language_model": _language_model(source, options),
             "report": report.to_json(),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -65,12 +65,12 @@ def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return rows
 
 
-def _language_model(source: Source, wish: Wish) -> dict[str, Any] | None:
+def _language_model(source: Source, options: CompileOptions) -> dict[str, Any] | None:
     if not source.is_language_model:
         return None
     return {
-        "context": wish.context,
-        "chunk": wish.chunk,
+        "context": options.context,
+        "chunk": options.chunk,
         "vocabulary": source.vocabulary,
         "eos": list(source.eos),
         "states": [state.to_json() for state in source.states],

@@ -20,7 +20,7 @@ from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.ir.states import CONTEXT
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.artifact_writer import write_artifact
@@ -47,47 +47,49 @@ class Compiled:
 def compile_model(
     model: str | Path | Source,
     output: str | Path,
-    wish: Wish | None = None,
+    options: CompileOptions | None = None,
     planned: Plan | None = None,
 ) -> Compiled:
     """Compile ``model`` into an artifact folder. Identical work is taken from the cache.
 
-    ``planned`` says every site's type, or the file that ``wish.plan`` names does.
+    ``planned`` says every site's type, or the file that ``options.plan`` names does.
     """
-    wish, start = wish or Wish(), time.perf_counter()
-    wish.check()
+    options, start = options or CompileOptions(), time.perf_counter()
+    options.check()
     check_folder(Path(output), MANIFEST)
-    levels = levels_of(wish.target)
-    if wish.plan:
-        planned = read_plan(wish.plan)
+    levels = levels_of(options.target)
+    if options.plan:
+        planned = read_plan(options.plan)
     source = load_source(model)
-    place = _entry(source, wish, levels, planned)
+    place = _entry(source, options, levels, planned)
     if not (place / MANIFEST).exists():
-        _compile_into(place, source, wish, levels, planned)
+        _compile_into(place, source, options, levels, planned)
     target = Path(output)
     with folder_aside(target, MANIFEST) as aside:
         for file in place.iterdir():
             shutil.copy2(file, aside)
-        report = _complete(aside / MANIFEST, source, wish, planned, start)
+        report = _complete(aside / MANIFEST, source, options, planned, start)
     return Compiled(target, report)
 
 
-def _entry(source: Source, wish: Wish, levels: tuple[Level, ...], planned: Plan | None) -> Path:
+def _entry(
+    source: Source, options: CompileOptions, levels: tuple[Level, ...], planned: Plan | None
+) -> Path:
     """The place of an artifact in the cache: by the model's digest and the types of its sites."""
     return cache.entry(
         "artifacts",
         source.digest,
-        result_key(wish),
-        file_hash(wish.calib) if wish.calib else "",
+        result_key(options),
+        file_hash(options.calib) if options.calib else "",
         sorted(planned.sites.items()) if planned else "",
-        _own_types(wish, planned),
+        _own_types(options, planned),
         [machine_of(level.name) for level in levels],
         version("apache-tvm"),
     )
 
 
 def _complete(
-    path: Path, source: Source, wish: Wish, planned: Plan | None, start: float
+    path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float
 ) -> CompileReport:
     """Write into a manifest of the cache what its key does not have; returns the report.
 
@@ -95,9 +97,9 @@ def _complete(
     """
     manifest = json.loads(path.read_text())
     manifest["origin"]["path"] = source.origin
-    manifest["options"] = plain_options(wish)
+    manifest["options"] = plain_options(options)
     report = CompileReport(**manifest["report"])
-    report = report.of(source, wish, planned, time.perf_counter() - start)
+    report = report.of(source, options, planned, time.perf_counter() - start)
     manifest["report"] = report.to_json()
     path.write_text(json.dumps(manifest, indent=1))
     return report
@@ -106,7 +108,7 @@ def _complete(
 def _compile_into(
     place: Path,
     source: Source,
-    wish: Wish,
+    options: CompileOptions,
     levels: tuple[Level, ...],
     planned: Plan | None,
 ) -> None:
@@ -115,33 +117,35 @@ def _compile_into(
     shared = facts.clone(source.model)
     if not source.is_language_model:  # a traced one was prepared before it went to the cache
         run_passes(shared, PREPARE)
-    put_types(shared, source, wish, planned)
+    put_types(shared, source, options, planned)
     _check_sites(shared, source)
     sites = find_sites(shared)[0]
-    calibrated(shared, source, wish)
-    run_passes(shared, round_and_stack(wish))
+    calibrated(shared, source, options)
+    run_passes(shared, round_and_stack(options))
     weights = Weights()
     with folder_aside(place, MANIFEST) as aside:
         functions: list[dict[str, Any]] = []
         kernels: list[dict[str, Any]] = []
         for level in levels:
-            functions, rows = _build_level(shared, source, wish, level, weights, aside)
+            functions, rows = _build_level(shared, source, options, level, weights, aside)
             kernels += rows
         report = compile_report(shared, sites, source, weights.size_bytes, kernels)
-        own = dict(_own_types(wish, planned))
-        write_artifact(aside, source, wish, levels, weights, functions, report, own)
+        own = dict(_own_types(options, planned))
+        write_artifact(aside, source, options, levels, weights, functions, report, own)
 
 
-def _own_types(wish: Wish, planned: Plan | None) -> list[tuple[str, tuple[float, ...]]]:
+def _own_types(
+    options: CompileOptions, planned: Plan | None
+) -> list[tuple[str, tuple[float, ...]]]:
     """The types of the user's own that are asked for, by name and code book."""
     asked = {dtype.name for dtype in planned.sites.values()} if planned else set()
     own = user_elements()
-    return [(name, own[name].book) for name in sorted({*wish.elements, *asked} & set(own))]
+    return [(name, own[name].book) for name in sorted({*options.elements, *asked} & set(own))]
 
 
 def _check_sites(model: ir.Model, source: Source) -> None:
     if not facts.need(model, facts.BitPlan).choices:
-        reasons = facts.need(model, facts.LeftAlone).reasons
+        reasons = facts.need(model, facts.Skipped).reasons
         first = next(iter(reasons.values()), "it has no weights")
         raise NothingToQuantize(f"{source.origin}: nothing to quantize ({first})")
 
@@ -149,7 +153,7 @@ def _check_sites(model: ir.Model, source: Source) -> None:
 def _build_level(
     shared: ir.Model,
     source: Source,
-    wish: Wish,
+    options: CompileOptions,
     level: Level,
     weights: Any,
     folder: Path,
@@ -159,10 +163,10 @@ def _build_level(
     from ladder.codegen.build import build_library
 
     graphs, kernels = {}, []
-    for name, dims in _functions(source, wish).items():
+    for name, dims in _functions(source, options).items():
         graph = facts.clone(shared)
         facts.put(graph, machine_of(level.name))
-        run_passes(graph, lower(wish, dims))
+        run_passes(graph, lower(options, dims))
         kernels += kernel_rows(graph, level.name, name)
         graphs[name] = graph
     with stage(f"compile for {level.name}"):
@@ -179,12 +183,12 @@ def _need_compiler() -> None:
         )
 
 
-def _functions(source: Source, wish: Wish) -> dict[str, str]:
+def _functions(source: Source, options: CompileOptions) -> dict[str, str]:
     """Function name -> the dimensions it is bound to."""
     if not source.is_language_model:
-        return {"main": wish.dims_text}
-    rows = wish.context + wish.chunk  # a padded last chunk never reaches past the end
+        return {"main": options.dims_text}
+    rows = options.context + options.chunk  # a padded last chunk never reaches past the end
     return {
         name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
-        for name, tokens in (("decode", 1), ("prefill", wish.chunk))
+        for name, tokens in (("decode", 1), ("prefill", options.chunk))
     }

@@ -10,7 +10,7 @@ model is calibrated, which is no pass since it needs data: ``ladder.pipeline.ste
 
 from __future__ import annotations
 
-from ladder.options.requests import FileWish, SiteWish, Wish
+from ladder.options.requests import CompileOptions, QuantizeOptions, SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
@@ -18,7 +18,7 @@ from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.infra.base import Pass
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
-from ladder.passes.move_weight_to_rhs import WeightSecond
+from ladder.passes.move_weight_to_rhs import MoveWeightToRhs
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.stack_products import StackProducts
 
@@ -27,29 +27,29 @@ Phase = tuple[Pass, ...]
 # A model that is compiled: in its simplest form, with the operators that have kernels.
 PREPARE: Phase = (CleanUp(), FuseOperators())
 # A file that is quantized: it stays as it is, but for products that have their weight first.
-PREPARE_FILE: Phase = (WeightSecond(),)
+PREPARE_FILE: Phase = (MoveWeightToRhs(),)
 
 
-def allocate(options: Wish | FileWish) -> Phase:
+def allocate(options: CompileOptions | QuantizeOptions) -> Phase:
     """ALLOCATE by options; where there is a plan, ``put_plan`` takes its place."""
     return (AllocateUniform(options.type, options.keep, options.rules),)
 
 
-def round_weights(options: SiteWish) -> Phase:
+def round_weights(options: SiteOptions) -> Phase:
     """ROUND."""
     return (RoundWeights(options.rounding),)
 
 
-def round_and_stack(options: SiteWish) -> Phase:
+def round_and_stack(options: SiteOptions) -> Phase:
     """ROUND for kernels: products that share an activation become one."""
     return (*round_weights(options), StackProducts())
 
 
-def lower(options: Wish, dims: str) -> Phase:
+def lower(options: CompileOptions, dims: str) -> Phase:
     """LOWER for one function, whose open dimensions have the sizes ``dims``."""
     return (BindShapes(dims), *lower_products(options))
 
 
-def lower_products(options: Wish) -> Phase:
+def lower_products(options: CompileOptions) -> Phase:
     """LOWER where shapes are bound already."""
     return (LowerConvolutions(), LowerTypes(options.activation, options.scheme))

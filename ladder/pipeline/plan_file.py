@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Allocation, BitPlan, Choice, LeftAlone
+from ladder.ir.facts import Allocation, BitPlan, Choice, Skipped
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.parts import FLOAT, groups_of
 from ladder.passes.infra.choices import put_choices
@@ -111,7 +111,7 @@ def plan_text(plan: Plan) -> str:
 
 def _comments(model: ir.Model) -> dict[str, str]:
     """For each site its role and the reason of its type."""
-    plan, alone = facts.get(model, BitPlan), facts.get(model, LeftAlone)
+    plan, alone = facts.get(model, BitPlan), facts.get(model, Skipped)
     reasons = dict(alone.reasons) if alone else {}
     reasons |= {name: choice.reason for name, choice in plan.choices.items()} if plan else {}
     return {s.name: f"{s.role}: {reasons.get(s.name, '')}" for s in find_sites(model)[0]}
@@ -146,7 +146,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
-    """Check that a plan is one of this model, and leave it as the facts BitPlan and LeftAlone.
+    """Check that a plan is one of this model, and leave it as the facts BitPlan and Skipped.
 
     A compilation cleans a model up before it looks for sites, an ONNX file is quantized as it is.
     So a planned site may be none here: it is left alone, for the reason that ``find_sites`` has.

@@ -16,9 +16,9 @@ from ladder.export.onnx_out import FORMATS, check_activation, export_onnx, form
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.facts import BitPlan, Skipped
 from ladder.ir.site import Refusal, Site, find_sites
-from ladder.options.requests import FileWish
+from ladder.options.requests import QuantizeOptions
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes, outlier_row
@@ -44,14 +44,14 @@ class QuantizeReport(Result):
     bits_per_weight: float
     seconds: float
     sites: list[dict[str, Any]]
-    left_alone: list[dict[str, str]]
+    skipped: list[dict[str, str]]
     notes: list[str]
     plan: dict[str, Any] | None
     assumed: list[str]
 
 
 def quantize_onnx(
-    source: Path, target: Path, options: FileWish, planned: Plan | None = None
+    source: Path, target: Path, options: QuantizeOptions, planned: Plan | None = None
 ) -> QuantizeReport:
     """Quantize the ONNX file ``source`` into ``target``; report what every site got and why.
 
@@ -90,14 +90,14 @@ def quantize_onnx(
         bits_per_weight=bits,
         seconds=time.perf_counter() - start,
         sites=rows,
-        left_alone=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
+        skipped=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
         notes=[*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
         plan=planned.report if planned else None,
         assumed=assumed_texts(options, planned),
     )
 
 
-def _check_format(options: FileWish) -> None:
+def _check_format(options: QuantizeOptions) -> None:
     """Fail on a mistyped format before a large file is read."""
     if options.format not in FORMATS:
         raise LadderError(f"unknown format '{options.format}'; one of: {', '.join(FORMATS)}")
@@ -106,7 +106,7 @@ def _check_format(options: FileWish) -> None:
 
 def _keep_floats(model: ir.Model, sites: list[Site], format: str) -> list[Refusal]:
     """What stays float, by the plan or because this file could not hold it well; says so in it."""
-    plan, left = facts.need(model, BitPlan), facts.need(model, LeftAlone)
+    plan, left = facts.need(model, BitPlan), facts.need(model, Skipped)
     kept = []
     for site in sites:
         choice = plan.choices.get(site.name)

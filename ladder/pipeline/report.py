@@ -12,7 +12,7 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
-from ladder.options.requests import SiteWish, Wish
+from ladder.options.requests import CompileOptions, SiteOptions
 from ladder.passes.muxing.report import outlier_notes, outlier_row
 from ladder.passes.rounding.report import rounding_notes, rounding_row
 from ladder.pipeline.plan_file import Plan
@@ -31,7 +31,7 @@ class CompileReport(Result):
     bits_per_weight: float
     weights_bytes: int
     sites: list[dict[str, Any]]
-    left_alone: list[dict[str, str]]
+    skipped: list[dict[str, str]]
     language_model: bool
     notes: list[str]
     kernels: list[dict[str, Any]]
@@ -40,7 +40,9 @@ class CompileReport(Result):
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
-    def of(self, source: Source, wish: Wish, planned: Plan | None, seconds: float) -> CompileReport:
+    def of(
+        self, source: Source, options: CompileOptions, planned: Plan | None, seconds: float
+    ) -> CompileReport:
         """The report for whoever asked: plans with the same types share all that is above."""
         names = {row["name"] for row in self.sites}
 
@@ -52,9 +54,9 @@ class CompileReport(Result):
             self,
             model=source.origin,
             sites=[said(row) for row in self.sites],
-            left_alone=[said(row) for row in self.left_alone],
+            skipped=[said(row) for row in self.skipped],
             seconds=round(seconds, 2),
-            assumed=assumed_texts(wish, planned),
+            assumed=assumed_texts(options, planned),
             plan=planned.report if planned else None,
         )
 
@@ -67,7 +69,7 @@ def compile_report(
     kernels: list[dict[str, Any]],
 ) -> CompileReport:
     """The report of a model that was rounded and lowered."""
-    plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.LeftAlone)
+    plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
     rows, bits, parameters, seen = [], 0.0, 0, set()
     for site in sites:
@@ -90,16 +92,18 @@ def compile_report(
         bits_per_weight=round(bits / parameters, 4),
         weights_bytes=weights_bytes,
         sites=rows,
-        left_alone=[{"name": n, "reason": r} for n, r in alone.reasons.items()],
+        skipped=[{"name": n, "reason": r} for n, r in alone.reasons.items()],
         language_model=source.is_language_model,
         notes=[*source.notes, *outlier_notes(model), *rounding_notes(model), *stack_notes(model)],
         kernels=kernels,
     )
 
 
-def assumed_texts(wish: SiteWish, planned: Plan | None) -> list[str]:
+def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
     """Options at their default; with a plan those that it was made with, and no type."""
-    own = [f"{k} = {shown(v)}" for k, v in wish.assumed().items() if not (planned and k == "type")]
+    own = [
+        f"{k} = {shown(v)}" for k, v in options.assumed().items() if not (planned and k == "type")
+    ]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
 
 

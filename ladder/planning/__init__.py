@@ -1,1 +1,1 @@
-"""Plans: which site gets which type under a wish. ``make`` is the way through it."""
+"""Plans: which site gets which type within a budget. ``make`` is the way through it."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ladder.blockwise.weights import Group, Rounder
-from ladder.calibration.calibrate import finished_of, hessians_of
+from ladder.calibration.calibrate import hessians_of, pre_rounded_of
 from ladder.calibration.data import Data
 from ladder.calibration.requested_data import long_data_of
 from ladder.calibration.rounded_weights import RoundedWeights
@@ -18,17 +18,17 @@ from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 from ladder.passes.allocation.axes import LATENCY, LOSS
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.rounding.methods import find_method
 from ladder.passes.rounding.pre_rounded import load_outcome
-from ladder.planning.evaluate_plan import Check, RounderOf
+from ladder.planning.evaluate_plan import PlanEvaluator, RounderOf
 from ladder.planning.latency import hold
 from ladder.planning.refine import refine
-from ladder.planning.times import decode_seconds, decode_wish, decodes_here
+from ladder.planning.times import decode_options, decode_seconds, decodes_here
 
 TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
 MARGIN = 0.98  # of the limit, when it is tightened
@@ -46,47 +46,49 @@ class Chosen:
 
 
 def choose_plan(
-    source: Source, wish: PlanWish, problem: Problem, budget: Budget, notes: list[str]
+    source: Source, options: PlanOptions, problem: Problem, budget: Budget, notes: list[str]
 ) -> Chosen:
     """The allocation, checked by real runs; never worse than the best uniform plan that fits."""
     chosen = Chosen(problem, allocate(problem, budget), notes)
-    if not wish.verify:
+    if not options.verify:
         notes.append("the plan was not run: its loss is a prediction")
         return chosen
-    if budget.limit(LATENCY) is not None and decodes_here(source, wish):
-        _in_time(source, wish, chosen, budget)
+    if budget.limit(LATENCY) is not None and decodes_here(source, options):
+        _in_time(source, options, chosen, budget)
 
-    if (stand_in := find_method(wish.rounding).planned_as) != wish.rounding:
+    if (stand_in := find_method(options.rounding).planned_as) != options.rounding:
         notes.append(
             f"the plan was run as '{stand_in}' rounds it: compiling it continues from there "
-            f"by '{wish.rounding}'"
+            f"by '{options.rounding}'"
         )
-    data, hessians = long_data_of(source, wish), hessians_of(source, wish)
-    alone = RoundedWeights(source, wish.rounding, hessians)
-    rounder_of = _rounder_of(source, wish, alone, hessians)
-    check = Check(source.model, chosen.problem, data.feeds, rounder_of, source.is_language_model)
+    data, hessians = long_data_of(source, options), hessians_of(source, options)
+    alone = RoundedWeights(source, options.rounding, hessians)
+    rounder_of = _rounder_of(source, options, alone, hessians)
+    check = PlanEvaluator(
+        source.model, chosen.problem, data.feeds, rounder_of, source.is_language_model
+    )
     _within_kl(check, chosen, budget)
     if budget.goal == LOSS.counted and not budget.prefer:
-        _tell_sum(chosen, wish)
-        if wish.refine:
-            _refine(source, data, check, alone, chosen, budget, wish)
+        _tell_sum(chosen, options)
+        if options.refine:
+            _refine(source, data, check, alone, chosen, budget, options)
     if budget.goal == LOSS.counted and not budget.prefer and chosen.found.fitting:
         _no_worse_than_uniform(check, chosen)
     return chosen
 
 
 def _rounder_of(
-    source: Source, wish: PlanWish, alone: Rounder, hessians: Hessians | None
+    source: Source, options: PlanOptions, alone: Rounder, hessians: Hessians | None
 ) -> RounderOf:
-    """How the wish rounds a plan's weights: one by one, or in the model's order."""
+    """How the options round a plan's weights: one by one, or in the model's order."""
 
-    method = find_method(wish.rounding)
+    method = find_method(options.rounding)
 
     def rounder(types: Mapping[str, str]) -> Rounder:
         if not method.needs.model or hessians is None:
             return alone
-        evaluated = replace(wish, rounding=method.planned_as)
-        done = finished_of(source, evaluated, dict(types), hessians)
+        evaluated = replace(options, rounding=method.planned_as)
+        done = pre_rounded_of(source, evaluated, dict(types), hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
             if group.name not in done.files:
@@ -98,11 +100,11 @@ def _rounder_of(
     return rounder
 
 
-def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> None:
+def _in_time(source: Source, options: PlanOptions, chosen: Chosen, budget: Budget) -> None:
     """Time whole plans, and take the one that is as fast as was asked."""
 
     def seconds_of(problem: Problem, picks: Picks) -> float:
-        return decode_seconds(source, problem, picks, decode_wish(wish))
+        return decode_seconds(source, problem, picks, decode_options(options))
 
     held = hold(chosen.problem, chosen.found, budget, seconds_of)
     chosen.problem, chosen.found = held.plan.problem, held.plan.found
@@ -114,7 +116,7 @@ def _in_time(source: Source, wish: PlanWish, chosen: Chosen, budget: Budget) -> 
         )
 
 
-def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
+def _within_kl(check: PlanEvaluator, chosen: Chosen, budget: Budget) -> None:
     """Run the plan; ask for less until the run is within a KL limit, if that can be reached."""
     asked, metric = budget.limit(LOSS), chosen.problem.metric
     loss = first = check.loss(chosen.found.picks)
@@ -139,10 +141,10 @@ def _within_kl(check: Check, chosen: Chosen, budget: Budget) -> None:
     chosen.notes.append(f"--max-kl {asked:.4g} is not met by the real run: {loss:.4g} nats a token")
 
 
-def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
+def _tell_sum(chosen: Chosen, options: PlanOptions) -> None:
     """Say where the sum of the sites' losses is far from what the plan loses."""
     predicted, measured = chosen.found.totals[LOSS.key], chosen.measured[chosen.problem.metric]
-    if not wish.refine and abs(measured - predicted) > SUMS * predicted:
+    if not options.refine and abs(measured - predicted) > SUMS * predicted:
         chosen.notes.append(
             f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: the "
             "additive prediction is unreliable here; --refine 2 measures each site again with the "
@@ -153,15 +155,15 @@ def _tell_sum(chosen: Chosen, wish: PlanWish) -> None:
 def _refine(
     source: Source,
     data: Data,
-    check: Check,
+    check: PlanEvaluator,
     rounder: Rounder,
     chosen: Chosen,
     budget: Budget,
-    wish: PlanWish,
+    options: PlanOptions,
 ) -> None:
     metric, picks = chosen.problem.metric, chosen.found.picks
     first = chosen.measured[metric]
-    done = refine(source.model, data, check, rounder, budget, picks, first, wish.refine)
+    done = refine(source.model, data, check, rounder, budget, picks, first, options.refine)
     chosen.notes.append(
         f"refined in {done.rounds} rounds ({done.steps} steps measured): the plan that was "
         f"predicted best loses {first:.4g}, this one {done.loss:.4g}"
@@ -173,14 +175,14 @@ def _refine(
     timed = "seconds" in chosen.measured
     chosen.measured = {metric: done.loss}
     if timed:  # what was measured is another plan's time
-        seconds = decode_seconds(source, chosen.problem, done.picks, decode_wish(wish))
+        seconds = decode_seconds(source, chosen.problem, done.picks, decode_options(options))
         chosen.measured["seconds"] = seconds
         limit = budget.limit(LATENCY)
         if limit is not None and seconds > limit:
             chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by the refined plan")
 
 
-def _no_worse_than_uniform(check: Check, chosen: Chosen) -> None:
+def _no_worse_than_uniform(check: PlanEvaluator, chosen: Chosen) -> None:
     """Run the best uniform plan that fits, too; where it is measured better, it is the plan."""
     problem, found, metric = chosen.problem, chosen.found, chosen.problem.metric
     loss = chosen.measured[metric]

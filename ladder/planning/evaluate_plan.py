@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from ladder.blockwise.flow import Flow
 from ladder.blockwise.programs import Arrays, Program
-from ladder.blockwise.spill import Kept
+from ladder.blockwise.spill import SpillStore
 from ladder.blockwise.weights import Group, Rounder, find_groups
 from ladder.ir.dtype import DType
 from ladder.passes.allocation.parts import FLOAT
@@ -32,7 +32,7 @@ R = TypeVar("R")
 RounderOf = Callable[[Mapping[str, str]], Rounder]  # of a plan, site -> type: it may count
 
 
-class Check:
+class PlanEvaluator:
     """Runs plans of one model on its calibration windows, against the float model.
 
     ``windows`` are feeds by input name; ``logits`` says that the output's last axis is logits.
@@ -55,7 +55,7 @@ class Check:
         self.groups = {site.name: group for group in whole for site in group.sites}
         self._windows = [self._flow.side_values(window) for window in windows]
         self._pool, self._kind = ThreadPoolExecutor(own_threads()), LOGITS
-        kept, lock = Kept(), Lock()
+        kept, lock = SpillStore(), Lock()
 
         def expect(output: np.ndarray, _: int) -> Expected:
             self._kind = LOGITS if logits else kind_of(output)

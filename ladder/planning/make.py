@@ -14,7 +14,7 @@ from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
@@ -81,24 +81,24 @@ class Planned:
 
 
 def plan_model(
-    model: str | Path | Source, wish: PlanWish, prepare: Sequence[Pass] = PREPARE
+    model: str | Path | Source, options: PlanOptions, prepare: Sequence[Pass] = PREPARE
 ) -> Planned:
     """Measure what is not known yet, choose, and run the choice once.
 
     ``prepare`` is what whoever carries the plan out does to a model before looking for its sites.
     """
-    wish.check()
-    original, budget = ready(model, prepare), wish.budget
-    if wish.long_tokens:
-        long_data_of(original, wish)  # refuses what cannot be fed, before any work
-    source = provisionally_muxed(original, wish)
-    attach_product_costs(source, wish)
+    options.check()
+    original, budget = ready(model, prepare), options.budget
+    if options.long_tokens:
+        long_data_of(original, options)  # refuses what cannot be fed, before any work
+    source = provisionally_muxed(original, options)
+    attach_product_costs(source, options)
     if budget is not None:
-        refuse_unreachable(source, wish, budget)
-    found = sensitivity_of(source, wish, hessians_of(source, wish))
+        refuse_unreachable(source, options, budget)
+    found = sensitivity_of(source, options, hessians_of(source, options))
     facts.put(source.model, found)
     notes: list[str] = [*source.notes, *outlier_notes(source.model)]
-    problem = timed_problem(source, wish, notes)
+    problem = timed_problem(source, options, notes)
     uniform = {type: problem.totals(problem.uniform(type)) for type in problem.types}
     report = PlanReport(
         model=source.origin,
@@ -106,35 +106,35 @@ def plan_model(
         metric=problem.metric,
         text=f"{found.text} ({found.tokens} tokens)",
         sites=sum(len(part.names) for part in problem.parts),
-        assumed=[f"{name} = {shown(value)}" for name, value in wish.assumed().items()],
+        assumed=[f"{name} = {shown(value)}" for name, value in options.assumed().items()],
         notes=notes,
         uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
-    if wish.pareto:
+    if options.pareto:
         report.fronts = pareto.fronts(problem)
     if budget is None:
         return Planned(None, report)
-    return _plan(source, original.digest, wish, problem, budget, report)
+    return _plan(source, original.digest, options, problem, budget, report)
 
 
 def _plan(
     source: Source,
     digest: str,
-    wish: PlanWish,
+    options: PlanOptions,
     problem: Problem,
     budget: Budget,
     report: PlanReport,
 ) -> Planned:
     graph = source.model
-    chosen = choose_plan(source, wish, problem, budget, report.notes)
+    chosen = choose_plan(source, options, problem, budget, report.notes)
     put_allocation(graph, chosen.problem, chosen.found, str(budget), ())
     allocation = facts.need(graph, Allocation)
     asked = {
         "types": list(problem.types),
-        "rules": [str(rule) for rule in wish.rules],
-        "keep": list(wish.keep),
-        "target": wish.target,
-        "rounding": wish.rounding,
+        "rules": [str(rule) for rule in options.rules],
+        "keep": list(options.keep),
+        "target": options.target,
+        "rounding": options.rounding,
         "text": report.text,
         "assumed": report.assumed,
         "notes": report.notes,

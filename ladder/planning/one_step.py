@@ -9,7 +9,7 @@ from typing import Any
 from ladder.errors import LadderError
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
-from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.split import split
 from ladder.passes.allocation.axes import SIZE, limited, suggestion
 from ladder.passes.allocation.units import show_size
@@ -25,44 +25,44 @@ from ladder.support.files import check_folder
 Model = str | Path | Source
 
 
-def compile_wished(
+def compile_in_one_step(
     model: Model,
     output: str | Path,
-    options: Mapping[str, Any],
+    given: Mapping[str, Any],
     save_plan: str | Path | None = None,
 ) -> Compiled:
-    """Compile by the options of ``ladder compile``, by name; a budget among them is planned for.
+    """Compile by the options of ``ladder compile``, given by name; with a budget, plan first.
 
-    ``save_plan`` is a file for the plan. The artifact's report tells it under ``plan``.
+    ``save_plan`` is a file for the plan. The artifact's report has it under ``plan``.
     """
-    wish, asked = split(options, Wish)
-    wish.check()
+    options, asked = split(given, CompileOptions)
+    options.check()
     check_folder(Path(output), MANIFEST)
     if asked is None:
         _refuse_saving(save_plan)
-        return compile_model(model, output, wish)
+        return compile_model(model, output, options)
     asked.check()
     source = load_source(model)
-    return compile_model(source, output, wish, _planned(source, asked, save_plan, PREPARE))
+    return compile_model(source, output, options, _planned(source, asked, save_plan, PREPARE))
 
 
-def quantize_wished(
+def quantize_in_one_step(
     source: str | Path,
     target: str | Path,
-    options: Mapping[str, Any],
+    given: Mapping[str, Any],
     save_plan: str | Path | None = None,
 ) -> QuantizeReport:
     """Quantize an ONNX file by the options of ``ladder quantize``, by name; returns the report."""
-    wish, asked = split(options, FileWish)
-    wish.check()
-    planned = read_plan(wish.plan) if wish.plan else None
+    options, asked = split(given, QuantizeOptions)
+    options.check()
+    planned = read_plan(options.plan) if options.plan else None
     if asked is None:
         _refuse_saving(save_plan)
     else:
         asked.check()
         _refuse_times(asked)
         planned = _planned(load_onnx(Path(source)), asked, save_plan, PREPARE_FILE)
-    report = quantize_onnx(Path(source), Path(target), wish, planned)
+    report = quantize_onnx(Path(source), Path(target), options, planned)
     budget = asked.budget if asked else None
     size = budget.limit(SIZE) if budget is not None else None
     if size is not None and report.size_bytes > size:
@@ -74,7 +74,7 @@ def quantize_wished(
     return report
 
 
-def _planned(source: Source, asked: PlanWish, save: str | Path | None, prepare: Any) -> Plan:
+def _planned(source: Source, asked: PlanOptions, save: str | Path | None, prepare: Any) -> Plan:
     found = plan_model(source, asked, prepare)
     assert found.plan is not None  # ``split`` saw to a budget
     if save is not None:
@@ -87,7 +87,7 @@ def _refuse_saving(save: str | Path | None) -> None:
         raise LadderError(f"--save-plan {save}: no plan is made; give a budget, e.g. --bpw 3.5")
 
 
-def _refuse_times(asked: PlanWish) -> None:
+def _refuse_times(asked: PlanOptions) -> None:
     if asked.timed:
         raise LadderError(
             "an ONNX file is run by ONNX Runtime, and Ladder's times are of its own kernels: "

@@ -26,7 +26,7 @@ from ladder.passes.allocation.choose import bounds_of
 from ladder.passes.allocation.parts import FLOAT
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem
 from ladder.passes.allocation.solve import minimise
-from ladder.planning.evaluate_plan import Check
+from ladder.planning.evaluate_plan import PlanEvaluator
 from ladder.sensitivity.engine import Engine
 from ladder.sensitivity.state import Scores
 from ladder.sensitivity.workers import Alone, run_all
@@ -48,7 +48,7 @@ class Refined:
 def refine(
     model: ir.Model,
     data: Data,
-    check: Check,
+    check: PlanEvaluator,
     rounder: Rounder,
     budget: Budget,
     picks: Picks,
@@ -74,7 +74,7 @@ def refine(
 
 
 def measure_steps(
-    model: ir.Model, data: Data, check: Check, rounder: Rounder, picks: Picks, loss: float
+    model: ir.Model, data: Data, check: PlanEvaluator, rounder: Rounder, picks: Picks, loss: float
 ) -> dict[tuple[int, int], float]:
     """(part, option) -> what the output loses more than ``loss`` if that one part takes it."""
     problem, groups = check.problem, check.groups

@@ -19,7 +19,7 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import ProductCosts
 from ladder.ir.site import find_sites
-from ladder.options.requests import PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.allocate_bits import problem_by, problem_of
 from ladder.passes.allocation.axes import LATENCY
 from ladder.passes.allocation.budget import Budget
@@ -37,26 +37,26 @@ DECODE_CONTEXT = 512  # that the timed artifact has room for
 PLAUSIBLE = (0.5, 2.0)
 
 
-def attach_product_costs(source: Source, wish: PlanWish) -> None:
+def attach_product_costs(source: Source, options: PlanOptions) -> None:
     """Leave the costs of products on the model, where they are wanted."""
-    if wish.timed:
-        facts.put(source.model, _costs(source.model, wish))
+    if options.timed:
+        facts.put(source.model, _costs(source.model, options))
 
 
-def refuse_unreachable(source: Source, wish: PlanWish, budget: Budget) -> None:
+def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> None:
     """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
-    types = candidates(wish.types)
-    problem = problem_by(source.model, None, types, wish.rules, wish.keep, wish.rest)[0]
+    types = candidates(options.types)
+    problem = problem_by(source.model, None, types, options.rules, options.keep, options.rest)[0]
     known = budget.only(lambda axis: axis.known)
     if known.limits:
         allocate(problem, known)
 
 
-def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
+def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Problem:
     """The problem, with the times of what is not a product where they can be had."""
-    problem, said = _problem(source, wish)
-    if wish.timed and not wish.rest:
-        problem = _with_measured_overhead(source, wish, problem, notes)
+    problem, said = _problem(source, options)
+    if options.timed and not options.rest:
+        problem = _with_measured_overhead(source, options, problem, notes)
     notes += said
     costs = facts.get(source.model, ProductCosts)
     if costs is not None:
@@ -64,49 +64,51 @@ def timed_problem(source: Source, wish: PlanWish, notes: list[str]) -> Problem:
     return problem
 
 
-def _problem(source: Source, wish: PlanWish) -> tuple[Problem, tuple[str, ...]]:
-    return problem_of(source.model, wish.types, wish.rules, wish.keep, wish.rest)
+def _problem(source: Source, options: PlanOptions) -> tuple[Problem, tuple[str, ...]]:
+    return problem_of(source.model, options.types, options.rules, options.keep, options.rest)
 
 
-def _costs(graph: ir.Model, wish: PlanWish) -> ProductCosts:
-    ruled = [str(rule.type) for rule in wish.rules if not rule.type.is_float]
-    types = dict.fromkeys((*candidates(wish.types), *ruled))
+def _costs(graph: ir.Model, options: PlanOptions) -> ProductCosts:
+    ruled = [str(rule.type) for rule in options.rules if not rule.type.is_float]
+    types = dict.fromkeys((*candidates(options.types), *ruled))
     shapes = shapes_of(find_sites(graph)[0])
-    return product_costs(types, shapes, wish.chunk, wish.target, wish.activation, wish.costs)
+    return product_costs(
+        types, shapes, options.chunk, options.target, options.activation, options.costs
+    )
 
 
 def _with_measured_overhead(
-    source: Source, wish: PlanWish, problem: Problem, notes: list[str]
+    source: Source, options: PlanOptions, problem: Problem, notes: list[str]
 ) -> Problem:
     """The problem with what a token takes outside its products, where it can be measured."""
-    budget = wish.budget
-    if budget is None or not budget.timed or not decodes_here(source, wish):
+    budget = options.budget
+    if budget is None or not budget.timed or not decodes_here(source, options):
         notes.append("latency counts products alone; give what else a token takes with --rest")
         return problem
     with stage("time two uniform plans"):
-        decode = decode_of(source, problem, decode_wish(wish))
+        decode = decode_of(source, problem, decode_options(options))
     costs = facts.get(source.model, ProductCosts)
     assert costs is not None
     facts.put(source.model, _scaled(costs, decode))
-    return _with_overhead(_problem(source, wish)[0], decode.overhead)
+    return _with_overhead(_problem(source, options)[0], decode.overhead)
 
 
-def decodes_here(source: Source, wish: PlanWish) -> bool:
+def decodes_here(source: Source, options: PlanOptions) -> bool:
     """Whether a token's time can be measured, and was not given."""
-    here = wish.costs is None and not wish.rest and runs_here(levels_of(wish.target)[-1])
+    here = options.costs is None and not options.rest and runs_here(levels_of(options.target)[-1])
     return here and source.is_language_model
 
 
-def decode_wish(wish: PlanWish) -> Wish:
+def decode_options(options: PlanOptions) -> CompileOptions:
     """What a plan is compiled with, to be timed: its weights' values do not matter."""
-    return Wish(
-        target=wish.target,
+    return CompileOptions(
+        target=options.target,
         rounding=QUICKEST,
-        activation=wish.activation,
+        activation=options.activation,
         context=DECODE_CONTEXT,
-        chunk=wish.chunk,
-        keep=wish.keep,
-        rules=wish.rules,
+        chunk=options.chunk,
+        keep=options.keep,
+        rules=options.rules,
     )
 
 
@@ -119,15 +121,15 @@ class Decode:
     note: str
 
 
-def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
+def decode_of(source: Source, problem: Problem, options: CompileOptions) -> Decode:
     """Compile the fastest and the slowest uniform plan, time them, and draw the line.
 
-    ``wish`` has the target and what rules and keep fix; its type is not looked at.
+    ``options`` has the target and what rules and keep fix; its type is not looked at.
     """
     sums = {type: problem.sum(problem.uniform(type), LATENCY.counted) for type in problem.types}
     fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
     times = {
-        type: _decode_seconds(source, replace(wish, type=DType.parse(type)))
+        type: _decode_seconds(source, replace(options, type=DType.parse(type)))
         for type in dict.fromkeys((fast, slow))
     }
     slope, overhead = _line([sums[type] for type in times], list(times.values()))
@@ -138,7 +140,9 @@ def decode_of(source: Source, problem: Problem, wish: Wish) -> Decode:
     return Decode(slope, overhead, note)
 
 
-def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -> float:
+def decode_seconds(
+    source: Source, problem: Problem, picks: Picks, options: CompileOptions
+) -> float:
     """Measured seconds of a decoded token of a plan: each site has a rule of its own."""
     chosen = [part.options[pick].type for part, pick in zip(problem.parts, picks, strict=True)]
     rules = [
@@ -148,7 +152,7 @@ def decode_seconds(source: Source, problem: Problem, picks: Picks, wish: Wish) -
     ]
     one = next((type for type in chosen if type != FLOAT), problem.types[0])
     return _decode_seconds(
-        source, replace(wish, type=DType.parse(one), rules=tuple(rules), keep=())
+        source, replace(options, type=DType.parse(one), rules=tuple(rules), keep=())
     )
 
 
@@ -183,14 +187,14 @@ def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
     return slope, overhead
 
 
-def _decode_seconds(source: Source, wish: Wish) -> float:
+def _decode_seconds(source: Source, options: CompileOptions) -> float:
     """Measured seconds of a decoded token of a plan."""
     import ladder.codegen.build  # noqa: F401  # or a cached plan's run would load TVM without it
     from ladder.pipeline.compile import compile_model
     from ladder.runtime.bench import bench_artifact
 
     with tempfile.TemporaryDirectory(prefix="ladder-decode-") as folder:
-        artifact = compile_model(source, Path(folder) / "artifact", wish).folder
+        artifact = compile_model(source, Path(folder) / "artifact", options).folder
         return float(1 / bench_artifact(artifact, BENCH_CONTEXT)["decode_tokens_per_s"])
 
 

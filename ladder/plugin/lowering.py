@@ -16,7 +16,7 @@ from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.hardware.targets import Level
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.lower_types import LowerTypes
 from ladder.plugin import packing
@@ -44,7 +44,7 @@ OPERATORS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-def lower_module(mod: Any, wish: Wish, level: Level) -> Any:
+def lower_module(mod: Any, options: CompileOptions, level: Level) -> Any:
     """``mod`` with its low-bit operators as kernels of ``level``; activations are shared."""
     made: dict[Any, Make] = {}
     rewriter, packer = Rewriter(mod, made), _Packer()
@@ -54,7 +54,7 @@ def lower_module(mod: Any, wish: Wish, level: Level) -> Any:
         products.collect(func)
         if products.variables:
             facts.put(products.model, machine_of(level.name))
-            run_passes(products.model, [LowerTypes(wish.activation, wish.scheme)])
+            run_passes(products.model, [LowerTypes(options.activation, options.scheme)])
             fold_rungs(products.model)
             made.update(products.makers(context))
     return rewriter.rewritten() if made else mod

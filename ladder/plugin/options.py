@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.options.schema import described, options_of, refuse_unknown
 
 ATTRIBUTE = "ladder."
 SEPARATOR = "|"  # of several values in one text
-OPTIONS = {name: about for name, about in described(Wish).items() if about.option.plugin}
+OPTIONS = {name: about for name, about in described(CompileOptions).items() if about.option.plugin}
 
 
-def read(mod: Any, given: dict[str, str]) -> Wish:
-    """The checked wish for ``mod``; ``given`` goes before its attributes."""
+def read(mod: Any, given: dict[str, str]) -> CompileOptions:
+    """The checked options for ``mod``; ``given`` goes before its attributes."""
     check_names(given)
     held = dict(mod.attrs) if mod.attrs else {}
     asked = {n: str(held[ATTRIBUTE + n]) for n in OPTIONS if ATTRIBUTE + n in held}
     asked.update(given)
-    options = {n: t.split(SEPARATOR) if OPTIONS[n].several else t for n, t in asked.items() if t}
-    wish = options_of(Wish, options)
-    wish.check()
-    return wish
+    values = {n: t.split(SEPARATOR) if OPTIONS[n].several else t for n, t in asked.items() if t}
+    options = options_of(CompileOptions, values)
+    options.check()
+    return options
 
 
 def check_names(given: dict[str, str]) -> None:

@@ -14,9 +14,9 @@ from tvm import relax
 
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, LeftAlone
+from ladder.ir.facts import BitPlan, Skipped
 from ladder.ir.site import SITE_KEY
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.rounding.methods import QUICKEST
@@ -31,25 +31,25 @@ LOG = logging.getLogger("ladder.plugin")
 REPORT = "ladder.report"
 
 
-def round_module(mod: Any, wish: Wish) -> Any:
-    """``mod`` with its weights rounded as the wish, or its plan, says; other bindings stay."""
+def round_module(mod: Any, options: CompileOptions) -> Any:
+    """``mod`` with its weights rounded as the options, or its plan, says; other bindings stay."""
     uses, refused = _all_uses(mod)
     if not uses:
         LOG.warning("no weight to round: %s", _reasons(refused) or "no product has a weight")
         return mod
     skeleton = Skeleton(uses)
-    _plan(skeleton, wish)
+    _plan(skeleton, options)
     plan = facts.need(skeleton.model, BitPlan)
-    alone = facts.get(skeleton.model, LeftAlone) or LeftAlone()
-    made = _round_constants(skeleton, plan, wish.rounding)
-    made.update(_round_parameters(skeleton, plan, wish.rounding))
+    alone = facts.get(skeleton.model, Skipped) or Skipped()
+    made = _round_constants(skeleton, plan, options.rounding)
+    made.update(_round_parameters(skeleton, plan, options.rounding))
     rows = {name: [str(c.type), c.reason] for name, c in plan.choices.items()}
     left = {**alone.reasons, **{r.name: f"{r.op}: {r.reason}" for r in refused}}
-    if wish.type == Wish().type and not wish.plan:
-        LOG.warning("weights become %s: no attribute ladder.type asks for another", wish.type)
+    if options.type == CompileOptions().type and not options.plan:
+        LOG.warning("weights become %s: no attribute ladder.type asks for another", options.type)
     LOG.info("%d sites rounded, %d left alone", len(rows), len(left))
     done = Rewriter(mod, made).rewritten()
-    return done.with_attr(REPORT, json.dumps({"sites": rows, "left_alone": left}))
+    return done.with_attr(REPORT, json.dumps({"sites": rows, "skipped": left}))
 
 
 def _all_uses(mod: Any) -> tuple[list[Use], list[Refused]]:
@@ -66,18 +66,18 @@ def _reasons(refused: list[Refused]) -> str:
     return "; ".join(f"{r.name}: {r.reason}" for r in refused[:3])
 
 
-def _plan(skeleton: Skeleton, wish: Wish) -> None:
-    """Leave the facts BitPlan and LeftAlone on the model.
+def _plan(skeleton: Skeleton, options: CompileOptions) -> None:
+    """Leave the facts BitPlan and Skipped on the model.
 
     A plan names its sites as another frontend did where Relax's constants have no names: then
     its rows are taken in their order, which is that of the graph.
     """
-    if not wish.plan:
-        run_passes(skeleton.model, allocate(wish))
+    if not options.plan:
+        run_passes(skeleton.model, allocate(options))
         return
-    plan = read_plan(wish.plan)
+    plan = read_plan(options.plan)
     if set(plan.sites) != set(skeleton.uses) and len(plan.sites) == len(skeleton.uses):
-        LOG.warning("%s names other sites: its rows are taken in order", wish.plan)
+        LOG.warning("%s names other sites: its rows are taken in order", options.plan)
         plan = replace(plan, sites=dict(zip(skeleton.uses, plan.sites.values(), strict=True)))
     put_plan(skeleton.model, plan, plan.digest)
 

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from ladder.blockwise.flow import Flow
 from ladder.blockwise.programs import Arrays, Program
-from ladder.blockwise.spill import Kept
+from ladder.blockwise.spill import SpillStore
 from ladder.blockwise.weights import Group, Rounder, Task, find_groups
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
@@ -73,7 +73,7 @@ class Engine:
     ) -> None:
         self._rounded, self.flow = rounded, Flow(model)
         self.groups = {group.name: group for group in find_groups(model, self.flow.chain)}
-        self.kept = Kept(limit)
+        self.kept = SpillStore(limit)
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         self._programs: dict[int, Program] = {}

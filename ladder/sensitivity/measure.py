@@ -30,8 +30,8 @@ from ladder.support.threads import own_threads
 
 
 @dataclass(frozen=True)
-class How:
-    """How to measure: none of it changes a score.
+class MeasureOptions:
+    """MeasureOptions to measure: none of it changes a score.
 
     ``workers`` is a number of processes (0: this one) or ``dask://host:port``; ``threads`` are
     those of all local workers, 0 for every processor; ``limit`` is the memory for what is kept, in
@@ -51,7 +51,7 @@ def measure(
     windows: int = 8,
     tokens: int = 128,
     method: str = "mse",
-    how: How | None = None,
+    how: MeasureOptions | None = None,
 ) -> Sensitivity:
     """Score every site of a language model in every type on a calibration text.
 
@@ -59,7 +59,7 @@ def measure(
     once.
     """
     data = text_data(source, text, windows, tokens)
-    return measure_data(source, types, data, method, how or How())
+    return measure_data(source, types, data, method, how or MeasureOptions())
 
 
 def measure_feeds(
@@ -68,7 +68,7 @@ def measure_feeds(
     samples: dict[str, np.ndarray],
     method: str = "mse",
     name: str = "samples",
-    how: How | None = None,
+    how: MeasureOptions | None = None,
 ) -> Sensitivity:
     """Score every site of any model on samples of its inputs: name -> [samples, *input's shape].
 
@@ -76,7 +76,7 @@ def measure_feeds(
     what is returned says which.
     """
     data = sample_data(source, samples, name)
-    return measure_data(source, types, data, method, how or How())
+    return measure_data(source, types, data, method, how or MeasureOptions())
 
 
 def measure_data(
@@ -84,7 +84,7 @@ def measure_data(
     types: Sequence[str],
     data: Data,
     method: str,
-    how: How,
+    how: MeasureOptions,
     hessians: Hessians | None = None,
 ) -> Sensitivity:
     """Score every site on what the model is fed; calibrated methods need the sites' Hessians."""
@@ -124,7 +124,7 @@ def _fact(
 
 
 @contextmanager
-def _crew(model: ir.Model, job: Job, how: How) -> Iterator[Crew]:
+def _crew(model: ir.Model, job: Job, how: MeasureOptions) -> Iterator[Crew]:
     threads = how.threads or own_threads()
     if how.workers == "0":
         yield Alone(_with(job, threads, how.limit).engine(model))

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from ladder.ir import facts
-from ladder.ir.facts import BitPlan, Choice, LeftAlone
+from ladder.ir.facts import BitPlan, Choice, Skipped
 from ladder.ir.site import find_sites
 
 
 def put_choices(
     model: ir.Model, choices: Mapping[str, Choice], kept: Mapping[str, str] | None = None
 ) -> None:
-    """Leave the facts BitPlan and LeftAlone: what each site gets, and why others stay float.
+    """Leave the facts BitPlan and Skipped: what each site gets, and why others stay float.
 
     ``kept`` is site -> reason for sites that could have had a type; what cannot have one is found
     here.
     """
     refused = {r.name: f"{r.op}: {r.reason}" for r in find_sites(model)[1]}
     facts.put(model, BitPlan(dict(choices)))
-    facts.put(model, LeftAlone({**refused, **dict(sorted((kept or {}).items()))}))
+    facts.put(model, Skipped({**refused, **dict(sorted((kept or {}).items()))}))

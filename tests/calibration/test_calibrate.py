@@ -9,8 +9,8 @@ import pytest
 
 from ladder.calibration import calibrate
 from ladder.frontend.types import Source
-from ladder.ir.facts import Finished, Hessians
-from ladder.options.requests import SiteWish
+from ladder.ir.facts import Hessians, PreRounded
+from ladder.options.requests import SiteOptions
 from ladder.passes.rounding.methods import METHODS, Method, Needs, Start, WholeModel
 
 TYPES = {"fc": "int4:g32"}
@@ -18,13 +18,13 @@ SOURCE = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), "empty", "e
 HESSIANS = Hessians(text="collected")
 
 
-def first(source: Source, data: int, types: dict[str, str], begun: Hessians) -> Finished:
+def first(source: Source, data: int, types: dict[str, str], begun: Hessians) -> PreRounded:
     assert types == TYPES
-    return Finished(note=f"first on {data} from {begun.text}")
+    return PreRounded(note=f"first on {data} from {begun.text}")
 
 
-def second(source: Source, data: int, types: dict[str, str], begun: Finished) -> Finished:
-    return Finished(note=f"second on {data} from {begun.note}")
+def second(source: Source, data: int, types: dict[str, str], begun: PreRounded) -> PreRounded:
+    return PreRounded(note=f"second on {data} from {begun.note}")
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +38,12 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ):
         monkeypatch.setitem(METHODS, row.name, row)
-    monkeypatch.setattr(calibrate, "data_of", lambda _, wish: wish.windows * wish.tokens)
+    monkeypatch.setattr(calibrate, "data_of", lambda _, options: options.windows * options.tokens)
     monkeypatch.setattr(calibrate, "collect", lambda _, data: Hessians(tokens=data))
 
 
-def wish(rounding: str, windows: int = 1) -> SiteWish:
-    return SiteWish(rounding=rounding, windows=windows, tokens=100)
+def options(rounding: str, windows: int = 1) -> SiteOptions:
+    return SiteOptions(rounding=rounding, windows=windows, tokens=100)
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,23 @@ def wish(rounding: str, windows: int = 1) -> SiteWish:
 def test_hessians_are_of_what_the_method_begins_on(
     rounding: str, windows: int, tokens: int
 ) -> None:
-    found = calibrate.hessians_of(SOURCE, wish(rounding, windows))
+    found = calibrate.hessians_of(SOURCE, options(rounding, windows))
     assert found is not None and found.tokens == tokens
 
 
 def test_methods_that_need_no_hessians_have_none() -> None:
     for row in METHODS.values():
-        found: Any = calibrate.hessians_of(SOURCE, wish(row.name))
+        found: Any = calibrate.hessians_of(SOURCE, options(row.name))
         assert (found is None) == (row.needs is Needs.NOTHING)
 
 
 def test_a_method_begins_with_another() -> None:
-    one, two = (calibrate.finished_of(SOURCE, wish(n), TYPES, HESSIANS) for n in ("one", "two"))
+    one, two = (
+        calibrate.pre_rounded_of(SOURCE, options(n), TYPES, HESSIANS) for n in ("one", "two")
+    )
     assert one.note == "first on 1000 from collected"
     assert two.note == "second on 5000 from first on 2000 from collected"
-    more = calibrate.finished_of(SOURCE, wish("two", 90), TYPES, HESSIANS)
+    more = calibrate.pre_rounded_of(SOURCE, options("two", 90), TYPES, HESSIANS)
     assert more.note == "second on 9000 from first on 2000 from collected"
 
 

@@ -159,15 +159,15 @@ def test_quantize_with_samples(tmp_path: Path) -> None:
     proto = graph(text, {"w": random(64, 32)})
     onnx.save(proto, tmp_path / "in.onnx")
     np.savez(tmp_path / "x.npz", x=random(40, 3, 64))
-    from ladder.planning.one_step import quantize_wished
+    from ladder.planning.one_step import quantize_in_one_step
 
     options = {"type": "int2:g32", "rounding": "gptq", "calib": str(tmp_path / "x.npz")}
-    report = quantize_wished(tmp_path / "in.onnx", tmp_path / "out.onnx", options)
+    report = quantize_in_one_step(tmp_path / "in.onnx", tmp_path / "out.onnx", options)
     (site,) = report["sites"]
     errors = site["output_errors"]
     assert site["rounding"] == "gptq" and errors["gptq"] < errors["mse"]
     with pytest.raises(LadderError, match=r"--calib FILE\.npz"):
-        quantize_wished(tmp_path / "in.onnx", tmp_path / "o.onnx", {"rounding": "gptq"})
+        quantize_in_one_step(tmp_path / "in.onnx", tmp_path / "o.onnx", {"rounding": "gptq"})
 
 
 @pytest.mark.models

@@ -21,7 +21,7 @@ from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Finished
+from ladder.ir.facts import PreRounded
 from ladder.ir.site import find_sites
 from ladder.passes.rounding.one_weight import round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
@@ -158,16 +158,16 @@ def _words(folder: Path) -> Path:
     return text
 
 
-def _by_mse(source: Source, folder: Path) -> Finished:
+def _by_mse(source: Source, folder: Path) -> PreRounded:
     """A start that leaves much to learn."""
     files = {}
     for site in find_sites(source.model)[0]:
         files[site.name] = str(folder / f"{site.name}.npz")
         save_outcome(Path(files[site.name]), round_by("mse", site.array(), DType.parse(TYPE)))
-    return Finished(files)
+    return PreRounded(files)
 
 
-def _loss(source: Source, done: Finished, data: Data) -> float:
+def _loss(source: Source, done: PreRounded, data: Data) -> float:
     """Mean squared error of the output with the weights of the files, relative to its power."""
     from ladder.calibration.learned.graph import Graph
 

@@ -1,4 +1,4 @@
-"""What is seen of activations, against whole models; and where a wish takes it."""
+"""What is seen of activations, against whole models; and what options make of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Muxing
 from ladder.ir.outliers import Activations, Outliers
-from ladder.options.requests import PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.reference import Reference
@@ -64,8 +64,8 @@ def test_magnitudes_and_tokens(source: Source, samples: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("method", ["digits", "smooth"])
 def test_a_plan_knows_of_outliers(source: Source, samples: Path, method: str) -> None:
     """Their cost, and the folded weights; the types are still to be chosen."""
-    wish = PlanWish(bpw="5", activation="int8:tensor", outliers=method, calib=samples)
-    found = provisionally_muxed(source, wish)
+    options = PlanOptions(bpw="5", activation="int8:tensor", outliers=method, calib=samples)
+    found = provisionally_muxed(source, options)
     muxing = facts.get(found.model, Muxing)
     assert muxing is not None and ("a" in muxing.sites) == (method == "digits")
     assert (found.digest != source.digest) == (method == "smooth")
@@ -75,7 +75,7 @@ def test_a_plan_knows_of_outliers(source: Source, samples: Path, method: str) ->
 def test_nothing_asked_nothing_read(source: Source) -> None:
     """Without a text there is nothing to calibrate on, and nothing complains."""
     model = run_passes(facts.clone(source.model), [AllocateUniform(DType.parse("int8:row"))])
-    assert mux_outliers(model, source, Wish(activation="int8:tensor")) is source
+    assert mux_outliers(model, source, CompileOptions(activation="int8:tensor")) is source
     assert facts.get(model, Outliers) is None
-    wish = PlanWish(bpw="5")
-    assert provisionally_muxed(source, wish) is source
+    options = PlanOptions(bpw="5")
+    assert provisionally_muxed(source, options) is source

@@ -26,7 +26,7 @@ from ladder.ir.blocks import find_blocks
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
 from ladder.ir.element import ELEMENTS
-from ladder.ir.facts import Finished
+from ladder.ir.facts import PreRounded
 from ladder.ir.site import find_sites
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
@@ -62,7 +62,7 @@ def with_weights(model: ir.Model, weights: Mapping[str, np.ndarray]) -> ir.Model
     return copy
 
 
-def rounded(source: Source, done: Finished) -> ir.Model:
+def rounded(source: Source, done: PreRounded) -> ir.Model:
     """The model with the weights of the files."""
     weights = {}
     for site in find_sites(source.model)[0]:

@@ -29,7 +29,7 @@ def test_compile(read: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
     """The same as the artifact of the other tests: it comes from the cache."""
     words = ["compile", tiny_chat_folder, "--type", "int4:g32", "-o", tmp_path / "out"]
     report = read(*words, "--context", CONTEXT, "--chunk", CHUNK)
-    assert {"size_bytes", "bits_per_weight", "seconds", "sites", "left_alone"} <= set(report)
+    assert {"size_bytes", "bits_per_weight", "seconds", "sites", "skipped"} <= set(report)
     assert 5 <= report["bits_per_weight"] < 5.1
     size = sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
     assert 0 < size - report["size_bytes"] < 200_000  # the manifest holds the number: not counted

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from small_graphs import graph, random
 
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 
@@ -299,9 +299,9 @@ def test_quantized_already(refuses: Cli, cli: Cli, model: Path, tmp_path: Path) 
     refuses("low.onnx is already quantized: nothing was written", *quantize, code=3)
 
 
-def test_wishes_are_checked_before_anything_is_loaded(refuses: Cli, tmp_path: Path) -> None:
+def test_options_are_checked_before_anything_is_loaded(refuses: Cli, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not read")
     words = ["compile", tmp_path / "model.onnx", "-o", tmp_path / "out"]
     refuses("unknown type", *words, "--type", "int9:row")
     refuses("unknown target", *words, "--target", "z80")
-    assert Wish().target == "native"
+    assert CompileOptions().target == "native"

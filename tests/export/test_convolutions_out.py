@@ -74,7 +74,7 @@ def test_nbits_leaves_them_float(tmp_path: Path) -> None:
     }"""
     onnx.save(graph(text, {"w": random(48, 12, 3), "v": random(7, 40)}), tmp_path / "in.onnx")
     report = quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int8:row", format="nbits")
-    (left,) = report["left_alone"]
+    (left,) = report["skipped"]
     assert (left["name"], left["reason"]) == ("h", "ONNX Runtime has no low-bit convolution")
     model: ir.Model = ir.load(tmp_path / "out.onnx")
     assert op_types(model) == ["Conv", "MatMulNBits"]

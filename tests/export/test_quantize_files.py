@@ -70,7 +70,7 @@ def test_report(source: Path, tmp_path: Path, format: str) -> None:
         {"name": "h", "n": 96, "k": 64, **shared},
         {"name": "p", "n": 48, "k": 96, **shared},
     ]
-    assert report["left_alone"] == [
+    assert report["skipped"] == [
         {
             "name": "q",
             "op": "MatMul",
@@ -85,7 +85,7 @@ def test_report(source: Path, tmp_path: Path, format: str) -> None:
     ]
     stored = json.loads(onnx_metadata(target)[facts.METADATA_KEY])
     assert set(stored["BitPlan"]["choices"]) == {"h", "p"}
-    assert stored["LeftAlone"]["reasons"]["y"] == "MatMul: kept by --keep"
+    assert stored["Skipped"]["reasons"]["y"] == "MatMul: kept by --keep"
 
 
 def onnx_metadata(path: Path) -> dict[str, str]:
@@ -152,7 +152,7 @@ def test_rules_give_a_site_a_type_of_its_own(source: Path, tmp_path: Path) -> No
     rows = {site["name"]: (site["type"], site["form"]) for site in report["sites"]}
     assert rows["h"] == ("int4:g32", "DequantizeLinear")
     assert rows["p"] == ("nf4:g32", "Gather from a code book")
-    left = {row["name"]: row["reason"] for row in report["left_alone"]}
+    left = {row["name"]: row["reason"] for row in report["skipped"]}
     assert left["y"] == "rule y=fp32"
 
 
@@ -231,7 +231,7 @@ def test_embedding_without_an_nbits_form_stays_float(tmp_path: Path) -> None:
     onnx.save(graph(text, weights), tmp_path / "in.onnx")
     report = quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int4:g32", format="nbits")
     assert [site["name"] for site in report["sites"]] == ["y"]
-    (left,) = report["left_alone"]
+    (left,) = report["skipped"]
     assert left["name"] == "x" and "whole bytes in a row, not 63 codes of 4 bits" in left["reason"]
 
 
@@ -269,7 +269,7 @@ def test_real_model(name: str, type: str, format: str, tmp_path: Path) -> None:
     requirement, pattern, feeds = REAL[name]
     source, target = package_file(requirement, pattern), tmp_path / "out.onnx"
     report = quantize_onnx(source, target, type, rounding="rtn", format=format)
-    assert report["sites"] and all(row["reason"] for row in report["left_alone"])
+    assert report["sites"] and all(row["reason"] for row in report["skipped"])
     onnx.checker.check_model(target, full_check=True)
     model = same_sites(source, type, {row["name"] for row in report["sites"]})
     assert_same(stock(target, feeds), meaning(model, feeds))

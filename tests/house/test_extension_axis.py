@@ -13,7 +13,7 @@ from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.facts import Allocation, BitPlan, Sensitivity
 from ladder.ir.site import find_sites
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 from ladder.passes.allocate_bits import AllocateBits, problem_of, put_allocation
 from ladder.passes.allocation import axes
 from ladder.passes.allocation.axes import AXES, Axis, AxisOptions, Column
@@ -107,7 +107,7 @@ def test_it_has_a_front_and_a_column(axis: Axis, model: ir.Model) -> None:
 def test_every_axis_that_is_limited_has_its_option() -> None:
     named = {axis.option for axis in axes.limited()}
     assert named == {field.name for field in dataclasses.fields(AxisOptions)}
-    for options in (AllocateBits, PlanWish):
+    for options in (AllocateBits, PlanOptions):
         assert set(BUDGET) <= {field.name for field in dataclasses.fields(options)}
 
 

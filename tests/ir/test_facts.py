@@ -12,7 +12,7 @@ from small_graphs import graph, quantized, random
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.dump import dump_text
-from ladder.ir.facts import BitPlan, Choice, LeftAlone, Rounding
+from ladder.ir.facts import BitPlan, Choice, Rounding, Skipped
 
 EVERYTHING = """g (float[M, 64] x, int64[M] i, bool c) => (float[M, 8] y, float[M, 64] e) {
     e = Gather(table, i)
@@ -39,9 +39,9 @@ def test_put_and_get(model: ir.Model) -> None:
     newer = BitPlan({"a": Choice(DType.parse("int8:row"), "asked for")})
     facts.put(model, newer)
     assert facts.get(model, BitPlan) is newer
-    assert facts.get(model, LeftAlone) is None
-    facts.put(model, LeftAlone({"b": "Conv has no low-bit kernel yet"}))
-    assert [type(f).__name__ for f in facts.all_facts(model)] == ["BitPlan", "LeftAlone"]
+    assert facts.get(model, Skipped) is None
+    facts.put(model, Skipped({"b": "Conv has no low-bit kernel yet"}))
+    assert [type(f).__name__ for f in facts.all_facts(model)] == ["BitPlan", "Skipped"]
 
 
 def test_json(model: ir.Model) -> None:

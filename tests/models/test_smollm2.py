@@ -16,7 +16,7 @@ from ladder.export.onnx_out import export_onnx
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.patterns import Rule
 from ladder.passes.infra.registry import parse_pipeline
@@ -46,12 +46,12 @@ def tokens(source: Source) -> list[int]:
 def compiled(
     source: Source, folder: Path, kind: str, activation: str, rules: tuple[Rule, ...] = ()
 ) -> LanguageModel:
-    wish = Wish(
+    options = CompileOptions(
         type=DType.parse(kind), activation=activation, context=CONTEXT, chunk=CHUNK, rules=rules
     )
-    report = compile_model(source, folder, wish).report
+    report = compile_model(source, folder, options).report
     assert len(report["sites"]) == 212
-    assert not report["left_alone"]
+    assert not report["skipped"]
     model = load(folder)
     assert isinstance(model, LanguageModel)
     return model
@@ -151,7 +151,7 @@ def test_int8_row_keeps_perplexity(source: Source, tokens: list[int], tmp_path: 
     plan = "allocate-uniform{type=int8:row},round-weights"
     weights = evaluate(reference(source, plan, WINDOW), tokens, WINDOW).perplexity
     assert abs(weights / base - 1) < 0.005
-    wish = Wish(type=DType.parse("int8:row"), context=WINDOW)
-    model = load(compile_model(source, tmp_path / "art", wish).folder)
+    options = CompileOptions(type=DType.parse("int8:row"), context=WINDOW)
+    model = load(compile_model(source, tmp_path / "art", options).folder)
     assert isinstance(model, LanguageModel)
     assert abs(evaluate(model, tokens, WINDOW).perplexity / base - 1) < 0.01

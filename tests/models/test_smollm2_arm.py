@@ -15,7 +15,7 @@ from sources import ROOT
 
 from ladder.demo import MODEL
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.pipeline.compile import compile_model
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]
@@ -32,8 +32,10 @@ def here(folder: Path) -> list[int]:
 
 def test_the_same_tokens_as_on_x86(smollm2_artifact: Path, tmp_path: Path) -> None:
     """Linked across, with Ladder's runtime, numpy and TVM's runtime alone, the compiler nowhere."""
-    wish = Wish(type=DType.parse("int4:g128"), context=64, chunk=8, target="raspberry-pi-5")
-    compile_model(package_file(*MODEL), tmp_path / "pi", wish)
+    options = CompileOptions(
+        type=DType.parse("int4:g128"), context=64, chunk=8, target="raspberry-pi-5"
+    )
+    compile_model(package_file(*MODEL), tmp_path / "pi", options)
     words = [generate.__file__, str(tmp_path / "pi"), PROMPT, str(COUNT)]
     emulated = list(json.loads(arm64.run_python("armv8.2", words, ROOT)))
     assert emulated == here(smollm2_artifact)

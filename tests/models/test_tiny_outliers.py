@@ -15,7 +15,7 @@ from ladder.calibration.data import text_data
 from ladder.evaluation.report_page import page
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
@@ -46,7 +46,7 @@ def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -
     exact = ReferenceLanguageModel(hard.model, hard.states, CONTEXT).feed(tokens)
     lost, bits = {}, {}
     for method in ("none", "digits"):
-        wish = Wish(
+        options = CompileOptions(
             type=DType.parse("int8:row"),
             activation="int8:tensor",
             outliers=method,
@@ -54,7 +54,7 @@ def test_the_artifact_has_the_remedy(hard: Source, text: Path, tmp_path: Path) -
             context=CONTEXT,
             chunk=CHUNK,
         )
-        report = compile_model(hard, tmp_path / method, wish).report
+        report = compile_model(hard, tmp_path / method, options).report
         bits[method] = report["bits_per_weight"]
         model = load(tmp_path / method)
         assert isinstance(model, LanguageModel)

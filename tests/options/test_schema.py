@@ -13,15 +13,15 @@ import pytest
 import ladder
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.options.requests import NOT_FOR_FILES, FileWish, PlanWish, Wish
+from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.schema import Described, described, options_of, plain_options, result_key
 from ladder.options.signature import options_in
 from ladder.passes.infra.patterns import Rule
 
 COMMANDS: dict[str, tuple[Callable[..., Any], dict[str, Described]]] = {
-    "compile": (ladder.compile, options_in((Wish, PlanWish), ("pareto",))),
-    "plan": (ladder.plan, options_in((PlanWish,))),
-    "quantize": (ladder.export_onnx, options_in((FileWish, PlanWish), NOT_FOR_FILES)),
+    "compile": (ladder.compile, options_in((CompileOptions, PlanOptions), ("pareto",))),
+    "plan": (ladder.plan, options_in((PlanOptions,))),
+    "quantize": (ladder.export_onnx, options_in((QuantizeOptions, PlanOptions), NOT_FOR_FILES)),
 }
 RULES = (Rule("lm_head", DType.parse("int8:row")), Rule("*.down", DType.parse("nf4:g64")))
 
@@ -43,7 +43,7 @@ RULES = (Rule("lm_head", DType.parse("int8:row")), Rule("*.down", DType.parse("n
     ],
 )
 def test_values_and_texts(name: str, given: Any, wanted: Any) -> None:
-    assert getattr(options_of(Wish, {name: given}), name) == wanted
+    assert getattr(options_of(CompileOptions, {name: given}), name) == wanted
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_values_and_texts(name: str, given: Any, wanted: Any) -> None:
     ],
 )
 def test_values_and_texts_of_a_plan(name: str, given: Any, wanted: Any) -> None:
-    found = getattr(options_of(PlanWish, {name: given}), name)
+    found = getattr(options_of(PlanOptions, {name: given}), name)
     assert (tuple(map(str, found)) if name == "types" else found) == wanted
 
 
@@ -79,7 +79,7 @@ def test_values_and_texts_of_a_plan(name: str, given: Any, wanted: Any) -> None:
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:
     with pytest.raises(LadderError, match=message):
-        options_of(Wish, options)
+        options_of(CompileOptions, options)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,7 +96,7 @@ def test_help_and_signature_have_every_option(command: str, cli: Callable[..., A
 
 
 def test_every_option_has_a_sentence_of_help() -> None:
-    for kind in (Wish, FileWish, PlanWish):
+    for kind in (CompileOptions, QuantizeOptions, PlanOptions):
         for about in described(kind).values():
             assert about.option.help.endswith("."), about.name
             assert about.option.help[0].isupper() or about.option.help[:3] in ("qdq", "acc", "PAT")
@@ -104,12 +104,12 @@ def test_every_option_has_a_sentence_of_help() -> None:
 
 def test_what_a_result_depends_on() -> None:
     """Names of files and how a plan is measured are no part of a key; values are."""
-    one = options_of(Wish, {"calib": "a.txt", "plan": "p.toml"})
-    assert result_key(one) == result_key(Wish())
-    assert result_key(options_of(Wish, {"chunk": 8})) != result_key(Wish())
+    one = options_of(CompileOptions, {"calib": "a.txt", "plan": "p.toml"})
+    assert result_key(one) == result_key(CompileOptions())
+    assert result_key(options_of(CompileOptions, {"chunk": 8})) != result_key(CompileOptions())
 
 
 def test_options_as_json_has_them() -> None:
-    found = plain_options(options_of(Wish, {"rules": RULES, "calib": "a.txt"}))
+    found = plain_options(options_of(CompileOptions, {"rules": RULES, "calib": "a.txt"}))
     assert found["rules"] == ["lm_head=int8:row", "*.down=nf4:g64"]
     assert found["type"] == "int4:g128" and found["calib"] == "a.txt" and found["plan"] is None

@@ -14,7 +14,7 @@ from small_graphs import graph, random
 from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import Allocation, BitPlan, LeftAlone, ProductCosts, Sensitivity
+from ladder.ir.facts import Allocation, BitPlan, ProductCosts, Sensitivity, Skipped
 from ladder.ir.site import find_sites
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.axes import LATENCY, SIZE, Axis
@@ -239,7 +239,7 @@ def plan_of(made: ir.Model, text: str) -> dict[str, str]:
 
 
 def reasons(made: ir.Model) -> dict[str, str]:
-    plan, alone = facts.get(made, BitPlan), facts.get(made, LeftAlone)
+    plan, alone = facts.get(made, BitPlan), facts.get(made, Skipped)
     assert plan is not None and alone is not None
     return {**{n: c.reason for n, c in plan.choices.items()}, **alone.reasons}
 

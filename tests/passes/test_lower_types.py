@@ -155,7 +155,7 @@ def test_a_later_rule_wins() -> None:
     plan = facts.get(model, facts.BitPlan)
     assert plan is not None and plan.choices["fc"].type == DType.parse("int8:row")
     run_passes(model, parse_pipeline("allocate-uniform{rules=fc=int8:row|*=fp32}"))
-    alone = facts.get(model, facts.LeftAlone)
+    alone = facts.get(model, facts.Skipped)
     assert alone is not None and alone.reasons == {"fc": "rule *=fp32"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.ir.dtype import DType
-from ladder.options.requests import Wish
+from ladder.options.requests import CompileOptions
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.plan_file import Plan, write_plan
 from ladder.pipeline.sources import load_source
@@ -43,19 +43,19 @@ def test_plans_with_the_same_types_share_an_entry(model: Path, tmp_path: Path) -
     reports, before = [], entries()
     for name, plan in (("one.toml", first), ("two.toml", second)):
         write_plan(tmp_path / name, plan)
-        wish = Wish(plan=tmp_path / name, target="x86-64")
-        reports.append(compile_model(model, tmp_path / f"{name}.out", wish).report)
+        options = CompileOptions(plan=tmp_path / name, target="x86-64")
+        reports.append(compile_model(model, tmp_path / f"{name}.out", options).report)
     assert entries() == before + 1
     for report, name, seconds in zip(reports, ("one.toml", "two.toml"), (1.5, 2.5), strict=True):
         reasons = {row["name"]: row["reason"] for row in report["sites"]}
         assert reasons == {"up": f"plan {name}", "down": f"kept by plan {name}"}
-        assert report["left_alone"] == [{"name": "down", "reason": f"kept by plan {name}"}]
+        assert report["skipped"] == [{"name": "down", "reason": f"kept by plan {name}"}]
         assert report["plan"]["measured"] == {"seconds": seconds}
 
 
 def test_other_types_are_another_entry(model: Path, tmp_path: Path) -> None:
     before = entries()
     for number, type in enumerate(("int4:g32", "int8:row")):
-        wish = Wish(type=DType.parse(type), target="x86-64")
-        compile_model(model, tmp_path / f"{number}", wish)
+        options = CompileOptions(type=DType.parse(type), target="x86-64")
+        compile_model(model, tmp_path / f"{number}", options)
     assert entries() == before + 2

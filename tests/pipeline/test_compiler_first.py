@@ -31,12 +31,13 @@ def test_timing_a_cached_plan_leaves_the_compiler(
     tiny_chat_folder: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     timed = (
-        "from ladder.pipeline.compile import load_source\n"
+        "from ladder.ir.dtype import DType\n"
+        "from ladder.pipeline.sources import load_source\n"
         "from ladder.planning import times\n"
-        "from ladder.options.requests import Wish\n"
+        "from ladder.options.requests import CompileOptions\n"
         "times.BENCH_CONTEXT = 16  # its vocabulary has 128 tokens\n"
-        "wish = Wish(type=DType.parse('int4:g32'), context=64, chunk=8)\n"
-        "print(times._decode_seconds(load_source(folder), wish))\n"
+        "options = CompileOptions(type=DType.parse('int4:g32'), context=64, chunk=8)\n"
+        "print(times._decode_seconds(load_source(folder), options))\n"
     )
     words = (tiny_chat_folder, tiny_artifact, tmp_path / "out")
     for code in (timed, timed + COMPILE):  # the second finds the first one's artifact

@@ -12,7 +12,7 @@ import pytest
 import ladder
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 from ladder.passes.infra.patterns import Rule
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.make import plan_model
@@ -24,20 +24,22 @@ WORDS = "The quick brown fox jumps over the lazy dog; and so it goes on.\n"
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> PlanWish:
+def options(tmp_path: Path) -> PlanOptions:
     text = tmp_path / "words.txt"
     text.write_text(WORDS * 50)
-    return PlanWish(bpw="4", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=8)
+    return PlanOptions(
+        bpw="4", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=8
+    )
 
 
 def test_levels_are_those_of_the_long_windows(
-    tiny_chat_folder: Path, wish: PlanWish, tmp_path: Path
+    tiny_chat_folder: Path, options: PlanOptions, tmp_path: Path
 ) -> None:
     source = ladder.load(tiny_chat_folder)
     state = tmp_path / "s.jsonl"
-    short = sensitivity_of(source, wish)
-    found = sensitivity_of(source, replace(wish, long_tokens=24, state=state))
-    whole = sensitivity_of(source, replace(wish, tokens=24))
+    short = sensitivity_of(source, options)
+    found = sensitivity_of(source, replace(options, long_tokens=24, state=state))
+    whole = sensitivity_of(source, replace(options, tokens=24))
     for site, row in found.scores.items():
         assert row["int4:g32"]["kl"] == pytest.approx(whole.scores[site]["int4:g32"]["kl"])
         ratio = short.scores[site]["int2:g32"]["kl"] / short.scores[site]["int4:g32"]["kl"]
@@ -46,19 +48,19 @@ def test_levels_are_those_of_the_long_windows(
     assert {line["type"] for line in long[1:]} == {"int4:g32"}
 
 
-def test_the_plan_is_run_on_the_long_windows(tiny_chat_folder: Path, wish: PlanWish) -> None:
-    long = replace(wish, long_tokens=24)
+def test_the_plan_is_run_on_the_long_windows(tiny_chat_folder: Path, options: PlanOptions) -> None:
+    long = replace(options, long_tokens=24)
     report = plan_model(tiny_chat_folder, long).report
     fixed = [Rule(site, DType.parse(type)) for site, type in report["plan"].items()]
-    same = plan_model(tiny_chat_folder, replace(wish, tokens=24, rules=tuple(fixed))).report
+    same = plan_model(tiny_chat_folder, replace(options, tokens=24, rules=tuple(fixed))).report
     assert report["measured"]["kl"] == pytest.approx(same["measured"]["kl"])
     assert "levels by int4:g32 on 72 tokens" in report["text"]
 
 
 def test_what_has_no_length_is_refused(tiny_chat_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LadderError, match="--long-tokens 128: give more than --tokens 128, or 0"):
-        PlanWish(bpw="3", long_tokens=128).check()
+        PlanOptions(bpw="3", long_tokens=128).check()
     np.savez(tmp_path / "x.npz", x=np.zeros((1, 2), np.float32))
-    wish = PlanWish(bpw="3", long_tokens=256, calib=tmp_path / "x.npz")
+    options = PlanOptions(bpw="3", long_tokens=256, calib=tmp_path / "x.npz")
     with pytest.raises(LadderError, match="--long-tokens 256: samples have no length"):
-        plan_model(tiny_chat_folder, wish)
+        plan_model(tiny_chat_folder, options)

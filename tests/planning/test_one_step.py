@@ -21,7 +21,7 @@ from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
 from ladder.evaluation.report_page import page
 from ladder.ir.dtype import DType
-from ladder.options.requests import FileWish, PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.split import split
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
@@ -102,7 +102,9 @@ def test_quantize(cli: Cli, net: Path, tmp_path: Path, format: str) -> None:
     (wanted,) = stock(net, {"x": random(5, 64)})
     assert 0 < np.abs(y - wanted).max() < 0.5 * np.abs(wanted).max()
     again = ladder.export_onnx(net, tmp_path / "again.onnx", plan=saved, format=format)
-    assert again["sites"] != [] and [s["type"] for s in again["sites"]] == list(plan.sites.values())
+    assert again["sites"] != [] and [s["type"] for s in again["sites"]] == [
+        str(type) for type in plan.sites.values()
+    ]
     assert "bits per weight" in cli("quantize", net, out, *options).out
 
 
@@ -166,16 +168,24 @@ def test_a_least_that_is_over_the_budget_is_said(net: Path, tmp_path: Path) -> N
 
 def test_options_are_sorted() -> None:
     asked = {"bpw": 3.5, "rules": "lm_head=int8:row", "calib": "a.txt", "context": 64, "size": ""}
-    wish, plan = split(asked, Wish)
-    assert wish == Wish(context=64, rules=(Rule.parse("lm_head=int8:row"),)) and plan is not None
-    assert plan == PlanWish(bpw="3.5", rules=(Rule.parse("lm_head=int8:row"),), calib=Path("a.txt"))
-    assert split({"type": "int4:g32"}, FileWish) == (FileWish(type=DType.parse("int4:g32")), None)
+    options, plan = split(asked, CompileOptions)
+    assert (
+        options == CompileOptions(context=64, rules=(Rule.parse("lm_head=int8:row"),))
+        and plan is not None
+    )
+    assert plan == PlanOptions(
+        bpw="3.5", rules=(Rule.parse("lm_head=int8:row"),), calib=Path("a.txt")
+    )
+    assert split({"type": "int4:g32"}, QuantizeOptions) == (
+        QuantizeOptions(type=DType.parse("int4:g32")),
+        None,
+    )
 
 
 COMMANDS: dict[Callable[..., None], tuple[Any, ...]] = {
-    plan_command: (PlanWish,),
-    compile_command: (Wish, PlanWish),
-    quantize_command: (FileWish, PlanWish),
+    plan_command: (PlanOptions,),
+    compile_command: (CompileOptions, PlanOptions),
+    quantize_command: (QuantizeOptions, PlanOptions),
 }
 
 

@@ -20,7 +20,7 @@ from ladder.passes.allocate_bits import problem_of, rows_of
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
-from ladder.planning.evaluate_plan import Check
+from ladder.planning.evaluate_plan import PlanEvaluator
 from ladder.reference import Reference
 from ladder.sensitivity.divergence import LOGITS, Expected, Sums, kind_of
 
@@ -67,7 +67,7 @@ def test_it_is_the_run_of_the_whole_model(source: Source) -> None:
     made = problem(source)
     ids = np.random.default_rng(0).integers(1, 128, (3, 20))
     feeds = [language_model_feeds(source.states, row) for row in ids]
-    check = Check(source.model, made, feeds, lambda types: rounded, logits=True)
+    check = PlanEvaluator(source.model, made, feeds, lambda types: rounded, logits=True)
     count = len(made.parts)
     assert any(len(part.names) > 1 for part in made.parts)  # tied
     for seed in range(3):
@@ -82,7 +82,7 @@ def test_kept_sites_stay_float(source: Source) -> None:
     made = problem_of(source.model, keep="*")[0]
     ids = np.random.default_rng(0).integers(1, 128, 20)
     feeds = [language_model_feeds(source.states, ids)]
-    check = Check(source.model, made, feeds, lambda types: rounded, logits=True)
+    check = PlanEvaluator(source.model, made, feeds, lambda types: rounded, logits=True)
     assert check.loss(tuple(0 for _ in made.parts)) == 0
 
 
@@ -104,6 +104,6 @@ def test_other_models(name: str) -> None:
     feeds = [{"x": row} for row in random(3, 5, 64, seed=2)]
     made = problem(model, "kl" if name == "probabilities" else "mse")
     picks = tuple(0 for _ in made.parts)
-    loss = Check(model.model, made, feeds, lambda types: rounded, logits=False).loss(picks)
+    loss = PlanEvaluator(model.model, made, feeds, lambda types: rounded, logits=False).loss(picks)
     assert loss > 0
     assert loss == pytest.approx(at_once(model, made, picks, feeds, False), rel=1e-4)

@@ -13,7 +13,7 @@ from small_graphs import graph, random
 from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, LeftAlone, Sensitivity
+from ladder.ir.facts import BitPlan, Sensitivity, Skipped
 from ladder.ir.site import find_sites
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
@@ -65,7 +65,7 @@ def edit(path: Path, old: str, new: str) -> Path:
 
 
 def test_round_trip(model: ir.Model, written: Path) -> None:
-    wanted, alone = facts.get(model, BitPlan), facts.get(model, LeftAlone)
+    wanted, alone = facts.get(model, BitPlan), facts.get(model, Skipped)
     assert wanted is not None and alone is not None
     plan = read_plan(written)
     assert plan.origin == 'a "model"\n.onnx' and plan.digest == DIGEST
@@ -73,7 +73,7 @@ def test_round_trip(model: ir.Model, written: Path) -> None:
     assert plan.predicted["metric"] == "kl" and plan.predicted["bpw"] > 8
     assert set(plan.uniform) == set(TYPES) and plan.uniform["int8:row"]["bpw"] > 8
     put_plan(model, plan, DIGEST)
-    again, left = facts.get(model, BitPlan), facts.get(model, LeftAlone)
+    again, left = facts.get(model, BitPlan), facts.get(model, Skipped)
     assert again is not None and left is not None
     assert {n: c.type for n, c in again.choices.items()} == {
         n: c.type for n, c in wanted.choices.items()

@@ -18,7 +18,7 @@ from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of
 from ladder.ir.dtype import DType
 from ladder.ir.site import find_sites
-from ladder.options.requests import PlanWish, Wish
+from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
 from ladder.planning import evaluate_plan as plan_check
@@ -42,13 +42,13 @@ def fake_seconds(key: product_costs.Key, level: Any, activation: str) -> float:
 def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times follow a formula: what is tested does not depend on the machine."""
 
-    def decoded(source: Source, wish: Wish) -> float:
+    def decoded(source: Source, options: CompileOptions) -> float:
         sites = [s for s in find_sites(source.model)[0] if s.node.op_type != "Gather"]
-        types = {s.name: wish.type for s in sites}
-        types |= {rule.pattern: rule.type for rule in wish.rules}
+        types = {s.name: options.type for s in sites}
+        types |= {rule.pattern: rule.type for rule in options.rules}
         each = (fake_seconds((str(types[s.name]), 1, (s.n, s.k)), None, "int8") for s in sites)
         # A model of many types is a bit slower than the sum of its products.
-        return (SLOPE * sum(each) + REST) * (MIXED if wish.rules else 1.0)
+        return (SLOPE * sum(each) + REST) * (MIXED if options.rules else 1.0)
 
     monkeypatch.setattr(product_costs, "_seconds", fake_seconds)
     monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
@@ -62,8 +62,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def wish(text: Path) -> PlanWish:
-    return PlanWish(
+def options(text: Path) -> PlanOptions:
+    return PlanOptions(
         types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, rest="100us"
     )
 
@@ -86,12 +86,12 @@ ASKED: list[tuple[dict[str, Any], Callable[[dict[str, float]], bool]]] = [
 )
 def test_budgets(
     tiny_chat_folder: Path,
-    wish: PlanWish,
+    options: PlanOptions,
     asked: dict[str, Any],
     holds: Callable[[dict[str, float]], bool],
 ) -> None:
-    report = plan_model(tiny_chat_folder, replace(wish, **asked)).report
-    json.dumps(report)
+    report = plan_model(tiny_chat_folder, replace(options, **asked)).report
+    json.dumps(report.to_json())
     assert holds(report["predicted"]) and report["status"] == "optimal"
     assert set(report["uniform"]) == set(TYPES)
     measured = report["measured"]
@@ -104,11 +104,11 @@ def test_budgets(
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_files(tiny_chat_folder: Path, wish: PlanWish, tmp_path: Path) -> None:
+def test_files(tiny_chat_folder: Path, options: PlanOptions, tmp_path: Path) -> None:
     """The plan file, the front, and the picture of it."""
     planned = plan_model(
         tiny_chat_folder,
-        replace(wish, bpw="4.2", pareto=True, rules=(Rule.parse("lm_head=int8:row"),)),
+        replace(options, bpw="4.2", pareto=True, rules=(Rule.parse("lm_head=int8:row"),)),
     )
     planned.save(tmp_path / "plan.toml")
     plan = read_plan(tmp_path / "plan.toml")
@@ -132,8 +132,8 @@ def test_files(tiny_chat_folder: Path, wish: PlanWish, tmp_path: Path) -> None:
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_the_front_alone(tiny_chat_folder: Path, wish: PlanWish) -> None:
-    planned = plan_model(tiny_chat_folder, replace(wish, pareto=True))
+def test_the_front_alone(tiny_chat_folder: Path, options: PlanOptions) -> None:
+    planned = plan_model(tiny_chat_folder, replace(options, pareto=True))
     assert set(planned.report["fronts"]) == {"bytes", "seconds"} and planned.plan is None
     with pytest.raises(LadderError, match="there is no plan to write: give a budget"):
         planned.save(Path("plan.toml"))
@@ -142,11 +142,11 @@ def test_the_front_alone(tiny_chat_folder: Path, wish: PlanWish) -> None:
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
 def test_a_plan_that_is_measured_worse_than_a_uniform_one(
-    tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
+    tiny_chat_folder: Path, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = iter((0.9, 0.5))
-    monkeypatch.setattr(plan_check.Check, "loss", lambda self, picks: next(runs))
-    report = plan_model(tiny_chat_folder, replace(wish, bpw="4.2")).report
+    monkeypatch.setattr(plan_check.PlanEvaluator, "loss", lambda self, picks: next(runs))
+    report = plan_model(tiny_chat_folder, replace(options, bpw="4.2")).report
     assert set(report["plan"].values()) == {"int3:g32"}
     assert report["measured"] == {"kl": 0.5, "uniform": "int3:g32", "uniform_kl": 0.5}
     assert any("int3:g32 everywhere is measured better (0.5)" in note for note in report["notes"])
@@ -155,47 +155,49 @@ def test_a_plan_that_is_measured_worse_than_a_uniform_one(
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
 def test_a_kl_limit_is_one_of_the_real_run(
-    tiny_chat_folder: Path, wish: PlanWish, monkeypatch: pytest.MonkeyPatch
+    tiny_chat_folder: Path, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def worse(self: plan_check.Check, picks: Any) -> float:
+    def worse(self: plan_check.PlanEvaluator, picks: Any) -> float:
         return float(1.5 * self.problem.totals(picks)["loss"])
 
-    monkeypatch.setattr(plan_check.Check, "loss", worse)
-    report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report
+    monkeypatch.setattr(plan_check.PlanEvaluator, "loss", worse)
+    report = plan_model(tiny_chat_folder, replace(options, max_kl="0.2")).report
     assert report["measured"]["kl"] <= 0.2 and report["predicted"]["loss"] <= 0.2 / 1.5
     assert any(note.startswith("predicted 0.2 was measured as") for note in report["notes"])
-    monkeypatch.setattr(plan_check.Check, "loss", lambda self, picks: 9.0)
-    report = plan_model(tiny_chat_folder, replace(wish, max_kl="0.2")).report
+    monkeypatch.setattr(plan_check.PlanEvaluator, "loss", lambda self, picks: 9.0)
+    report = plan_model(tiny_chat_folder, replace(options, max_kl="0.2")).report
     assert any("--max-kl 0.2 is not met by the real run: 9" in note for note in report["notes"])
 
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, wish: PlanWish) -> None:
+def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, options: PlanOptions) -> None:
     """A line through two measured plans."""
-    alone = plan_model(tiny_chat_folder, replace(wish, latency="1ms")).report
-    report = plan_model(tiny_chat_folder, replace(wish, latency="1ms", rest="")).report
+    alone = plan_model(tiny_chat_folder, replace(options, latency="1ms")).report
+    report = plan_model(tiny_chat_folder, replace(options, latency="1ms", rest="")).report
     for type, row in report["uniform"].items():
         products = alone["uniform"][type]["seconds"] - 100e-6
         assert row["seconds"] == pytest.approx(MIXED * (SLOPE * products + REST))
     assert any("a token is 1.25 x its products + 0.1 ms, from int2" in n for n in report["notes"])
     assert report["measured"]["seconds"] == pytest.approx(report["predicted"]["seconds"])
-    within = plan_model(tiny_chat_folder, replace(wish, latency="200us", rest="")).report
+    within = plan_model(tiny_chat_folder, replace(options, latency="200us", rest="")).report
     assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6
-    refined = plan_model(tiny_chat_folder, replace(wish, latency="200us", rest="", refine=1)).report
+    refined = plan_model(
+        tiny_chat_folder, replace(options, latency="200us", rest="", refine=1)
+    ).report
     assert refined["measured"]["kl"] <= within["measured"]["kl"]
     predicted = refined["predicted"]["seconds"]  # the refined plan's own time was taken, too
     assert refined["measured"]["seconds"] == pytest.approx(predicted) and predicted <= 200e-6
-    found = plan_model(tiny_chat_folder, replace(wish, bpw="4.2", rest="")).report
+    found = plan_model(tiny_chat_folder, replace(options, bpw="4.2", rest="")).report
     assert "seconds" not in found["predicted"]
 
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_a_time_that_cannot_be_reached(tiny_chat_folder: Path, wish: PlanWish) -> None:
+def test_a_time_that_cannot_be_reached(tiny_chat_folder: Path, options: PlanOptions) -> None:
     message = r"--latency 1us cannot be met: the least reachable is \d[\d.]*us a token with int2"
     with pytest.raises(LadderError, match=message):
-        plan_model(tiny_chat_folder, replace(wish, latency="1us"))
+        plan_model(tiny_chat_folder, replace(options, latency="1us"))
 
 
 @pytest.mark.models
@@ -204,7 +206,7 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
     shape = "g (float[M, 64] x) => (float[M, 32] y) { h = MatMul(x, a) y = MatMul(h, b) }"
     onnx.save(graph(shape, {"a": random(64, 64), "b": random(64, 32)}), tmp_path / "m.onnx")
     np.savez(tmp_path / "x.npz", x=random(3, 5, 64))
-    asked = PlanWish(types=tuple(map(DType.parse, TYPES)), bpw="6", calib=tmp_path / "x.npz")
+    asked = PlanOptions(types=tuple(map(DType.parse, TYPES)), bpw="6", calib=tmp_path / "x.npz")
     report = plan_model(tmp_path / "m.onnx", asked).report
     assert report["metric"] == "mse" and report["measured"]["mse"] > 0
     for calib, message in (
@@ -220,7 +222,7 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
 def test_nothing_to_plan(tmp_path: Path) -> None:
     onnx.save(graph("g (float[M] x) => (float[M] y) { y = Relu(x) }", {}), tmp_path / "m.onnx")
     with pytest.raises(NothingToQuantize, match="nothing to plan"):
-        plan_model(tmp_path / "m.onnx", PlanWish(bpw="4"))
+        plan_model(tmp_path / "m.onnx", PlanOptions(bpw="4"))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -240,7 +242,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("asked", "message"), REFUSED, ids=lambda v: str(v)[:40])
 def test_refused_before_anything_is_loaded(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(LadderError, match=message):
-        plan_model("no-such-model", PlanWish(**asked))
+        plan_model("no-such-model", PlanOptions(**asked))
 
 
 # Costs of products.

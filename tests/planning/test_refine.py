@@ -17,12 +17,12 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
-from ladder.options.requests import PlanWish
+from ladder.options.requests import PlanOptions
 from ladder.passes.allocate_bits import problem_of
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.problem import Picks, Problem
-from ladder.planning.evaluate_plan import Check
+from ladder.planning.evaluate_plan import PlanEvaluator
 from ladder.planning.make import plan_model
 from ladder.planning.refine import measure_steps, refine
 
@@ -58,8 +58,10 @@ def problem(source: Source) -> Problem:
     return problem_of(source.model)[0]
 
 
-def check_of(source: Source, data: Data) -> Check:
-    return Check(source.model, problem(source), data.feeds, lambda types: ROUNDER, logits=True)
+def check_of(source: Source, data: Data) -> PlanEvaluator:
+    return PlanEvaluator(
+        source.model, problem(source), data.feeds, lambda types: ROUNDER, logits=True
+    )
 
 
 def test_a_step_is_the_difference_of_two_whole_runs(source: Source, data: Data) -> None:
@@ -86,11 +88,11 @@ def test_it_mends_a_plan_that_was_made_of_wrong_scores(source: Source, data: Dat
 
 
 def test_a_plan_says_what_refining_gained(source: Source, text: Path) -> None:
-    wish = PlanWish(
+    options = PlanOptions(
         bpw="3.5", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=24
     )
-    plain = plan_model(source, wish).report
-    report = plan_model(source, replace(wish, refine=2)).report
+    plain = plan_model(source, options).report
+    report = plan_model(source, replace(options, refine=2)).report
     assert report["measured"]["kl"] <= plain["measured"]["kl"]
     (note,) = (n for n in report["notes"] if n.startswith("refined in"))
     assert f"loses {report['measured']['kl']:.4g}" in note
@@ -98,6 +100,6 @@ def test_a_plan_says_what_refining_gained(source: Source, text: Path) -> None:
 
 def test_it_needs_runs() -> None:
     with pytest.raises(LadderError, match="--refine runs plans, --no-verify forbids it"):
-        PlanWish(bpw="3", refine=1, verify=False).check()
+        PlanOptions(bpw="3", refine=1, verify=False).check()
     with pytest.raises(LadderError, match="--refine -1: give 0 or more"):
-        PlanWish(bpw="3", refine=-1).check()
+        PlanOptions(bpw="3", refine=-1).check()

@@ -35,6 +35,7 @@ def to_format_1(manifest: Manifest) -> None:
     """As it was written: the states by name, the options under another name."""
     manifest["format"] = 1
     manifest["wish"] = manifest.pop("options")
+    manifest["report"]["left_alone"] = manifest["report"].pop("skipped")
     facts = manifest["language_model"]
     facts["states"] = [state["name"] for state in facts["states"]]
 

@@ -22,7 +22,7 @@ from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir.facts import Sensitivity
 from ladder.pipeline.sources import load_source
-from ladder.sensitivity.measure import How, measure, measure_feeds
+from ladder.sensitivity.measure import MeasureOptions, measure, measure_feeds
 from ladder.support.progress import listening
 
 TYPES = ["int2:g32", "int4:g32"]
@@ -42,14 +42,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(source: Source, text: Path, how: How, **options: Any) -> Sensitivity:
+def run(source: Source, text: Path, how: MeasureOptions, **options: Any) -> Sensitivity:
     return measure(source, TYPES, text, WINDOWS, TOKENS, "rtn", how, **options)
 
 
 @pytest.fixture(scope="module")
 def alone(source: Source, text: Path) -> Sensitivity:
     """What one process finds; everybody else must find the same bits."""
-    return run(source, text, How(threads=2))
+    return run(source, text, MeasureOptions(threads=2))
 
 
 @pytest.mark.models
@@ -67,12 +67,12 @@ def test_a_second_run_measures_nothing(
     source: Source, text: Path, alone: Sensitivity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ladder.sensitivity.workers.Engine", None)
-    assert run(source, text, How()) == alone
+    assert run(source, text, MeasureOptions()) == alone
 
 
 @pytest.mark.models
 def test_more_types_measure_only_those(source: Source, text: Path, tmp_path: Path) -> None:
-    how, seen = How(state=tmp_path / "state"), []
+    how, seen = MeasureOptions(state=tmp_path / "state"), []
     measure(source, ["int4:g32"], text, 1, 8, "rtn", how)
     with listening(lambda what, done, total: seen.append((done, total))):
         measure(source, ["int4:g32", "int8:row"], text, 1, 8, "rtn", how)
@@ -88,14 +88,14 @@ def test_a_killed_run_goes_on_where_it_was(
 import time
 from pathlib import Path
 from ladder.pipeline.sources import load_source
-from ladder.sensitivity.measure import How
+from ladder.sensitivity.measure import MeasureOptions
 from ladder.sensitivity.measure import measure
 from ladder.sensitivity import workers
 workers.FIRST_UNIT = workers.LARGEST_UNIT = 1
 score = workers.Engine.score
 workers.Engine.score = lambda self, tasks: (time.sleep(0.1), score(self, tasks))[1]
 measure(load_source(Path({str(tiny_chat_folder)!r})), {TYPES}, Path({str(text)!r}),
-        {WINDOWS}, {TOKENS}, "rtn", How(state=Path({str(state)!r})))
+        {WINDOWS}, {TOKENS}, "rtn", MeasureOptions(state=Path({str(state)!r})))
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     while not state.exists() or state.read_text().count("\n") < 6:
@@ -109,7 +109,7 @@ measure(load_source(Path({str(tiny_chat_folder)!r})), {TYPES}, Path({str(text)!r
         file.write('{"group": "model.la')  # killed in the middle of a line
     seen: list[int] = []
     with listening(lambda what, done, total: seen.append(done) if total == 30 else None):
-        assert run(source, text, How(state=state)).scores == alone.scores
+        assert run(source, text, MeasureOptions(state=state)).scores == alone.scores
     assert seen[0] == before
 
 
@@ -117,7 +117,7 @@ measure(load_source(Path({str(tiny_chat_folder)!r})), {TYPES}, Path({str(text)!r
 def test_processes_find_the_same(
     source: Source, text: Path, alone: Sensitivity, tmp_path: Path
 ) -> None:
-    how = How(workers="2", threads=2, state=tmp_path / "state")
+    how = MeasureOptions(workers="2", threads=2, state=tmp_path / "state")
     assert run(source, text, how) == alone
 
 
@@ -133,7 +133,7 @@ def cluster() -> Iterator[str]:
 def test_a_dask_cluster_finds_the_same(
     source: Source, text: Path, alone: Sensitivity, tmp_path: Path, cluster: str
 ) -> None:
-    how = How(workers=cluster, state=tmp_path / "state")
+    how = MeasureOptions(workers=cluster, state=tmp_path / "state")
     assert run(source, text, how) == alone
 
 
@@ -152,7 +152,7 @@ def test_a_state_of_something_else_is_refused(
 ) -> None:
     state, other = tmp_path / "state", tmp_path / "other.txt"
     other.write_text("Something else altogether, and long enough for a window. " * 3)
-    how = How(state=state)
+    how = MeasureOptions(state=state)
     measure(source, ["int4:g32"], text, 1, 16, "rtn", how)
     before = state.read_bytes()
     changed = replace(source, digest=changes.get("digest", source.digest))
@@ -178,7 +178,7 @@ def test_bad_text_is_refused(source: Source, tmp_path: Path, content: bytes, mes
     path = tmp_path / "text.txt"
     path.write_bytes(content)
     with pytest.raises(LadderError, match=message):
-        run(source, path, How())
+        run(source, path, MeasureOptions())
 
 
 @pytest.mark.models
@@ -218,7 +218,7 @@ def test_bad_workers_are_refused(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("ladder.sensitivity.workers.CONNECT_SECONDS", 0.5)
     with pytest.raises(LadderError, match=message):
-        run(source, text, How(workers=workers, state=tmp_path / "state"))
+        run(source, text, MeasureOptions(workers=workers, state=tmp_path / "state"))
 
 
 @pytest.mark.models
@@ -234,7 +234,7 @@ def test_other_bad_input_is_refused(source: Source, text: Path, tmp_path: Path) 
     strange = tmp_path / "notes.txt"
     strange.write_text("my notes\n")
     with pytest.raises(LadderError, match="holds no scores of Ladder's"):
-        run(source, text, How(state=strange))
+        run(source, text, MeasureOptions(state=strange))
     assert strange.read_text() == "my notes\n"
 
 

@@ -1,4 +1,4 @@
-"""What was learned of a model's weights, kept in the cache: the fact Finished."""
+"""What was learned of a model's weights, kept in the cache: the fact PreRounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.element import user_books
-from ladder.ir.facts import Finished
+from ladder.ir.facts import PreRounded
 from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import UNCALIBRATED, find_method
 from ladder.passes.rounding.one_weight import Outcome, round_by
@@ -27,7 +27,7 @@ INDEX = "index.json"
 BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
 
 
-def learned_of(source: Source, data: Data, types: dict[str, str], start: Finished) -> Finished:
+def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRounded) -> PreRounded:
     """The weights of ``start`` (rounded in the types of a plan) learned from end to end.
 
     From the cache where it is there. If the loss does not get smaller, ``start`` is what is left.
@@ -39,7 +39,7 @@ def learned_of(source: Source, data: Data, types: dict[str, str], start: Finishe
         _learn(source, data, types, start, place)
     found = json.loads((place / INDEX).read_text())
     files = {site: str(place / file) for site, file in found["files"].items()}
-    return Finished({**start.files, **files}, found["note"])
+    return PreRounded({**start.files, **files}, found["note"])
 
 
 def check_learnable(source: Source, types: dict[str, str]) -> None:
@@ -60,7 +60,9 @@ def _groups(source: Source) -> list[Group]:
     return find_groups(source.model, find_blocks(source.model))
 
 
-def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, place: Path) -> None:
+def _learn(
+    source: Source, data: Data, types: dict[str, str], start: PreRounded, place: Path
+) -> None:
     from ladder.calibration.learned.latent import Latent  # torch: an extra, and slow to import
     from ladder.calibration.learned.train import Training
 
@@ -90,7 +92,7 @@ def _learn(source: Source, data: Data, types: dict[str, str], start: Finished, p
     training.forget()
 
 
-def _begun(group: Group, dtype: DType, start: Finished) -> Rounded:
+def _begun(group: Group, dtype: DType, start: PreRounded) -> Rounded:
     """What a weight is before it is learned; by ``mse`` where no Hessian was known."""
     if group.name in start.files:
         return load_outcome(Path(start.files[group.name])).rounded
