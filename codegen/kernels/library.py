@@ -8,7 +8,9 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, neon, portable, quantize
+from ladder.codegen.kernels import activation, portable, quantize
+from ladder.codegen.kernels.arm import neon
+from ladder.codegen.kernels.x86 import avx2, avx512, dot_avx2
 from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
 from ladder.ir.activation import QUANTIZED, TABLE8

@@ -19,8 +19,7 @@ import tvm
 from kernel_cases import Case, multiply, random_case, random_type, reference, seed_of
 
 from emulation import arm64, calls
-from ladder.codegen.kernels import kernel, name_of
-from ladder.codegen.kernels.library import KERNELS
+from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
 from ladder.hardware.targets import LEVELS, Level, runs_here

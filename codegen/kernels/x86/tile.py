@@ -14,7 +14,6 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import amx
 from ladder.codegen.kernels.common import (
     VECTORS,
     block_sum,
@@ -27,6 +26,7 @@ from ladder.codegen.kernels.common import (
 )
 from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size
 from ladder.codegen.kernels.vector import Expr, lanes, splat, unfused
+from ladder.codegen.kernels.x86 import amx
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 PANEL = 8  # groups of tokens that share one unpacking

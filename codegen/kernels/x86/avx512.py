@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import dot, lut_dots, tile
+from ladder.codegen.kernels import dot, lut_dots
 from ladder.codegen.kernels.lut_dots import (
     LARGEST_SIGNED,
     LARGEST_UNSIGNED,
@@ -21,6 +21,7 @@ from ladder.codegen.kernels.lut_dots import (
     Weigh,
 )
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, repeated, shuffle, splat
+from ladder.codegen.kernels.x86 import tile
 from ladder.codegen.layout import LANES, Packing
 from ladder.ir.element import TRIT_WEIGHTS
 
