@@ -42,7 +42,7 @@ KERNELS: dict[str, dict[str, Build]] = {
 
 @cache
 def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
-    """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
+    """The PrimFunc of ``op`` (its operands: ``signature``) for a kernel family."""
     if mode not in (*QUANTIZED, TABLE8):
         known = ", ".join((*QUANTIZED, TABLE8))
         raise LadderError(f"activation mode '{mode}' has no integer kernel; one of: {known}")

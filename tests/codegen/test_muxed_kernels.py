@@ -10,8 +10,8 @@ import pytest
 import tvm
 from kernel_cases import HERE, Case, buffer, built, compiled, random_case, seed_of
 
-from ladder.codegen.kernels.activation import entries
 from ladder.codegen.kernels.quantize import quantize_activation
+from ladder.codegen.kernels.signature import table_entries
 from ladder.codegen.layout import PART, Packing, total_chunks
 from ladder.codegen.mux_layout import AuxLayout
 from ladder.hardware.targets import Level
@@ -118,7 +118,7 @@ class Muxed:
         mode = table_mode(self.mode)
         if op == "lut_gemm":
             q, form = first, Packing(8, 32, True, 0)
-            first = buffer(*q.shape[:2], *entries(mode), dtype=np.int8)
+            first = buffer(*q.shape[:2], *table_entries(mode), dtype=np.int8)
             compiled("exact_tables", form, mode, level.name)(q, first)
         weights = self.case.weights()
         if self.mux is not None:

@@ -55,7 +55,7 @@ LOOK_UPS = Primitives(
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
+    """The product by table look-ups; operands: ``signature``."""
     return lut_dots.lut_gemm("avx512", packing, mode, LOOK_UPS)
 
 
@@ -118,12 +118,11 @@ def trits_by_tables(quads: Any, words: Expr) -> None:
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product by integer dot products; arguments in ``common``."""
-    return dot.dot_gemm(
-        "avx512", packing, _multiply, _book_entries, trits_by_tables, wide=True, single=LANES
-    )
+    """The product by integer dot products; operands: ``signature``."""
+    of = dot.Primitives(_multiply, _book_entries, trits_by_tables, wide=True, single=LANES)
+    return dot.dot_gemm("avx512", packing, of)
 
 
 def tile_gemm(packing: Packing, mode: str) -> Any:
-    """The product by AMX's tiles, codes unpacked as for ``dot_gemm``; arguments in ``common``."""
+    """The product by AMX's tiles, codes unpacked as for ``dot_gemm``; operands: ``signature``."""
     return tile.tile_gemm("amx", packing, _book_entries, trits_by_tables)
