@@ -10,9 +10,9 @@ import onnx_ir as ir
 import tvm
 
 from ladder.codegen.link import linker_of
+from ladder.codegen.packing import Weights
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
-from ladder.codegen.weights import Weights
 from ladder.errors import LadderError
 from ladder.hardware.targets import Level
 

@@ -21,7 +21,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.fusion import addends_of, fuse
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights, mux_layout_of, outlier_channels
+from ladder.codegen.packing import LOW_BIT_OPERANDS, Weights, mux_layout_of, outlier_channels
 from ladder.errors import LadderError
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.rungs import RUNGS

@@ -11,8 +11,8 @@ import tvm
 from tvm import relax
 
 from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.packing import LOW_BIT_OPERANDS, Weights
 from ladder.codegen.relax_import import fold_rungs, kernel_attributes
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.hardware.targets import Level
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType

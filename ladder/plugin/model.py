@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
+from ladder.codegen.packing import LOW_BIT_OPERANDS, Weights
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Choice

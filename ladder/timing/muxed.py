@@ -117,7 +117,7 @@ class Product:
     def _weights(self) -> list[np.ndarray]:
         """Random weights in the order of a kernel's operands."""
         from ladder.codegen.layout import Packing, pack_codes, pack_rows
-        from ladder.codegen.weights import stored_bits
+        from ladder.codegen.packing import stored_bits
 
         dtype, packing = self.dtype, Packing.of(self.dtype)
         codes, *rows = random_weight(dtype, self.n, self.k)

@@ -144,7 +144,7 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
 
 def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
     """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
-    from ladder.codegen.weights import Weights
+    from ladder.codegen.packing import Weights
 
     names = ("w.codes", "w.scale", *(f"w.rest{i}" for i in range(2)))
     values: list[ir.Value | None] = [None] * 3
