@@ -24,7 +24,7 @@ def build_library(
 ) -> list[Signature]:
     """Compile ``graphs`` (function name -> lowered, bound model) for ``level`` into ``path``.
 
-    Weights are packed into ``weights`` on the way, once for all functions and levels.
+    Weights are packed into ``weights``, once for all functions and levels.
     """
     importer = Importer(level.kernels, weights)
     signatures = [importer.add(model, name) for name, model in graphs.items()]

@@ -33,13 +33,17 @@ class Operand:
     when: bool = True  # whether this kernel has it
     written: bool = False
 
+    def sized(self, **sizes: int) -> tuple[int, ...]:
+        """The shape where the letters stand for these sizes."""
+        return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in self.shape)
+
 
 Operands = tuple[Operand, ...]
 
 
 def operands(op: str, packing: Packing, mode: str = "") -> Operands:
-    """What the product or Gather ``op`` reads, its weight, and what it writes."""
-    return (*_read(op, mode), *weight_operands(op, packing), _written(op))
+    """What the product or Gather ``op`` reads, its weight, and what it writes, in that order."""
+    return (*read_operands(op, mode), *weight_operands(op, packing), _written(op))
 
 
 def weight_operands(op: str, packing: Packing) -> Operands:
@@ -64,7 +68,8 @@ def weight_operands(op: str, packing: Packing) -> Operands:
     )
 
 
-def _read(op: str, mode: str) -> Operands:
+def read_operands(op: str, mode: str) -> Operands:
+    """The part that comes first: the activation's, or the numbers of rows."""
     if op == "gather":
         return (Operand("ids", ("M",), "int64"),)
     if op == "float_gemm":
