@@ -44,13 +44,13 @@ import numpy.typing as npt
 from ladder.ir.dtype import FLOAT_ZERO, DType
 from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import I32, LUT_GROUP, U8
+from ladder.ir.scale import SCALE_TYPES
 
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
 # What is unpacked at a time where one sum goes over all of K: whole chunks, and units of trits.
 PART, PART_OF_TRITS = 16 * CHUNK, TRITS_PER_BYTE * CHUNK
-STORED = {"fp32": "float32", "fp16": "uint16", "bf16": "uint16", "e8m0": "uint8", "e4m3": "uint8"}
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
 
@@ -97,7 +97,7 @@ class Packing:
     @property
     def factor(self) -> bool:
         """Whether one more number multiplies every scale: a code book's unit, a tensor's scale."""
-        return self.digits > 0 or self.scale == "e4m3"
+        return self.digits > 0 or SCALE_TYPES[self.scale].of_tensor
 
     @property
     def chunks(self) -> int:
@@ -112,7 +112,7 @@ class Packing:
     @property
     def scale_type(self) -> str:
         """The type of the elements that scales are stored as: raw bits, but for fp32."""
-        return STORED[self.scale]
+        return SCALE_TYPES[self.scale].bits_type
 
     @property
     def zero_type(self) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.codegen.kernels.signature import present, weight_operands
-from ladder.codegen.layout import STORED, Packing, pack_codes, pack_rows
+from ladder.codegen.layout import Packing, pack_codes, pack_rows
 from ladder.codegen.mux_layout import AuxLayout
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.activation import QUANTIZED, STATIC
 from ladder.ir.dtype import DType
 from ladder.ir.element import DIGIT_OFFSET
+from ladder.ir.scale import SCALE_TYPES
 from ladder.ir.shapes import static_shape
 
 CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
@@ -73,7 +74,7 @@ def book_values(dtype: DType) -> np.ndarray:
 
 def stored_bits(values: np.ndarray, kind: str) -> np.ndarray:
     """Scales or float zero points as kernels read them: float32, or raw bits."""
-    bits: np.ndarray = np.ascontiguousarray(values).view(STORED[kind])
+    bits: np.ndarray = np.ascontiguousarray(values).view(SCALE_TYPES[kind].bits_type)
     return bits
 
 

@@ -5,7 +5,7 @@ Bit tricks that every target has and that are exact; ``width`` is 16 lanes or 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm.script import tirx as T
 
@@ -14,27 +14,49 @@ from ladder.codegen.layout import LANES, Packing
 from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
-# Small floats: their sign bit, what moves their magnitude under float32's exponent, and the
-# power of two that corrects the exponent's bias (denormals come right by themselves).
-SMALL_FLOATS = {"fp16": (15, 13, 2.0**112), "e4m3": (7, 20, 2.0**120)}
 SMALLEST_E8M0 = 0x00400000  # 2^-127, which has no exponent of its own in float32
+
+Decode = Callable[[Expr, int], Expr]
+
+
+def _bfloat(bits: Expr, width: int) -> Expr:
+    return _float(T.shift_left(bits, _int(16, width)), width)
+
+
+def _power(bits: Expr, width: int) -> Expr:
+    exponent = T.shift_left(bits, _int(23, width))
+    return _float(T.max(exponent, _int(SMALLEST_E8M0, width)), width)
+
+
+def _small_float(sign_bit: int, up: int, bias: float) -> Decode:
+    """``up`` moves the magnitude under float32's exponent, whose bias the factor ``bias`` corrects.
+
+    Denormals come right by themselves.
+    """
+
+    def decode(bits: Expr, width: int) -> Expr:
+        sign = T.shift_left(T.shift_right(bits, _int(sign_bit, width)), _int(31, width))
+        magnitude = T.bitwise_and(bits, _int((1 << sign_bit) - 1, width))
+        number = _float(T.bitwise_or(sign, T.shift_left(magnitude, _int(up, width))), width)
+        return number * const(T.float32(bias), width)
+
+    return decode
+
+
+# How the bits of each type of ``ladder.ir.scale`` become float32, which needs nothing itself.
+DECODERS: dict[str, Decode] = {
+    "fp16": _small_float(15, 13, 2.0**112),
+    "bf16": _bfloat,
+    "e8m0": _power,
+    "e4m3": _small_float(7, 20, 2.0**120),
+}
 
 
 def to_float(stored: Expr, kind: str, width: int = LANES) -> Expr:
     """Stored scales of type ``kind`` -> float32."""
     if kind == "fp32":
         return stored
-    bits = T.cast(stored, typed("int32", width))
-    if kind == "bf16":
-        return _float(T.shift_left(bits, _int(16, width)), width)
-    if kind == "e8m0":
-        exponent = T.shift_left(bits, _int(23, width))
-        return _float(T.max(exponent, _int(SMALLEST_E8M0, width)), width)
-    sign_bit, up, bias = SMALL_FLOATS[kind]
-    sign = T.shift_left(T.shift_right(bits, _int(sign_bit, width)), _int(31, width))
-    magnitude = T.bitwise_and(bits, _int((1 << sign_bit) - 1, width))
-    number = _float(T.bitwise_or(sign, T.shift_left(magnitude, _int(up, width))), width)
-    return number * const(T.float32(bias), width)
+    return DECODERS[kind](T.cast(stored, typed("int32", width)), width)
 
 
 def _int(value: int, width: int) -> Expr:

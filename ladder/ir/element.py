@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.ir.scale import SCALE_TYPES
 
 DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
 MOST_DIGITS = 3
@@ -197,7 +198,7 @@ BUILT_IN = (
 ELEMENTS = {element.name: element for element in BUILT_IN}
 # Names that types are spelled with besides elements (``ladder.ir.dtype``).
 RESERVED = frozenset(
-    "fp32 fp16 bf16 e8m0 e4m3 row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()
+    [*SCALE_TYPES, *"row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()]
 )
 
 
