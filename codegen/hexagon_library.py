@@ -100,7 +100,7 @@ def _kernels(packing: Packing) -> Iterator[tuple[Any, Operands]]:
     codes, tables = scalar_activation_operands(CHUNK), scalar_activation_operands(TABLES)
     yield quantize_activation(hvx.MACHINE, packing, "int8"), codes
     yield hvx.dot_gemm(packing, "int8"), hvx.operands("dot_gemm", packing, "int8")
-    if not packing.trits:
+    if packing.looked_up:
         yield exact_tables(hvx.MACHINE, "int8"), exact_tables_operands("int8")
         yield table8(hvx.MACHINE, packing), tables
         for mode in ("int8", TABLE8):

@@ -30,7 +30,6 @@ from ladder.codegen.kernels.signature import (
 from ladder.codegen.layout import CHUNK, TILE, Packing
 from ladder.ir.activation import TABLE8
 from ladder.ir.dtype import DType
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 INDEX = "kernels.json"
@@ -84,7 +83,7 @@ def _kernels(packing: Packing) -> Iterator[Kernel]:
     quantize = quantize_activation(opencl.MACHINE, packing, "int8")
     codes, tables = scalar_activation_operands(CHUNK), scalar_activation_operands(TABLES)
     yield Kernel("quantize_activation", "int8", quantize, codes, blocks)
-    with_tables = not packing.digits and not packing.trits
+    with_tables = packing.looked_up
     products = [("dot_gemm", "int8")]
     products += [("lut_gemm", mode) for mode in ("int8", TABLE8) if with_tables]
     if with_tables:
@@ -127,12 +126,13 @@ def _sizes(packing: Packing) -> dict[str, str]:
     """What shapes are made of, as C expressions of M, N and K."""
     block, chunks = packing.block, packing.chunks
     c = f"K / {block} * {chunks} + (K % {block} + {CHUNK - 1}) / {CHUNK}"
-    units = f"(({c}) * {LUT_GROUP} + {TRITS_PER_BYTE - 1}) / {TRITS_PER_BYTE}"
+    quads = packing.kind.quads
+    units = f"(({c}) * {LUT_GROUP} + {quads - 1}) / {quads}"
     blocks = f"(K + {block - 1}) / {block}"
     return {
         "NT": f"(N + {TILE - 1}) / {TILE}",
         "B": blocks,
         "C": c,
-        "P": units if packing.trits else c,
+        "P": units if packing.shares_bytes else c,
         "S": blocks if packing.grouped else "1",
     }

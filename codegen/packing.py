@@ -256,10 +256,10 @@ def mux_layout_of(node: ir.Node) -> AuxLayout | None:
         return None
     _mode, mux, block = mux_bodies.parse_activation(node.overload)
     readers = [use.node for use in node.outputs[0].uses()]
-    trits = any(dialect.weight_type(reader).element.trits for reader in readers)
+    unit = max(dialect.weight_type(reader).element.storage.unit_chunks for reader in readers)
     shape = static_shape(weight_inputs(readers[0])[0])
     assert shape is not None
-    return AuxLayout.of(_numpy(outlier_channels(node)), shape[1], block, mux, trits)
+    return AuxLayout.of(_numpy(outlier_channels(node)), shape[1], block, mux, unit)
 
 
 def outlier_channels(node: ir.Node) -> ir.Value:

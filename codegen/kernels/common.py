@@ -19,12 +19,12 @@ from ladder.codegen.kernels.stored import scale_of, to_float
 from ladder.codegen.kernels.vector import Expr, const, lanes, prefetch, splat, typed, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.activation import TABLE8
-from ladder.ir.element import DIGIT_OFFSET, TRITS_PER_BYTE
+from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
 VECTORS = TILE // LANES
 LINE = 4 * LANES  # bytes
-UNIT_LINES = VECTORS  # of the codes of one unit of trits
+UNIT_LINES = VECTORS  # of one unit of codes that share bytes
 SECOND_CACHE, FIRST_CACHE = 2, 3  # localities of a prefetch
 NEAR = 1024  # bytes: what comes next moves on to the first cache
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
@@ -218,8 +218,9 @@ def fetch_codes(packing: Packing, near: int = 0) -> Any:
     them in ``parts``, so that computing goes on between: what is asked for in one go waits for
     places in the buffers between the caches.
     """
-    per_unit = UNIT_LINES if packing.trits else 2 * packing.bits
-    chunks, units = (TRITS_PER_BYTE, LUT_GROUP) if packing.trits else (1, 1)
+    shared = packing.shares_bytes
+    per_unit = UNIT_LINES if shared else 2 * packing.bits
+    chunks, units = (packing.kind.quads, LUT_GROUP) if shared else (1, 1)
 
     def emit(planes: Any, tile: Expr, chunk: Expr, part: int = 0, parts: int = 1) -> None:
         line = chunk * units * per_unit // chunks

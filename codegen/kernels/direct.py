@@ -1,9 +1,9 @@
 """One token: codes are unpacked and multiplied without leaving the registers.
 
 What other tokens would share is not worth its way through memory here. A *span* is blocks that
-end where a unit of codes does: one, or five short ones of trits, all of which is laid out at
-compile time. Longer blocks of trits, and a last span that is not whole, are left to ``unpack``'s
-staging.
+end where a unit of codes does: one, or some short ones where codes share bytes, all of which is
+laid out at compile time. Longer blocks of such codes, and a last span that is not whole, are left
+to ``unpack``'s staging.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from ladder.codegen.kernels.common import (
     read_rows,
 )
 from ladder.codegen.kernels.parameters import Arguments
-from ladder.codegen.kernels.unpack import QUADS, Finish, Words, fill_quads
+from ladder.codegen.kernels.unpack import QUADS, Finish, Permute, Words, fill_quads, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, shuffle, splat
 from ladder.codegen.layout import LANES, TILE, Packing
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
@@ -36,9 +35,10 @@ LONGEST_SPAN = 10  # chunks
 
 def span_of(packing: Packing) -> int:
     """Blocks of a span; 0 where none is short enough."""
-    if not packing.trits or packing.whole:
+    if not packing.shares_bytes or packing.whole:
         return 1
-    return TRITS_PER_BYTE if packing.chunks * TRITS_PER_BYTE <= LONGEST_SPAN else 0
+    blocks = packing.kind.unit_chunks
+    return blocks if packing.chunks * blocks <= LONGEST_SPAN else 0
 
 
 def four_of(q: Any, m: Expr, chunk: Expr, quad: Expr) -> Expr:
@@ -55,15 +55,15 @@ def _fours_of(q: Any, chunk: Expr, width: int) -> list[Expr]:
 
 
 def add_span(
-    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, width: int, less: int,
-    wide: bool,
+    packing: Packing, multiply: Multiply, finish: Finish, permute: Permute | None,
+    width: int, less: int, wide: bool,
 ) -> Any:  # fmt: skip
     """Emits a span into the float sums ``result`` [64] of the one token.
 
     ``width``: dwords that are multiplied together; ``less``, ``wide``: ``dot``.
     """
-    if packing.trits:
-        return _add_trits(packing, multiply, trits)
+    if packing.shares_bytes:
+        return _add_units(packing, multiply, words_of(packing, permute))
     return _add_planes(packing, multiply, finish, width, less, wide)
 
 
@@ -128,19 +128,20 @@ def _add_planes(
     return emit
 
 
-def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
+def _add_units(packing: Packing, multiply: Multiply, words: Words) -> Any:
     """Units go on from block to block: the sums of two blocks are under way at most."""
     fill_rows, add_block = read_rows(packing, "int8"), adder(packing, "int8")
     quads_of_block, carried = packing.chunks * QUADS, packing.carried
-    units = span_of(packing) * quads_of_block // TRITS_PER_BYTE
+    per_unit = packing.kind.quads
+    units = span_of(packing) * quads_of_block // per_unit
 
     @T.inline
     def add_vector(sums, args, tile, unit, first, u, v):  # type: ignore[no-untyped-def]
-        quads = T.alloc_buffer((TRITS_PER_BYTE * LANES,), "int32")
+        quads = T.alloc_buffer((per_unit * LANES,), "int32")
         fetch_line(args.planes, tile, (unit + u) * VECTORS + v, NEAR)
-        trits(quads, args.planes[tile, unit + u, v // 2, v % 2, lanes(0)])
-        for i in T.unroll(TRITS_PER_BYTE):
-            quad = T.meta_var(u * TRITS_PER_BYTE + i)
+        words(quads, args.planes[tile, unit + u, v // 2, v % 2, lanes(0)])
+        for i in T.unroll(per_unit):
+            quad = T.meta_var(u * per_unit + i)
             at = T.meta_var(lanes(quad // quads_of_block % 2 * TILE + v * LANES))
             four = T.meta_var(four_of(args.q, 0, first + quad // QUADS, quad % QUADS))
             sums[at] = multiply(sums[at], quads[lanes(i * LANES)], four)
@@ -151,10 +152,10 @@ def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
         clear(sums, 2 * TILE)
         for u in T.unroll(units):
             for v in T.unroll(VECTORS):
-                unit = T.meta_var(run.first * QUADS // TRITS_PER_BYTE)
+                unit = T.meta_var(run.first * QUADS // per_unit)
                 add_vector(sums, args, run.tile, unit, run.first, u, v)
-            b = T.meta_var(u * TRITS_PER_BYTE // quads_of_block)
-            if (u + 1) * TRITS_PER_BYTE // quads_of_block > b:
+            b = T.meta_var(u * per_unit // quads_of_block)
+            if (u + 1) * per_unit // quads_of_block > b:
                 at = T.meta_var(b % 2 * TILE)
                 if not carried:
                     fill_rows(rows, args, run.tile, run.block + b)

@@ -34,7 +34,7 @@ from ladder.codegen.kernels.direct import add_span, four_of, span_of
 from ladder.codegen.kernels.matrix import add_matrices, pair_quads
 from ladder.codegen.kernels.parameters import Arguments, declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.unpack import QUADS, Finish, Words, stage, stage_size, trits_by_minima
+from ladder.codegen.kernels.unpack import QUADS, Finish, Permute, stage, stage_size, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, splat, width_of
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET
@@ -54,7 +54,7 @@ class Primitives:
 
     ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
     a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
-    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
+    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``permute``: ``unpack``.
     ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own, for
     registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as 16.
     ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
@@ -63,12 +63,12 @@ class Primitives:
 
     multiply: Multiply
     look_up: LookUp
-    trits: Words = trits_by_minima
     loop: Any = T.unroll
     wide: bool = False
     single: int = 0
     signed: bool = False
     matrix: Multiply | None = None
+    permute: Permute | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _block(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
 def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
     """Emits one K-block whose integer sums go on over several runs of chunks, and their end.
 
-    One token is multiplied ``span`` by ``span`` on the way: planes all at once, trits in units.
+    One token is multiplied ``span`` by ``span`` on the way: planes all at once, others in units.
     """
     chunks, raise_sums = packing.chunks, raised(packing)
     add_block, direct, stage_block = (
@@ -218,12 +218,12 @@ def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
         parts.direct,
         parts.stage_block,
     )
-    fill_rows, add_panel = parts.fill_rows, parts.add_panel
+    fill_rows, add_panel, shared = parts.fill_rows, parts.add_panel, packing.shares_bytes
 
     def taken(m: Expr, count: Expr) -> Expr:
         if span == 0:
             return T.int64(0)
-        return T.if_then_else(m == 1, count // chunks * chunks if packing.trits else count, 0)
+        return T.if_then_else(m == 1, count // chunks * chunks if shared else count, 0)
 
     @T.inline
     def emit(result, whole, codes, args, rows, tokens, m, tile, block):  # type: ignore[no-untyped-def]
@@ -235,10 +235,10 @@ def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
             count: T.let = where[1]
             raise_sums(whole, tokens * TILE, args.numbers, run)
             alone: T.let = taken(args.q.shape[0], count)
-            if span > 0 and packing.trits:
+            if span > 0 and shared:
                 for part in T.serial(alone // chunks):
                     direct(whole, args, rows, Run(tile, block, begin + part * chunks, chunks))
-            if span > 0 and not packing.trits:
+            if span > 0 and not shared:
                 if alone > 0:
                     direct(whole, args, rows, Run(tile, block, begin, alone))
             for part in T.serial(T.ceildiv(count - alone, chunks)):
@@ -269,7 +269,7 @@ def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
 def _staging(packing: Packing, finish: Finish, of: Primitives) -> Any:
     """Emits the codes of a run as quads."""
     digits = max(packing.digits, 1)
-    stage_block = stage(packing, finish, of.trits, digits, of.loop)
+    stage_block = stage(packing, finish, words_of(packing, of.permute), digits, of.loop)
 
     def emit(codes: Any, args: Arguments, zeros: Any, run: Run) -> None:
         stage_block(codes, args.planes, args.digits, zeros, run.tile, run.first, run.count)
@@ -295,7 +295,7 @@ def dot_gemm(family: str, packing: Packing, of: Primitives) -> Any:
     less = DIGIT_OFFSET if of.signed and (packing.digits or packing.bits == 8) else 0
     finish = _looked_up(packing, of.look_up, less)
     span = span_of(packing) if of.single else 0
-    direct = add_span(packing, of.multiply, finish, of.trits, of.single or LANES, less, of.wide)
+    direct = add_span(packing, of.multiply, finish, of.permute, of.single or LANES, less, of.wide)
     parts = Emitters(
         direct,
         _staging(packing, finish, of),

@@ -13,7 +13,8 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels.common import VECTORS, store
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.stored import code_at, float_zero, number_at, scale_of
+from ladder.codegen.kernels.stored import float_zero, number_at, scale_of
+from ladder.codegen.kernels.unpack import code_at
 from ladder.codegen.kernels.vector import lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 

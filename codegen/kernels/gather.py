@@ -9,7 +9,8 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.stored import code_at, float_zero, number_at, scale_of
+from ladder.codegen.kernels.stored import float_zero, number_at, scale_of
+from ladder.codegen.kernels.unpack import code_at
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 

@@ -19,10 +19,9 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels import scalar
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import Operands, accelerator_operands, two_planes
-from ladder.codegen.kernels.unpack import trits_by_minima
+from ladder.codegen.kernels.unpack import words_of
 from ladder.codegen.kernels.vector import Expr, llvm, splat
 from ladder.codegen.layout import LANES, TILE, Packing
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 WORDS = 32  # of a vector
@@ -162,24 +161,25 @@ def _quads_of_planes(packing: Packing) -> Any:
     return accumulate
 
 
-def _quads_of_trits(packing: Packing) -> Any:
-    """Adds a block of base-3 digits: units of five quads, which know nothing of blocks."""
+def _quads_of_units(packing: Packing) -> Any:
+    """Adds a block of codes that share bytes: their units know nothing of blocks."""
+    words, per_unit = words_of(packing, None), packing.kind.quads
 
     @T.inline
     def decode(low, high, planes, tile, unit):  # type: ignore[no-untyped-def]
-        trits_by_minima(low, planes[tile, unit, 0, _words(0)], WORDS)
-        trits_by_minima(high, planes[tile, unit, 1, _words(0)], WORDS)
+        words(low, planes[tile, unit, 0, _words(0)], WORDS)
+        words(high, planes[tile, unit, 1, _words(0)], WORDS)
 
     @T.inline
     def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        low = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
-        high = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
+        low = T.alloc_buffer((per_unit * WORDS,), "int32")
+        high = T.alloc_buffer((per_unit * WORDS,), "int32")
         for c in T.serial(count):
             for i in T.serial(LUT_GROUP):
                 quad = T.meta_var((first + c) * LUT_GROUP + i)
-                at = T.meta_var(_words(quad % TRITS_PER_BYTE * WORDS))
-                if quad % TRITS_PER_BYTE == 0 or c + i == 0:
-                    decode(low, high, planes, tile, quad // TRITS_PER_BYTE)
+                at = T.meta_var(_words(quad % per_unit * WORDS))
+                if quad % per_unit == 0 or c + i == 0:
+                    decode(low, high, planes, tile, quad // per_unit)
                 _add_quads(sums, q, m, first + c, i, [low[at], high[at]])
 
     return accumulate
@@ -188,8 +188,8 @@ def _quads_of_trits(packing: Packing) -> Any:
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product of activation codes by vrmpy, of integer types; a token at a time."""
     scalar.check_mode("int8")
-    add = (_quads_of_trits if packing.trits else _quads_of_planes)(packing)
-    place = (lambda row: row) if packing.trits else _by_nibble
+    add = (_quads_of_units if packing.shares_bytes else _quads_of_planes)(packing)
+    place = (lambda row: row) if packing.shares_bytes else _by_nibble
 
     @T.inline
     def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]

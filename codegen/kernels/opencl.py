@@ -18,16 +18,17 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels import scalar
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import TABLES, Operands, accelerator_operands, two_planes
+from ladder.codegen.kernels.unpack import SHARED
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
-from ladder.ir.element import DIGIT_OFFSET, TRIT_WEIGHTS, TRITS_PER_BYTE
+from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
 SMALL_BATCH = 4  # tokens whose sums one work item keeps
 STAGE = 4  # chunks whose tables are in local memory together
 QUADS = CHUNK // LUT_GROUP
 ROW_BYTES = 0x01010101
-TRIT_CODES = 256  # bytes that hold trits, and what they hold: two bits a code
+BYTE_VALUES = 256
 
 DIVIDE, DOT = "ladder_divide", "ladder_dot"
 PRELUDE = """\
@@ -76,10 +77,10 @@ MACHINE = scalar.Machine(
 
 @dataclass(frozen=True)
 class Shared:
-    """What a whole group looks up: a code book's digits, and the codes of trits."""
+    """What a whole group looks up: a code book's digits, and the codes of every byte."""
 
     book: Any
-    trits: Any
+    codes: Any
 
 
 def _token(m: Expr, read: Any) -> Expr:
@@ -158,14 +159,13 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
             made = T.bitwise_or(made, T.shift_left(T.cast(find(byte), "int32"), T.int32(8 * j)))
         return made
 
-    def quad_of(planes: Any, trits: Any, tile: Expr, chunk: Expr, i: Expr, row: Expr) -> Expr:
-        if packing.trits:
-            quad, lane = chunk * QUADS + i, row % LANES
-            word = planes[tile, quad // TRITS_PER_BYTE, row // 32, row // LANES % 2, lane]
-            shift = quad % TRITS_PER_BYTE * 2
-            two_bits = T.int32(3)
+    def quad_of(planes: Any, of_byte: Any, tile: Expr, chunk: Expr, i: Expr, row: Expr) -> Expr:
+        if packing.shares_bytes:
+            quad, lane, quads = chunk * QUADS + i, row % LANES, packing.kind.quads
+            word = planes[tile, quad // quads, row // 32, row // LANES % 2, lane]
+            shift, mask = quad % quads * bits, T.int32((1 << bits) - 1)
             return by_byte(
-                lambda b: T.bitwise_and(T.shift_right(T.cast(trits[b], "int32"), shift), two_bits),
+                lambda b: T.bitwise_and(T.shift_right(T.cast(of_byte[b], "int32"), shift), mask),
                 word,
             )
         made: Expr = T.int32(0)
@@ -186,7 +186,7 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
             for i in T.serial(QUADS):
                 quad = T.alloc_buffer((1,), "int32", scope="local")
                 four = T.alloc_buffer((tokens,), "int32", scope="local")
-                quad[0] = quad_of(args.planes, shared.trits, tile, first + c, i, row)
+                quad[0] = quad_of(args.planes, shared.codes, tile, first + c, i, row)
                 for t in T.unroll(tokens):
                     at = T.meta_var(T.ramp(i * LUT_GROUP, 1, LUT_GROUP))
                     bytes_ = T.meta_var(q[_token(m + t, q), first + c, at])
@@ -203,31 +203,24 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
     return _product(name, packing, "int8", tokens, operands, accumulate)
 
 
-def _trit_codes(byte: Expr) -> Expr:
-    """The five codes of a byte, two bits each."""
-    rest, made = byte, T.int32(0)
-    for i, weight in enumerate(TRIT_WEIGHTS):
-        made = T.bitwise_or(made, T.shift_left(rest // weight, T.int32(2 * i)))
-        rest = rest % weight
-    return T.cast(made, "int16")
-
-
 def _fill_shared(packing: Packing) -> Any:
-    """Emits what a whole group looks up: the digits of a code book, the codes of trits."""
+    """Emits what a whole group looks up: the digits of a code book, the codes of every byte."""
     size, has_book = packing.digits * packing.entries, packing.digits > 0
-    is_shared = has_book or packing.trits
+    many = packing.shares_bytes
+    is_shared = has_book or many
+    of_byte: Any = SHARED[packing.storage].of_byte if many else None
 
     @T.inline
     def emit(shared, digits, row):  # type: ignore[no-untyped-def]
-        book, trits = T.meta_var((shared.book, shared.trits))
+        book, codes = T.meta_var((shared.book, shared.codes))
         if has_book:
             for i in T.serial(T.ceildiv(size, TILE)):
                 at = T.meta_var(i * TILE + row)
                 if at < size:
                     book[at] = digits[at // packing.entries, at % packing.entries]
-        if packing.trits:
-            for i in T.serial(TRIT_CODES // TILE):
-                trits[i * TILE + row] = _trit_codes(i * TILE + row)
+        if many:
+            for i in T.serial(BYTE_VALUES // TILE):
+                codes[i * TILE + row] = of_byte(i * TILE + row)
         if is_shared:
             T.evaluate(T.tvm_storage_sync("shared"))
 
@@ -274,7 +267,7 @@ def _product(
     """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
     chunks, parts, entries = packing.chunks, packing.digits, packing.entries
     rows = max(parts, 1) * tokens
-    book_size, trits_size = max(parts * entries, 1), TRIT_CODES if packing.trits else 1
+    book_size, codes_size = max(parts * entries, 1), BYTE_VALUES if packing.shares_bytes else 1
     fill, add_block = _fill_shared(packing), _add_block(packing, mode, tokens)
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -286,11 +279,11 @@ def _product(
             for panel in T.thread_binding(T.ceildiv(M, tokens), thread="blockIdx.y"):
                 for row in T.thread_binding(TILE, thread="threadIdx.x"):
                     book = T.alloc_buffer((book_size,), "uint8", scope="shared")
-                    trits = T.alloc_buffer((trits_size,), "int16", scope="shared")
+                    of_byte = T.alloc_buffer((codes_size,), "int16", scope="shared")
                     sums = T.alloc_buffer((rows,), "int32", scope="local")
                     result = T.alloc_buffer((tokens,), "float32", scope="local")
                     m = T.meta_var(panel * tokens)
-                    shared = T.meta_var(Shared(book, trits))
+                    shared = T.meta_var(Shared(book, of_byte))
                     fill(shared, args.digits, row)
                     for t in T.unroll(tokens):
                         result[t] = T.float32(0)

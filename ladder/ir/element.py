@@ -13,13 +13,12 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir.scale import SCALE_TYPES
+from ladder.ir.storage import Storage, storage_of
 
 DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
 MOST_DIGITS = 3
 CLOSE_ENOUGH = 1e-5  # relative error (root mean square) of a code book written in digits
 LARGEST_BOOK = 256
-TRITS_PER_BYTE = 5
-TRIT_WEIGHTS = (84, 28, 9, 3, 1)  # of the codes in a byte (why: ladder.codegen.layout)
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class Element:
     high: int
     step: int = 1
     book: tuple[float, ...] = ()
-    trits: bool = False  # stored as base-3 digits, five to a byte
 
     @property
     def signed(self) -> bool:
@@ -51,7 +49,12 @@ class Element:
     @property
     def stored_bits(self) -> float:
         """Bits that one code takes in an artifact."""
-        return 8 / TRITS_PER_BYTE if self.trits else self.bits
+        return 8 / self.storage.per_byte if self.storage.per_byte else self.bits
+
+    @property
+    def storage(self) -> Storage:
+        """How its codes lie in an artifact."""
+        return storage_of(self.name)
 
     @property
     def onnx(self) -> ir.DataType:
@@ -186,7 +189,7 @@ NF4 = (
 BUILT_IN = (
     *(_integer(bits, True) for bits in range(1, 9)),
     *(_integer(bits, False) for bits in range(1, 9)),
-    Element("ternary", 2, -1, 1, trits=True),
+    Element("ternary", 2, -1, 1),
     Element("ternary2", 2, -1, 1),
     code_book("nf4", NF4),
     _small_float("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4),

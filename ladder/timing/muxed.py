@@ -65,7 +65,8 @@ class Product:
         if self.mux is None:
             return None
         channels = np.array(self.channels, np.int64)
-        return AuxLayout.of(channels, self.k, self.block, self.mux, self.dtype.element.trits)
+        unit = self.dtype.element.storage.unit_chunks
+        return AuxLayout.of(channels, self.k, self.block, self.mux, unit)
 
     @property
     def whole(self) -> bool:

@@ -76,7 +76,7 @@ class Muxed:
     def layout(self) -> AuxLayout:
         assert self.mux is not None
         k = self.case.x.shape[1]
-        return AuxLayout.of(self.channels, k, self.block, self.mux, self.packing.trits)
+        return AuxLayout.of(self.channels, k, self.block, self.mux, self.packing.kind.unit_chunks)
 
     def reference(self) -> tuple[numerics.F32, numerics.I32, numerics.F32]:
         """Scales, totals and the product."""
@@ -138,7 +138,7 @@ def test_products(level: Level, args: tuple[str, str, str, int, int, int, int]) 
     np.testing.assert_array_equal(codes[1].numpy(), scale)
     np.testing.assert_array_equal(codes[2].numpy(), total)
     np.testing.assert_array_equal(muxed.product(level, "dot_gemm"), wanted)
-    if not muxed.packing.trits:
+    if not muxed.packing.shares_bytes:
         np.testing.assert_array_equal(muxed.product(level, "lut_gemm"), wanted)
 
 

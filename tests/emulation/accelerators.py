@@ -35,7 +35,7 @@ def run_on_opencl(products: Sequence[Any]) -> list[dict[str, F32]]:
         build_opencl(GPU.config, types, Path(place))
         programs = {dtype: opencl.Program(Path(place), str(dtype)) for dtype in types}
         activations = {dtype.block: programs[dtype] for dtype in types}
-        activations |= {t.block: programs[t] for t in types if not t.element.trits}
+        activations |= {t.block: programs[t] for t in types if not t.element.storage.per_byte}
         return [
             _opencl_outputs(programs[p.case.dtype], activations[p.case.dtype.block], p)
             for p in products

@@ -26,7 +26,7 @@ from ladder.codegen.kernels.common import (
 )
 from ladder.codegen.kernels.parameters import Arguments, declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size
+from ladder.codegen.kernels.unpack import QUADS, Permute, stage, stage_size, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, splat, unfused
 from ladder.codegen.kernels.x86 import amx
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
@@ -240,11 +240,11 @@ def _set_digits(packing: Packing) -> Any:
     return emit
 
 
-def _panel(packing: Packing, look_up: LookUp, trits: Words) -> Any:
+def _panel(packing: Packing, look_up: LookUp, permute: Permute) -> Any:
     """Emits the outputs of one row tile for ``count`` groups of tokens from ``group`` on."""
     chunks, add_panel = packing.chunks, _add_panel(packing)
-    fill_rows = read_rows(packing, "int8")
-    stage_block = stage(packing, _finish(packing, look_up), trits, max(packing.digits, 1))
+    fill_rows, finish = read_rows(packing, "int8"), _finish(packing, look_up)
+    stage_block = stage(packing, finish, words_of(packing, permute), max(packing.digits, 1))
 
     @T.inline
     def emit(work, group, count):  # type: ignore[no-untyped-def]
@@ -264,15 +264,15 @@ def _panel(packing: Packing, look_up: LookUp, trits: Words) -> Any:
     return emit
 
 
-def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> Any:
-    """The product of activation codes by matrix tiles; ``look_up``, ``trits``: ``dot.dot_gemm``."""
+def tile_gemm(family: str, packing: Packing, look_up: LookUp, permute: Permute) -> Any:
+    """The product of activation codes by matrix tiles; ``look_up``, ``permute``: ``dot``."""
     name = f"tile_gemm_{family}_{packing}"
     cut, book = Cut.of(packing), packing.digits > 0
     parts, entries = max(packing.digits, 1), packing.entries
     words = parts * stage_size(packing) + cut.words  # the last step may reach beyond the last code
     zeros_type = zero_rows_type(packing)
     pack_group, set_digits = _pack_group(packing), _set_digits(packing)
-    panel = _panel(packing, look_up, trits)
+    panel = _panel(packing, look_up, permute)
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel() -> None:
