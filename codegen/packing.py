@@ -152,7 +152,7 @@ class Weights:
         return list(names.values())
 
     def activation_outliers(self, node: ir.Node) -> list[str]:
-        """What a kernel is told of the outliers of an activation that it muxes."""
+        """The names of what a kernel reads of the outliers of an activation."""
         layout = mux_layout_of(node)
         assert layout is not None
         arrays = {"small": layout.small, "table": layout.table}

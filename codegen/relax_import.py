@@ -135,14 +135,14 @@ def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
     elif node.op_type == "MuxActivation":
         layout, channels = mux_layout_of(node), outlier_channels(node).name
         assert layout is not None
-        # What a kernel is told of outliers stands last, in place of their channels.
+        # What kernels read of outliers comes last, in place of their channels.
         proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
         proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
     return proto
 
 
 def kernel_attributes(node: ir.Node) -> dict[str, Any]:
-    """What the converter of an operator with a low-bit weight is told, as ONNX has it."""
+    """The attributes of an operator with a low-bit weight, for its converter."""
     shape = static_shape(weight_inputs(node)[0])
     assert shape is not None
     scheme = node.metadata_props.get(SCHEME_KEY, "dot")

@@ -232,7 +232,7 @@ def fetch_codes(packing: Packing, near: int = 0) -> Any:
 
 
 def fetch_line(planes: Any, tile: Expr, line: Expr, near: int = 0) -> None:
-    """Ask for a tile's cache line ``AHEAD`` bytes behind ``line``; ``near``: ``fetch_codes``."""
+    """Ask for a tile's cache line ``AHEAD`` bytes after ``line``; ``near``: ``fetch_codes``."""
     for ahead, locality in ((AHEAD, SECOND_CACHE), (near, FIRST_CACHE)):
         if ahead:
             at = planes[tile, 0, 0, 0, (line + ahead // LINE) * LANES]

@@ -1,6 +1,6 @@
 """The product with float activations: weights decoded in registers. Any type, any target.
 
-The fallback scheme: slower than the integer ones, but nothing is rounded beside the weights.
+The fallback scheme: slower than the integer ones, but nothing is rounded but the weights.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 from tvm.script.ir_builder import IRBuilder
 
-from ladder.codegen.kernels.signature import Operands
+from ladder.codegen.kernels.signature import Operands, size_of
 
 Arguments = Any  # buffers by the names of their operands; ``size``: sizes by their letters
 
@@ -46,7 +46,7 @@ def _size(dim: int | str, known: dict[str, Any], index: str) -> Any:
     """A letter's variable, the same wherever it stands; ``B + 1`` is one more than ``B``."""
     if isinstance(dim, int):
         return dim
-    letter, _, more = dim.partition(" + ")
+    letter = dim.partition(" + ")[0]
     if letter not in known:
         known[letter] = tirx.Var(letter, index)
-    return known[letter] + int(more) if more else known[letter]
+    return size_of(dim, known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.activation import QUANTIZED, STATIC
@@ -35,10 +35,16 @@ class Operand:
 
     def sized(self, **sizes: int) -> tuple[int, ...]:
         """The shape where the letters stand for these sizes."""
-        return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in self.shape)
+        return tuple(dim if isinstance(dim, int) else size_of(dim, sizes) for dim in self.shape)
 
 
 Operands = tuple[Operand, ...]
+
+
+def size_of(dim: str, sizes: Mapping[str, Any]) -> Any:
+    """A letter's size, or as ``B + 1`` what is that much larger."""
+    letter, _, more = dim.partition(" + ")
+    return sizes[letter] + int(more) if more else sizes[letter]
 
 
 def operands(op: str, packing: Packing, mode: str = "") -> Operands:

@@ -96,7 +96,7 @@ def stacked_gate(gate_first: bool) -> Source:
 
 @cache
 def load_block(source: Source, size: int) -> Any:
-    """One block of a token into ``padded``, zeros behind its end to a whole chunk."""
+    """One block of a token into ``padded``, zeros after its end to a whole chunk."""
     value = source.value
 
     @T.inline

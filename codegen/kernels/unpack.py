@@ -99,7 +99,7 @@ def _trits_by_minima(quads: Any, words: Expr, width: int = LANES) -> None:
 
 
 def _constant(entries: Sequence[int]) -> Expr:
-    """64 bytes, zeros behind the ``entries``."""
+    """64 bytes, zeros after the ``entries``."""
     words = np.array([*entries, *[0] * (BYTES - len(entries))], np.uint8).view(np.int32)
     numbers = [T.int32(int(word)) for word in words]
     return T.reinterpret(shuffle(numbers, [*range(LANES)]), dtype="int8x64")

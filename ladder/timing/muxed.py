@@ -1,7 +1,7 @@
-"""``ladder bench kernel --outliers``: a muxed product beside the plain one, in turns.
+"""``ladder bench kernel --outliers``: a muxed product next to the plain one, in turns.
 
 Both have the same type, activations and shape; the muxed one multiplies chunks of outliers first.
-The kernel that quantizes the activation is timed beside, for it gathers the outliers' digits.
+The kernel that quantizes the activation is timed too, because it gathers the outliers' digits.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ def bench_mux(
     # One thread's own time says more than the wall's where others are at work, too.
     clock = time.process_time if threads() == 1 else time.perf_counter
     times = in_turns([product, muxed_product], SECONDS, ROUNDS, clock)
-    beside = in_turns([quantize, digits], SECONDS / 10, ROUNDS, clock)
+    rounding = in_turns([quantize, digits], SECONDS / 10, ROUNDS, clock)
     ratios = [b / a for a, b in zip(*times, strict=True)]
-    plain_s, muxed_s, plain_a, muxed_a = (statistics.median(t) for t in (*times, *beside))
+    plain_s, muxed_s, plain_a, muxed_a = (statistics.median(t) for t in (*times, *rounding))
     return {
         "type": str(dtype),
         "shape": f"{m}x{n}x{k}",

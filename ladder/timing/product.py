@@ -128,7 +128,7 @@ def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
 
 
 def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
-    """Codes and all that stands beside them, as the dialect's operands."""
+    """A weight at random: codes, scales and what else the type has, as the dialect's operands."""
     random, element = np.random.default_rng(0), dtype.element
     used = np.flatnonzero(np.isfinite(element.values)).astype(np.uint8)
     shape = dtype.scale_shape(n, k)

@@ -33,7 +33,7 @@ TINY = register(code_book("kernel_test_pair", (-0.3, 1.0)))
 ELEMENTS = [*BUILT_IN, OWN, TINY]
 WITH_TABLES = [e for e in ELEMENTS if not e.book and not e.storage.per_byte]
 SHAPES_PER_TYPE = 2
-# The kernels of every level that this machine runs; beside tiles, AVX-512's are another level's.
+# The kernels of every level that this machine runs; but for tiles, AVX-512's are another level's.
 WAYS = [
     (level, f"{scheme}_gemm")
     for level in HERE

@@ -64,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros behind."""
+    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros after."""
 
     steps: int
     depth: int
