@@ -10,9 +10,9 @@ import onnx_ir as ir
 import tvm
 
 from ladder.codegen.link import linker_of
+from ladder.codegen.packing import Weights
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer, Signature
-from ladder.codegen.weights import Weights
 from ladder.errors import LadderError
 from ladder.hardware.targets import Level
 
@@ -24,7 +24,7 @@ def build_library(
 ) -> list[Signature]:
     """Compile ``graphs`` (function name -> lowered, bound model) for ``level`` into ``path``.
 
-    Weights are packed into ``weights`` on the way, once for all functions and levels.
+    Weights are packed into ``weights``, once for all functions and levels.
     """
     importer = Importer(level.kernels, weights)
     signatures = [importer.add(model, name) for name, model in graphs.items()]

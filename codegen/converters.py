@@ -19,6 +19,7 @@ from ladder.codegen.kernels import activation, attention, normalize, quantize, s
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
 from ladder.codegen.kernels.library import kernel
+from ladder.codegen.kernels.signature import table_entries
 from ladder.codegen.layout import PART, Packing, blocks_of, total_chunks
 from ladder.errors import LadderError
 from ladder.ir import dialect
@@ -114,7 +115,7 @@ def quantize_activation(
     m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
     whole = block >= k and QUANTIZED[mode].granularity != BLOCK
     b, c, tables = blocks_of(k, block), _chunks(k, block, whole), bool(attrs.get("tables", 0))
-    first = (m, c, *activation.entries(mode)) if tables else (m, c, 16)
+    first = (m, c, *table_entries(mode)) if tables else (m, c, 16)
     func = quantize.quantize_activation(mode, 0 if whole else block, _many(m), source, tables)
     outputs = [(first, "int8"), ((m, b), "float32"), ((m, b), "int32")]
     return context.call(func, operands, outputs)
@@ -148,7 +149,7 @@ def tabulate_activation(context: Context, inputs: list[Any], _: Attributes, over
 def _tables(context: Context, q: Any, mode: str) -> Any:
     """The exact tables of codes q [M, C, 16]."""
     m, c, _lanes = _shape(q)
-    shape = (m, c, *activation.entries(mode))
+    shape = (m, c, *table_entries(mode))
     func = activation.exact_tables(table_mode(mode), _many(m))
     return context.call(func, [q], [(shape, "int8")])
 

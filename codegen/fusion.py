@@ -1,4 +1,4 @@
-"""What a kernel computes beside its own operator: its activation's producer, the sums behind it.
+"""What a kernel computes besides its own operator: its activation's producer, the sums after it.
 
 The IR keeps the dialect's operators, whose functions fix the bits; here, on the way to kernels,
 neighbours are marked to be computed by one of them, with the same bits:
@@ -6,8 +6,8 @@ neighbours are marked to be computed by one of them, with the same bits:
 - RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), in front of QuantizeActivation,
   MuxActivation or PrecomputeTable: attribute ``source``, the producer's operands in place of its
   output;
-- TabulateActivation behind QuantizeActivation: attribute ``tables``, tables in place of codes;
-- Adds behind a product: attribute ``addends`` counts them, their other operands come last.
+- TabulateActivation after QuantizeActivation: attribute ``tables``, tables in place of codes;
+- Adds after a product: attribute ``addends`` counts them, their other operands come last.
 
 Only what nobody else reads is fused: nothing is computed twice.
 """

@@ -14,6 +14,12 @@ import tvm
 
 from ladder.codegen.kernels import hvx
 from ladder.codegen.kernels.scalar_activation import exact_tables, quantize_activation, table8
+from ladder.codegen.kernels.signature import (
+    TABLES,
+    Operands,
+    exact_tables_operands,
+    scalar_activation_operands,
+)
 from ladder.codegen.layout import CHUNK, TILE, Packing
 from ladder.codegen.plain_c import CFunction, plain_c
 from ladder.errors import LadderError
@@ -76,8 +82,8 @@ def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) 
     text = HEAD.format(cpu=target["mcpu"])
     for packing in dict.fromkeys(Packing.of(dtype) for dtype in types):
         text += f"/* {', '.join(str(t) for t in types if Packing.of(t) == packing)} */\n\n"
-        for func, results in _kernels(packing):
-            made, function = plain_c(func, results)
+        for func, operands in _kernels(packing):
+            made, function = plain_c(func, operands)
             if function.name not in functions:
                 functions[function.name] = made
                 described.append(function)
@@ -89,12 +95,13 @@ def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) 
     return described
 
 
-def _kernels(packing: Packing) -> Iterator[tuple[Any, int]]:
-    """The PrimFuncs of a packing, and how many of their last operands are results."""
-    yield quantize_activation(hvx.MACHINE, packing, "int8"), 3
-    yield hvx.dot_gemm(packing, "int8"), 1
-    if not packing.trits:
-        yield exact_tables(hvx.MACHINE, "int8"), 1
-        yield table8(hvx.MACHINE, packing), 3
+def _kernels(packing: Packing) -> Iterator[tuple[Any, Operands]]:
+    """The PrimFuncs of a packing, and their operands."""
+    codes, tables = scalar_activation_operands(CHUNK), scalar_activation_operands(TABLES)
+    yield quantize_activation(hvx.MACHINE, packing, "int8"), codes
+    yield hvx.dot_gemm(packing, "int8"), hvx.operands("dot_gemm", packing, "int8")
+    if packing.looked_up:
+        yield exact_tables(hvx.MACHINE, "int8"), exact_tables_operands("int8")
+        yield table8(hvx.MACHINE, packing), tables
         for mode in ("int8", TABLE8):
-            yield hvx.lut_gemm(packing, mode), 1
+            yield hvx.lut_gemm(packing, mode), hvx.operands("lut_gemm", packing, mode)

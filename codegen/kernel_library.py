@@ -68,7 +68,7 @@ def _products(packing: Packing, family: str) -> Iterator[Recipe]:
     for op in (op for op in KERNELS[family] if op.endswith("_gemm")):
         if op != LOOK_UPS:  # the integer modes differ in their codes alone
             yield Recipe(op, "int8", packing)
-        elif not packing.digits and not packing.trits:
+        elif packing.looked_up:
             yield from (Recipe(op, mode, packing) for mode in INTEGER_MODES)
 
 

@@ -36,21 +36,22 @@ short). Codes are unsigned: ``code = element + offset``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ladder.ir.dtype import FLOAT_ZERO, DType
-from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
 from ladder.ir.numerics import I32, LUT_GROUP, U8
+from ladder.ir.scale import SCALE_TYPES
+from ladder.ir.storage import PLANES, STORAGES, TRITS, Storage
 
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
-# What is unpacked at a time where one sum goes over all of K: whole chunks, and units of trits.
-PART, PART_OF_TRITS = 16 * CHUNK, TRITS_PER_BYTE * CHUNK
-STORED = {"fp32": "float32", "fp16": "uint16", "bf16": "uint16", "e8m0": "uint8", "e4m3": "uint8"}
+# What is unpacked at a time where one sum goes over all of K.
+PART = PLANES.part * CHUNK
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
 
@@ -66,7 +67,7 @@ class Packing:
     step: int = 1
     scale: str = "fp32"  # the type that scales are stored in
     digits: int = 0  # of a code book's integers; 0: codes are integers themselves
-    trits: bool = False  # base-3 digits, five to a byte
+    storage: str = ""  # how codes lie in memory: ``ladder.ir.storage``
     whole: bool = False  # one integer sum over all of K: then a block is only a part of the way
     mux: bool = False  # chunks of outliers before the others (``ladder.codegen.mux_layout``)
 
@@ -74,20 +75,33 @@ class Packing:
     def of(dtype: DType, whole: bool = False, mux: bool = False) -> Packing:
         """The packing of a low-bit type."""
         element, levels = dtype.element, dtype.levels
-        part = PART_OF_TRITS if element.trits else PART
         return Packing(
             dtype.bits,
-            part if whole else dtype.block,
+            element.storage.part * CHUNK if whole else dtype.block,
             isinstance(dtype.group, int),
             element.offset,
             dtype.zero,
             element.step,
             dtype.scale,
             len(levels.digits) if levels else 0,
-            element.trits,
+            element.storage.name,
             whole,
             mux,
         )
+
+    @property
+    def kind(self) -> Storage:
+        return STORAGES[self.storage]
+
+    @property
+    def shares_bytes(self) -> bool:
+        """Whether several codes share a byte, in units that know nothing of blocks."""
+        return self.kind.per_byte > 0
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether products can look up sums of its bit planes."""
+        return not self.digits and not self.shares_bytes
 
     @property
     def carried(self) -> bool:
@@ -97,7 +111,7 @@ class Packing:
     @property
     def factor(self) -> bool:
         """Whether one more number multiplies every scale: a code book's unit, a tensor's scale."""
-        return self.digits > 0 or self.scale == "e4m3"
+        return self.digits > 0 or SCALE_TYPES[self.scale].of_tensor
 
     @property
     def chunks(self) -> int:
@@ -112,7 +126,7 @@ class Packing:
     @property
     def scale_type(self) -> str:
         """The type of the elements that scales are stored as: raw bits, but for fp32."""
-        return STORED[self.scale]
+        return SCALE_TYPES[self.scale].bits_type
 
     @property
     def zero_type(self) -> str:
@@ -121,8 +135,7 @@ class Packing:
 
     def plane_shape(self, n: int, k: int) -> tuple[int, int, int, int, int]:
         """The shape of the packed codes [N, K]: planes, or trits."""
-        chunks = total_chunks(k, self.block)
-        lines = units_of(chunks) if self.trits else chunks
+        lines = units_of(total_chunks(k, self.block), self.kind)
         return (tiles_of(n), lines, self.bits, 2, LANES)
 
     def __str__(self) -> str:
@@ -131,7 +144,8 @@ class Packing:
         parts += [f"s{self.step}"] if self.step != 1 else []
         parts += [self.scale] if self.scale != "fp32" else []
         parts += [f"d{self.digits}"] if self.digits else []
-        for name in ("trits", "whole", "mux"):
+        parts += [self.storage] if self.storage else []
+        for name in ("whole", "mux"):
             parts += [name] if getattr(self, name) else []
         return "_".join(parts)
 
@@ -156,9 +170,9 @@ def total_chunks(k: int, block: int) -> int:
     return k // block * chunks_of(block) + chunks_of(k % block)
 
 
-def units_of(chunks: int) -> int:
-    """U: the units of five quads that hold the trits of ``chunks`` chunks."""
-    return -(-chunks * LUT_GROUP // TRITS_PER_BYTE)
+def units_of(chunks: int, storage: Storage) -> int:
+    """U: the units that hold ``chunks`` chunks."""
+    return -(-chunks * LUT_GROUP // storage.quads)
 
 
 def chunk_starts(k: int, block: int) -> list[int]:
@@ -187,9 +201,7 @@ def from_chunks(x: npt.NDArray[np.generic], k: int, block: int) -> npt.NDArray[n
 
 def pack_codes(codes: U8, packing: Packing) -> I32:
     """Unsigned codes [N, K] -> ``packing.plane_shape(N, K)``."""
-    if packing.trits:
-        return pack_trits(codes, packing.block)
-    return pack_planes(codes, packing.bits, packing.block)
+    return PACK[packing.storage](codes, packing)
 
 
 def pack_planes(codes: U8, bits: int, block: int) -> I32:
@@ -227,12 +239,12 @@ def pack_trits(codes: U8, block: int) -> I32:
     """Codes 0..2 [N, K] -> trits [NT, U, 2, 2, 16]."""
     n, k = codes.shape
     tiles, chunks = tiles_of(n), total_chunks(k, block)
-    units = units_of(chunks)
-    digits = np.zeros((tiles * TILE, units * TRITS_PER_BYTE, LUT_GROUP), np.uint8)
+    units, per_byte = units_of(chunks, TRITS), TRITS.per_byte
+    digits = np.zeros((tiles * TILE, units * per_byte, LUT_GROUP), np.uint8)
     groups = to_chunks(codes, block).reshape(n, chunks, LUT_GROUP, LUT_GROUP)
     digits[:n, : chunks * LUT_GROUP] = groups.swapaxes(2, 3).reshape(n, -1, LUT_GROUP)
-    by_unit = digits.reshape(tiles * TILE, units, TRITS_PER_BYTE, LUT_GROUP)
-    stored = np.einsum("nuij,i->nuj", by_unit, np.array(TRIT_WEIGHTS, np.uint8))
+    by_unit = digits.reshape(tiles * TILE, units, per_byte, LUT_GROUP)
+    stored = np.einsum("nuij,i->nuj", by_unit, np.array(TRITS.weights, np.uint8))
     words = stored.view(np.int32).reshape(tiles, TILE, units)
     return np.ascontiguousarray(words.swapaxes(1, 2)).reshape(tiles, units, 2, 2, LANES)
 
@@ -242,13 +254,19 @@ def unpack_trits(trits: I32, n: int, k: int, block: int) -> U8:
     tiles, units = trits.shape[:2]
     words = np.ascontiguousarray(trits.reshape(tiles, units, TILE).swapaxes(1, 2))
     rest = words.view(np.uint8).reshape(tiles * TILE, units, LUT_GROUP)
-    digits = np.zeros((*rest.shape[:2], TRITS_PER_BYTE, LUT_GROUP), np.uint8)
-    for i, weight in enumerate(TRIT_WEIGHTS):
+    digits = np.zeros((*rest.shape[:2], TRITS.per_byte, LUT_GROUP), np.uint8)
+    for i, weight in enumerate(TRITS.weights):
         digits[:, :, i], rest = np.divmod(rest, np.uint8(weight))
     chunks = total_chunks(k, block)
     quads = digits.reshape(tiles * TILE, -1)[:, : chunks * CHUNK]
     codes = quads.reshape(-1, chunks, LUT_GROUP, LUT_GROUP).swapaxes(2, 3)
     return from_chunks(codes.reshape(tiles * TILE, -1)[:n], k, block).astype(np.uint8)
+
+
+PACK: dict[str, Callable[[U8, Packing], I32]] = {
+    PLANES.name: lambda codes, packing: pack_planes(codes, packing.bits, packing.block),
+    TRITS.name: lambda codes, packing: pack_trits(codes, packing.block),
+}
 
 
 def pack_rows(

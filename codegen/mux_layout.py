@@ -19,7 +19,6 @@ import numpy.typing as npt
 from ladder.codegen.layout import (
     CHUNK,
     PART,
-    PART_OF_TRITS,
     Packing,
     blocks_of,
     chunks_of,
@@ -36,7 +35,7 @@ I64 = npt.NDArray[np.int64]
 class AuxLayout:
     """The places of outlier ``channels`` (ascending) of K, in K-blocks of ``block``.
 
-    ``unit`` is the number of chunks of which a block's outliers take whole ones: with trits five.
+    ``unit`` is the number of chunks of which a block's outliers take whole ones.
     """
 
     channels: tuple[int, ...]
@@ -46,9 +45,7 @@ class AuxLayout:
     unit: int = 1
 
     @staticmethod
-    def of(channels: I64, k: int, block: int, mux: Mux, trits: bool = False) -> AuxLayout:
-        """``trits``: whether a product that reads the codes has trits."""
-        unit = PART_OF_TRITS // CHUNK if trits else 1
+    def of(channels: I64, k: int, block: int, mux: Mux, unit: int = 1) -> AuxLayout:
         return AuxLayout(tuple(int(c) for c in channels), k, block, mux, unit)
 
     @property
@@ -107,7 +104,7 @@ class AuxLayout:
         return np.array([self.mux.digits, self.mux.factor], np.int32)
 
     def pack(self, codes: U8, packing: Packing) -> I32:
-        """Unsigned codes [N, K] -> planes or trits with the outliers' chunks in front."""
+        """Unsigned codes [N, K] -> packed, with the outliers' chunks in front."""
         aux = np.zeros((len(codes), int(self.starts[-1]) * CHUNK), np.uint8)
         aux[:, self.places] = codes[:, list(self.channels)]
         front = pack_codes(aux, replace(packing, block=CHUNK))

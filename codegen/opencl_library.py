@@ -19,10 +19,17 @@ import tvm
 from ladder.codegen.kernels import opencl
 from ladder.codegen.kernels.library import name_of
 from ladder.codegen.kernels.scalar_activation import exact_tables, quantize_activation, table8
+from ladder.codegen.kernels.signature import (
+    TABLES,
+    Operands,
+    accelerator_operands,
+    exact_tables_operands,
+    present,
+    scalar_activation_operands,
+)
 from ladder.codegen.layout import CHUNK, TILE, Packing
 from ladder.ir.activation import TABLE8
 from ladder.ir.dtype import DType
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 INDEX = "kernels.json"
@@ -39,9 +46,9 @@ class Kernel:
     op: str
     mode: str
     func: Any
+    operands: Operands
     grid: tuple[str, str]
     tokens: int = 1  # of a work group
-    results: int = 1  # its last operands
 
 
 def build_opencl(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[str]:
@@ -74,34 +81,36 @@ def emit(packing: Packing, target: dict[str, Any]) -> tuple[str, list[dict[str, 
 def _kernels(packing: Packing) -> Iterator[Kernel]:
     blocks = (f"(B + {TILE - 1}) / {TILE} * {TILE}", "M")
     quantize = quantize_activation(opencl.MACHINE, packing, "int8")
-    yield Kernel("quantize_activation", "int8", quantize, blocks, results=3)
-    with_tables = not packing.digits and not packing.trits
+    codes, tables = scalar_activation_operands(CHUNK), scalar_activation_operands(TABLES)
+    yield Kernel("quantize_activation", "int8", quantize, codes, blocks)
+    with_tables = packing.looked_up
+    products = [("dot_gemm", "int8")]
+    products += [("lut_gemm", mode) for mode in ("int8", TABLE8) if with_tables]
     if with_tables:
         entries = (f"{TILE} * C", "M")
-        yield Kernel("exact_tables", "int8", exact_tables(opencl.MACHINE, "int8"), entries)
-        yield Kernel("table8", TABLE8, table8(opencl.MACHINE, packing), blocks, results=3)
+        exact = exact_tables(opencl.MACHINE, "int8")
+        yield Kernel("exact_tables", "int8", exact, exact_tables_operands("int8"), entries)
+        yield Kernel("table8", TABLE8, table8(opencl.MACHINE, packing), tables, blocks)
     for tokens in BATCHES:
         grid = (f"{TILE} * NT", f"(M + {tokens - 1}) / {tokens}" if tokens > 1 else "M")
-        yield Kernel("dot_gemm", "int8", opencl.dot_gemm(packing, "int8", tokens), grid, tokens)
-        for mode in ("int8", TABLE8) if with_tables else ():
-            func = opencl.lut_gemm(packing, mode, tokens)
-            yield Kernel("lut_gemm", mode, func, grid, tokens)
+        for op, mode in products:
+            func = opencl.PRODUCTS[op](packing, mode, tokens)
+            operands = accelerator_operands(op, packing, mode)
+            yield Kernel(op, mode, func, operands, grid, tokens)
 
 
 def _described(kernel: Kernel, order: Sequence[str]) -> dict[str, Any]:
     """What a host program must know; the arguments stand as in the source."""
-    operands = list(kernel.func.params)  # buffers
-    by_name = {buffer.name: buffer for buffer in operands}
-    written = {buffer.name for buffer in operands[-kernel.results :]}
+    by_name = {operand.name: operand for operand in present(kernel.operands)}
     arguments: list[dict[str, Any]] = []
     for text in order:
         name = text.split()[-1].removesuffix(SUFFIX)
         if name not in by_name:
             arguments.append({"name": name, "type": "int32"})
             continue
-        buffer, use = by_name[name], "out" if name in written else "in"
-        shape = [str(dim) for dim in buffer.shape]
-        arguments.append({"name": name, "type": str(buffer.dtype), "shape": shape, "use": use})
+        operand = by_name[name]
+        use, shape = "out" if operand.written else "in", [str(dim) for dim in operand.shape]
+        arguments.append({"name": name, "type": operand.dtype, "shape": shape, "use": use})
     return {
         "kernel": f"{name_of(kernel.func)}_kernel",
         "op": kernel.op,
@@ -117,12 +126,13 @@ def _sizes(packing: Packing) -> dict[str, str]:
     """What shapes are made of, as C expressions of M, N and K."""
     block, chunks = packing.block, packing.chunks
     c = f"K / {block} * {chunks} + (K % {block} + {CHUNK - 1}) / {CHUNK}"
-    units = f"(({c}) * {LUT_GROUP} + {TRITS_PER_BYTE - 1}) / {TRITS_PER_BYTE}"
+    quads = packing.kind.quads
+    units = f"(({c}) * {LUT_GROUP} + {quads - 1}) / {quads}"
     blocks = f"(K + {block - 1}) / {block}"
     return {
         "NT": f"(N + {TILE - 1}) / {TILE}",
         "B": blocks,
         "C": c,
-        "P": units if packing.trits else c,
+        "P": units if packing.shares_bytes else c,
         "S": blocks if packing.grouped else "1",
     }

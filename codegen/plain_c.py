@@ -7,6 +7,8 @@ from typing import Any
 
 import tvm
 
+from ladder.codegen.kernels.signature import Operands
+
 # TVM wraps functions of the default convention (0) for calls by its own run time; others it
 # compiles as they stand.
 PACKED_ALREADY = 1
@@ -27,24 +29,23 @@ class CFunction:
     name: str
     buffers: tuple[tuple[str, str, tuple[str, ...]], ...]
     sizes: tuple[tuple[str, str], ...]
-    results: int  # the last buffers are written
+    written: frozenset[str]
 
     @property
     def prototype(self) -> str:
         """Its declaration in C, with the shapes above it."""
-        inputs = len(self.buffers) - self.results
         shapes = [f"{name} [{', '.join(shape)}]" for name, _, shape in self.buffers]
         pointers = [
-            f"{'const ' if i < inputs else ''}{C_TYPES[kind]} *{name}"
-            for i, (name, kind, _) in enumerate(self.buffers)
+            f"{'' if name in self.written else 'const '}{C_TYPES[kind]} *{name}"
+            for name, kind, _ in self.buffers
         ]
         numbers = [f"{C_TYPES[kind]} {name}" for name, kind in self.sizes]
         arguments = ",\n    ".join([*pointers, ", ".join(numbers)])
         return f"/* {', '.join(shapes)} */\nvoid {self.name}(\n    {arguments});\n"
 
 
-def plain_c(func: Any, results: int = 1) -> tuple[Any, CFunction]:
-    """``func`` with a pointer for each buffer, then the sizes that its shapes name."""
+def plain_c(func: Any, operands: Operands) -> tuple[Any, CFunction]:
+    """``func`` with a pointer for each of its ``operands``, then the sizes their shapes name."""
     buffers = list(func.params)
     sizes: dict[str, Any] = {}
     for buffer in buffers:
@@ -62,7 +63,7 @@ def plain_c(func: Any, results: int = 1) -> tuple[Any, CFunction]:
         str(func.attrs["global_symbol"]),
         tuple((b.name, str(b.dtype), tuple(str(d) for d in b.shape)) for b in buffers),
         tuple((name, str(var.ty.dtype)) for name, var in sizes.items()),
-        results,
+        frozenset(operand.name for operand in operands if operand.written),
     )
     return made.with_attr("calling_conv", PACKED_ALREADY), described
 

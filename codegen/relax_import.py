@@ -1,8 +1,8 @@
 """The IR to Relax: ladder operators by our kernels, the others by TVM's ONNX converters.
 
 TVM's importer walks an ONNX graph, so the IR goes through a light ONNX graph without weights:
-weights become parameters of the Relax function, dialect operators are spelled
-``ladder.OP[overload]``.
+weights, packed before (``packing``), become parameters of the Relax function, dialect operators
+are spelled ``ladder.OP[overload]``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,22 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from ladder.codegen.converters import CONVERTERS, Context
 from ladder.codegen.fusion import addends_of, fuse
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights, mux_layout_of, outlier_channels
+from ladder.codegen.packing import (
+    CONSTANT_ELEMENTS,
+    READERS,
+    PackedGraph,
+    Weights,
+    mux_layout_of,
+    outlier_channels,
+    pack_graph,
+    reader_of,
+    weight_inputs,
+)
 from ladder.errors import LadderError
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
-
-CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,11 @@ class Importer:
         inputs = _typed_inputs(model)
         fold_rungs(model)
         fuse(model)
-        proto, names = _light_graph(model, self.weights)
+        packed = pack_graph(model, self.weights)
+        proto = _light_graph(model, packed, self.weights)
         walker = _Walker(self.builder, self.context)
-        outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1), set(names))
-        return Signature(name, inputs, outputs, names)
+        outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1))
+        return Signature(name, inputs, outputs, packed.order)
 
 
 def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -77,94 +86,64 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
 def fold_rungs(model: ir.Model) -> None:
     """Products read stored codes again: packing does the rungs, and kernels their inverses."""
     for node in model.graph:
-        place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
-        if place is not None:
-            node.replace_input_with(place, dialect.stored_codes(node.inputs[place]))
+        reader = reader_of(node)
+        if reader is not None:
+            codes = dialect.stored_codes(node.inputs[reader.place])
+            node.replace_input_with(reader.place, codes)
     for node in reversed(model.graph):
         if node.domain == dialect.DOMAIN and node.op_type in RUNGS:
             model.graph.remove(node, safe=True)
 
 
-def _light_graph(model: ir.Model, weights: Weights) -> tuple[onnx.GraphProto, list[str]]:
-    """The graph with weights as inputs, and their names in the order of those inputs."""
-    names: dict[str, None] = {}
+def _light_graph(model: ir.Model, packed: PackedGraph, weights: Weights) -> onnx.GraphProto:
+    """The graph with weights as its last inputs, in the order of ``packed``."""
     proto = onnx.GraphProto(name=model.graph.name or "main")
-    held = {}
-    packed = _packed_operands(model)
     for value in model.graph.initializers.values():
         assert value.const_value is not None
-        if value in packed:
-            continue
-        if value.const_value.size <= CONSTANT_ELEMENTS:
+        if value not in packed.replaced and value.const_value.size <= CONSTANT_ELEMENTS:
             tensor = onnx.numpy_helper.from_array(value.const_value.numpy(), value.name)
             proto.initializer.append(tensor)
-        else:
-            held[value.name] = value
     for value in model.graph.inputs:
         proto.input.append(ir.to_proto(value))
     for node in model.graph:
-        proto.node.append(_light_node(node, weights, names, held))
-    for name in names:
+        proto.node.append(_light_node(node, packed))
+    for name in packed.order:
         array = weights.arrays[name]
         kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         proto.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
     for value in model.graph.outputs:
         proto.output.append(ir.to_proto(value))
-    return proto, list(names)
-
-
-def _packed_operands(model: ir.Model) -> set[ir.Value | None]:
-    """Codes, scales and zero points: kernels read them packed, never as they stand in the IR."""
-    operands: set[ir.Value | None] = set()
-    for node in model.graph:
-        place = LOW_BIT_OPERANDS.get(node.op_type) if node.domain == dialect.DOMAIN else None
-        if place is not None:
-            count = dialect.weight_operands(dialect.weight_type(node))
-            operands.update(node.inputs[place : place + count])
-    return operands
-
-
-def _light_node(
-    node: ir.Node, weights: Weights, names: dict[str, None], held: dict[str | None, ir.Value]
-) -> onnx.NodeProto:
-    proto: onnx.NodeProto = ir.to_proto(node)
-    if node.domain == dialect.DOMAIN:
-        proto.op_type = f"ladder.{node.op_type}[{node.overload}]"
-        proto.domain = proto.overload = ""
-        place = LOW_BIT_OPERANDS.get(node.op_type)
-        if place is not None:
-            packed = weights.low_bit(node, dialect.weight_type(node))
-            names.update(dict.fromkeys(packed))
-            for key, value in kernel_attributes(node).items():
-                proto.attribute.append(onnx.helper.make_attribute(key, value))
-            addends = list(proto.input)[len(proto.input) - addends_of(node) :]
-            names_before = list(proto.input[:place])
-            if node.op_type == "MuxGemm":  # aux stands in q, the channels in their tables
-                names_before = [proto.input[0], *proto.input[2:4]]
-            proto.input[:] = [*names_before, *packed, *addends, *_activation(node)]
-        elif node.op_type == "MuxActivation":
-            _name_outliers(node, proto, weights, names)
-    for name in proto.input:
-        if name in held:
-            names[weights.plain(held[name])] = None
     return proto
 
 
-def _name_outliers(
-    node: ir.Node, proto: onnx.NodeProto, weights: Weights, names: dict[str, None]
-) -> None:
-    """What a kernel is told of outliers, last and in place of their channels."""
-    layout, channels = mux_layout_of(node), outlier_channels(node).name
-    assert layout is not None
-    told = weights.outliers(node, ("small", "table"))
-    names.update(dict.fromkeys(told))
-    proto.input[:] = [*(name for name in proto.input if name != channels), *told]
-    proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
+def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
+    """A node that reads packed weights by their names."""
+    proto: onnx.NodeProto = ir.to_proto(node)
+    if node.domain != dialect.DOMAIN:
+        return proto
+    proto.op_type = f"ladder.{node.op_type}[{node.overload}]"
+    proto.domain = proto.overload = ""
+    reader = reader_of(node)
+    if reader is not None:
+        for key, value in kernel_attributes(node).items():
+            proto.attribute.append(onnx.helper.make_attribute(key, value))
+        addends = list(proto.input)[len(proto.input) - addends_of(node) :]
+        before = list(proto.input[: reader.place])
+        if node.op_type == "MuxGemm":  # aux stands in q, the channels in their tables
+            before = [proto.input[0], *proto.input[2:4]]
+        proto.input[:] = [*before, *packed.operands[node], *addends, *_activation(node)]
+    elif node.op_type == "MuxActivation":
+        layout, channels = mux_layout_of(node), outlier_channels(node).name
+        assert layout is not None
+        # What kernels read of outliers comes last, in place of their channels.
+        proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
+        proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
+    return proto
 
 
 def kernel_attributes(node: ir.Node) -> dict[str, Any]:
-    """What the converter of an operator with a low-bit weight is told, as ONNX has it."""
-    shape = static_shape(node.inputs[LOW_BIT_OPERANDS[node.op_type]])
+    """The attributes of an operator with a low-bit weight, for its converter."""
+    shape = static_shape(weight_inputs(node)[0])
     assert shape is not None
     scheme = node.metadata_props.get(SCHEME_KEY, "dot")
     mode = ""
@@ -183,7 +162,7 @@ def _activation(node: ir.Node) -> list[str]:
     while value is not None and value.producer() is not None:
         producer = value.producer()
         assert producer is not None
-        if producer.domain != dialect.DOMAIN or producer.op_type in LOW_BIT_OPERANDS:
+        if producer.domain != dialect.DOMAIN or producer.op_type in READERS:
             break
         value = producer.inputs[0]
     assert value is not None and value.name
@@ -198,9 +177,7 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self.bb = builder
         self.context = context
 
-    def translate(
-        self, graph: onnx.GraphProto, name: str, opset: int, weights: set[str]
-    ) -> list[str]:
+    def translate(self, graph: onnx.GraphProto, name: str, opset: int) -> list[str]:
         self.opset = opset
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -46,7 +46,7 @@ class AllocateBits(Pass, AxisOptions):
 
     ``max-kl`` minimises the size within a loss (or ``minimise``: loss, size, latency), ``prefer``
     weighs ``memory=1/latency=1/accuracy=2``. ``types`` (``int2:g64|int4:g64``) restricts what was
-    measured, ``rules`` and ``keep`` are those of allocate-uniform. ``rest`` (``3ms``) is what a
+    measured, ``rules`` and ``keep`` are those of allocate-uniform. ``overhead`` (``3ms``) is what a
     token takes outside of products. Leaves BitPlan, Skipped and Allocation; the graph stays.
     """
 
@@ -55,7 +55,7 @@ class AllocateBits(Pass, AxisOptions):
     minimise: str = ""
     rules: tuple[Rule, ...] = ()
     keep: tuple[str, ...] = ()
-    rest: str = ""
+    overhead: str = ""
     needs: ClassVar[Facts] = (Sensitivity,)
     gives: ClassVar[Facts] = (BitPlan, Skipped, Allocation)
 
@@ -66,7 +66,7 @@ class AllocateBits(Pass, AxisOptions):
 
     def run(self, model: ir.Model) -> None:
         budget = self.budget
-        problem, notes = problem_of(model, self.types, self.rules, self.keep, self.rest)
+        problem, notes = problem_of(model, self.types, self.rules, self.keep, self.overhead)
         if budget.timed and not problem.timed:
             raise LadderError("latency is asked and there are no ProductCosts: measure them first")
         put_allocation(model, problem, allocate(problem, budget), str(budget), notes)
@@ -77,13 +77,13 @@ def problem_of(
     types: Sequence[DType] = (),
     rules: Sequence[Rule] = (),
     keep: Sequence[str] = (),
-    rest: str = "",
+    overhead: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The allocation problem of a model with its facts, and notes on what is not counted."""
     sensitivity = facts.get(model, Sensitivity)
     assert sensitivity is not None
     names = candidates(types or _measured(sensitivity))
-    return problem_by(model, sensitivity, names, rules, keep, rest)
+    return problem_by(model, sensitivity, names, rules, keep, overhead)
 
 
 def problem_by(
@@ -92,7 +92,7 @@ def problem_by(
     names: tuple[str, ...],
     rules: Sequence[Rule] = (),
     keep: Sequence[str] = (),
-    rest: str = "",
+    overhead: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
     """The problem by a sensitivity; before anything is measured there is none, and losses are 0."""
     costs = facts.get(model, ProductCosts)
@@ -107,7 +107,7 @@ def problem_by(
         costs is not None,
         {
             SIZE.key: _other_bytes(model, sites),
-            LATENCY.key: parse_time("rest", rest) if rest else 0.0,
+            LATENCY.key: parse_time("overhead", overhead) if overhead else 0.0,
         },
     )
     return problem, notes

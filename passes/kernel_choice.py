@@ -73,7 +73,7 @@ def _by_cost(
 
 def _mode(dtype: DType, mode: str) -> tuple[str, str]:
     """The mode that the type can have, and why it is another one."""
-    if mode != TABLE8 or not (dtype.levels or dtype.element.trits):
+    if mode != TABLE8 or not (dtype.levels or dtype.element.storage.per_byte):
         return mode, ""
     what = "codes name the entries of a book" if dtype.levels else "five digits share a byte"
     return "int8", f"table8 sums bit planes, and {dtype.name} has none ({what}): int8 instead; "
@@ -85,7 +85,7 @@ def _ways(dtype: DType, mode: str) -> tuple[tuple[str, ...], str]:
         return (LUT,), "table8 is computed by look-ups"
     if dtype.levels:
         return (DOT, TILE), "codes are looked up in registers and multiplied as integers"
-    if dtype.element.trits:
+    if dtype.element.storage.per_byte:
         return (DOT, TILE), "digits are unpacked in registers and multiplied as integers"
     return (LUT, DOT, TILE), ""
 
@@ -98,11 +98,12 @@ def _cheapest(mode: str, measured: str, because: str, times: dict[str, float]) -
 
 def rungs_of(dtype: DType, choice: KernelChoice) -> dict[str, list[str]]:
     """The steps of a weight: those ahead of time, and those in registers."""
-    ahead = ["split trits" if dtype.element.trits else "split bit planes", "pad", "repack"]
+    storage = dtype.element.storage
+    ahead = [f"split {'' if storage.per_byte else 'bit '}{storage.noun}", "pad", "repack"]
     if choice.scheme == LUT:
         return {"ahead": ahead, "in_registers": ["look up activation tables"]}
     found = dtype.levels
-    inside = ["join trits" if dtype.element.trits else "join planes"]
+    inside = [f"join {storage.noun}"]
     if choice.scheme == FLOAT:
         inside += ["look up code book"] if found else []
         return {"ahead": ahead, "in_registers": [*inside, "convert to float"]}

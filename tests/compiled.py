@@ -10,9 +10,9 @@ import tvm
 from small_graphs import Arrays
 from tvm import relax
 
+from ladder.codegen.packing import Weights
 from ladder.codegen.pipeline import ladder_pipeline
 from ladder.codegen.relax_import import Importer
-from ladder.codegen.weights import Weights
 from ladder.hardware.targets import Level
 
 

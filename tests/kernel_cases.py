@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import tvm
 
-from ladder.codegen.kernels import kernel, name_of
-from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.library import kernel, name_of
+from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.layout import Packing, blocks_of, pack_codes, pack_rows, total_chunks
-from ladder.codegen.weights import book_digits, book_values, scale_factor, stored_bits
+from ladder.codegen.packing import book_digits, book_values, scale_factor, stored_bits
 from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.ir import numerics
 from ladder.ir.activation import QUANTIZED

@@ -11,7 +11,12 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.parameters import declare
+from ladder.codegen.kernels.signature import (
+    exact_tables_operands,
+    table8_operands,
+    two_planes,
+)
 from ladder.codegen.kernels.sources import PLAIN, Source, inverse_rms, load_block
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, splat
 from ladder.codegen.layout import CHUNK, LANES, chunks_of
@@ -103,69 +108,57 @@ def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
     chunks, groups = chunks_of(block), CHUNK // LUT_GROUP
     load, width, epsilon = load_block(source, block), source.width, source.epsilon
 
-    # fmt: off
+    operands = table8_operands(source.operand_axes)
+
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, operand_: T.handle, table_: T.handle, scale_: T.handle,  # type: ignore[no-untyped-def]
-               total_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, X, B, C = T.int64(), T.int64(), T.int64(), T.int64()
+        args = T.meta_var(declare(operands))
+        X, B, C = T.meta_var((args.size.X, args.size.B, args.size.C))
         K = T.meta_var(X // width if width > 1 else X)
-        x = T.match_buffer(x_, (M, X), "float32")
-        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
-        table = T.match_buffer(table_, (M, C, groups * LANES), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
-        for m in tokens(M):
+        for m in tokens(args.size.M):
             padded = T.alloc_buffer((chunks * CHUNK,), "float32")
             inverse = T.alloc_buffer((2,), "float32")
             peak = T.alloc_buffer((LANES,), "float32")
             plus = T.alloc_buffer((LANES,), "int32")
             state = T.alloc_buffer((1,), "float32")
-            prepare(state, x, m, K, epsilon)
+            prepare(state, args.x, m, K, epsilon)
             for b in T.serial(B):
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
-                load(padded, state, x, operand, m, b, K)
+                load(padded, state, args, m, b, K)
                 peak[lanes(0)] = splat(T.float32(0), LANES)
                 # The largest entry of a table is |a0| + |a1| + |a2| + |a3|, rounded alike.
                 for g in T.serial(count * groups):
                     peak[lanes(0)] = T.max(peak[lanes(0)], _signed_sum(padded, g * LUT_GROUP))
                 widest = T.meta_var(largest(T.reinterpret(peak[lanes(0)], dtype="int32x16")))
                 set_scale(inverse, widest, ACTIVATION_LEVELS[8])
-                scale[m, b] = inverse[1] * T.float32(0.5)
+                args.scale[m, b] = inverse[1] * T.float32(0.5)
                 plus[lanes(0)] = splat(T.int32(0), LANES)
                 for i in T.serial(count):
                     for j in T.unroll(groups):
                         value = T.meta_var(_signed_sum(padded, i * CHUNK + j * LUT_GROUP))
                         scaled = T.meta_var(value * splat(inverse[0], LANES))
                         entry = T.meta_var(round_to_int(scaled, "int32x16"))
-                        table[m, b * chunks + i, lanes(j * LANES)] = T.cast(entry, "int8x16")
+                        to = T.meta_var(lanes(j * LANES))
+                        args.table[m, b * chunks + i, to] = T.cast(entry, "int8x16")
                         plus[lanes(0)] = plus[lanes(0)] + entry
-                total[m, b] = plus[LANES - 1]
+                args.total[m, b] = plus[LANES - 1]
 
-    return source.trimmed(kernel)
-
-
-def entries(mode: str) -> tuple[int, ...]:
-    """The exact tables of a chunk: bytes, or two planes of them with the high bytes last."""
-    size = CHUNK // LUT_GROUP * LANES
-    return (2, size) if two_planes(mode) else (size,)
+    return kernel
 
 
 @cache
 def exact_tables(mode: str, parallel: bool = False) -> Any:
     """q int8 [M, C, 16] -> exact tables int8 [M, C, 64], or [M, C, 2, 64] with high bytes last."""
-    split, tokens, inner = two_planes(mode), loop_of(parallel), entries(mode)
+    split, tokens = two_planes(mode), loop_of(parallel)
     name = f"exact_tables_{mode if split else 'byte'}{'_parallel' if parallel else ''}"
 
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, C = T.int64(), T.int64()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, *inner), "int8")
-        for m in tokens(M):
-            for i in T.serial(C):
-                fill_tables(table, m, i, q, m, i, split)
+        args = T.meta_var(declare(exact_tables_operands(mode)))
+        for m in tokens(args.size.M):
+            for i in T.serial(args.size.C):
+                fill_tables(args.table, m, i, args.q, m, i, split)
 
     return kernel

@@ -1,16 +1,6 @@
-"""What the low-bit products of every family share: their arguments, their float sums, their name.
+"""What the low-bit products of every family share: their float sums, and the look-up product.
 
-Arguments, in this order (shapes and terms: ``ladder.codegen.layout``):
-
-- ``table``: int8 [M, C, 64], or [M, C, 2, 64] in mode ``int8``; dot products: ``q`` [M, C, 16]
-- ``a_scale``: float32 [M, B], ``a_total``: int32 [M, B]
-- ``planes``: int32 [NT, C, bits, 2, 16], or trits
-- ``digits``: uint8 [D, 2^bits], only of code books
-- ``w_scale``: [NT, S, 64] as stored, ``zero``: [NT, S, 64] (only types with a zero point)
-- ``factor``: float32 [1], only where ``Packing.factor``
-- ``starts``: int32 [B + 1], ``numbers``: int32 [2], only where ``Packing.mux``: which chunks the
-  outliers of a K-block have, how many digits, and what each counts more than the one below
-- ``out``: float32 [M, N]
+Their arguments are those of ``signature``, by name: ``args.q``, ``args.planes``.
 
 Buffers of less than 1024 bytes get no scope: TVM puts those on the stack, where LLVM makes them
 registers; ``scope="local"`` would make each a call for workspace.
@@ -18,38 +8,44 @@ registers; ``scope="local"`` would make each a call for workspace.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import tvm
 from tvm.script import tirx as T
 
+from ladder.codegen.kernels.parameters import Arguments, declare
+from ladder.codegen.kernels.signature import operands
 from ladder.codegen.kernels.stored import scale_of, to_float
 from ladder.codegen.kernels.vector import Expr, const, lanes, prefetch, splat, typed, unfused
 from ladder.codegen.layout import LANES, TILE, Packing
-from ladder.ir.activation import QUANTIZED, TABLE8
-from ladder.ir.element import DIGIT_OFFSET, TRITS_PER_BYTE
+from ladder.ir.activation import TABLE8
+from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
 VECTORS = TILE // LANES
 LINE = 4 * LANES  # bytes
-UNIT_LINES = VECTORS  # of the codes of one unit of trits
+UNIT_LINES = VECTORS  # of one unit of codes that share bytes
 SECOND_CACHE, FIRST_CACHE = 2, 3  # localities of a prefetch
 NEAR = 1024  # bytes: what comes next moves on to the first cache
 AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
 
 
-def two_planes(mode: str) -> bool:
-    """Whether the tables of a mode are 16-bit numbers, as two planes of bytes."""
-    return mode in QUANTIZED and not QUANTIZED[mode].exact_tables_fit_a_byte
+@dataclass(frozen=True)
+class Rows:
+    """Row values of a (tile, block) as the float sums want them: buffers [64]."""
+
+    scales: Any
+    zeros: Any
 
 
-def trimmed(func: Any, packing: Packing) -> Any:
-    """``func`` without the parameters that the type has no operand for."""
-    book = packing.digits > 0
-    has = {"digits": book, "values": book, "zero": bool(packing.zero), "factor": packing.factor}
-    has |= {"starts": packing.mux, "numbers": packing.mux}
-    kept = [p for p in func.params if has.get(p.name, True)]
-    return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring chunks of a (tile, block), ``count`` from ``first`` on."""
+
+    tile: Expr
+    block: Expr
+    first: Expr
+    count: Expr
 
 
 def zero_rows_type(packing: Packing) -> str:
@@ -66,17 +62,17 @@ def zero_term(packing: Packing, mode: str, stored: Expr, width: int = LANES) -> 
 
 
 def read_rows(packing: Packing, mode: str) -> Any:
-    """Row values of a (tile, block) as the float sums want them."""
+    """Emits the row values of a (tile, block)."""
 
-    def emit(
-        scales: Any, zeros: Any, w_scale: Any, zero: Any, factor: Any, tile: Expr, block: Expr
-    ) -> None:
+    def emit(rows: Rows, args: Arguments, tile: Expr, block: Expr) -> None:
         at = block if packing.grouped else T.int64(0)
         with T.unroll(VECTORS) as v:
             row = lanes(v * LANES)
-            T.buffer_store(scales, scale_of(packing, w_scale[tile, at, row], factor), [row])
+            scale = scale_of(packing, args.w_scale[tile, at, row], args.factor)
+            T.buffer_store(rows.scales, scale, [row])
             if packing.zero:
-                T.buffer_store(zeros, zero_term(packing, mode, zero[tile, at, row]), [row])
+                zero = zero_term(packing, mode, args.zero[tile, at, row])
+                T.buffer_store(rows.zeros, zero, [row])
 
     return emit
 
@@ -109,13 +105,13 @@ def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any
 
     def emit(
         result: Any, first: Expr, row: int, sums: Any, at_sum: Expr,
-        scales: Any, zeros: Any, scale: Expr, total: Expr,
+        given: Rows, scale: Expr, total: Expr,
     ) -> None:  # fmt: skip
         with T.unroll(rows // LANES) as v:
             at, to = lanes(row + v * LANES), lanes(first + row + v * LANES)
             raw = sums[lanes(at_sum + v * LANES)]
-            whole = block_sum(packing, mode, raw, zeros[at], total, less)
-            product = whole * scales[at] * splat(scale, LANES)
+            whole = block_sum(packing, mode, raw, given.zeros[at], total, less)
+            product = whole * given.scales[at] * splat(scale, LANES)
             T.buffer_store(result, result[to] + unfused(product), [to])
 
     return emit
@@ -137,13 +133,15 @@ def adder(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
 
 def raised(packing: Packing) -> Any:
     """Emits what makes room for the next lower digit: ``size`` sums times the factor."""
+    muxed = packing.mux
 
     @T.inline
     def emit(sums, size, numbers, run):  # type: ignore[no-untyped-def]
-        if run > 0:
-            for i in T.serial(size // LANES):
-                at = T.meta_var(lanes(i * LANES))
-                sums[at] = sums[at] * splat(numbers[1], LANES)
+        if muxed:
+            if run > 0:
+                for i in T.serial(size // LANES):
+                    at = T.meta_var(lanes(i * LANES))
+                    sums[at] = sums[at] * splat(numbers[1], LANES)
 
     return emit
 
@@ -154,13 +152,14 @@ def runs_of(packing: Packing, numbers: Any) -> Expr:
 
 
 def run_of(
-    packing: Packing, starts: Any, numbers: Any, block: Expr, run: Expr, chunks: Expr
+    packing: Packing, args: Arguments, block: Expr, run: Expr, chunks: Expr
 ) -> tuple[Expr, Expr]:
     """(first chunk, count) of a run of a K-block: its outliers' digits, highest first, then all.
 
     ``chunks`` is C. Chunks of ``ladder.codegen.mux_layout``.
     """
     front, first = T.int64(0), block * packing.chunks
+    starts, numbers = args.starts, args.numbers
     if packing.mux:
         size = T.cast(starts[starts.shape[0] - 1], "int64")
         front = T.cast(numbers[0], "int64") * size
@@ -219,8 +218,9 @@ def fetch_codes(packing: Packing, near: int = 0) -> Any:
     them in ``parts``, so that computing goes on between: what is asked for in one go waits for
     places in the buffers between the caches.
     """
-    per_unit = UNIT_LINES if packing.trits else 2 * packing.bits
-    chunks, units = (TRITS_PER_BYTE, LUT_GROUP) if packing.trits else (1, 1)
+    shared = packing.shares_bytes
+    per_unit = UNIT_LINES if shared else 2 * packing.bits
+    chunks, units = (packing.kind.quads, LUT_GROUP) if shared else (1, 1)
 
     def emit(planes: Any, tile: Expr, chunk: Expr, part: int = 0, parts: int = 1) -> None:
         line = chunk * units * per_unit // chunks
@@ -232,7 +232,7 @@ def fetch_codes(packing: Packing, near: int = 0) -> Any:
 
 
 def fetch_line(planes: Any, tile: Expr, line: Expr, near: int = 0) -> None:
-    """Ask for a tile's cache line ``AHEAD`` bytes behind ``line``; ``near``: ``fetch_codes``."""
+    """Ask for a tile's cache line ``AHEAD`` bytes after ``line``; ``near``: ``fetch_codes``."""
     for ahead, locality in ((AHEAD, SECOND_CACHE), (near, FIRST_CACHE)):
         if ahead:
             at = planes[tile, 0, 0, 0, (line + ahead // LINE) * LANES]
@@ -251,38 +251,23 @@ def store(out, m, tile, result, first):  # type: ignore[no-untyped-def]
 
 
 def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
-    """The look-up product around ``accumulate(sums, table, planes, m, tile, first, count)``.
+    """The look-up product around ``accumulate(sums, args, m, tile, first, count)``.
 
     ``accumulate`` is inlined: it fills ``sums`` [64] int32 with the weighed look-ups of ``count``
     chunks that begin at ``first``.
     """
     name = f"lut_gemm_{family}_{mode}_{packing}"
-    bits, chunks, carried = packing.bits, packing.chunks, packing.carried
-    entry = (2, 64) if two_planes(mode) else (64,)
-    scale_type, zero_type = packing.scale_type, packing.zero_type
+    chunks, carried = packing.chunks, packing.carried
     zeros_type = zero_rows_type(packing)
     rows, add_block = read_rows(packing, mode), combine(packing, mode)
     carry, raise_sums = adder(packing, mode), raised(packing)
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(table_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, starts_: T.handle,
-               numbers_: T.handle, out_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, N, B, C, S, NT = T.int64(), T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-        table = T.match_buffer(table_, (M, C, *entry), "int8")
-        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
-        a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, C, bits, 2, LANES), "int32")
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
-        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
-        factor = T.match_buffer(factor_, (1,), "float32")
-        starts = T.match_buffer(starts_, (B + 1,), "int32")
-        numbers = T.match_buffer(numbers_, (2,), "int32")
-        out = T.match_buffer(out_, (M, N), "float32")
-        for tile in T.parallel(NT):
+        args = T.meta_var(declare(operands("lut_gemm", packing, mode)))
+        M, B, C = T.meta_var((args.size.M, args.size.B, args.size.C))
+        for tile in T.parallel(args.size.NT):
             for m in T.serial(M):
                 result = T.alloc_buffer((TILE,), "float32")
                 for v in T.unroll(VECTORS):
@@ -292,22 +277,37 @@ def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
                     whole = T.alloc_buffer((TILE,), "int32")
                     scales = T.alloc_buffer((TILE,), "float32")
                     zeros = T.alloc_buffer((TILE,), zeros_type)
+                    given = T.meta_var(Rows(scales, zeros))
                     if carried:
                         clear(whole, TILE)
-                    for run in T.serial(runs_of(packing, numbers)):
-                        span = T.meta_var(run_of(packing, starts, numbers, block, run, C))
+                    for run in T.serial(runs_of(packing, args.numbers)):
+                        span = T.meta_var(run_of(packing, args, block, run, C))
                         if carried:
-                            raise_sums(whole, TILE, numbers, run)
+                            raise_sums(whole, TILE, args.numbers, run)
                             for part in T.serial(T.ceildiv(span[1], chunks)):
                                 at = T.meta_var(part * chunks)
-                                accumulate(sums, table, planes, m, tile, span[0] + at,
-                                           T.min(T.int64(chunks), span[1] - at))
+                                accumulate(
+                                    sums,
+                                    args,
+                                    m,
+                                    tile,
+                                    span[0] + at,
+                                    T.min(T.int64(chunks), span[1] - at),
+                                )
                                 carry(whole, 0, 0, sums, 0)
                         else:
-                            accumulate(sums, table, planes, m, tile, span[0], span[1])
-                    rows(scales, zeros, w_scale, zero, factor, tile, block)
-                    add_block(result, 0, 0, whole if carried else sums, 0, scales, zeros,
-                              a_scale[m, block], a_total[m, block])
-                store(out, m, tile, result, 0)
+                            accumulate(sums, args, m, tile, span[0], span[1])
+                    rows(given, args, tile, block)
+                    add_block(
+                        result,
+                        0,
+                        0,
+                        whole if carried else sums,
+                        0,
+                        given,
+                        args.a_scale[m, block],
+                        args.a_total[m, block],
+                    )
+                store(args.out, m, tile, result, 0)
 
-    return trimmed(kernel, packing)
+    return kernel

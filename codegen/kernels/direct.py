@@ -1,9 +1,9 @@
 """One token: codes are unpacked and multiplied without leaving the registers.
 
 What other tokens would share is not worth its way through memory here. A *span* is blocks that
-end where a unit of codes does: one, or five short ones of trits, all of which is laid out at
-compile time. Longer blocks of trits, and a last span that is not whole, are left to ``unpack``'s
-staging.
+end where a unit of codes does: one, or some short ones where codes share bytes, all of which is
+laid out at compile time. Longer blocks of such codes, and a last span that is not whole, are left
+to ``unpack``'s staging.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ladder.codegen.kernels.common import (
     fetch_line,
     read_rows,
 )
-from ladder.codegen.kernels.unpack import QUADS, Finish, Words, fill_quads
+from ladder.codegen.kernels.parameters import Arguments
+from ladder.codegen.kernels.unpack import QUADS, Finish, Permute, Words, fill_quads, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, shuffle, splat
 from ladder.codegen.layout import LANES, TILE, Packing
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import LUT_GROUP
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
@@ -35,9 +35,10 @@ LONGEST_SPAN = 10  # chunks
 
 def span_of(packing: Packing) -> int:
     """Blocks of a span; 0 where none is short enough."""
-    if not packing.trits or packing.whole:
+    if not packing.shares_bytes or packing.whole:
         return 1
-    return TRITS_PER_BYTE if packing.chunks * TRITS_PER_BYTE <= LONGEST_SPAN else 0
+    blocks = packing.kind.unit_chunks
+    return blocks if packing.chunks * blocks <= LONGEST_SPAN else 0
 
 
 def four_of(q: Any, m: Expr, chunk: Expr, quad: Expr) -> Expr:
@@ -54,15 +55,15 @@ def _fours_of(q: Any, chunk: Expr, width: int) -> list[Expr]:
 
 
 def add_span(
-    packing: Packing, multiply: Multiply, finish: Finish, trits: Words, width: int, less: int,
-    wide: bool,
+    packing: Packing, multiply: Multiply, finish: Finish, permute: Permute | None,
+    width: int, less: int, wide: bool,
 ) -> Any:  # fmt: skip
     """Emits a span into the float sums ``result`` [64] of the one token.
 
     ``width``: dwords that are multiplied together; ``less``, ``wide``: ``dot``.
     """
-    if packing.trits:
-        return _add_trits(packing, multiply, trits)
+    if packing.shares_bytes:
+        return _add_units(packing, multiply, words_of(packing, permute))
     return _add_planes(packing, multiply, finish, width, less, wide)
 
 
@@ -73,14 +74,12 @@ def _add_planes(
     of those a register's at a time: of more at once LLVM would spill. Where they are not ``wide``
     codes are asked for in one go, and chunks are counted from 0: both saves registers."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
-    rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
+    fill_rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
     fetch, carried, apart = fetch_codes(packing, NEAR), packing.carried, width < LANES
     longest = packing.chunks  # what the first cache holds until the other half is read
 
-    def add_half(
-        sums: Any, q: Any, planes: Any, digits: Any, tile: Expr, chunk: Expr, half: int
-    ) -> None:
-        fours = _fours_of(q, chunk, width)
+    def add_half(sums: Any, args: Arguments, tile: Expr, chunk: Expr, half: int) -> None:
+        fours, planes = _fours_of(args.q, chunk, width), args.planes
         for word in range(0, LANES, width):
             quads = T.alloc_buffer((2 * QUADS * width,), "int32")
             words = T.ramp(word, 1, width)
@@ -89,85 +88,79 @@ def _add_planes(
                 row = (half * 2 + n // QUADS) * LANES + word
                 for d in range(parts):
                     at = T.ramp(d * TILE + row, 1, width)
-                    code = finish(digits, 0, d, quads[T.ramp(n * width, 1, width)], row)
+                    code = finish(args.digits, 0, d, quads[T.ramp(n * width, 1, width)], row)
                     T.buffer_store(sums, multiply(sums[at], code, fours[n % QUADS]), [at])
                 if wide:
                     fetch(planes, tile, chunk, half * 2 * QUADS + n, 4 * QUADS)
 
-    def add_chunks(
-        sums: Any, q: Any, planes: Any, digits: Any, tile: Expr, first: Expr, count: Expr
-    ) -> None:
+    def add_chunks(sums: Any, args: Arguments, tile: Expr, first: Expr, count: Expr) -> None:
         for halves in ((0,), (1,)) if apart else ((0, 1),):
             with T.serial(first, first + count) if wide else T.serial(count) as i:
                 chunk = i if wide else first + i
                 if 0 in halves and not wide:
-                    fetch(planes, tile, chunk)
+                    fetch(args.planes, tile, chunk)
                 for half in halves:
-                    add_half(sums, q, planes, digits, tile, chunk, half)
+                    add_half(sums, args, tile, chunk, half)
 
-    # fmt: off
     @T.inline
-    def emit(result, q, a_scale, a_total, planes, digits, w_scale, zero, factor, scales, zeros,  # type: ignore[no-untyped-def]
-             tile, block, first, count):
-        # fmt: on
+    def emit(result, args, rows, run):  # type: ignore[no-untyped-def]
         sums = T.alloc_buffer((parts * TILE,), "int32")
         clear(sums, parts * TILE)
         if apart and carried:
-            for part in T.serial(T.ceildiv(count, longest)):
+            for part in T.serial(T.ceildiv(run.count, longest)):
                 at = T.meta_var(part * longest)
-                add_chunks(sums, q, planes, digits, tile, first + at,
-                           T.min(T.int64(longest), count - at))  # fmt: skip
+                here = T.meta_var(T.min(T.int64(longest), run.count - at))
+                add_chunks(sums, args, run.tile, run.first + at, here)
         else:
-            add_chunks(sums, q, planes, digits, tile, first, count)
+            add_chunks(sums, args, run.tile, run.first, run.count)
         if not carried:
-            rows(scales, zeros, w_scale, zero, factor, tile, block)
-        scale, total = T.meta_var((a_scale[0, block], a_total[0, block]))
+            fill_rows(rows, args, run.tile, run.block)
+        scale, total = T.meta_var((args.a_scale[0, run.block], args.a_total[0, run.block]))
         if book:
             whole = T.alloc_buffer((TILE,), "float32")
             clear(whole, TILE)
             for d in T.unroll(parts):
                 add_digit(whole, sums, (parts - 1 - d) * TILE, 0, TILE, total, less)
-            add_block(result, 0, 0, whole, 0, scales, zeros, scale, total)
+            add_block(result, 0, 0, whole, 0, rows, scale, total)
         else:
-            add_block(result, 0, 0, sums, 0, scales, zeros, scale, total)
+            add_block(result, 0, 0, sums, 0, rows, scale, total)
 
     return emit
 
 
-def _add_trits(packing: Packing, multiply: Multiply, trits: Words) -> Any:
+def _add_units(packing: Packing, multiply: Multiply, words: Words) -> Any:
     """Units go on from block to block: the sums of two blocks are under way at most."""
-    rows, add_block = read_rows(packing, "int8"), adder(packing, "int8")
+    fill_rows, add_block = read_rows(packing, "int8"), adder(packing, "int8")
     quads_of_block, carried = packing.chunks * QUADS, packing.carried
-    units = span_of(packing) * quads_of_block // TRITS_PER_BYTE
+    per_unit = packing.kind.quads
+    units = span_of(packing) * quads_of_block // per_unit
 
     @T.inline
-    def add_vector(sums, q, planes, tile, unit, first, u, v):  # type: ignore[no-untyped-def]
-        quads = T.alloc_buffer((TRITS_PER_BYTE * LANES,), "int32")
-        fetch_line(planes, tile, (unit + u) * VECTORS + v, NEAR)
-        trits(quads, planes[tile, unit + u, v // 2, v % 2, lanes(0)])
-        for i in T.unroll(TRITS_PER_BYTE):
-            quad = T.meta_var(u * TRITS_PER_BYTE + i)
+    def add_vector(sums, args, tile, unit, first, u, v):  # type: ignore[no-untyped-def]
+        quads = T.alloc_buffer((per_unit * LANES,), "int32")
+        fetch_line(args.planes, tile, (unit + u) * VECTORS + v, NEAR)
+        words(quads, args.planes[tile, unit + u, v // 2, v % 2, lanes(0)])
+        for i in T.unroll(per_unit):
+            quad = T.meta_var(u * per_unit + i)
             at = T.meta_var(lanes(quad // quads_of_block % 2 * TILE + v * LANES))
-            four = T.meta_var(four_of(q, 0, first + quad // QUADS, quad % QUADS))
+            four = T.meta_var(four_of(args.q, 0, first + quad // QUADS, quad % QUADS))
             sums[at] = multiply(sums[at], quads[lanes(i * LANES)], four)
 
-    # fmt: off
     @T.inline
-    def emit(result, q, a_scale, a_total, planes, digits, w_scale, zero, factor, scales, zeros,  # type: ignore[no-untyped-def]
-             tile, block, first, count):
-        # fmt: on
+    def emit(result, args, rows, run):  # type: ignore[no-untyped-def]
         sums = T.alloc_buffer((2 * TILE,), "int32")
         clear(sums, 2 * TILE)
         for u in T.unroll(units):
             for v in T.unroll(VECTORS):
-                add_vector(sums, q, planes, tile, first * QUADS // TRITS_PER_BYTE, first, u, v)
-            b = T.meta_var(u * TRITS_PER_BYTE // quads_of_block)
-            if (u + 1) * TRITS_PER_BYTE // quads_of_block > b:
+                unit = T.meta_var(run.first * QUADS // per_unit)
+                add_vector(sums, args, run.tile, unit, run.first, u, v)
+            b = T.meta_var(u * per_unit // quads_of_block)
+            if (u + 1) * per_unit // quads_of_block > b:
                 at = T.meta_var(b % 2 * TILE)
                 if not carried:
-                    rows(scales, zeros, w_scale, zero, factor, tile, block + b)
-                add_block(result, 0, 0, sums, at, scales, zeros, a_scale[0, block + b],
-                          a_total[0, block + b])  # fmt: skip
+                    fill_rows(rows, args, run.tile, run.block + b)
+                scale = T.meta_var(args.a_scale[0, run.block + b])
+                add_block(result, 0, 0, sums, at, rows, scale, args.a_total[0, run.block + b])
                 for v in T.unroll(VECTORS):
                     sums[lanes(at + v * LANES)] = splat(T.int32(0), LANES)
 

@@ -2,18 +2,21 @@
 
 The codes of a (row tile, K-block) are unpacked once for a panel of tokens, to quads: four bytes
 in a dword. A code book's codes become its digits there. Then ``multiply`` adds the products of a
-quad for 16 rows, 4 tokens at a time. Arguments: ``common``.
+quad for 16 rows, 4 tokens at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.common import (
     AHEAD,
+    Rows,
+    Run,
     add_digit,
     adder,
     clear,
@@ -25,12 +28,13 @@ from ladder.codegen.kernels.common import (
     run_of,
     runs_of,
     store,
-    trimmed,
     zero_rows_type,
 )
 from ladder.codegen.kernels.direct import add_span, four_of, span_of
 from ladder.codegen.kernels.matrix import add_matrices, pair_quads
-from ladder.codegen.kernels.unpack import QUADS, Finish, Words, stage, stage_size, trits_by_minima
+from ladder.codegen.kernels.parameters import Arguments, declare
+from ladder.codegen.kernels.signature import operands
+from ladder.codegen.kernels.unpack import QUADS, Finish, Permute, stage, stage_size, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, splat, width_of
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET
@@ -44,8 +48,41 @@ Multiply = Callable[[Expr, Expr, Expr], Expr]
 LookUp = Callable[[Any, Expr, int, Expr], Expr]
 
 
+@dataclass(frozen=True)
+class Primitives:
+    """What a family gives.
+
+    ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
+    a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
+    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``permute``: ``unpack``.
+    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own, for
+    registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as 16.
+    ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
+    are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
+    """
+
+    multiply: Multiply
+    look_up: LookUp
+    loop: Any = T.unroll
+    wide: bool = False
+    single: int = 0
+    signed: bool = False
+    matrix: Multiply | None = None
+    permute: Permute | None = None
+
+
+@dataclass(frozen=True)
+class Emitters:
+    """Steps of a K-block: one token's own way, unpacking, row values, all tokens' products."""
+
+    direct: Any
+    stage_block: Any
+    fill_rows: Any
+    add_panel: Any
+
+
 def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool) -> Any:
-    """Emits sums of ``chunks`` chunks of codes, for ``count`` tokens from ``m`` on.
+    """Emits sums of a run of chunks of codes, for ``count`` tokens from ``m`` on.
 
     ``low`` and ``high`` are int32 [count, 32] of half the rows each, ``apart`` where registers do
     not hold both. Where ``leads``, codes of later blocks are asked for on the way: so they come in
@@ -55,18 +92,17 @@ def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool)
     fetch = fetch_codes(packing, near=block_bytes if block_bytes < AHEAD else 0)
 
     def emit(
-        low: Any, high: Any, codes: Any, at: Expr, q: Any, planes: Any,
-        m: Expr, tile: Expr, first: Expr, chunks: Expr, leads: Expr,
-    ) -> None:  # fmt: skip
+        low: Any, high: Any, codes: Any, at: Expr, args: Arguments, m: Expr, run: Run, leads: Expr
+    ) -> None:
         halves = (low, 0), (high, HALF)
         for part, _ in halves:
             clear(part, count * HALF)
         for together in [halves[:1], halves[1:]] if apart else [halves]:
-            with T.serial(chunks) as i:
+            with T.serial(run.count) as i:
                 with T.If(T.And(leads, together[0] is halves[0])), T.Then():
-                    fetch(planes, tile, first + i)
+                    fetch(args.planes, run.tile, run.first + i)
                 with T.unroll(QUADS) as j, T.unroll(count) as t, T.unroll(HALF // LANES) as v:
-                    four = four_of(q, m + t, first + i, j)
+                    four = four_of(args.q, m + t, run.first + i, j)
                     row, code = lanes(t * HALF + v * LANES), at + (i * QUADS + j) * TILE + v * LANES
                     for part, half in together:
                         more = multiply(part[row], codes[lanes(code + half)], four)
@@ -90,9 +126,8 @@ def _add_tokens(
         return T.alloc_buffer((count * HALF,), dtype)
 
     def emit(
-        result: Any, place: Expr, codes: Any, q: Any, a_scale: Any, a_total: Any, planes: Any,
-        panel: Expr, tile: Expr, block: Expr, first: Expr, chunks: Expr, scales: Any, zeros: Any,
-    ) -> None:  # fmt: skip
+        result: Any, place: Expr, codes: Any, args: Arguments, rows: Rows, panel: Expr, run: Run
+    ) -> None:
         m, low, high = panel + place, half("int32"), half("int32")
         if digits:
             sums = half("float32"), half("float32")
@@ -100,18 +135,18 @@ def _add_tokens(
                 clear(part, count * HALF)
             with T.unroll(digits) as d:
                 leads, at = T.And(d == 0, place == 0), (digits - 1 - d) * size
-                products(low, high, codes, at, q, planes, m, tile, first, chunks, leads)
+                products(low, high, codes, at, args, m, run, leads)
                 with T.unroll(count) as t:
                     for whole, part in zip(sums, (low, high), strict=True):
-                        total = a_total[m + t, block]
+                        total = args.a_total[m + t, run.block]
                         add_digit(whole, part, t * HALF, t * HALF, HALF, total, less)
         else:
             sums = low, high
-            products(low, high, codes, 0, q, planes, m, tile, first, chunks, place == 0)
+            products(low, high, codes, 0, args, m, run, place == 0)
         with T.unroll(count) as t:
             for part, row in zip(sums, (0, HALF), strict=True):
-                add_block(result, (place + t) * TILE, row, part, t * HALF, scales, zeros,
-                          a_scale[m + t, block], a_total[m + t, block])  # fmt: skip
+                scale, total = args.a_scale[m + t, run.block], args.a_total[m + t, run.block]
+                add_block(result, (place + t) * TILE, row, part, t * HALF, rows, scale, total)
 
     return emit
 
@@ -155,76 +190,67 @@ def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
-def _block(
-    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any, less: int
-) -> Any:
+def _block(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
     """Emits one K-block of one run of chunks, into float results."""
-    chunks = packing.chunks
+    chunks, stage_block = packing.chunks, parts.stage_block
+    fill_rows, add_panel = parts.fill_rows, parts.add_panel
 
-    # fmt: off
     @T.inline
-    def emit(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale, zero, factor,  # type: ignore[no-untyped-def]
-             starts, numbers, scales, zeros, tokens, m, tile, block):
-        # fmt: on
+    def emit(result, whole, codes, args, rows, tokens, m, tile, block):  # type: ignore[no-untyped-def]
         first = T.meta_var(block * chunks)
-        count = T.meta_var(T.min(T.int64(chunks), q.shape[1] - first))
-        stage_block(codes, planes, digits, zeros, tile, first, count)
-        rows(scales, zeros, w_scale, zero, factor, tile, block)
-        add_panel(result, tokens, codes, q, a_scale, a_total, planes, m, tile, block, first, count,
-                  scales, zeros)
+        count = T.meta_var(T.min(T.int64(chunks), args.q.shape[1] - first))
+        run = T.meta_var(Run(tile, block, first, count))
+        stage_block(codes, args, rows.zeros, run)
+        fill_rows(rows, args, tile, block)
+        add_panel(result, tokens, codes, args, rows, m, run)
 
     return emit
 
 
-def _carry(
-    packing: Packing, span: int, direct: Any, stage_block: Any, rows: Any, add_panel: Any, less: int
-) -> Any:
+def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
     """Emits one K-block whose integer sums go on over several runs of chunks, and their end.
 
-    One token is multiplied ``span`` by ``span`` on the way: planes all at once, trits in units.
+    One token is multiplied ``span`` by ``span`` on the way: planes all at once, others in units.
     """
-    chunks, raise_sums, add_block = (
-        packing.chunks,
-        raised(packing),
+    chunks, raise_sums = packing.chunks, raised(packing)
+    add_block, direct, stage_block = (
         combine(packing, "int8", less=less),
+        parts.direct,
+        parts.stage_block,
     )
+    fill_rows, add_panel, shared = parts.fill_rows, parts.add_panel, packing.shares_bytes
 
     def taken(m: Expr, count: Expr) -> Expr:
         if span == 0:
             return T.int64(0)
-        return T.if_then_else(m == 1, count // chunks * chunks if packing.trits else count, 0)
+        return T.if_then_else(m == 1, count // chunks * chunks if shared else count, 0)
 
-    # fmt: off
     @T.inline
-    def emit(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale, zero, factor,  # type: ignore[no-untyped-def]
-             starts, numbers, scales, zeros, tokens, m, tile, block):
-        # fmt: on
+    def emit(result, whole, codes, args, rows, tokens, m, tile, block):  # type: ignore[no-untyped-def]
         clear_tokens(whole, tokens)
-        for run in T.serial(runs_of(packing, numbers)):
-            where = T.meta_var(run_of(packing, starts, numbers, block, run, q.shape[1]))
+        for run in T.serial(runs_of(packing, args.numbers)):
+            where = T.meta_var(run_of(packing, args, block, run, args.q.shape[1]))
             # Bound to names: TVM would simplify the expressions in every index that has them.
             begin: T.let = where[0]
             count: T.let = where[1]
-            raise_sums(whole, tokens * TILE, numbers, run)
-            alone: T.let = taken(q.shape[0], count)
-            if span > 0 and packing.trits:
+            raise_sums(whole, tokens * TILE, args.numbers, run)
+            alone: T.let = taken(args.q.shape[0], count)
+            if span > 0 and shared:
                 for part in T.serial(alone // chunks):
-                    direct(whole, q, a_scale, a_total, planes, digits, w_scale, zero, factor,
-                           scales, zeros, tile, block, begin + part * chunks, chunks)
-            if span > 0 and not packing.trits:
+                    direct(whole, args, rows, Run(tile, block, begin + part * chunks, chunks))
+            if span > 0 and not shared:
                 if alone > 0:
-                    direct(whole, q, a_scale, a_total, planes, digits, w_scale, zero, factor,
-                           scales, zeros, tile, block, begin, alone)
+                    direct(whole, args, rows, Run(tile, block, begin, alone))
             for part in T.serial(T.ceildiv(count - alone, chunks)):
                 at = T.meta_var(alone + part * chunks)
                 here = T.meta_var(T.min(T.int64(chunks), count - at))
-                stage_block(codes, planes, digits, zeros, tile, begin + at, here)
-                add_panel(whole, tokens, codes, q, a_scale, a_total, planes, m, tile, block,
-                          begin + at, here, scales, zeros)
-        rows(scales, zeros, w_scale, zero, factor, tile, block)
+                some = T.meta_var(Run(tile, block, begin + at, here))
+                stage_block(codes, args, rows.zeros, some)
+                add_panel(whole, tokens, codes, args, rows, m, some)
+        fill_rows(rows, args, tile, block)
         for t in T.serial(tokens):
-            add_block(result, t * TILE, 0, whole, t * TILE, scales, zeros,
-                      a_scale[m + t, block], a_total[m + t, block])  # fmt: skip
+            add_block(result, t * TILE, 0, whole, t * TILE, rows,
+                      args.a_scale[m + t, block], args.a_total[m + t, block])  # fmt: skip
 
     return emit
 
@@ -240,91 +266,57 @@ def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
     return finish
 
 
-def _staging(packing: Packing, finish: Finish, trits: Words, loop: Any, paired: bool) -> Any:
-    parts = max(packing.digits, 1)
-    stage_block = stage(packing, finish, trits, parts, loop)
+def _staging(packing: Packing, finish: Finish, of: Primitives) -> Any:
+    """Emits the codes of a run as quads."""
+    digits = max(packing.digits, 1)
+    stage_block = stage(packing, finish, words_of(packing, of.permute), digits, of.loop)
 
-    def emit(
-        codes: Any, planes: Any, digits: Any, zeros: Any, tile: Expr, first: Expr, count: Expr
-    ) -> None:
-        stage_block(codes, planes, digits, zeros, tile, first, count)
-        if paired:
-            pair_quads(codes, stage_size(packing), parts, count * QUADS)
+    def emit(codes: Any, args: Arguments, zeros: Any, run: Run) -> None:
+        stage_block(codes, args.planes, args.digits, zeros, run.tile, run.first, run.count)
+        if of.matrix is not None:
+            pair_quads(codes, stage_size(packing), digits, run.count * QUADS)
 
     return emit
 
 
-def _adding(
-    packing: Packing, multiply: Multiply, matrix: Multiply | None, size: int, less: int, wide: bool
-) -> Any:
+def _adding(packing: Packing, of: Primitives, less: int) -> Any:
     """Emits one block of all tokens."""
-    if matrix is not None:
-        return add_matrices(packing, matrix, size)
-    return (_add_fours if wide else _add_pairs)(packing, multiply, size, less)
+    size = stage_size(packing)
+    if of.matrix is not None:
+        return add_matrices(packing, of.matrix, size)
+    return (_add_fours if of.wide else _add_pairs)(packing, of.multiply, size, less)
 
 
-def dot_gemm(
-    family: str,
-    packing: Packing,
-    multiply: Multiply,
-    look_up: LookUp,
-    trits: Words = trits_by_minima,
-    loop: Any = T.unroll,
-    wide: bool = False,
-    single: int = 0,
-    signed: bool = False,
-    matrix: Multiply | None = None,
-) -> Any:
-    """The product of activation codes by integer dot products.
-
-    ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
-    a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
-    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``trits``: ``unpack``.
-    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own, for
-    registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as 16.
-    ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
-    are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
-    """
-    bits, chunks, entries = packing.bits, packing.chunks, packing.entries
-    parts, size, carried = max(packing.digits, 1), stage_size(packing), packing.carried
-    scale_type, zero_type = packing.scale_type, packing.zero_type
+def dot_gemm(family: str, packing: Packing, of: Primitives) -> Any:
+    """The product of activation codes by integer dot products, with what a family gives."""
+    chunks, carried = packing.chunks, packing.carried
+    digits, size = max(packing.digits, 1), stage_size(packing)
     zeros_type = zero_rows_type(packing)
-    less = DIGIT_OFFSET if signed and (packing.digits or bits == 8) else 0
-    finish = _looked_up(packing, look_up, less)
-    stage_block = _staging(packing, finish, trits, loop, paired=matrix is not None)
-    add_panel = _adding(packing, multiply, matrix, size, less, wide)
-    span = span_of(packing) if single else 0
-    direct = add_span(packing, multiply, finish, trits, single or LANES, less, wide)
-    emitters = (direct, stage_block, read_rows(packing, "int8"), add_panel)
-    add_block = (_carry if carried else _block)(packing, span, *emitters, less)
+    less = DIGIT_OFFSET if of.signed and (packing.digits or packing.bits == 8) else 0
+    finish = _looked_up(packing, of.look_up, less)
+    span = span_of(packing) if of.single else 0
+    direct = add_span(packing, of.multiply, finish, of.permute, of.single or LANES, less, of.wide)
+    parts = Emitters(
+        direct,
+        _staging(packing, finish, of),
+        read_rows(packing, "int8"),
+        _adding(packing, of, less),
+    )
+    add_block = (_carry if carried else _block)(packing, span, parts, less)
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
-               starts_: T.handle, numbers_: T.handle, out_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": f"dot_gemm_{family}_{packing}", "tirx.noalias": True})
-        M, N, B, C, P = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-        S, NT = T.int64(), T.int64()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
-        a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, P, bits, 2, LANES), "int32")
-        digits = T.match_buffer(digits_, (parts, entries), "uint8")
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
-        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
-        factor = T.match_buffer(factor_, (1,), "float32")
-        starts = T.match_buffer(starts_, (B + 1,), "int32")
-        numbers = T.match_buffer(numbers_, (2,), "int32")
-        out = T.match_buffer(out_, (M, N), "float32")
+        args = T.meta_var(declare(operands("dot_gemm", packing)))
+        M, B, C = T.meta_var((args.size.M, args.size.B, args.size.C))
         spans = T.meta_var(T.int64(0) if carried else _whole_spans(span, chunks, B, C))
-        for tile in T.parallel(NT):
-            codes = T.alloc_buffer((parts * size,), "int32")
+        for tile in T.parallel(args.size.NT):
+            codes = T.alloc_buffer((digits * size,), "int32")
             result = T.alloc_buffer((PANEL * TILE,), "float32")
             whole = T.alloc_buffer((PANEL * TILE if carried else LANES,), "int32")
             scales = T.alloc_buffer((TILE,), "float32")
             zeros = T.alloc_buffer((TILE,), zeros_type)
+            rows = T.meta_var(Rows(scales, zeros))
             for panel in T.serial(T.ceildiv(M, PANEL)):
                 m = T.meta_var(panel * PANEL)
                 tokens = T.meta_var(T.min(T.int64(PANEL), M - m))
@@ -333,15 +325,12 @@ def dot_gemm(
                     if M == 1:
                         for s in T.serial(spans):
                             first = T.meta_var(s * span * chunks)
-                            direct(result, q, a_scale, a_total, planes, digits, w_scale, zero,
-                                   factor, scales, zeros, tile, s * span, first,
-                                   T.min(T.int64(span * chunks), C - first))
+                            count = T.meta_var(T.min(T.int64(span * chunks), C - first))
+                            direct(result, args, rows, Run(tile, s * span, first, count))
                 done = T.meta_var(T.if_then_else(M == 1, spans * span, T.int64(0)))
                 for b in T.serial(B - done):
-                    add_block(result, whole, codes, q, a_scale, a_total, planes, digits, w_scale,
-                              zero, factor, starts, numbers, scales, zeros, tokens, m, tile,
-                              b + done)
+                    add_block(result, whole, codes, args, rows, tokens, m, tile, b + done)
                 for t in T.serial(tokens):
-                    store(out, m + t, tile, result, t * TILE)
+                    store(args.out, m + t, tile, result, t * TILE)
 
-    return trimmed(kernel, packing)
+    return kernel

@@ -6,7 +6,7 @@ in 32 entries, so two of them serve the four tables; ``vrmpy`` with the constant
 four look-ups of a row and weighs the bit, exactly, into int32. There the vector unit's work ends:
 the scalar unit combines blocks in float32.
 
-Operands as in ``common``; buffers begin at multiples of 128 bytes, and what is read may be read
+Operands: ``signature``. Buffers begin at multiples of 128 bytes, and what is read may be read
 up to the end of the last vector.
 """
 
@@ -17,12 +17,11 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
-from ladder.codegen.kernels.common import trimmed, two_planes
-from ladder.codegen.kernels.scalar import TABLES
-from ladder.codegen.kernels.unpack import trits_by_minima
+from ladder.codegen.kernels.parameters import declare
+from ladder.codegen.kernels.signature import Operands, accelerator_operands, two_planes
+from ladder.codegen.kernels.unpack import words_of
 from ladder.codegen.kernels.vector import Expr, llvm, splat
-from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
-from ladder.ir.element import TRITS_PER_BYTE
+from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.numerics import LUT_GROUP
 
 WORDS = 32  # of a vector
@@ -162,24 +161,25 @@ def _quads_of_planes(packing: Packing) -> Any:
     return accumulate
 
 
-def _quads_of_trits(packing: Packing) -> Any:
-    """Adds a block of base-3 digits: units of five quads, which know nothing of blocks."""
+def _quads_of_units(packing: Packing) -> Any:
+    """Adds a block of codes that share bytes: their units know nothing of blocks."""
+    words, per_unit = words_of(packing, None), packing.kind.quads
 
     @T.inline
     def decode(low, high, planes, tile, unit):  # type: ignore[no-untyped-def]
-        trits_by_minima(low, planes[tile, unit, 0, _words(0)], WORDS)
-        trits_by_minima(high, planes[tile, unit, 1, _words(0)], WORDS)
+        words(low, planes[tile, unit, 0, _words(0)], WORDS)
+        words(high, planes[tile, unit, 1, _words(0)], WORDS)
 
     @T.inline
     def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
-        low = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
-        high = T.alloc_buffer((TRITS_PER_BYTE * WORDS,), "int32")
+        low = T.alloc_buffer((per_unit * WORDS,), "int32")
+        high = T.alloc_buffer((per_unit * WORDS,), "int32")
         for c in T.serial(count):
             for i in T.serial(LUT_GROUP):
                 quad = T.meta_var((first + c) * LUT_GROUP + i)
-                at = T.meta_var(_words(quad % TRITS_PER_BYTE * WORDS))
-                if quad % TRITS_PER_BYTE == 0 or c + i == 0:
-                    decode(low, high, planes, tile, quad // TRITS_PER_BYTE)
+                at = T.meta_var(_words(quad % per_unit * WORDS))
+                if quad % per_unit == 0 or c + i == 0:
+                    decode(low, high, planes, tile, quad // per_unit)
                 _add_quads(sums, q, m, first + c, i, [low[at], high[at]])
 
     return accumulate
@@ -188,17 +188,16 @@ def _quads_of_trits(packing: Packing) -> Any:
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product of activation codes by vrmpy, of integer types; a token at a time."""
     scalar.check_mode("int8")
-    add = (_quads_of_trits if packing.trits else _quads_of_planes)(packing)
-    place = (lambda row: row) if packing.trits else _by_nibble
+    add = (_quads_of_units if packing.shares_bytes else _quads_of_planes)(packing)
+    place = (lambda row: row) if packing.shares_bytes else _by_nibble
 
     @T.inline
-    def accumulate(sums, q, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
         for h in T.unroll(2):
             sums[_words(h * WORDS)] = splat(T.int32(0), WORDS)
-        add(sums, q, planes, m, tile, first, count)
+        add(sums, args.activation, args.planes, m, tile, first, count)
 
-    name = f"dot_gemm_hvx_{packing}"
-    return _product(name, packing, "int8", (CHUNK,), accumulate, place)
+    return _product("dot_gemm", packing, "int8", accumulate, place)
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
@@ -208,73 +207,59 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
     add = (_two_planes if split else _one_plane)(packing.bits)
 
     @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
+        table = T.meta_var(args.activation)
         size = T.meta_var(T.ceildiv(table.shape[0] * table.shape[1], 1 if split else 2))
         tables = T.decl_buffer((size, BYTES), "int8", data=table.data, align=BYTES)
-        add(sums, tables, planes, m, tile, first, count)
+        add(sums, tables, args.planes, m, tile, first, count)
 
-    name, entry = f"lut_gemm_hvx_{mode}_{packing}", (2, TABLES) if split else (TABLES,)
-    return _product(name, packing, mode, entry, accumulate, _by_nibble)
+    return _product("lut_gemm", packing, mode, accumulate, _by_nibble)
 
 
-def _product(
-    name: str, packing: Packing, mode: str, entry: tuple[int, ...], accumulate: Any, place: Any
-) -> Any:
-    """A product around ``accumulate(sums, activation, planes, m, tile, first, count)``.
+def operands(op: str, packing: Packing, mode: str) -> Operands:
+    """Those of a product; a vector holds a whole line of planes."""
+    return accelerator_operands(op, packing, mode, (2 * LANES,))
+
+
+def _product(op: str, packing: Packing, mode: str, accumulate: Any, place: Any) -> Any:
+    """A product around ``accumulate(sums, args, m, tile, first, count)``.
 
     It fills ``sums`` [64] int32 with the integers of ``count`` chunks, of row r at ``place(r)``.
-    Arguments in ``common``, sizes int32.
     """
-    chunks, bits = packing.chunks, packing.bits
-    scale_type, zero_type = packing.scale_type, packing.zero_type
+    chunks, aligned = packing.chunks, {"activation": BYTES, "planes": BYTES}
+    name = "_".join([op, "hvx", *([mode] if op == "lut_gemm" else []), str(packing)])
 
     @T.inline
-    def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block):  # type: ignore[no-untyped-def]
+    def add_block(result, sums, args, m, tile, block):  # type: ignore[no-untyped-def]
         for row in T.serial(TILE):
             result[row] = scalar.combined(
                 MACHINE,
                 packing,
                 mode,
+                args,
                 result[row],
                 sums[place(row)],
-                w_scale,
-                zero,
-                factor,
-                tile,
-                block,
-                row,
-                a_scale[m, block],
-                a_total[m, block],
+                (tile, block, row),
+                args.a_scale[m, block],
+                args.a_total[m, block],
             )
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(activation_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               w_scale_: T.handle, zero_: T.handle, factor_: T.handle, out_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, N, B, C, P = T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
-        S, NT = T.int32(), T.int32()
-        activation = T.match_buffer(activation_, (M, C, *entry), "int8", align=BYTES)
-        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
-        a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, P, bits, 2 * LANES), "int32", align=BYTES)
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
-        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
-        factor = T.match_buffer(factor_, (1,), "float32")
-        out = T.match_buffer(out_, (M, N), "float32")
-        for tile in T.serial(NT):
-            for m in T.serial(M):
+        args = T.meta_var(declare(operands(op, packing, mode), "int32", aligned=aligned))
+        N, C = T.meta_var((args.size.N, args.size.C))
+        for tile in T.serial(args.size.NT):
+            for m in T.serial(args.size.M):
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "int32")
                 for row in T.serial(TILE):
                     result[row] = T.float32(0)
-                for block in T.serial(B):
+                for block in T.serial(args.size.B):
                     first = T.meta_var(block * chunks)
-                    accumulate(sums, activation, planes, m, tile, first, T.min(chunks, C - first))
-                    add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile,
-                              block)
+                    accumulate(sums, args, m, tile, first, T.min(chunks, C - first))
+                    add_block(result, sums, args, m, tile, block)
                 for row in T.serial(T.min(TILE, N - tile * TILE)):
-                    out[m, tile * TILE + row] = result[row]
+                    args.out[m, tile * TILE + row] = result[row]
 
-    return trimmed(kernel, packing)
+    return kernel

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from ladder.codegen.kernels import activation, avx2, avx512, dot_avx2, neon, portable, quantize
+from ladder.codegen.kernels import activation, portable, quantize
+from ladder.codegen.kernels.arm import neon
+from ladder.codegen.kernels.x86 import avx2, avx512, dot_avx2
 from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
 from ladder.ir.activation import QUANTIZED, TABLE8
@@ -40,7 +42,7 @@ KERNELS: dict[str, dict[str, Build]] = {
 
 @cache
 def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
-    """The PrimFunc of ``op`` (its arguments: ``common``, ``activation``) for a kernel family."""
+    """The PrimFunc of ``op`` (its operands: ``signature``) for a kernel family."""
     if mode not in (*QUANTIZED, TABLE8):
         known = ", ".join((*QUANTIZED, TABLE8))
         raise LadderError(f"activation mode '{mode}' has no integer kernel; one of: {known}")

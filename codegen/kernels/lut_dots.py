@@ -15,6 +15,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common
 from ladder.codegen.kernels.common import VECTORS, fetch_ahead
+from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 
@@ -84,19 +85,19 @@ def _one_plane(bits: int, of: Primitives) -> Any:
     add = _add(of.signed)
 
     @T.inline
-    def add_bit(sums, table, planes, m, tile, chunk, bit, last):  # type: ignore[no-untyped-def]
-        fetch_ahead(planes, tile, chunk, bit, 0)
+    def add_bit(sums, args, m, tile, chunk, bit, last):  # type: ignore[no-untyped-def]
+        fetch_ahead(args.planes, tile, chunk, bit, 0)
         for v in T.unroll(VECTORS):
-            plane = T.meta_var(planes[tile, chunk, bit, v // 2, lanes(0)])
-            entries = T.meta_var(table[m, chunk, T.ramp(0, 1, 64)])
+            plane = T.meta_var(args.planes[tile, chunk, bit, v // 2, lanes(0)])
+            entries = T.meta_var(args.table[m, chunk, T.ramp(0, 1, 64)])
             add(sums, lanes(v * LANES), of.look_up(entries, plane, v % 2), bit, last)
 
     @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
-            _each_bit(bits, of, add_bit, sums, table, planes, m, tile, first + i)
+            _each_bit(bits, of, add_bit, sums, args, m, tile, first + i)
 
     return accumulate
 
@@ -105,19 +106,19 @@ def _two_planes(bits: int, of: Primitives) -> Any:
     add_low, add_high, together = _add(of.unsigned), _add(of.signed), of.vectors
 
     @T.inline
-    def add_bit(sums, high, table, planes, m, tile, chunk, part, bit, last):  # type: ignore[no-untyped-def]
+    def add_bit(sums, high, args, m, tile, chunk, part, bit, last):  # type: ignore[no-untyped-def]
         if part == 0:
-            fetch_ahead(planes, tile, chunk, bit, 0)
+            fetch_ahead(args.planes, tile, chunk, bit, 0)
         for v in T.unroll(together):
             at = T.meta_var(part * together + v)
-            plane = T.meta_var(planes[tile, chunk, bit, at // 2, lanes(0)])
-            low = T.meta_var(table[m, chunk, 0, T.ramp(0, 1, 64)])
-            top = T.meta_var(table[m, chunk, 1, T.ramp(0, 1, 64)])
+            plane = T.meta_var(args.planes[tile, chunk, bit, at // 2, lanes(0)])
+            low = T.meta_var(args.table[m, chunk, 0, T.ramp(0, 1, 64)])
+            top = T.meta_var(args.table[m, chunk, 1, T.ramp(0, 1, 64)])
             add_low(sums, lanes(at * LANES), of.look_up(low, plane, at % 2), bit, last)
             add_high(high, lanes(at * LANES), of.look_up(top, plane, at % 2), bit, last)
 
     @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
         high = T.alloc_buffer((TILE,), "int32")
         for part in T.unroll(VECTORS // together):
             for v in T.unroll(together):
@@ -125,7 +126,7 @@ def _two_planes(bits: int, of: Primitives) -> Any:
                 sums[row] = splat(T.int32(0), LANES)
                 high[row] = splat(T.int32(0), LANES)
             for i in T.serial(count):
-                _each_bit(bits, of, add_bit, sums, high, table, planes, m, tile, first + i, part)
+                _each_bit(bits, of, add_bit, sums, high, args, m, tile, first + i, part)
             for v in T.unroll(together):
                 row = T.meta_var(lanes((part * together + v) * LANES))
                 sums[row] = sums[row] + T.shift_left(high[row], splat(T.int32(8), LANES))
@@ -134,6 +135,6 @@ def _two_planes(bits: int, of: Primitives) -> Any:
 
 
 def lut_gemm(family: str, packing: Packing, mode: str, of: Primitives) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
-    accumulate = (_two_planes if common.two_planes(mode) else _one_plane)(packing.bits, of)
+    """The product by table look-ups; operands: ``signature``."""
+    accumulate = (_two_planes if two_planes(mode) else _one_plane)(packing.bits, of)
     return common.lut_gemm(family, packing, mode, accumulate)

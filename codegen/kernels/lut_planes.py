@@ -12,6 +12,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common
 from ladder.codegen.kernels.common import VECTORS, fetch_ahead
+from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, Packing
 
@@ -27,13 +28,13 @@ def lut_gemm(
     widened: Callable[[Expr], Expr],
     order: Sequence[int] = (0, 1, 2, 3),
 ) -> Any:
-    """The product by table look-ups; arguments in ``common``.
+    """The product by table look-ups; operands: ``signature``.
 
     ``add_chunk_of(split)``: emits, for (acc, table, planes, m, tile, chunk, bit), the entries of a
     chunk's bit into ``acc`` int16 [64]; ``split``: of tables of two planes of bytes. Vector v of
     ``acc`` has the rows of vector ``order[v]``; ``widened`` makes it int32 in the order of rows.
     """
-    bits, chunks, split = packing.bits, packing.chunks, common.two_planes(mode)
+    bits, chunks, split = packing.bits, packing.chunks, two_planes(mode)
     longest = LONGEST_OF_TWO_PLANES if split else LONGEST
     segments, add_chunk = -(-chunks // longest), add_chunk_of(split)
 
@@ -44,7 +45,7 @@ def lut_gemm(
             T.buffer_store(sums, sums[row] + weighed, [row])
 
     @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for bit in T.serial(bits):
@@ -54,8 +55,8 @@ def lut_gemm(
                     acc[lanes(v * LANES)] = splat(T.int16(0), LANES)
                 for i in T.serial(T.min(T.int64(longest), count - segment * longest)):
                     at = T.meta_var(segment * longest + i)
-                    fetch_ahead(planes, tile, first, bit * chunks + at, chunks)
-                    add_chunk(acc, table, planes, m, tile, first + at, bit)
+                    fetch_ahead(args.planes, tile, first, bit * chunks + at, chunks)
+                    add_chunk(acc, args.table, args.planes, m, tile, first + at, bit)
                 add_widened(sums, acc, bit)
 
     return common.lut_gemm(family, packing, mode, accumulate)

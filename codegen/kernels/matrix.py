@@ -11,7 +11,16 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import VECTORS, add_digit, adder, clear, fetch_codes
+from ladder.codegen.kernels.common import (
+    VECTORS,
+    Rows,
+    Run,
+    add_digit,
+    adder,
+    clear,
+    fetch_codes,
+)
+from ladder.codegen.kernels.parameters import Arguments
 from ladder.codegen.kernels.unpack import QUADS
 from ladder.codegen.kernels.vector import Expr, lanes, shuffle
 from ladder.codegen.layout import LANES, TILE, Packing
@@ -53,18 +62,18 @@ def _add_products(packing: Packing, multiply: Multiply, count: int) -> Any:
     fetch = fetch_codes(packing)
 
     def emit(
-        sums: Any, codes: Any, at: Expr, q: Any, planes: Any, tokens: list[Expr],
-        tile: Expr, first: Expr, chunks: Expr, vector: Expr, leads: Expr,
+        sums: Any, codes: Any, at: Expr, args: Arguments, tokens: list[Expr],
+        run: Run, vector: Expr, leads: Expr,
     ) -> None:  # fmt: skip
         clear(sums, count * LANES)
-        with T.serial(chunks) as i:
+        with T.serial(run.count) as i:
             with T.If(T.And(leads, vector == 0)), T.Then():
-                fetch(planes, tile, first + i)
+                fetch(args.planes, run.tile, run.first + i)
             for pair in range(PAIRS):
                 code = at + (i * QUADS + pair * 2) * TILE + vector * LANES
                 rows = [codes[lanes(code + side * TILE)] for side in (0, 1)]
                 for t in range(0, count, 2):
-                    both = _two_tokens(q, tokens[t], tokens[t + 1], first + i, pair)
+                    both = _two_tokens(args.q, tokens[t], tokens[t + 1], run.first + i, pair)
                     for side in (0, 1):
                         place = lanes((t + side) * LANES)
                         T.buffer_store(sums, multiply(sums[place], rows[side], both), [place])
@@ -89,11 +98,10 @@ def _add_tokens(packing: Packing, multiply: Multiply, count: int, size: int) -> 
     add_block = adder(packing, "int8", LANES)
 
     def emit(
-        result: Any, place: Expr, codes: Any, q: Any, a_scale: Any, a_total: Any, planes: Any,
-        panel: Expr, tile: Expr, block: Expr, first: Expr, chunks: Expr, scales: Any, zeros: Any,
-    ) -> None:  # fmt: skip
-        tokens = [T.min(panel + place + t, a_total.shape[0] - 1) for t in range(count)]
-        totals = [a_total[m, block] for m in tokens]
+        result: Any, place: Expr, codes: Any, args: Arguments, rows: Rows, panel: Expr, run: Run
+    ) -> None:
+        tokens = [T.min(panel + place + t, args.a_total.shape[0] - 1) for t in range(count)]
+        totals = [args.a_total[m, run.block] for m in tokens]
         with T.serial(VECTORS) as v:
             sums, ordered = (T.alloc_buffer((count * LANES,), "int32") for _ in range(2))
             whole = T.alloc_buffer((count * LANES,), "float32") if digits else ordered
@@ -101,13 +109,13 @@ def _add_tokens(packing: Packing, multiply: Multiply, count: int, size: int) -> 
                 clear(whole, count * LANES)
             for d in range(max(digits, 1)):
                 leads, at = T.And(d == 0, place == 0), max(digits - 1 - d, 0) * size
-                products(sums, codes, at, q, planes, tokens, tile, first, chunks, v, leads)
+                products(sums, codes, at, args, tokens, run, v, leads)
                 _in_order(ordered, sums, count)
                 for t in range(count if digits else 0):
                     add_digit(whole, ordered, t * LANES, t * LANES, LANES, totals[t])
             for t, m in enumerate(tokens):
-                add_block(result, (place + t) * TILE, v * LANES, whole, t * LANES, scales, zeros,
-                          a_scale[m, block], totals[t])  # fmt: skip
+                add_block(result, (place + t) * TILE, v * LANES, whole, t * LANES, rows,
+                          args.a_scale[m, run.block], totals[t])  # fmt: skip
 
     return emit
 

@@ -2,7 +2,7 @@
 
 ``lut_gemm`` looks up in tables that lie in local memory; ``dot_gemm`` dequantizes codes to bytes in
 registers and multiplies four at a time. A group computes ``tokens`` tokens with one reading of the
-weights: 1 for decoding, 4 for a small batch. Arguments and their order: ``common``.
+weights: 1 for decoding, 4 for a small batch. Operands: ``signature``.
 
 The source needs ``PRELUDE`` before it: TVM knows neither the pragma that keeps products apart
 from sums, nor dot products.
@@ -10,23 +10,25 @@ from sums, nor dot products.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
-from ladder.codegen.kernels.common import trimmed, two_planes
-from ladder.codegen.kernels.scalar import TABLES
+from ladder.codegen.kernels.parameters import declare
+from ladder.codegen.kernels.signature import TABLES, Operands, accelerator_operands, two_planes
+from ladder.codegen.kernels.unpack import SHARED
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
-from ladder.ir.element import DIGIT_OFFSET, TRIT_WEIGHTS, TRITS_PER_BYTE
+from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
 SMALL_BATCH = 4  # tokens whose sums one work item keeps
 STAGE = 4  # chunks whose tables are in local memory together
 QUADS = CHUNK // LUT_GROUP
 ROW_BYTES = 0x01010101
-TRIT_CODES = 256  # bytes that hold trits, and what they hold: two bits a code
+BYTE_VALUES = 256
 
 DIVIDE, DOT = "ladder_divide", "ladder_dot"
 PRELUDE = """\
@@ -73,6 +75,14 @@ MACHINE = scalar.Machine(
 )
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What a whole group looks up: a code book's digits, and the codes of every byte."""
+
+    book: Any
+    codes: Any
+
+
 def _token(m: Expr, read: Any) -> Expr:
     """Behind the last token it is computed once more, and not stored."""
     return T.min(m, read.shape[0] - 1)
@@ -87,7 +97,7 @@ def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
     scalar.check_mode(mode)
     split, bits = two_planes(mode), packing.bits
     name = f"lut_gemm_opencl_{mode}_{packing}{_batch(tokens)}"
-    entry_type, entry = ("int16", (2, TABLES)) if split else ("int8", (TABLES,))
+    entry_type = "int16" if split else "int8"
 
     def entry_of(table: Any, m: Expr, chunk: Expr, at: Expr) -> Expr:
         if not split:
@@ -125,14 +135,15 @@ def lut_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
                 sums[t] = sums[t] + T.shift_left(found, bit)
 
     @T.inline
-    def accumulate(sums, table, _book, _trits, planes, m, tile, first, count, row):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, _shared, m, tile, first, count, row):  # type: ignore[no-untyped-def]
         entries = T.alloc_buffer((tokens * STAGE * TABLES,), entry_type, scope="shared")
         for s in T.serial(T.ceildiv(count, STAGE)):
-            fill(entries, table, m, first + s * STAGE, row)
+            fill(entries, args.activation, m, first + s * STAGE, row)
             for i in T.serial(T.min(STAGE, count - s * STAGE)):
-                add_chunk(sums, entries, planes, tile, first + s * STAGE + i, i, row)
+                add_chunk(sums, entries, args.planes, tile, first + s * STAGE + i, i, row)
 
-    return _product(name, packing, mode, tokens, entry, accumulate)
+    operands = accelerator_operands("lut_gemm", packing, mode)
+    return _product(name, packing, mode, tokens, operands, accumulate)
 
 
 def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
@@ -148,14 +159,13 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
             made = T.bitwise_or(made, T.shift_left(T.cast(find(byte), "int32"), T.int32(8 * j)))
         return made
 
-    def quad_of(planes: Any, trits: Any, tile: Expr, chunk: Expr, i: Expr, row: Expr) -> Expr:
-        if packing.trits:
-            quad, lane = chunk * QUADS + i, row % LANES
-            word = planes[tile, quad // TRITS_PER_BYTE, row // 32, row // LANES % 2, lane]
-            shift = quad % TRITS_PER_BYTE * 2
-            two_bits = T.int32(3)
+    def quad_of(planes: Any, of_byte: Any, tile: Expr, chunk: Expr, i: Expr, row: Expr) -> Expr:
+        if packing.shares_bytes:
+            quad, lane, quads = chunk * QUADS + i, row % LANES, packing.kind.quads
+            word = planes[tile, quad // quads, row // 32, row // LANES % 2, lane]
+            shift, mask = quad % quads * bits, T.int32((1 << bits) - 1)
             return by_byte(
-                lambda b: T.bitwise_and(T.shift_right(T.cast(trits[b], "int32"), shift), two_bits),
+                lambda b: T.bitwise_and(T.shift_right(T.cast(of_byte[b], "int32"), shift), mask),
                 word,
             )
         made: Expr = T.int32(0)
@@ -170,52 +180,48 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
         return by_byte(lambda b: book[d * entries + b], quad) if packing.digits else quad
 
     @T.inline
-    def accumulate(sums, q, book, trits, planes, m, tile, first, count, row):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, shared, m, tile, first, count, row):  # type: ignore[no-untyped-def]
+        q = T.meta_var(args.activation)
         for c in T.serial(count):
             for i in T.serial(QUADS):
                 quad = T.alloc_buffer((1,), "int32", scope="local")
                 four = T.alloc_buffer((tokens,), "int32", scope="local")
-                quad[0] = quad_of(planes, trits, tile, first + c, i, row)
+                quad[0] = quad_of(args.planes, shared.codes, tile, first + c, i, row)
                 for t in T.unroll(tokens):
                     at = T.meta_var(T.ramp(i * LUT_GROUP, 1, LUT_GROUP))
                     bytes_ = T.meta_var(q[_token(m + t, q), first + c, at])
                     four[t] = T.reinterpret(bytes_, dtype="int32")
                 for d in T.unroll(parts):
                     codes = T.alloc_buffer((1,), "int32", scope="local")
-                    codes[0] = finish(book, d, quad[0])
+                    codes[0] = finish(shared.book, d, quad[0])
                     for t in T.unroll(tokens):
                         sums[d * tokens + t] = T.call_pure_extern(
                             "int32", DOT, sums[d * tokens + t], codes[0], four[t]
                         )
 
-    return _product(name, packing, "int8", tokens, (CHUNK,), accumulate)
-
-
-def _trit_codes(byte: Expr) -> Expr:
-    """The five codes of a byte, two bits each."""
-    rest, made = byte, T.int32(0)
-    for i, weight in enumerate(TRIT_WEIGHTS):
-        made = T.bitwise_or(made, T.shift_left(rest // weight, T.int32(2 * i)))
-        rest = rest % weight
-    return T.cast(made, "int16")
+    operands = accelerator_operands("dot_gemm", packing, "int8")
+    return _product(name, packing, "int8", tokens, operands, accumulate)
 
 
 def _fill_shared(packing: Packing) -> Any:
-    """Emits what a whole group looks up: the digits of a code book, the codes of trits."""
+    """Emits what a whole group looks up: the digits of a code book, the codes of every byte."""
     size, has_book = packing.digits * packing.entries, packing.digits > 0
-    shared = has_book or packing.trits
+    many = packing.shares_bytes
+    is_shared = has_book or many
+    of_byte: Any = SHARED[packing.storage].of_byte if many else None
 
     @T.inline
-    def emit(book, trits, digits, row):  # type: ignore[no-untyped-def]
+    def emit(shared, digits, row):  # type: ignore[no-untyped-def]
+        book, codes = T.meta_var((shared.book, shared.codes))
         if has_book:
             for i in T.serial(T.ceildiv(size, TILE)):
                 at = T.meta_var(i * TILE + row)
                 if at < size:
                     book[at] = digits[at // packing.entries, at % packing.entries]
-        if packing.trits:
-            for i in T.serial(TRIT_CODES // TILE):
-                trits[i * TILE + row] = _trit_codes(i * TILE + row)
-        if shared:
+        if many:
+            for i in T.serial(BYTE_VALUES // TILE):
+                codes[i * TILE + row] = of_byte(i * TILE + row)
+        if is_shared:
             T.evaluate(T.tvm_storage_sync("shared"))
 
     return emit
@@ -235,24 +241,20 @@ def _add_block(packing: Packing, mode: str, tokens: int) -> Any:
     parts = packing.digits
 
     @T.inline
-    def add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile, block, row):  # type: ignore[no-untyped-def]
+    def add_block(result, sums, args, m, tile, block, row):  # type: ignore[no-untyped-def]
         for t in T.unroll(tokens):
-            at = T.meta_var((_token(m + t, a_scale), block))
-            total = T.meta_var(a_total[at[0], at[1]])
+            at = T.meta_var((_token(m + t, args.a_scale), block))
+            total = T.meta_var(args.a_total[at[0], at[1]])
             whole = T.meta_var(_finished(parts, tokens, sums, t, total))
             result[t] = scalar.combined(
                 MACHINE,
                 packing,
                 mode,
+                args,
                 result[t],
                 whole,
-                w_scale,
-                zero,
-                factor,
-                tile,
-                block,
-                row,
-                a_scale[at[0], at[1]],
+                (tile, block, row),
+                args.a_scale[at[0], at[1]],
                 total,
             )
 
@@ -260,53 +262,43 @@ def _add_block(packing: Packing, mode: str, tokens: int) -> Any:
 
 
 def _product(
-    name: str, packing: Packing, mode: str, tokens: int, entry: tuple[int, ...], accumulate: Any
+    name: str, packing: Packing, mode: str, tokens: int, operands: Operands, accumulate: Any
 ) -> Any:
     """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
-    bits, chunks, parts, entries = packing.bits, packing.chunks, packing.digits, packing.entries
-    rows, scale_type, zero_type = max(parts, 1) * tokens, packing.scale_type, packing.zero_type
-    book_size, trits_size = max(parts * entries, 1), TRIT_CODES if packing.trits else 1
+    chunks, parts, entries = packing.chunks, packing.digits, packing.entries
+    rows = max(parts, 1) * tokens
+    book_size, codes_size = max(parts * entries, 1), BYTE_VALUES if packing.shares_bytes else 1
     fill, add_block = _fill_shared(packing), _add_block(packing, mode, tokens)
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(activation_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
-               out_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, N, B, C, P = T.int32(), T.int32(), T.int32(), T.int32(), T.int32()
-        S, NT = T.int32(), T.int32()
-        activation = T.match_buffer(activation_, (M, C, *entry), "int8")
-        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
-        a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, P, bits, 2, LANES), "int32")
-        digits = T.match_buffer(digits_, (parts, entries), "uint8")
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
-        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
-        factor = T.match_buffer(factor_, (1,), "float32")
-        out = T.match_buffer(out_, (M, N), "float32")
-        for tile in T.thread_binding(NT, thread="blockIdx.x"):
+        args = T.meta_var(declare(operands, "int32"))
+        M, N, C = T.meta_var((args.size.M, args.size.N, args.size.C))
+        for tile in T.thread_binding(args.size.NT, thread="blockIdx.x"):
             for panel in T.thread_binding(T.ceildiv(M, tokens), thread="blockIdx.y"):
                 for row in T.thread_binding(TILE, thread="threadIdx.x"):
                     book = T.alloc_buffer((book_size,), "uint8", scope="shared")
-                    trits = T.alloc_buffer((trits_size,), "int16", scope="shared")
+                    of_byte = T.alloc_buffer((codes_size,), "int16", scope="shared")
                     sums = T.alloc_buffer((rows,), "int32", scope="local")
                     result = T.alloc_buffer((tokens,), "float32", scope="local")
                     m = T.meta_var(panel * tokens)
-                    fill(book, trits, digits, row)
+                    shared = T.meta_var(Shared(book, of_byte))
+                    fill(shared, args.digits, row)
                     for t in T.unroll(tokens):
                         result[t] = T.float32(0)
-                    for block in T.serial(B):
+                    for block in T.serial(args.size.B):
                         first = T.meta_var(block * chunks)
                         for r in T.unroll(rows):
                             sums[r] = 0
-                        accumulate(sums, activation, book, trits, planes, m, tile, first,
-                                   T.min(chunks, C - first), row)
-                        add_block(result, sums, a_scale, a_total, w_scale, zero, factor, m, tile,
-                                  block, row)
+                        accumulate(sums, args, shared, m, tile, first,
+                                   T.min(chunks, C - first), row)  # fmt: skip
+                        add_block(result, sums, args, m, tile, block, row)
                     for t in T.unroll(tokens):
                         if m + t < M and tile * TILE + row < N:
-                            out[m + t, tile * TILE + row] = result[t]
+                            args.out[m + t, tile * TILE + row] = result[t]
 
-    return trimmed(kernel, packing)
+    return kernel
+
+
+PRODUCTS = {"dot_gemm": dot_gemm, "lut_gemm": lut_gemm}

@@ -8,6 +8,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels import common, dot
 from ladder.codegen.kernels.common import VECTORS
+from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 from ladder.ir.numerics import LUT_GROUP
@@ -32,21 +33,21 @@ def _looked_up(entries: Any, word: Expr, half: int) -> Expr:
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
-    bits, split = packing.bits, common.two_planes(mode)
+    """The product by table look-ups; operands: ``signature``."""
+    bits, split = packing.bits, two_planes(mode)
 
     @T.inline
-    def accumulate(sums, table, planes, m, tile, first, count):  # type: ignore[no-untyped-def]
+    def accumulate(sums, args, m, tile, first, count):  # type: ignore[no-untyped-def]
         entries = T.alloc_buffer((TILE,), "int32")
         for v in T.unroll(VECTORS):
             sums[lanes(v * LANES)] = splat(T.int32(0), LANES)
         for i in T.serial(count):
             for j in T.unroll(LUT_GROUP):
-                entries[lanes(j * LANES)] = _entries(table, m, first + i, j, split)
+                entries[lanes(j * LANES)] = _entries(args.table, m, first + i, j, split)
             for bit in T.serial(bits):
                 for v in T.serial(2):
                     for r in T.serial(LANES):
-                        word = T.meta_var(planes[tile, first + i, bit, v, r])
+                        word = T.meta_var(args.planes[tile, first + i, bit, v, r])
                         row = T.meta_var(v * 2 * LANES + r)
                         low = T.meta_var(_looked_up(entries, word, 0))
                         high = T.meta_var(_looked_up(entries, word, 1))
@@ -78,5 +79,6 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product by integer dot products; arguments in ``common``."""
-    return dot.dot_gemm("portable", packing, _multiply, _book_entries, loop=T.serial)
+    """The product by integer dot products; operands: ``signature``."""
+    of = dot.Primitives(_multiply, _book_entries, loop=T.serial)
+    return dot.dot_gemm("portable", packing, of)

@@ -6,14 +6,13 @@ prefill only.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import tvm
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.activation import (
-    entries,
     fill_tables,
     largest,
     loop_of,
@@ -21,7 +20,8 @@ from ladder.codegen.kernels.activation import (
     prepare,
     set_scale,
 )
-from ladder.codegen.kernels.common import two_planes
+from ladder.codegen.kernels.parameters import declare
+from ladder.codegen.kernels.signature import quantize_operands, two_planes
 from ladder.codegen.kernels.sources import PLAIN, Source, load_block
 from ladder.codegen.kernels.vector import Expr, lanes, llvm, round_to_int, shuffle, splat
 from ladder.codegen.layout import CHUNK, LANES, PART, chunks_of
@@ -31,6 +31,17 @@ from ladder.ir.numerics import LUT_GROUP
 
 WITHOUT_SIGN = 0x7FFFFFFF
 BY_QUAD = [LUT_GROUP * group + i for i in range(LUT_GROUP) for group in range(CHUNK // LUT_GROUP)]
+
+
+@dataclass(frozen=True)
+class Token:
+    """Buffers for one token: a block's numbers, the inverse of its scale and the scale, the
+    largest magnitudes so far by lane, and what a source must know of the whole token."""
+
+    padded: Any
+    inverse: Any
+    peak: Any
+    state: Any
 
 
 def _reduced(padded: Any, small: Any, chunk: Expr, i: Expr, muxed: bool) -> Expr:
@@ -58,12 +69,12 @@ def _peak_of_token(load: Any, block: int, muxed: bool) -> Any:
     chunks, widen_peak = chunks_of(block), _widen_peak(muxed)
 
     @T.inline
-    def emit(peak, padded, state, x, operand, small, m, k, body):  # type: ignore[no-untyped-def]
-        peak[lanes(0)] = splat(T.int32(0), LANES)
+    def emit(token, args, m, k, body):  # type: ignore[no-untyped-def]
+        token.peak[lanes(0)] = splat(T.int32(0), LANES)
         for b in T.serial(T.ceildiv(k, block)):
-            load(padded, state, x, operand, m, b, k)
+            load(token.padded, token.state, args, m, b, k)
             count = T.meta_var(T.min(T.int64(chunks), body - b * chunks))
-            widen_peak(peak, padded, small, b * chunks, count)
+            widen_peak(token.peak, token.padded, args.small, b * chunks, count)
 
     return emit
 
@@ -74,15 +85,16 @@ def _peak_of_all(source: Source, block: int, muxed: bool, parallel: bool) -> Any
     size, epsilon, tokens = chunks_of(block) * CHUNK, source.epsilon, loop_of(parallel)
 
     @T.inline
-    def emit(peaks, x, operand, small, k, body):  # type: ignore[no-untyped-def]
-        for m in tokens(x.shape[0]):
+    def emit(peaks, args, k, body):  # type: ignore[no-untyped-def]
+        for m in tokens(args.size.M):
             padded = T.alloc_buffer((size,), "float32")
             peak = T.alloc_buffer((LANES,), "int32")
             state = T.alloc_buffer((1,), "float32")
-            prepare(state, x, m, k, epsilon)
-            peak_of_token(peak, padded, state, x, operand, small, m, k, body)
+            prepare(state, args.x, m, k, epsilon)
+            token = T.meta_var(Token(padded, None, peak, state))
+            peak_of_token(token, args, m, k, body)
             peaks[m] = largest(peak[lanes(0)])
-        for m in T.serial(1, x.shape[0]):
+        for m in T.serial(1, args.size.M):
             peaks[0] = T.max(peaks[0], peaks[m])
 
     return emit
@@ -99,23 +111,23 @@ def _code(value: Expr, levels: float, static: bool) -> Expr:
 
 
 def _write_block(mode: str, tables: bool, mux: Mux | None) -> Any:
-    """Emits the codes of ``count`` chunks to ``out`` from chunk ``to`` on; their sums by lane."""
+    """Emits the codes of ``count`` chunks from chunk ``to`` on; their sums by lane to ``peak``."""
     kind, split = QUANTIZED[mode], two_planes(mode)
     levels, static = float(kind.levels), kind.granularity == STATIC
     reduced = mux is not None and mux.method == MUXQ
 
     @T.inline
-    def emit(out, total, codes, padded, small, inverse, m, to, chunk, count):  # type: ignore[no-untyped-def]
+    def emit(args, token, codes, m, to, chunk, count):  # type: ignore[no-untyped-def]
         for i in T.serial(count):
-            numbers = T.meta_var(_reduced(padded, small, chunk, i, reduced))
-            code = T.meta_var(_code(numbers * splat(inverse[0], LANES), levels, static))
+            numbers = T.meta_var(_reduced(token.padded, args.small, chunk, i, reduced))
+            code = T.meta_var(_code(numbers * splat(token.inverse[0], LANES), levels, static))
             quads = T.meta_var(shuffle([T.cast(code, "int8x16")], BY_QUAD))
             if tables:
                 codes[0, 0, lanes(0)] = quads
-                fill_tables(out, m, to + i, codes, 0, 0, split)
+                fill_tables(args.out, m, to + i, codes, 0, 0, split)
             else:
-                out[m, to + i, lanes(0)] = quads
-            total[lanes(0)] = total[lanes(0)] + code
+                args.out[m, to + i, lanes(0)] = quads
+            token.peak[lanes(0)] = token.peak[lanes(0)] + code
 
     return emit
 
@@ -130,30 +142,29 @@ def _write_blocks(mode: str, block: int, load: Any, tables: bool, mux: Mux | Non
     chunks, levels = chunks_of(at_once), float(QUANTIZED[mode].levels)
     widen_peak, write_block = _widen_peak(muxed), _write_block(mode, tables, mux)
 
-    # fmt: off
     @T.inline
-    def emit(out, scale, total, padded, inverse, peak, state, x, operand, small, m, k, body):  # type: ignore[no-untyped-def]
-        # fmt: on
+    def emit(args, token, m, k, body):  # type: ignore[no-untyped-def]
+        peak, inverse = T.meta_var((token.peak, token.inverse))
         codes = T.alloc_buffer((1, 1, CHUNK), "int8")
-        front = T.meta_var(out.shape[1] - body)
+        front = T.meta_var(args.size.C - body)
         if muxed:
             for i in T.serial(front):
-                out[m, i, lanes(0)] = splat(T.int8(0), LANES)
+                args.out[m, i, lanes(0)] = splat(T.int8(0), LANES)
         peak[lanes(0)] = splat(T.int32(0), LANES)
         for b in T.serial(T.ceildiv(k, at_once)):
             first = T.meta_var(b * chunks)
             count = T.meta_var(T.min(T.int64(chunks), body - first))
             row = T.meta_var(b if several else T.int64(0))
-            load(padded, state, x, operand, m, b, k)
+            load(token.padded, token.state, args, m, b, k)
             if by_block:
                 peak[lanes(0)] = splat(T.int32(0), LANES)
-                widen_peak(peak, padded, small, first, count)
+                widen_peak(peak, token.padded, args.small, first, count)
                 set_scale(inverse, largest(peak[lanes(0)]), levels)
             if several:
                 peak[lanes(0)] = splat(T.int32(0), LANES)
-            scale[m, row] = inverse[1]
-            write_block(out, peak, codes, padded, small, inverse, m, front + first, first, count)
-            total[m, row] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
+            args.scale[m, row] = inverse[1]
+            write_block(args, token, codes, m, front + first, first, count)
+            args.total[m, row] = llvm("vector.reduce.add", "int32", peak[lanes(0)])
 
     return emit
 
@@ -178,15 +189,15 @@ def _write_outliers(mode: str, mux: Mux, value_at: Any) -> Any:
             rest[0] = rest[1]
         out[m, aux // CHUNK, aux % CHUNK] = T.cast(rest[0], "int8")
 
-    # fmt: off
     @T.inline
-    def emit(out, scale, total, state, x, operand, outliers, m, size):  # type: ignore[no-untyped-def]
-        # fmt: on
-        for o in T.serial(outliers.shape[0]):
+    def emit(args, state, m, size):  # type: ignore[no-untyped-def]
+        out, scale, total = T.meta_var((args.out, args.scale, args.total))
+        outliers = T.meta_var(args.outliers)
+        for o in T.serial(args.size.O):
             rest = T.alloc_buffer((2,), "int32")
             number = T.alloc_buffer((2,), "float32")
             aux, block = T.meta_var(outliers[o, 2]), T.meta_var(outliers[o, 3])
-            number[0] = value_at(state, x, operand, m, outliers[o, 0], 1)
+            number[0] = value_at(state, args.x, args.operand, m, outliers[o, 0], 1)
             number[1] = T.float32(0)
             if scale[m, block] > T.float32(0):
                 number[1] = T.float32(1) / scale[m, block]
@@ -202,13 +213,6 @@ def _write_outliers(mode: str, mux: Mux, value_at: Any) -> Any:
                 write_digits(out, rest, m, outliers[o, 1], aux, size)
 
     return emit
-
-
-def _trimmed(func: Any, source: Source, static: bool, muxed: bool) -> Any:
-    """``func`` without the parameters that this mode has no operand for."""
-    has = {"static": static, "small": muxed, "outliers": muxed}
-    kept = [p for p in source.trimmed(func).params if has.get(p.name, True)]
-    return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
 
 
 @cache
@@ -232,7 +236,8 @@ def quantize_activation(
     base = f"quantize_activation_{mode.replace(':', '_')}_k{block}"
     base += ("_tables" if tables else "") + (f"_{mux}" if muxed else "")
     name, tokens = name_of(base, source, parallel), loop_of(parallel)
-    inner, width, levels = entries(mode) if tables else (CHUNK,), source.width, float(kind.levels)
+    width, levels = source.width, float(kind.levels)
+    operands = quantize_operands(mode, source.operand_axes, tables, muxed)
     load, epsilon = load_block(source, at_once), source.epsilon
     peak_of_token = _peak_of_token(load, at_once, muxed)
     peak_of_all = _peak_of_all(source, at_once, muxed, parallel)
@@ -241,43 +246,32 @@ def quantize_activation(
     write_outliers = _write_outliers(mode, mux or Mux(MUXQ, 1), source.value)
     digits = mux.digits if mux else 1
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, operand_: T.handle, static_: T.handle, small_: T.handle,  # type: ignore[no-untyped-def]
-               outliers_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, X, B, C, S, few = T.int64(), T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
+        args = T.meta_var(declare(operands))
+        M, X, C = T.meta_var((args.size.M, args.size.X, args.size.C))
         K = T.meta_var(X // width if width > 1 else X)
-        x = T.match_buffer(x_, (M, X), "float32")
-        operand = T.match_buffer(operand_, source.operand_shape(M, K), "float32")
-        static = T.match_buffer(static_, (1,), "float32")
-        small = T.match_buffer(small_, (S, CHUNK), "float32")
-        outliers = T.match_buffer(outliers_, (few, 4), "int32")
-        out = T.match_buffer(out_, (M, C, *inner), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
-        body = T.meta_var(S if muxed else C)
+        body = T.meta_var(args.size.S if muxed else C)
         peaks = T.alloc_buffer((M if tensor else 1,), "float32")
         if tensor:
-            peak_of_all(peaks, x, operand, small, K, body)
+            peak_of_all(peaks, args, K, body)
         for m in tokens(M):
             padded = T.alloc_buffer((chunks * CHUNK,), "float32")
             inverse = T.alloc_buffer((2,), "float32")
             peak = T.alloc_buffer((LANES,), "int32")
             state = T.alloc_buffer((1,), "float32")
-            prepare(state, x, m, K, epsilon)
+            token = T.meta_var(Token(padded, inverse, peak, state))
+            prepare(state, args.x, m, K, epsilon)
             if tensor:
                 set_scale(inverse, peaks[0], levels)
             if is_static:
-                set_scale(inverse, static[0], 1)
+                set_scale(inverse, args.static[0], 1)
             if by_token:
-                peak_of_token(peak, padded, state, x, operand, small, m, K, body)
+                peak_of_token(token, args, m, K, body)
                 set_scale(inverse, largest(peak[lanes(0)]), levels)
-            write_blocks(out, scale, total, padded, inverse, peak, state, x, operand, small, m, K,
-                         body)
+            write_blocks(args, token, m, K, body)
             if muxed:
-                write_outliers(out, scale, total, state, x, operand, outliers, m,
-                               (C - body) // digits * CHUNK)
+                write_outliers(args, state, m, (C - body) // digits * CHUNK)
 
-    return _trimmed(kernel, source, is_static, muxed)
+    return kernel

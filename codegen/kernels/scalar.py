@@ -11,7 +11,9 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import block_sum, two_planes, zero_term
+from ladder.codegen.kernels.common import block_sum, zero_term
+from ladder.codegen.kernels.parameters import Arguments
+from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.stored import scale_of
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import CHUNK, Packing
@@ -20,7 +22,6 @@ from ladder.ir.activation import BLOCK, QUANTIZED, TABLE8
 from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 ENTRIES = 1 << LUT_GROUP
-TABLES = CHUNK // LUT_GROUP * ENTRIES  # entries of a chunk's
 # 1.25 * 2^23: added to a small float, it leaves the nearest integer, ties to even, in the lowest
 # bits. (Of 1.5 * 2^23 seven digits are not enough, and TVM writes no more into OpenCL.)
 ROUNDER, BITS_OF_ROUNDER = 10485760.0, 0x4B200000
@@ -82,7 +83,8 @@ def quantize_block(machine: Machine, packing: Packing, mode: str) -> Any:
     set_scale = _scale(machine, float(ACTIVATION_LEVELS[QUANTIZED[mode].bits]))
 
     @T.inline
-    def emit(q, scale, total, x, m, block):  # type: ignore[no-untyped-def]
+    def emit(args, m, block):  # type: ignore[no-untyped-def]
+        q, x = T.meta_var((args.out, args.x))
         state = T.alloc_buffer((2,), "float32", scope=scope)
         sum_ = T.alloc_buffer((1,), "int32", scope=scope)
         length = T.meta_var(T.min(x.shape[1] - block * size, size))
@@ -98,8 +100,8 @@ def quantize_block(machine: Machine, packing: Packing, mode: str) -> Any:
                 code = T.meta_var(rounded_to_int(machine, x[m, block * size + i], state[1]))
                 q[m, at[0], at[1]] = T.cast(code, "int8")
                 sum_[0] = sum_[0] + T.cast(q[m, at[0], at[1]], "int32")
-        scale[m, block] = state[0]
-        total[m, block] = sum_[0]
+        args.scale[m, block] = state[0]
+        args.total[m, block] = sum_[0]
 
     return emit
 
@@ -128,7 +130,8 @@ def table8_block(machine: Machine, packing: Packing) -> Any:
                 values[j] = x[m, block * size + place]
 
     @T.inline
-    def emit(table, scale, total, x, m, block):  # type: ignore[no-untyped-def]
+    def emit(args, m, block):  # type: ignore[no-untyped-def]
+        table, x = T.meta_var((args.out, args.x))
         state = T.alloc_buffer((2,), "float32", scope=scope)
         values = T.alloc_buffer((LUT_GROUP,), "float32", scope=scope)
         sum_ = T.alloc_buffer((1,), "int32", scope=scope)
@@ -151,8 +154,8 @@ def table8_block(machine: Machine, packing: Packing) -> Any:
                 table[m, block * chunks + g // (CHUNK // LUT_GROUP), at] = T.cast(entry, "int8")
                 if e == ENTRIES - 1:
                     sum_[0] = sum_[0] + entry
-        scale[m, block] = state[0] * T.float32(0.5)
-        total[m, block] = sum_[0]
+        args.scale[m, block] = state[0] * T.float32(0.5)
+        args.total[m, block] = sum_[0]
 
     return emit
 
@@ -185,13 +188,16 @@ def exact_tables_of_chunk(mode: str) -> Any:
 
 
 def combined(
-    machine: Machine, packing: Packing, mode: str, result: Expr, sums: Expr,
-    w_scale: Any, zero: Any, factor: Any, tile: Expr, block: Expr, row: Expr,
-    scale: Expr, total: Expr,
+    machine: Machine, packing: Packing, mode: str, args: Arguments, result: Expr, sums: Expr,
+    at: tuple[Expr, Expr, Expr], scale: Expr, total: Expr,
 ) -> Expr:  # fmt: skip
-    """One row's result so far and one block more, as ``numerics.combine`` has it."""
-    at = block if packing.grouped else 0
-    zeros = zero_term(packing, mode, zero[tile, at, row], 1) if packing.zero else None
+    """One row's result so far and one block more, as ``numerics.combine`` has it.
+
+    ``at``: row tile, block, and row within the tile.
+    """
+    tile, block, row = at
+    place = (tile, block if packing.grouped else 0, row)
+    zeros = zero_term(packing, mode, args.zero[place], 1) if packing.zero else None
     whole = block_sum(packing, mode, sums, zeros, total, 0, 1, machine.product)
-    scaled = machine.product(whole, scale_of(packing, w_scale[tile, at, row], factor, 1))
+    scaled = machine.product(whole, scale_of(packing, args.w_scale[place], args.factor, 1))
     return result + machine.product(scaled, scale)

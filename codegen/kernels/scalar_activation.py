@@ -7,7 +7,13 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels import scalar
-from ladder.codegen.kernels.scalar import TABLES, Machine
+from ladder.codegen.kernels.parameters import declare
+from ladder.codegen.kernels.scalar import Machine
+from ladder.codegen.kernels.signature import (
+    TABLES,
+    exact_tables_operands,
+    scalar_activation_operands,
+)
 from ladder.codegen.layout import CHUNK, TILE, Packing
 
 
@@ -26,21 +32,18 @@ def table8(machine: Machine, packing: Packing) -> Any:
 
 def _each_block(machine: Machine, name: str, packing: Packing, entry: int, emit: Any) -> Any:
     """A work item, where there are any, a token and K-block."""
-    size, over = packing.block, machine.over
+    size, over, operands = packing.block, machine.over, scalar_activation_operands(entry)
 
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(x_: T.handle, out_: T.handle, scale_: T.handle, total_: T.handle):  # type: ignore[no-untyped-def]
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, K, B, C = T.int32(), T.int32(), T.int32(), T.int32()
-        x = T.match_buffer(x_, (M, K), "float32")
-        out = T.match_buffer(out_, (M, C, entry), "int8")
-        scale = T.match_buffer(scale_, (M, B), "float32")
-        total = T.match_buffer(total_, (M, B), "int32")
+        args = T.meta_var(declare(operands, "int32"))
+        M, K, B = T.meta_var((args.size.M, args.size.K, args.size.B))
         for group in over(T.ceildiv(K, size * TILE), "blockIdx.x"):
             for m in over(M, "blockIdx.y"):
                 for item in over(TILE, "threadIdx.x"):
                     if group * TILE + item < B:
-                        emit(out, scale, total, x, m, group * TILE + item)
+                        emit(args, m, group * TILE + item)
 
     return kernel
 
@@ -55,14 +58,12 @@ def exact_tables(machine: Machine, mode: str) -> Any:
     )
 
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, table_: T.handle):  # type: ignore[no-untyped-def]
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, C = T.int32(), T.int32()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        table = T.match_buffer(table_, (M, C, 2, TABLES), "int8")
-        for chunk in over(C, "blockIdx.x"):
-            for m in over(M, "blockIdx.y"):
+        args = T.meta_var(declare(exact_tables_operands(mode), "int32"))
+        for chunk in over(args.size.C, "blockIdx.x"):
+            for m in over(args.size.M, "blockIdx.y"):
                 for at in over(TABLES, "threadIdx.x"):
-                    emit(table, q, m, chunk, at)
+                    emit(args.table, args.q, m, chunk, at)
 
     return kernel

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import tvm
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.float_math import sigmoid, sum_lanes
@@ -35,14 +34,6 @@ class Source:
     width: int = 1
     operand_axes: int = 0
     epsilon: float | None = None
-
-    def operand_shape(self, m: Expr, k: Expr) -> tuple[Expr, ...]:
-        return (m, k) if self.operand_axes == 2 else (k,)
-
-    def trimmed(self, func: Any) -> Any:
-        """``func`` without the parameter ``operand`` where there is none."""
-        kept = [p for p in func.params if self.operand_axes or p.name != "operand"]
-        return tvm.tirx.PrimFunc(kept, func.body, func.ret_type, func.attrs)
 
 
 def at(buffer: Any, m: Expr, i: Expr, width: int) -> Expr:
@@ -105,19 +96,19 @@ def stacked_gate(gate_first: bool) -> Source:
 
 @cache
 def load_block(source: Source, size: int) -> Any:
-    """One block of a token into ``padded``, zeros behind its end to a whole chunk."""
+    """One block of a token into ``padded``, zeros after its end to a whole chunk."""
     value = source.value
 
     @T.inline
-    def load(padded, state, x, operand, m, block, k):  # type: ignore[no-untyped-def]
+    def load(padded, state, args, m, block, k):  # type: ignore[no-untyped-def]
         length = T.meta_var(T.min(T.int64(size), k - block * size))
         for i in T.serial(length // CHUNK):
             at_chunk = T.meta_var(block * size + i * CHUNK)
-            padded[lanes(i * CHUNK)] = value(state, x, operand, m, at_chunk, LANES)
+            padded[lanes(i * CHUNK)] = value(state, args.x, args.operand, m, at_chunk, LANES)
         if length % CHUNK != 0:
             padded[lanes(length // CHUNK * CHUNK)] = splat(T.float32(0), LANES)
             for j in T.serial(length % CHUNK):
                 behind = T.meta_var(length // CHUNK * CHUNK + j)
-                padded[behind] = value(state, x, operand, m, block * size + behind, 1)
+                padded[behind] = value(state, args.x, args.operand, m, block * size + behind, 1)
 
     return load

@@ -1,40 +1,60 @@
-"""How kernels read what is stored: scales and zero points of any type, codes one at a time.
+"""How kernels read what is stored: scales and zero points of any type.
 
 Bit tricks that every target has and that are exact; ``width`` is 16 lanes or 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from tvm.script import tirx as T
 
 from ladder.codegen.kernels.vector import Expr, const, typed
 from ladder.codegen.layout import LANES, Packing
-from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
-from ladder.ir.numerics import LUT_GROUP
 
-# Small floats: their sign bit, what moves their magnitude under float32's exponent, and the
-# power of two that corrects the exponent's bias (denormals come right by themselves).
-SMALL_FLOATS = {"fp16": (15, 13, 2.0**112), "e4m3": (7, 20, 2.0**120)}
 SMALLEST_E8M0 = 0x00400000  # 2^-127, which has no exponent of its own in float32
+
+Decode = Callable[[Expr, int], Expr]
+
+
+def _bfloat(bits: Expr, width: int) -> Expr:
+    return _float(T.shift_left(bits, _int(16, width)), width)
+
+
+def _power(bits: Expr, width: int) -> Expr:
+    exponent = T.shift_left(bits, _int(23, width))
+    return _float(T.max(exponent, _int(SMALLEST_E8M0, width)), width)
+
+
+def _small_float(sign_bit: int, up: int, bias: float) -> Decode:
+    """``up`` moves the magnitude under float32's exponent, whose bias the factor ``bias`` corrects.
+
+    Denormals come right by themselves.
+    """
+
+    def decode(bits: Expr, width: int) -> Expr:
+        sign = T.shift_left(T.shift_right(bits, _int(sign_bit, width)), _int(31, width))
+        magnitude = T.bitwise_and(bits, _int((1 << sign_bit) - 1, width))
+        number = _float(T.bitwise_or(sign, T.shift_left(magnitude, _int(up, width))), width)
+        return number * const(T.float32(bias), width)
+
+    return decode
+
+
+# How the bits of each type of ``ladder.ir.scale`` become float32, which needs nothing itself.
+DECODERS: dict[str, Decode] = {
+    "fp16": _small_float(15, 13, 2.0**112),
+    "bf16": _bfloat,
+    "e8m0": _power,
+    "e4m3": _small_float(7, 20, 2.0**120),
+}
 
 
 def to_float(stored: Expr, kind: str, width: int = LANES) -> Expr:
     """Stored scales of type ``kind`` -> float32."""
     if kind == "fp32":
         return stored
-    bits = T.cast(stored, typed("int32", width))
-    if kind == "bf16":
-        return _float(T.shift_left(bits, _int(16, width)), width)
-    if kind == "e8m0":
-        exponent = T.shift_left(bits, _int(23, width))
-        return _float(T.max(exponent, _int(SMALLEST_E8M0, width)), width)
-    sign_bit, up, bias = SMALL_FLOATS[kind]
-    sign = T.shift_left(T.shift_right(bits, _int(sign_bit, width)), _int(31, width))
-    magnitude = T.bitwise_and(bits, _int((1 << sign_bit) - 1, width))
-    number = _float(T.bitwise_or(sign, T.shift_left(magnitude, _int(up, width))), width)
-    return number * const(T.float32(bias), width)
+    return DECODERS[kind](T.cast(stored, typed("int32", width)), width)
 
 
 def _int(value: int, width: int) -> Expr:
@@ -58,49 +78,6 @@ def float_zero(packing: Packing, stored: Expr, width: int = LANES) -> Expr:
     if packing.zero == "zpf":
         return to_float(stored, packing.scale, width)
     return T.cast(stored, typed("float32", width))
-
-
-def code_at(
-    packing: Packing, planes: Expr, tile: Expr, chunk: Expr, place: Expr,
-    vector: Expr, lane: Expr, width: int = LANES,
-) -> Expr:  # fmt: skip
-    """The codes of weight ``place`` of a chunk, int32: of row ``lane`` of 16-row ``vector``."""
-    group, i = place // LUT_GROUP, place % LUT_GROUP
-    if packing.trits:
-        quad = chunk * LUT_GROUP + i
-        word = planes[tile, quad // TRITS_PER_BYTE, vector // 2, vector % 2, lane]
-        return _trit(word, group, quad % TRITS_PER_BYTE, width)
-    shift = const(T.cast(8 * group + 4 * (vector % 2) + i, "int32"), width)
-    code = _int(0, width)
-    for bit in range(packing.bits):
-        word = planes[tile, chunk, bit, vector // 2, lane]
-        one = T.bitwise_and(T.shift_right(word, shift), _int(1, width))
-        code = T.bitwise_or(code, T.shift_left(one, _int(bit, width)))
-    return code
-
-
-def _trit(word: Expr, byte: Expr, digit: Expr, width: int) -> Expr:
-    """Code ``digit`` of a byte of ``word``, by what larger weights leave (28 is not 9 n)."""
-    first, second, *others = TRIT_WEIGHTS
-    moved = T.shift_right(word, const(T.cast(8 * byte, "int32"), width))
-    number = T.bitwise_and(moved, _int(255, width))
-    for divisors in ((256, 256, *[second] * len(others)), (256, first, second, *others[:-1])):
-        by = _one_of(divisors, digit)
-        number = number - _quotient(number, by, width) * const(by, width)
-    return _quotient(number, _one_of(TRIT_WEIGHTS, digit), width)
-
-
-def _one_of(values: Sequence[int], index: Expr) -> Expr:
-    chosen = T.int32(values[0])
-    for i, value in enumerate(values[1:], 1):
-        chosen = T.Select(index == i, T.int32(value), chosen)
-    return chosen
-
-
-def _quotient(number: Expr, divisor: Expr, width: int) -> Expr:
-    """``number`` // ``divisor``, both at most 256: exact by a reciprocal of 16 bits."""
-    reciprocal = T.truncdiv(T.int32(65535) + divisor, divisor)
-    return T.shift_right(number * const(reciprocal, width), _int(16, width))
 
 
 def number_at(packing: Packing, code: Expr, zero: Expr, values: Expr, width: int = LANES) -> Expr:

@@ -19,11 +19,12 @@ from ladder.errors import LadderError
 WEIGHT_BITS = 256  # that budgets are stated for
 SUBJECT = "instructions for 256 weight bits"
 BITS = tuple(f"int{bits}:g128" for bits in range(1, 9))
-TRITS = "ternary:g32"  # five blocks of two chunks: the longest that one token multiplies in a row
+# Five blocks of two chunks: the longest that one token multiplies in a row.
+SHARED_BYTES = "ternary:g32"
 BOOKS = ("fp4_e2m1:g128", "nf4:g128", "fp8_e5m2:g128")  # of one, two and three digits
 # Types by what of them changes a loop: bits and digits. Zero points and scales stand outside.
-TYPES = (*BITS, TRITS, *BOOKS)
-STORED_BITS = {TRITS: 1.6}  # where they are not those of a code
+TYPES = (*BITS, SHARED_BYTES, *BOOKS)
+STORED_BITS = {SHARED_BYTES: 1.6}  # where they are not those of a code
 Cost = float | Sequence[float | None]  # of every type, or of each in the order of ``TYPES``
 Anchor = tuple[str, float]
 

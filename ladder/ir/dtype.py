@@ -5,23 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from ladder.errors import LadderError
 from ladder.ir.element import ELEMENTS, Element, Levels, levels
+from ladder.ir.scale import SCALE_TYPES, ScaleType
 
 LARGEST_GROUP_AS_BLOCK = 256
 DEFAULT_BLOCK = 32
 
 FLOATS = {"fp32": 32, "fp16": 16}
-SCALES = {
-    "fp32": np.dtype(np.float32),
-    "fp16": np.dtype(np.float16),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
-    "e8m0": np.dtype(ml_dtypes.float8_e8m0fnu),
-    "e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
-}
+SCALES = {name: kind.dtype for name, kind in SCALE_TYPES.items()}
 ALIASES = {
     "mxfp4": "fp4_e2m1:g32:e8m0",
     "mxfp6": "fp6_e2m3:g32:e8m0",
@@ -93,9 +87,13 @@ class DType:
         return self.zero != NO_ZERO
 
     @property
+    def scale_type(self) -> ScaleType:
+        return SCALE_TYPES[self.scale]
+
+    @property
     def tensor_scale(self) -> bool:
         """Whether one more scale, fp32, holds for the whole tensor."""
-        return self.scale == "e4m3"
+        return self.scale_type.of_tensor
 
     @property
     def zero_kind(self) -> np.dtype:
@@ -182,7 +180,7 @@ def _check_zero(dtype: DType, text: str) -> None:
         if signed:
             hint = f"u{name}:...:zp" if name.startswith("int") else f"{name}:g64"
         raise LadderError(f"type '{text}': {name} {verb} zero point; write {hint}")
-    if dtype.zero == FLOAT_ZERO and SCALES[dtype.scale].itemsize < 2:
+    if dtype.zero == FLOAT_ZERO and not dtype.scale_type.fine:
         raise LadderError(
             f"type '{text}': a float zero point is stored like the scale, and {dtype.scale} is "
             "too coarse for one; use fp32, fp16 or bf16 scales"

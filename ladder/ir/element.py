@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from ladder.errors import LadderError
+from ladder.ir.scale import SCALE_TYPES
+from ladder.ir.storage import Storage, storage_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,8 +22,6 @@ DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
 MOST_DIGITS = 3
 CLOSE_ENOUGH = 1e-5  # relative error (root mean square) of a code book written in digits
 LARGEST_BOOK = 256
-TRITS_PER_BYTE = 5
-TRIT_WEIGHTS = (84, 28, 9, 3, 1)  # of the codes in a byte (why: ladder.codegen.layout)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Element:
     high: int
     step: int = 1
     book: tuple[float, ...] = ()
-    trits: bool = False  # stored as base-3 digits, five to a byte
 
     @property
     def signed(self) -> bool:
@@ -53,7 +52,12 @@ class Element:
     @property
     def stored_bits(self) -> float:
         """Bits that one code takes in an artifact."""
-        return 8 / TRITS_PER_BYTE if self.trits else self.bits
+        return 8 / self.storage.per_byte if self.storage.per_byte else self.bits
+
+    @property
+    def storage(self) -> Storage:
+        """How its codes lie in an artifact."""
+        return storage_of(self.name)
 
     @property
     def onnx(self) -> ir.DataType:
@@ -190,7 +194,7 @@ NF4 = (
 BUILT_IN = (
     *(_integer(bits, True) for bits in range(1, 9)),
     *(_integer(bits, False) for bits in range(1, 9)),
-    Element("ternary", 2, -1, 1, trits=True),
+    Element("ternary", 2, -1, 1),
     Element("ternary2", 2, -1, 1),
     code_book("nf4", NF4),
     _small_float("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4),
@@ -202,7 +206,7 @@ BUILT_IN = (
 ELEMENTS = {element.name: element for element in BUILT_IN}
 # Names that types are spelled with besides elements (``ladder.ir.dtype``).
 RESERVED = frozenset(
-    "fp32 fp16 bf16 e8m0 e4m3 row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()
+    [*SCALE_TYPES, *"row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()]
 )
 
 

@@ -27,8 +27,8 @@ from ladder.errors import LadderError
 from ladder.ir import numerics, rungs
 from ladder.ir.activation import QUANTIZED
 from ladder.ir.dtype import DType
-from ladder.ir.element import TRITS_PER_BYTE
 from ladder.ir.numerics import F32, I8, I32, U8
+from ladder.ir.storage import CHUNK
 
 DIGITS, MUXQ = "digits", "muxq"
 METHODS = (DIGITS, MUXQ)
@@ -75,7 +75,7 @@ class Mux:
         if self.refuse("int8:token", dtype, k, len(channels)) is not None:
             return 0.0
         block = dtype.block if isinstance(dtype.group, int) else k
-        wide = rungs.CHUNK * (TRITS_PER_BYTE if dtype.element.trits else 1)
+        wide = CHUNK * dtype.element.storage.unit_chunks
         counts = np.bincount(np.array(channels, np.int64) // block)
         more = int((-(-counts // wide)).sum()) * wide * self.digits
         _rows, whole = rungs.padded_shape(dtype, 1, k)
@@ -87,7 +87,7 @@ class Mux:
             return f"{mode} activations have no codes to write outliers in"
         if dtype.levels:
             return f"{dtype.name} names the entries of a book: only integer weights are muxed"
-        if dtype.element.trits and isinstance(dtype.group, int):
+        if dtype.element.storage.per_byte and isinstance(dtype.group, int):
             return f"five digits of {dtype.name} share a byte across groups; use {dtype.name}:row"
         levels = int(QUANTIZED[mode].levels)
         if self.method == DIGITS and self.factor > 2 * levels:

@@ -21,9 +21,9 @@ import onnx_ir as ir
 
 from ladder.ir import bodies
 from ladder.ir.dtype import DType
-from ladder.ir.element import TRIT_WEIGHTS, TRITS_PER_BYTE
+from ladder.ir.onnx_lines import shape
+from ladder.ir.storage import CHUNK, GROUP, LANES, TILE
 
-TILE, CHUNK, LANES, GROUP = 64, 16, 16, 4  # as ladder.codegen.layout has them
 DOWN = {"planes": "SplitPlanes", "pad": "PadPlanes", "repack": "PackPlanes"}
 UP = {"planes": "JoinPlanes", "pad": "CropPlanes", "repack": "UnpackPlanes"}
 LOOK_UP = "LookUpCodes"
@@ -45,7 +45,7 @@ def result_type(op: str, overload: str) -> ir.DataType:
 
 def planes_of(dtype: DType) -> int:
     """Planes of a type's codes: its bits, or one of base-3 digits."""
-    return 1 if dtype.element.trits else dtype.bits
+    return 1 if dtype.element.storage.per_byte else dtype.bits
 
 
 def body(op: str, overload: str) -> tuple[str, str, list[str]]:
@@ -93,14 +93,10 @@ def _bytes(name: str, value: int) -> list[str]:
     return [f"{name}64 = Constant <value_int={value}> ()", f"{name} = Cast <to=2> ({name}64)"]
 
 
-def _shape(name: str, *sizes: int) -> str:
-    return f"{name} = Constant <value_ints=[{', '.join(map(str, sizes))}]> ()"
-
-
 def _split(dtype: DType, n: int, k: int) -> list[str]:
-    if dtype.element.trits:
-        return [*bodies.unsigned_codes(dtype), _shape("first", 0), "y = Unsqueeze (u, first)"]
-    lines = [*bodies.unsigned_codes(dtype), *_bytes("one", 1), _shape("first", 0)]
+    if dtype.element.storage.per_byte:
+        return [*bodies.unsigned_codes(dtype), shape("first", 0), "y = Unsqueeze (u, first)"]
+    lines = [*bodies.unsigned_codes(dtype), *_bytes("one", 1), shape("first", 0)]
     for b in range(dtype.bits):
         lines += [
             *_bytes(f"by{b}", b),
@@ -118,10 +114,10 @@ def _join(dtype: DType, n: int, k: int) -> list[str]:
         "wide = Cast <to=6> (x)",
         f"weights64 = Constant <value_ints=[{weights}]> ()",
         "weights32 = Cast <to=6> (weights64)",
-        _shape("spread", planes_of(dtype), 1, 1),
+        shape("spread", planes_of(dtype), 1, 1),
         "weights = Reshape (weights32, spread)",
         "weighed = Mul (wide, weights)",
-        _shape("axis", 0),
+        shape("axis", 0),
         "u = ReduceSum <keepdims=0> (weighed, axis)",
         f"step64 = Constant <value_int={element.step}> ()",
         "step = Cast <to=6> (step64)",
@@ -138,13 +134,13 @@ def _pad(dtype: DType, n: int, k: int) -> list[str]:
     rows, columns = padded_shape(dtype, n, k)
     block, wide, blocks = dtype.block, _chunks(dtype.block) * CHUNK, -(-k // dtype.block)
     return [
-        _shape("ends", 0, 0, 0, 0, rows - n, blocks * block - k),
+        shape("ends", 0, 0, 0, 0, rows - n, blocks * block - k),
         "whole = Pad (x, ends)",
-        _shape("in_blocks", planes_of(dtype), rows, blocks, block),
+        shape("in_blocks", planes_of(dtype), rows, blocks, block),
         "blocks = Reshape (whole, in_blocks)",
-        _shape("fill", 0, 0, 0, 0, 0, 0, 0, wide - block),
+        shape("fill", 0, 0, 0, 0, 0, 0, 0, wide - block),
         "wide = Pad (blocks, fill)",
-        _shape("flat", planes_of(dtype), rows, blocks * wide),
+        shape("flat", planes_of(dtype), rows, blocks * wide),
         "long = Reshape (wide, flat)",
         *_first_columns("long", columns),
     ]
@@ -154,53 +150,54 @@ def _crop(dtype: DType, n: int, k: int) -> list[str]:
     rows, columns = padded_shape(dtype, n, k)
     block, wide, blocks = dtype.block, _chunks(dtype.block) * CHUNK, -(-k // dtype.block)
     return [
-        _shape("ends", 0, 0, 0, 0, 0, blocks * wide - columns),
+        shape("ends", 0, 0, 0, 0, 0, blocks * wide - columns),
         "long = Pad (x, ends)",
-        _shape("in_blocks", planes_of(dtype), rows, blocks, wide),
+        shape("in_blocks", planes_of(dtype), rows, blocks, wide),
         "wide_blocks = Reshape (long, in_blocks)",
-        _shape("zero", 0),
-        _shape("last", 3),
-        _shape("block", block),
+        shape("zero", 0),
+        shape("last", 3),
+        shape("block", block),
         "blocks = Slice (wide_blocks, zero, block, last)",
-        _shape("flat", planes_of(dtype), rows, blocks * block),
+        shape("flat", planes_of(dtype), rows, blocks * block),
         "whole = Reshape (blocks, flat)",
-        _shape("start", 0, 0),
-        _shape("size", n, k),
-        _shape("axes", 1, 2),
+        shape("start", 0, 0),
+        shape("size", n, k),
+        shape("axes", 1, 2),
         "y = Slice (whole, start, size, axes)",
     ]
 
 
 def _first_columns(name: str, columns: int) -> list[str]:
     return [
-        _shape("zero", 0),
-        _shape("columns", columns),
-        _shape("last", 2),
+        shape("zero", 0),
+        shape("columns", columns),
+        shape("last", 2),
         f"y = Slice ({name}, zero, columns, last)",
     ]
 
 
 def _pack(dtype: DType, n: int, k: int) -> list[str]:
-    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte; or five trits to a byte."""
+    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte; or as the storage has it."""
     rows, columns = padded_shape(dtype, n, k)
-    if dtype.element.trits:
-        return _pack_trits(rows, columns)
+    own = dtype.element.storage.pack
+    if own is not None:
+        return own(rows, columns)
     tiles, chunks = rows // TILE, columns // CHUNK
     return [
-        _shape("split", dtype.bits, tiles, 2, 2, LANES, chunks, GROUP, GROUP),
+        shape("split", dtype.bits, tiles, 2, 2, LANES, chunks, GROUP, GROUP),
         "parts = Reshape (x, split)",
         "wide = Cast <to=6> (parts)",
         "places64 = Constant <value_ints=[1, 2, 4, 8]> ()",
         "places = Cast <to=6> (places64)",
         "bits = Mul (wide, places)",
-        _shape("last", -1),
+        shape("last", -1),
         "nibbles = ReduceSum <keepdims=0> (bits, last)",
         "halves64 = Constant <value_ints=[1, 16]> ()",
         "halves32 = Cast <to=6> (halves64)",
-        _shape("by_half", 2, 1, 1, 1),
+        shape("by_half", 2, 1, 1, 1),
         "halves = Reshape (halves32, by_half)",
         "placed = Mul (nibbles, halves)",
-        _shape("half_axis", 3),
+        shape("half_axis", 3),
         "both = ReduceSum <keepdims=0> (placed, half_axis)",
         "bytes = Cast <to=2> (both)",
         "y = Transpose <perm=[1, 4, 0, 2, 3, 5]> (bytes)",
@@ -209,11 +206,12 @@ def _pack(dtype: DType, n: int, k: int) -> list[str]:
 
 def _unpack(dtype: DType, n: int, k: int) -> list[str]:
     rows, columns = padded_shape(dtype, n, k)
-    if dtype.element.trits:
-        return _unpack_trits(rows, columns)
+    own = dtype.element.storage.unpack
+    if own is not None:
+        return own(rows, columns)
     lines = [
         "turned = Transpose <perm=[2, 0, 3, 4, 1, 5]> (x)",
-        _shape("half_axis", 3),
+        shape("half_axis", 3),
         *_bytes("four", 4),
         *_bytes("low_bits", 15),
         "low = BitwiseAnd (turned, low_bits)",
@@ -221,7 +219,7 @@ def _unpack(dtype: DType, n: int, k: int) -> list[str]:
         "low_half = Unsqueeze (low, half_axis)",
         "high_half = Unsqueeze (high, half_axis)",
         "nibbles = Concat <axis=3> (low_half, high_half)",
-        _shape("last", -1),
+        shape("last", -1),
         *_bytes("one", 1),
     ]
     for i in range(GROUP):
@@ -234,85 +232,6 @@ def _unpack(dtype: DType, n: int, k: int) -> list[str]:
     return [
         *lines,
         "bits = Concat <axis=-1> (bit0, bit1, bit2, bit3)",
-        _shape("flat", dtype.bits, rows, columns),
+        shape("flat", dtype.bits, rows, columns),
         "y = Reshape (bits, flat)",
     ]
-
-
-def _units(columns: int) -> tuple[int, int]:
-    """(quads of weights, units of five quads) of a padded row."""
-    quads = columns // GROUP
-    return quads, -(-quads // TRITS_PER_BYTE)
-
-
-def _pack_trits(rows: int, columns: int) -> list[str]:
-    """Stored is 84 c0 + 28 c1 + 9 c2 + 3 c3 + c4."""
-    (quads, units), tiles = _units(columns), rows // TILE
-    weights = ", ".join(map(str, TRIT_WEIGHTS))
-    return [
-        _shape("split", rows, columns // CHUNK, GROUP, GROUP),
-        "parts = Reshape (x, split)",
-        "turned = Transpose <perm=[0, 1, 3, 2]> (parts)",
-        _shape("flat", rows, quads, GROUP),
-        "quads = Reshape (turned, flat)",
-        _shape("ends", 0, 0, 0, 0, units * TRITS_PER_BYTE - quads, 0),
-        "whole = Pad (quads, ends)",
-        _shape("by_unit", rows, units, TRITS_PER_BYTE, GROUP),
-        "fives = Reshape (whole, by_unit)",
-        "wide = Cast <to=6> (fives)",
-        f"weights64 = Constant <value_ints=[{weights}]> ()",
-        "weights32 = Cast <to=6> (weights64)",
-        _shape("spread", TRITS_PER_BYTE, 1),
-        "weights = Reshape (weights32, spread)",
-        "weighed = Mul (wide, weights)",
-        _shape("axis", 2),
-        "number = ReduceSum <keepdims=0> (weighed, axis)",
-        "bytes = Cast <to=2> (number)",
-        _shape("in_tiles", tiles, TILE, units, GROUP),
-        "tiles = Reshape (bytes, in_tiles)",
-        "lines = Transpose <perm=[0, 2, 1, 3]> (tiles)",
-        _shape("vectors", tiles, units, 2, 2, LANES, GROUP),
-        "y = Reshape (lines, vectors)",
-    ]
-
-
-def _unpack_trits(rows: int, columns: int) -> list[str]:
-    """The codes of a byte, the one of the largest weight first."""
-    (quads, units), tiles = _units(columns), rows // TILE
-    lines = [
-        _shape("in_tiles", tiles, units, TILE, GROUP),
-        "lines = Reshape (x, in_tiles)",
-        "tiles = Transpose <perm=[0, 2, 1, 3]> (lines)",
-        _shape("by_unit", rows, units, GROUP),
-        "bytes = Reshape (tiles, by_unit)",
-        "rest0 = Cast <to=6> (bytes)",
-        _shape("axis", 2),
-    ]
-    for i, weight in enumerate(TRIT_WEIGHTS):
-        lines += [
-            *_whole_number(f"weight{i}", weight),
-            f"digit{i} = Div (rest{i}, weight{i})",
-            f"rest{i + 1} = Mod (rest{i}, weight{i})",
-            f"deep{i} = Unsqueeze (digit{i}, axis)",
-        ]
-    every = ", ".join(f"deep{i}" for i in range(TRITS_PER_BYTE))
-    return [
-        *lines,
-        f"fives = Concat <axis=2> ({every})",
-        "digits = Cast <to=2> (fives)",
-        _shape("long", rows, units * TRITS_PER_BYTE * GROUP),
-        "row = Reshape (digits, long)",
-        _shape("start", 0),
-        _shape("end", quads * GROUP),
-        _shape("along", 1),
-        "cut = Slice (row, start, end, along)",
-        _shape("split", rows, columns // CHUNK, GROUP, GROUP),
-        "quads = Reshape (cut, split)",
-        "turned = Transpose <perm=[0, 1, 3, 2]> (quads)",
-        _shape("flat", 1, rows, columns),
-        "y = Reshape (turned, flat)",
-    ]
-
-
-def _whole_number(name: str, value: int) -> list[str]:
-    return [f"{name}64 = Constant <value_int={value}> ()", f"{name} = Cast <to=6> ({name}64)"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that mean nothing where ONNX Runtime runs the result.
-NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "rest")
+NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "overhead")
 TYPES, BUDGETS, DATA = "Types", "Budget: the plan is made first", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
@@ -281,10 +281,12 @@ class PlanOptions(TargetOptions):
         metavar="FILE",
         panel=PLANNING,
     )
-    rest: str = option(
+    overhead: str = option(
         "",
         "Time per token outside the matrix products, e.g. 3ms (default: measured).",
         panel=PLANNING,
+        flags=("--overhead", "--rest"),
+        old_name="rest",
     )
     pareto: bool = option(
         False,
@@ -336,8 +338,8 @@ class PlanOptions(TargetOptions):
         _ = self.budget
         candidates(self.types)
         super().check()
-        if self.rest:
-            parse_time("--rest", self.rest)
+        if self.overhead:
+            parse_time("--overhead", self.overhead)
         if self.refine and not self.verify:
             raise LadderError("--refine runs plans, --no-verify forbids it: leave out one")
         if self.long_tokens and self.long_tokens <= self.tokens:

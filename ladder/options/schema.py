@@ -27,7 +27,7 @@ class Option:
     names the value in help. ``least`` is the smallest number allowed. ``reported`` says that a
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
-    ``plugin`` says that TVM's plug-in takes it as well.
+    ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
     """
 
     help: str
@@ -39,6 +39,7 @@ class Option:
     changes_result: bool = True
     splits: str = ""
     plugin: bool = False
+    old_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,16 @@ def described(cls: type) -> dict[str, Described]:
 
 def options_of(cls: type[O], values: Mapping[str, Any]) -> O:
     """``values`` by name as the dataclass ``cls``; an unknown name is refused."""
-    refuse_unknown(values, described(cls))
-    return cls(**values)
+    known = described(cls)
+    named = with_new_names(values, known)
+    refuse_unknown(named, known)
+    return cls(**named)
+
+
+def with_new_names(values: Mapping[str, Any], known: Mapping[str, Described]) -> dict[str, Any]:
+    """``values`` with options that were renamed under the names that they have now."""
+    new = {about.option.old_name: name for name, about in known.items()}
+    return {new.get(name, name): value for name, value in values.items()}
 
 
 def read_all(instance: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ladder.errors import LadderError
 from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
-from ladder.options.schema import described, options_of, refuse_unknown
+from ladder.options.schema import described, options_of, refuse_unknown, with_new_names
 from ladder.passes.allocation.budget import BUDGET, HINT
 
 W = TypeVar("W", CompileOptions, QuantizeOptions)
@@ -20,8 +20,9 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
     Empty options ask for nothing. Refuses those of a plan without a budget, and a budget where the
     types are given already.
     """
-    asked = {name: value for name, value in given.items() if value not in ("", (), [], {}, None)}
     own, plan = described(kind), described(PlanOptions)
+    named = with_new_names(given, {**own, **plan})
+    asked = {name: value for name, value in named.items() if value not in ("", (), [], {}, None)}
     refuse_unknown(asked, {**own, **plan})
     mine = {k: v for k, v in asked.items() if k in own}
     planning = [name for name in asked if name in plan and name not in own]

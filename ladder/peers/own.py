@@ -152,9 +152,9 @@ def compiled(graphs: dict[int, ir.Model], level: Level) -> tuple[dict[int, Any],
     import tvm
     from tvm.relax import VirtualMachine
 
+    from ladder.codegen.packing import Weights
     from ladder.codegen.pipeline import ladder_pipeline
     from ladder.codegen.relax_import import Importer
-    from ladder.codegen.weights import Weights
 
     packed = Weights()
     importer = Importer(level.kernels, packed)

@@ -112,7 +112,7 @@ def _compile_into(
     levels: tuple[Level, ...],
     planned: Plan | None,
 ) -> None:
-    from ladder.codegen.weights import Weights
+    from ladder.codegen.packing import Weights
 
     shared = facts.clone(source.model)
     if not source.is_language_model:  # a traced one was prepared before it went to the cache

@@ -47,9 +47,9 @@ def round_and_stack(options: SiteOptions) -> Phase:
 
 def lower(options: CompileOptions, dims: str) -> Phase:
     """LOWER for one function, whose open dimensions have the sizes ``dims``."""
-    return (BindShapes(dims), *lower_products(options))
+    return (BindShapes(dims), LowerConvolutions(), *lower_products(options))
 
 
 def lower_products(options: CompileOptions) -> Phase:
-    """LOWER where shapes are bound already."""
-    return (LowerConvolutions(), LowerTypes(options.activation, options.scheme))
+    """LOWER for products alone: in a Relax module shapes are bound and there are no others."""
+    return (LowerTypes(options.activation, options.scheme),)

@@ -46,7 +46,9 @@ def attach_product_costs(source: Source, options: PlanOptions) -> None:
 def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> None:
     """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
     types = candidates(options.types)
-    problem = problem_by(source.model, None, types, options.rules, options.keep, options.rest)[0]
+    problem = problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[
+        0
+    ]
     known = budget.only(lambda axis: axis.known)
     if known.limits:
         allocate(problem, known)
@@ -55,7 +57,7 @@ def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> 
 def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Problem:
     """The problem, with the times of what is not a product where they can be had."""
     problem, said = _problem(source, options)
-    if options.timed and not options.rest:
+    if options.timed and not options.overhead:
         problem = _with_measured_overhead(source, options, problem, notes)
     notes += said
     costs = facts.get(source.model, ProductCosts)
@@ -65,7 +67,7 @@ def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Pro
 
 
 def _problem(source: Source, options: PlanOptions) -> tuple[Problem, tuple[str, ...]]:
-    return problem_of(source.model, options.types, options.rules, options.keep, options.rest)
+    return problem_of(source.model, options.types, options.rules, options.keep, options.overhead)
 
 
 def _costs(graph: ir.Model, options: PlanOptions) -> ProductCosts:
@@ -83,7 +85,7 @@ def _with_measured_overhead(
     """The problem with what a token takes outside its products, where it can be measured."""
     budget = options.budget
     if budget is None or not budget.timed or not decodes_here(source, options):
-        notes.append("latency counts products alone; give what else a token takes with --rest")
+        notes.append("latency counts products alone; give what else a token takes with --overhead")
         return problem
     with stage("time two uniform plans"):
         decode = decode_of(source, problem, decode_options(options))
@@ -95,7 +97,9 @@ def _with_measured_overhead(
 
 def decodes_here(source: Source, options: PlanOptions) -> bool:
     """Whether a token's time can be measured, and was not given."""
-    here = options.costs is None and not options.rest and runs_here(levels_of(options.target)[-1])
+    here = (
+        options.costs is None and not options.overhead and runs_here(levels_of(options.target)[-1])
+    )
     return here and source.is_language_model
 
 

@@ -11,14 +11,14 @@ import tvm
 from tvm import relax
 
 from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.packing import Weights, pack_graph, reader_of, weight_inputs
 from ladder.codegen.relax_import import fold_rungs, kernel_attributes
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
 from ladder.hardware.targets import Level
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.options.requests import CompileOptions
 from ladder.passes.infra.runner import run_passes
-from ladder.passes.lower_types import LowerTypes
+from ladder.pipeline.phases import lower_products
 from ladder.plugin import packing
 from ladder.plugin.match import is_constant, op_name
 from ladder.plugin.model import (
@@ -54,8 +54,9 @@ def lower_module(mod: Any, options: CompileOptions, level: Level) -> Any:
         products.collect(func)
         if products.variables:
             facts.put(products.model, machine_of(level.name))
-            run_passes(products.model, [LowerTypes(options.activation, options.scheme)])
+            run_passes(products.model, lower_products(options))
             fold_rungs(products.model)
+            products.pack()
             made.update(products.makers(context))
     return rewriter.rewritten() if made else mod
 
@@ -64,6 +65,7 @@ def legalized(builder: Any, call: Any) -> Any:
     """One operator as its portable float kernel, which is its meaning."""
     products = _Products(_Packer())
     products.add(call, 0, call)
+    products.pack()
     steps = _Steps(products, list(products.model.graph), Context(builder, PORTABLE))
     return steps.emit(lambda expr: expr)
 
@@ -108,9 +110,8 @@ class _Packer:
         """A name for a weight, the same for the same weight."""
         return self._names.setdefault(key, f"weight{len(self._names)}")
 
-    def constants(self, node: ir.Node, dtype: DType) -> list[Any]:
-        """A product's packed operands in its kernel's order."""
-        names = self.weights.low_bit(node, dtype)
+    def constants(self, names: Sequence[str]) -> list[Any]:
+        """Packed operands by their names."""
         for name in names:
             if name not in self._constants:
                 self._constants[name] = relax.const(self.weights.arrays[name])
@@ -127,6 +128,7 @@ class _Products:
         self.data: dict[str, ir.Value] = {}
         self.expressions: dict[ir.Value, Any] = {}
         self.results: dict[ir.Value, Any] = {}
+        self.packed: dict[ir.Node, list[str]] = {}
         self._data: dict[tuple[int, Any], ir.Value] = {}
         self._weights: dict[object, list[ir.Value]] = {}
 
@@ -162,6 +164,10 @@ class _Products:
                 else:
                     self.model.graph.inputs.append(value)
         return self._weights[key]
+
+    def pack(self) -> None:
+        """Pack the weights that are known, after all lowering."""
+        self.packed = pack_graph(self.model, self.packer.weights).operands
 
     def makers(self, context: Context) -> dict[Any, Make]:
         """For each operator's variable what emits the nodes up to it, as they are now."""
@@ -200,11 +206,12 @@ class _Steps:
         return result
 
     def _convert(self, node: ir.Node, new: Callable[[Any], Any]) -> Any:
-        place, attrs = LOW_BIT_OPERANDS.get(node.op_type), {}
+        reader, attrs = reader_of(node), {}
+        place = None if reader is None else reader.place
         inputs = [self._value(value, new) for value in node.inputs[:place]]
-        if place is not None:
+        if reader is not None:
             attrs = kernel_attributes(node)
-            inputs += self._weight(node, place, new)
+            inputs += self._weight(node, new)
             if node.op_type != "LowBitGather":
                 inputs.append(new(self.products.expressions[self.products.data[str(node.name)]]))
         convert = CONVERTERS[f"{dialect.DOMAIN}.{node.op_type}"]
@@ -219,11 +226,11 @@ class _Steps:
             made = self.context.builder.emit(relax.op.astype(made, "int64"))
         return made
 
-    def _weight(self, node: ir.Node, place: int, new: Callable[[Any], Any]) -> list[Any]:
-        dtype, values = dialect.weight_type(node), [v for v in node.inputs[place:] if v]
-        if all(value.const_value is not None for value in values):
-            return self.products.packer.constants(node, dtype)
-        operands = [new(self.products.expressions[value]) for value in values]
+    def _weight(self, node: ir.Node, new: Callable[[Any], Any]) -> list[Any]:
+        if node in self.products.packed:
+            return self.products.packer.constants(self.products.packed[node])
+        dtype = dialect.weight_type(node)
+        operands = [new(self.products.expressions[value]) for value in weight_inputs(node)]
         texts = [tvm.ir.StringImm(node.op_type), tvm.ir.StringImm(str(dtype))]
         # Packing nothing tells the operands' types.
         nothing = [np.zeros([int(d) for d in o.ty.shape], o.ty.dtype.dtype) for o in operands]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.codegen.weights import LOW_BIT_OPERANDS, Weights
+from ladder.codegen.kernels.signature import present, weight_operands
+from ladder.codegen.layout import Packing
+from ladder.codegen.packing import READERS, StoredWeight
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Choice
@@ -175,8 +177,7 @@ def packed(op: str, type: str, operands: Sequence[np.ndarray]) -> list[np.ndarra
 
     ``op`` may be a lowered one: a code book's entries are digits for some and values for others.
     """
-    dtype, weights = DType.parse(type), Weights()
-    values = weight_values("weight", operands, dtype)
-    data = [ir.Value(name=f"in{i}") for i in range(LOW_BIT_OPERANDS[op])]
-    node = dialect.node(op, type, [*data, *values], [ir.Value(name="out")])
-    return [weights.arrays[name] for name in weights.low_bit(node, dtype)]
+    dtype = DType.parse(type)
+    stored = StoredWeight(dtype, operands)
+    order = present(weight_operands(READERS[op].kernel, Packing.of(dtype)))
+    return [stored.operand(operand.name) for operand in order]

@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+RENAMED = {"left_alone": "skipped"}
+
 
 class Result(Mapping[str, Any]):
     """Base of the reports. ``report.bits_per_weight`` and ``report["bits_per_weight"]`` are one."""
 
     def __getitem__(self, name: str) -> Any:
+        if name in RENAMED:
+            raise KeyError(f"{name} is now called {RENAMED[name]}")
         if name not in self._names():
             raise KeyError(name)
         return getattr(self, name)

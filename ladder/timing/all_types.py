@@ -1,4 +1,4 @@
-"""``ladder bench kernel --all-types``: every type, beside what TVM does without Ladder."""
+"""``ladder bench kernel --all-types``: every type, next to what TVM does without Ladder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``ladder bench kernel --outliers``: a muxed product beside the plain one, in turns.
+"""``ladder bench kernel --outliers``: a muxed product next to the plain one, in turns.
 
 Both have the same type, activations and shape; the muxed one multiplies chunks of outliers first.
-The kernel that quantizes the activation is timed beside, for it gathers the outliers' digits.
+The kernel that quantizes the activation is timed too, because it gathers the outliers' digits.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import Level
-from ladder.ir.activation import BLOCK, QUANTIZED, STATIC, block_of, parse_mode
+from ladder.ir.activation import BLOCK, QUANTIZED, block_of, parse_mode, table_mode
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.passes.kernel_choice import SCHEMES, choose
@@ -31,7 +31,11 @@ from ladder.timing.product import (
     rotated,
 )
 
+if TYPE_CHECKING:  # TVM is loaded where it is needed
+    from ladder.codegen.layout import Packing
+
 SECONDS, ROUNDS = 0.02, 120  # of one turn, and how many turns each gets: short, for the load varies
+OUTLIERS = ("starts", "numbers")  # operands that say where outliers are
 MUXED_TILES = "outliers have no place in them"
 Run = Callable[[int], Any]  # number of the call -> nothing of interest
 
@@ -55,77 +59,85 @@ class Product:
         return block_of(self.dtype, self.mode, self.k)
 
     def layout(self) -> Any:
-        """Where the outliers go."""
+        """Where the outliers go; None without."""
         from ladder.codegen.mux_layout import AuxLayout
 
-        assert self.mux is not None
+        if self.mux is None:
+            return None
         channels = np.array(self.channels, np.int64)
-        return AuxLayout.of(channels, self.k, self.block, self.mux, self.dtype.element.trits)
+        unit = self.dtype.element.storage.unit_chunks
+        return AuxLayout.of(channels, self.k, self.block, self.mux, unit)
+
+    @property
+    def whole(self) -> bool:
+        """Whether one integer sum goes over all of K."""
+        return self.block >= self.k and QUANTIZED[self.mode].granularity != BLOCK
+
+    def sizes(self) -> dict[str, int]:
+        """What the letters in the shapes of operands stand for."""
+        from ladder.codegen.layout import blocks_of, chunks_of, total_chunks
+
+        layout = self.layout()
+        chunks = chunks_of(self.k) if self.whole else total_chunks(self.k, self.block)
+        blocks, chunks = blocks_of(self.k, self.block), layout.chunks if layout else chunks
+        return {"M": self.m, "N": self.n, "K": self.k, "B": blocks, "C": chunks}
 
     def runs(self) -> tuple[Run, Run, int]:
         """Calls of the activation's kernel and of the product's, and the weight's bytes."""
         import tvm
 
-        from ladder.codegen.layout import chunks_of
+        from ladder.codegen.kernels.signature import in_order, read_operands
 
-        split = not QUANTIZED[self.mode].exact_tables_fit_a_byte
-        whole = self.block >= self.k and QUANTIZED[self.mode].granularity != BLOCK
-        blocks, chunks = -(-self.k // self.block), chunks_of(self.k)
-        if not whole:
-            chunks = self.k // self.block * chunks_of(self.block) + chunks_of(self.k % self.block)
-        weights, told = self._weights(), []
-        if self.mux is not None:
-            layout = self.layout()
-            chunks, told = layout.chunks, [layout.starts, layout.numbers]
-        q = _tensor((self.m, chunks, 16), "int8")
-        scale = _tensor((self.m, blocks), "float32")
-        total = _tensor((self.m, blocks), "int32")
-        quantize = self._quantize(0 if whole else self.block, [q, scale, total])
+        op, sizes = f"{self.scheme}_gemm", self.sizes()
+        quantize, codes = self._quantize(sizes)
         quantize(0)
-        first = q
+        read = read_operands(op, table_mode(self.mode))
+        first = codes["out"]
         if self.scheme == "lut":
-            first = _tensor((self.m, chunks, *((2, 64) if split else (64,))), "int8")
-        out = _tensor((self.m, self.n), "float32")
-        sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in rotated(weights)]
-        told = [tvm.runtime.tensor(a) for a in told]
+            first = _tensor(read[0].sized(**sizes), read[0].dtype)
+        found = {read[0].name: first, "a_scale": codes["scale"], "a_total": codes["total"]}
         packing = packing_of(self.dtype, self.mode, self.k, self.mux is not None)
+        weights = self._weights(op, packing)
+        copies = rotated([*weights.values()])
+        sets = [[tvm.runtime.from_dlpack(a) for a in copy] for copy in copies]
         library = compiled(packing, self.mode, self.scheme, self.level.name)
+        activation, out = in_order(read, found), _tensor((self.m, self.n), "float32")
 
         def product(i: int) -> Any:
-            return library["main"](first, scale, total, *sets[i % len(sets)], *told, out)
+            return library["main"](*activation, *sets[i % len(sets)], out)
 
-        return quantize, product, sum(a.nbytes for a in weights)
+        return quantize, product, sum(a.nbytes for n, a in weights.items() if n not in OUTLIERS)
 
-    def _quantize(self, block: int, out: list[Any]) -> Run:
+    def _quantize(self, sizes: dict[str, int]) -> tuple[Run, dict[str, Any]]:
+        """Calls of the activation's kernel, and what it writes by the operands' names."""
         import tvm
 
         from ladder.codegen.kernels.quantize import quantize_activation
+        from ladder.codegen.kernels.signature import in_order, quantize_operands
 
         x = np.random.default_rng(2).standard_normal((self.m, self.k)).astype(np.float32)
-        operands: list[np.ndarray] = [x]
-        if QUANTIZED[self.mode].granularity == STATIC:
-            operands.append(np.array([0.03], np.float32))
-        if self.mux is not None:
+        arrays, layout = {"x": x, "static": np.array([0.03], np.float32)}, self.layout()
+        if layout is not None:
             x[:, list(self.channels)] *= 50
-            operands += [self.layout().small, self.layout().table]
+            arrays |= {"small": layout.small, "outliers": layout.table}
+        operands = quantize_operands(self.mode, muxed=layout is not None)
+        block = 0 if self.whole else self.block
         func = quantize_activation(self.mode, block, self.m > 1, mux=self.mux)
         target = tvm.target.Target(dict(self.level.llvm))
         built = tvm.compile(tvm.IRModule({"main": func}), target=target)["main"]
-        given = [tvm.runtime.tensor(array) for array in operands]
-        return lambda _: built(*given, *out)
+        written = {o.name: _tensor(o.sized(**sizes), o.dtype) for o in operands if o.written}
+        given = {name: tvm.runtime.tensor(array) for name, array in arrays.items()}
+        arguments = in_order(operands, {**given, **written})
+        return lambda _: built(*arguments), written
 
-    def _weights(self) -> list[np.ndarray]:
-        """Random weights in the order of a kernel's operands."""
-        from ladder.codegen.layout import Packing, pack_codes, pack_rows
-        from ladder.codegen.weights import stored_bits
+    def _weights(self, op: str, packing: Packing) -> dict[str, np.ndarray]:
+        """Random weights by the names of a kernel's operands, in its order."""
+        from ladder.codegen.kernels.signature import present, weight_operands
+        from ladder.codegen.packing import StoredWeight
 
-        dtype, packing = self.dtype, Packing.of(self.dtype)
-        codes, *rows = random_weight(dtype, self.n, self.k)
-        u = dtype.element.to_unsigned(codes)
-        planes = pack_codes(u, packing) if self.mux is None else self.layout().pack(u, packing)
-        kinds = [packing.scale, packing.scale if packing.zero == "zpf" else ""]
-        stored = [stored_bits(a, kind) if kind else a for a, kind in zip(rows, kinds, strict=False)]
-        return [planes, *(pack_rows(a, dtype, self.n, self.k) for a in stored)]
+        parts = random_weight(self.dtype, self.n, self.k)
+        stored = StoredWeight(self.dtype, parts, self.layout())
+        return {o.name: stored.operand(o.name) for o in present(weight_operands(op, packing))}
 
 
 def bench_mux(
@@ -151,9 +163,9 @@ def bench_mux(
     # One thread's own time says more than the wall's where others are at work, too.
     clock = time.process_time if threads() == 1 else time.perf_counter
     times = in_turns([product, muxed_product], SECONDS, ROUNDS, clock)
-    beside = in_turns([quantize, digits], SECONDS / 10, ROUNDS, clock)
+    rounding = in_turns([quantize, digits], SECONDS / 10, ROUNDS, clock)
     ratios = [b / a for a, b in zip(*times, strict=True)]
-    plain_s, muxed_s, plain_a, muxed_a = (statistics.median(t) for t in (*times, *beside))
+    plain_s, muxed_s, plain_a, muxed_a = (statistics.median(t) for t in (*times, *rounding))
     return {
         "type": str(dtype),
         "shape": f"{m}x{n}x{k}",

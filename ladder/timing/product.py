@@ -9,11 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
-from ladder.ir import dialect
 from ladder.ir.activation import FLOAT, block_of, check, table_mode
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
@@ -130,7 +128,7 @@ def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
 
 
 def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
-    """Codes and all that stands beside them, as the dialect's operands."""
+    """A weight at random: codes, scales and what else the type has, as the dialect's operands."""
     random, element = np.random.default_rng(0), dtype.element
     used = np.flatnonzero(np.isfinite(element.values)).astype(np.uint8)
     shape = dtype.scale_shape(n, k)
@@ -144,38 +142,34 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
 
 def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
     """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
-    from ladder.codegen.weights import Weights
+    from ladder.codegen.kernels.signature import present, weight_operands
+    from ladder.codegen.packing import StoredWeight
 
-    names = ("w.codes", "w.scale", *(f"w.rest{i}" for i in range(2)))
-    values: list[ir.Value | None] = [None] * 3
-    for name, array in zip(names, random_weight(dtype, n, k), strict=False):
-        values.append(ir.Value(name=name, const_value=ir.Tensor(array, name=name)))
-    lut = scheme == "lut"
-    mode = table_mode(activation) if lut else ""
-    op, overload = ("LutGemm", f"{mode}:{dtype}") if lut else ("DotGemm", str(dtype))
-    packed = Weights()
-    order = packed.low_bit(dialect.node(op, overload, values, [ir.Value(name="y")]), dtype)
-    return [_aligned(packed.arrays[name]) for name in order]
+    stored = StoredWeight(dtype, random_weight(dtype, n, k))
+    order = present(weight_operands(f"{scheme}_gemm", packing_of(dtype, activation, k)))
+    return [_aligned(stored.operand(operand.name)) for operand in order]
 
 
 def random_activations(
     dtype: DType, m: int, k: int, scheme: str, activation: str
 ) -> list[np.ndarray]:
+    """What a product reads of the activation, in the order of a kernel's operands."""
+    from ladder.codegen.kernels.signature import in_order, read_operands, two_planes
     from ladder.codegen.layout import blocks_of, chunk_starts, total_chunks
-    from ladder.ir.activation import QUANTIZED
 
     random, block = np.random.default_rng(1), block_of(dtype, activation, k)
     c, b = total_chunks(k, packing_of(dtype, activation, k).block), blocks_of(k, block)
-    split = activation in QUANTIZED and not QUANTIZED[activation].exact_tables_fit_a_byte
-    inner = ((2, 64) if split else (64,)) if scheme == "lut" else (16,)
-    codes = random.integers(-3, 4, (m, c, *inner)).astype(np.int8)
+    read = read_operands(f"{scheme}_gemm", table_mode(activation))
+    codes = random.integers(-3, 4, read[0].sized(M=m, C=c)).astype(np.int8)
     total = random.integers(-99, 99, (m, b)).astype(np.int32)
     # What kernels rely on: sums of codes are that, and entries of two bytes are those of codes.
     if scheme != "lut":
         total = np.add.reduceat(codes.sum(-1), chunk_starts(k, block), 1).astype(np.int32)
-    elif split:
+    elif two_planes(activation):
         codes[..., 1, :] = codes[..., 1, :].clip(-1, 1)
-    return [_aligned(codes), _aligned(random.random((m, b)).astype(np.float32)), _aligned(total)]
+    scale = random.random((m, b)).astype(np.float32)
+    found: dict[str, np.ndarray] = {read[0].name: codes, "a_scale": scale, "a_total": total}
+    return [_aligned(array) for array in in_order(read, found)]
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

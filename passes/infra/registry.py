@@ -23,10 +23,13 @@ PASSES = {
     "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",
 }
+RENAMED = {"weight-second": "move-weight-to-rhs"}
 
 
 def pass_class(name: str) -> type[Pass]:
     """The class behind a pass name."""
+    if name in RENAMED:
+        raise LadderError(f"pass '{name}' is now called '{RENAMED[name]}'")
     if name not in PASSES:
         raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}")
     found: type[Pass] = named(PASSES[name])

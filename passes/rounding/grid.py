@@ -17,7 +17,7 @@ from ladder.ir.element import Element
 from ladder.ir.numerics import F32, U8
 
 HIGH_HALF = 1 if sys.byteorder == "little" else 0  # of a float32 seen as two uint16
-NEAR_MIDPOINT = np.float32(0.498)  # w / s + z is off by less than 0.002, see scales.ZERO_REACH
+NEAR_MIDPOINT = np.float32(0.498)  # w / s + z is off by less than 0.002, see scales.zero_reach
 EDGE = 1e-6  # relative error of w / s, with some room
 
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ladder.ir.dtype import SCALES, DType
+from ladder.ir.dtype import DType
 from ladder.ir.numerics import F32, SMALLEST_SCALE, stored_scale
+from ladder.ir.scale import ScaleType
 from ladder.passes.rounding.grid import grid_of
 
 LARGEST_EXPONENT = 40
-LARGEST_STORED = {"fp16": 65504.0, "e4m3": 448.0}  # other types reach what float32 does
-SMALLEST_STORED = {"fp16": 2.0**-24, "e4m3": 2.0**-9}
-# Log2 of the largest zpf zero point: above it, codes would drown in the rounding of the zero.
-ZERO_REACH = {"fp32": 12, "fp16": 10, "bf16": 7}
+FURTHEST_ZERO = 12  # bits: see zero_reach
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Scales:
     scale times 2^-exponent.
     """
 
-    kind: np.dtype
+    kind: ScaleType
     smallest: np.float32
     largest: np.float32
     factor: np.float32  # the tensor's own scale, 1 where there is none
@@ -49,13 +47,13 @@ class Scales:
         factor = np.float32(1)
         if dtype.tensor_scale and largest_weight > 0:
             range_of = largest_weight * (2 if dtype.zero_point else 1)
-            spans = np.float32(range_of / (span_of(dtype) * LARGEST_STORED["e4m3"]))
+            spans = np.float32(range_of / (span_of(dtype) * dtype.scale_type.largest))
             factor = max(spans, SMALLEST_SCALE)
         limit = 2.0 ** (127 - math.ceil(math.log2(max(reach, 1))))
         return Scales(
-            SCALES[dtype.scale],
-            np.float32(SMALLEST_STORED.get(dtype.scale, SMALLEST_SCALE)),
-            np.float32(min(LARGEST_STORED.get(dtype.scale, limit), limit)),
+            dtype.scale_type,
+            np.float32(max(dtype.scale_type.smallest, float(SMALLEST_SCALE))),
+            np.float32(min(dtype.scale_type.largest, limit)),
             factor,
             exponent if abs(exponent) > LARGEST_EXPONENT else 0,
             bool((values == 0).any()),
@@ -67,7 +65,7 @@ class Scales:
 
     @property
     def powers_of_two(self) -> bool:
-        return bool(self.kind == SCALES["e8m0"])
+        return self.kind.mantissa == 0
 
     def store(self, scale: F32) -> np.ndarray:
         """To the nearest of the type, clamped to its range.
@@ -86,7 +84,7 @@ class Scales:
             floor = 0 if self.has_zero else self.smallest / 2
             size = np.where(size > floor, np.maximum(size, self.smallest), np.float32(0))
             true = np.copysign(size, true)
-        stored: np.ndarray = true.astype(self.kind)
+        stored: np.ndarray = true.astype(self.kind.dtype)
         return stored
 
     def wide(self, stored: np.ndarray) -> F32:
@@ -104,8 +102,13 @@ def span_of(dtype: DType) -> float:
     return float(np.abs(values).max() if dtype.element.book else values[-1])
 
 
+def zero_reach(dtype: DType) -> int:
+    """Log2 of the largest zpf zero point: above it, codes would drown in its rounding."""
+    return min(dtype.scale_type.mantissa, FURTHEST_ZERO)
+
+
 def rounded_zero(zero: F32, dtype: DType) -> F32:
     """A float zero point as it will be decoded."""
-    reach = np.float32(2.0 ** (ZERO_REACH[dtype.scale] + 1))
+    reach = np.float32(2.0 ** (zero_reach(dtype) + 1))
     whole: F32 = np.clip(zero, -reach, reach).astype(dtype.zero_kind).astype(np.float32)
     return whole

@@ -16,7 +16,7 @@ import numpy as np
 from ladder.ir.dtype import FLOAT_ZERO, DType
 from ladder.ir.numerics import F32
 from ladder.passes.rounding.grid import Grid, codes_of, grid_of
-from ladder.passes.rounding.scales import ZERO_REACH, Scales, rounded_zero, span_of
+from ladder.passes.rounding.scales import Scales, rounded_zero, span_of, zero_reach
 
 STEPS = 11  # scales tried between the largest and the smallest that make sense
 REFITS = 2
@@ -238,7 +238,7 @@ def _range_choice(coder: Coder, low: F32, high: F32) -> GroupScales:
     """Scale and zero point that map low..high to the codes.
 
     An integer zero point is itself a code, so that the range must hold 0. A float one is free;
-    the scale then is at least so large that the zero point stays within ``ZERO_REACH``.
+    the scale then is at least so large that the zero point stays within ``zero_reach``.
     """
     element, dtype = coder.dtype.element, coder.dtype
     if dtype.zero != FLOAT_ZERO:
@@ -246,7 +246,7 @@ def _range_choice(coder: Coder, low: F32, high: F32) -> GroupScales:
     scale = (high - low) / np.float32(element.high)
     if dtype.zero == FLOAT_ZERO:
         furthest = np.maximum(np.abs(low), np.abs(high))
-        scale = np.maximum(scale, np.ldexp(furthest, -ZERO_REACH[dtype.scale]))
+        scale = np.maximum(scale, np.ldexp(furthest, -zero_reach(dtype)))
     scale = coder.scales.rounded(scale)
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = np.where(scale == 0, np.float32(0), -low / scale)

@@ -12,7 +12,7 @@ from kernel_cases import HERE, Case, buffer, built, random_case, random_type, se
 
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
-from ladder.codegen.weights import book_values
+from ladder.codegen.packing import book_values
 from ladder.ir.element import BUILT_IN, Element
 from ladder.ir.numerics import F32
 

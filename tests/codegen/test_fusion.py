@@ -1,4 +1,4 @@
-"""Kernels that also compute what stands before or behind a product give the same bits.
+"""Kernels that also compute what stands before or after a product give the same bits.
 
 A graph whose intermediate values are outputs, too, keeps its operators apart: nothing is fused
 that somebody else reads.
@@ -53,7 +53,7 @@ def both(
     head: str, out: str, apart: str, body: str, weights: Arrays, options: str, level: Level,
     feeds: Arrays,
 ) -> tuple[Graph, Graph]:  # fmt: skip
-    """The graph as it is, and with the intermediate values ``apart`` as outputs behind ``out``."""
+    """The graph as it is, and with the intermediate values ``apart`` as outputs after ``out``."""
     texts = [f"g ({head}) => ({outputs}) {{ {body} }}" for outputs in (out, f"{out}, {apart}")]
     first, second = (run_compiled(lowered(text, weights, options), level, feeds) for text in texts)
     return first, second

@@ -50,7 +50,7 @@ def test_planes_round_trip(n: int, k: int, bits: int, block: int, seed: int) -> 
 )
 def test_trits_round_trip(n: int, k: int, block: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 3, (n, k)).astype(np.uint8)
-    packing = Packing(2, block, True, 1, trits=True)
+    packing = Packing(2, block, True, 1, storage="trits")
     trits = pack_codes(codes, packing)
     assert trits.shape == packing.plane_shape(n, k)
     np.testing.assert_array_equal(unpack_trits(trits, n, k, block), codes)

@@ -10,8 +10,8 @@ import pytest
 import tvm
 from kernel_cases import HERE, Case, buffer, built, compiled, random_case, seed_of
 
-from ladder.codegen.kernels.activation import entries
 from ladder.codegen.kernels.quantize import quantize_activation
+from ladder.codegen.kernels.signature import table_entries
 from ladder.codegen.layout import PART, Packing, total_chunks
 from ladder.codegen.mux_layout import AuxLayout
 from ladder.hardware.targets import Level
@@ -76,7 +76,7 @@ class Muxed:
     def layout(self) -> AuxLayout:
         assert self.mux is not None
         k = self.case.x.shape[1]
-        return AuxLayout.of(self.channels, k, self.block, self.mux, self.packing.trits)
+        return AuxLayout.of(self.channels, k, self.block, self.mux, self.packing.kind.unit_chunks)
 
     def reference(self) -> tuple[numerics.F32, numerics.I32, numerics.F32]:
         """Scales, totals and the product."""
@@ -118,7 +118,7 @@ class Muxed:
         mode = table_mode(self.mode)
         if op == "lut_gemm":
             q, form = first, Packing(8, 32, True, 0)
-            first = buffer(*q.shape[:2], *entries(mode), dtype=np.int8)
+            first = buffer(*q.shape[:2], *table_entries(mode), dtype=np.int8)
             compiled("exact_tables", form, mode, level.name)(q, first)
         weights = self.case.weights()
         if self.mux is not None:
@@ -138,7 +138,7 @@ def test_products(level: Level, args: tuple[str, str, str, int, int, int, int]) 
     np.testing.assert_array_equal(codes[1].numpy(), scale)
     np.testing.assert_array_equal(codes[2].numpy(), total)
     np.testing.assert_array_equal(muxed.product(level, "dot_gemm"), wanted)
-    if not muxed.packing.trits:
+    if not muxed.packing.shares_bytes:
         np.testing.assert_array_equal(muxed.product(level, "lut_gemm"), wanted)
 
 

@@ -31,9 +31,9 @@ CODES = [mode for mode in INTEGER_MODES if mode != TABLE8]  # others: test_muxed
 OWN = register(code_book("kernel_test_book", np.linspace(-1, 2, 100) ** 3))  # 7 bits, three digits
 TINY = register(code_book("kernel_test_pair", (-0.3, 1.0)))
 ELEMENTS = [*BUILT_IN, OWN, TINY]
-WITH_TABLES = [e for e in ELEMENTS if not e.book and not e.trits]
+WITH_TABLES = [e for e in ELEMENTS if not e.book and not e.storage.per_byte]
 SHAPES_PER_TYPE = 2
-# The kernels of every level that this machine runs; beside tiles, AVX-512's are another level's.
+# The kernels of every level that this machine runs; but for tiles, AVX-512's are another level's.
 WAYS = [
     (level, f"{scheme}_gemm")
     for level in HERE

@@ -1,4 +1,4 @@
-"""Runners of the one hash for processors beside the CPU: Hexagon and OpenCL."""
+"""Runners of the one hash for processors other than the CPU: Hexagon and OpenCL."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kernel_cases import Case
 
 from emulation import hexagon, opencl
 from ladder.codegen.hexagon_library import build_hexagon
+from ladder.codegen.kernels.signature import present, weight_operands
 from ladder.codegen.layout import blocks_of, tiles_of, total_chunks
 from ladder.codegen.opencl_library import build_opencl
 from ladder.hardware.targets import ACCELERATORS
@@ -35,7 +36,7 @@ def run_on_opencl(products: Sequence[Any]) -> list[dict[str, F32]]:
         build_opencl(GPU.config, types, Path(place))
         programs = {dtype: opencl.Program(Path(place), str(dtype)) for dtype in types}
         activations = {dtype.block: programs[dtype] for dtype in types}
-        activations |= {t.block: programs[t] for t in types if not t.element.trits}
+        activations |= {t.block: programs[t] for t in types if not t.element.storage.per_byte}
         return [
             _opencl_outputs(programs[p.case.dtype], activations[p.case.dtype.block], p)
             for p in products
@@ -67,14 +68,8 @@ def _opencl_outputs(
 
 
 def _named(case: Case) -> dict[str, Array]:
-    has = {
-        "planes": True,
-        "digits": case.packing.digits > 0,
-        "w_scale": True,
-        "zero": case.zero is not None,
-        "factor": case.packing.factor,
-    }
-    return dict(zip((name for name, there in has.items() if there), case.weights(), strict=True))
+    names = (operand.name for operand in present(weight_operands("dot_gemm", case.packing)))
+    return dict(zip(names, case.weights(), strict=True))
 
 
 def run_on_hexagon(products: Sequence[Any]) -> list[dict[str, F32]]:

@@ -19,8 +19,7 @@ import tvm
 from kernel_cases import Case, multiply, random_case, random_type, reference, seed_of
 
 from emulation import arm64, calls
-from ladder.codegen.kernels import kernel, name_of
-from ladder.codegen.kernels.library import KERNELS
+from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import Packing
 from ladder.codegen.link import linker_of
 from ladder.hardware.targets import LEVELS, Level, runs_here
@@ -44,7 +43,7 @@ class Product:
         """The operators that can compute it."""
         if self.mode == "table8":
             return ("lut_gemm",)
-        alone = self.case.packing.trits or self.case.packing.digits
+        alone = self.case.packing.shares_bytes or self.case.packing.digits
         return ("dot_gemm", "tile_gemm") if alone else ("lut_gemm", "dot_gemm", "tile_gemm")
 
 
@@ -58,7 +57,7 @@ def all_products() -> tuple[Product, ...]:
     for element in (e for e in BUILT_IN if not e.book):
         rng = np.random.default_rng(seed_of("same bits", element.name))
         dtype = random_type(rng, element)
-        for mode in MODES[:1] if element.trits else MODES:
+        for mode in MODES[:1] if element.storage.per_byte else MODES:
             for m, (n, k) in zip(TOKENS, SIZES, strict=True):
                 found.append(Product(random_case(rng, dtype, m, n, k), mode))
     return tuple(found)

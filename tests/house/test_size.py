@@ -6,9 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from sources import ROOT, python_files
+from sources import ROOT, own_modules, python_files
 
 LONGEST_FILE, LONGEST_BODY = 400, 60
+USUAL_PARAMETERS, MOST_PARAMETERS = 5, 9  # at the 90th percentile, and of any function
+LOOSE_MODULES = 8  # directly in ladder/
 
 
 def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -34,3 +36,27 @@ def test_files() -> None:
 def test_functions() -> None:
     long = [line for path in python_files() for line in long_functions(path)]
     assert not long, f"bodies over {LONGEST_BODY} lines:\n" + "\n".join(long)
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Without ``self`` and ``cls``."""
+    a = node.args
+    named = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
+    bound = named[:1] in (["self"], ["cls"])
+    return len(named) - bound + (a.vararg is not None) + (a.kwarg is not None)
+
+
+def test_parameter_lists() -> None:
+    counts = sorted(
+        (parameters(node), f"{module}.{node.name}")
+        for module, path in own_modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
+    assert counts[int(0.9 * len(counts))][0] <= USUAL_PARAMETERS
+    assert [row for row in counts if row[0] > MOST_PARAMETERS] == []
+
+
+def test_few_modules_stand_outside_of_packages() -> None:
+    loose = [name for name, path in own_modules().items() if path.parent == ROOT / "ladder"]
+    assert len(loose) <= LOOSE_MODULES, loose

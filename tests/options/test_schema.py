@@ -113,3 +113,8 @@ def test_options_as_json_has_them() -> None:
     found = plain_options(options_of(CompileOptions, {"rules": RULES, "calib": "a.txt"}))
     assert found["rules"] == ["lm_head=int8:row", "*.down=nf4:g64"]
     assert found["type"] == "int4:g128" and found["calib"] == "a.txt" and found["plan"] is None
+
+
+def test_old_names_still_work(cli: Callable[..., Any]) -> None:
+    assert options_of(PlanOptions, {"bpw": "4", "rest": "3ms"}).overhead == "3ms"
+    assert "--rest" in cli("plan", "--help").out

@@ -315,7 +315,7 @@ def test_types_restrict() -> None:
 
 def test_the_head_counts_in_the_latency_and_the_embedding_does_not() -> None:
     made = measured(model())
-    run_passes(made, parse_pipeline("allocate-bits{latency=1s,rest=2ms}"))
+    run_passes(made, parse_pipeline("allocate-bits{latency=1s,overhead=2ms}"))
     found, four = facts.get(made, Allocation), DType.parse("int4:g32")
     assert found is not None
     bits = sum(four.stored_bits(n, k) for n, k in ((64, 32), (96, 32), (32, 96)))

@@ -125,7 +125,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"types": "int4:g32,int8:row"},
         "--types is an option of a plan: ask for one with --bpw",
     ),
-    ({"rest": "3ms"}, "--rest is an option of a plan"),
+    ({"rest": "3ms"}, "--overhead is an option of a plan"),
     ({"calib": "t.txt"}, r"--calib t\.txt: nothing is calibrated; give a budget"),
     ({"plan": "p.toml", "type": "int8:row"}, "--plan says every site's type: leave out --type"),
     ({"plan": "p.toml", "rules": "a=int8:row"}, "--plan says every site's type: leave out --type"),
@@ -200,7 +200,7 @@ def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., No
             assert (shown or None) == (wished[name] or None), name
     lacking = set(wished) - set(inspect.signature(command).parameters)
     assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
-        {"target", "activation", "chunk", "latency", "costs", "rest"}
+        {"target", "activation", "chunk", "latency", "costs", "overhead"}
         if command is quantize_command
         else set()
     )

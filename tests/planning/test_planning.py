@@ -64,7 +64,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(text: Path) -> PlanOptions:
     return PlanOptions(
-        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, rest="100us"
+        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, overhead="100us"
     )
 
 
@@ -174,21 +174,21 @@ def test_a_kl_limit_is_one_of_the_real_run(
 def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, options: PlanOptions) -> None:
     """A line through two measured plans."""
     alone = plan_model(tiny_chat_folder, replace(options, latency="1ms")).report
-    report = plan_model(tiny_chat_folder, replace(options, latency="1ms", rest="")).report
+    report = plan_model(tiny_chat_folder, replace(options, latency="1ms", overhead="")).report
     for type, row in report["uniform"].items():
         products = alone["uniform"][type]["seconds"] - 100e-6
         assert row["seconds"] == pytest.approx(MIXED * (SLOPE * products + REST))
     assert any("a token is 1.25 x its products + 0.1 ms, from int2" in n for n in report["notes"])
     assert report["measured"]["seconds"] == pytest.approx(report["predicted"]["seconds"])
-    within = plan_model(tiny_chat_folder, replace(options, latency="200us", rest="")).report
+    within = plan_model(tiny_chat_folder, replace(options, latency="200us", overhead="")).report
     assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6
     refined = plan_model(
-        tiny_chat_folder, replace(options, latency="200us", rest="", refine=1)
+        tiny_chat_folder, replace(options, latency="200us", overhead="", refine=1)
     ).report
     assert refined["measured"]["kl"] <= within["measured"]["kl"]
     predicted = refined["predicted"]["seconds"]  # the refined plan's own time was taken, too
     assert refined["measured"]["seconds"] == pytest.approx(predicted) and predicted <= 200e-6
-    found = plan_model(tiny_chat_folder, replace(options, bpw="4.2", rest="")).report
+    found = plan_model(tiny_chat_folder, replace(options, bpw="4.2", overhead="")).report
     assert "seconds" not in found["predicted"]
 
 
@@ -232,7 +232,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "4", "rules": ("lm_head",)}, "write PATTERN=TYPE"),
     ({"bpw": "4", "tokens": 1}, "--tokens 1: give 2 or more"),
     ({"bpw": "4", "windows": 0}, "--windows 0: give a positive number"),
-    ({"bpw": "4", "rest": "3"}, "--rest '3': write a positive number with a unit"),
+    ({"bpw": "4", "rest": "3"}, "--overhead '3': write a positive number with a unit"),
     ({"bpw": "4", "target": "z80"}, "z80"),
     ({"bpw": "4", "activation": "int3"}, "unknown activation mode"),
     ({"size": "12"}, "--size '12': write a positive number with a unit"),

@@ -53,7 +53,7 @@ def test_a_whole_model_is_planned_by_its_costs(
     device = ("--target", "raspberry-pi-5", *types)
     bench = ("bench", "device", tiny_chat_folder, "--rpc", board, *device, "-o", path)
     assert cli(*bench, "--threads", 1).code == 0
-    options = ("--latency", "60ms", "--rest", "10ms", "--costs", path)
+    options = ("--latency", "60ms", "--overhead", "10ms", "--costs", path)
     ran = cli("plan", tiny_chat_folder, *options, *device)
     assert ran.code == 0, ran.err
     assert f"over RPC at {board}" in ran.out.replace("\n", " ")

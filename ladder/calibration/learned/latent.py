@@ -15,7 +15,6 @@ from ladder.passes.rounding.matrix import Rounded
 TOWARDS_FLOAT = 0.5  # where a latent begins, on the way from its code to the float weight
 WITHIN_CELL = 0.9  # as far as it may go there, of the way to where the next code begins
 LEAST_FACTOR = 0.1  # of a scale: it keeps its sign
-FINE_SCALES = ("fp32", "fp16", "bf16")  # of others a small step changes nothing
 
 
 class Latent:
@@ -42,7 +41,7 @@ class Latent:
         self._zero = torch.from_numpy(zero).unsqueeze(-1)
         self.u = self._begin(np.nan_to_num(values)[dtype.element.to_unsigned(start.codes)])
         self.factor = torch.ones_like(self._scale)
-        self.learns_scales = dtype.scale in FINE_SCALES
+        self.learns_scales = dtype.scale_type.fine  # of others a small step changes nothing
 
     def parameters(self) -> list[torch.Tensor]:
         """What an optimizer changes, the factors last."""

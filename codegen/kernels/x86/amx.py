@@ -2,7 +2,7 @@
 
 Tiles 0 to 3 gather the sums of up to 16 tokens by 64 rows, tile 4 holds activation codes, tile 5
 codes of 16 rows: quads below each other, which is what unpacking makes. A thread configures its
-tiles before it uses them and releases them behind.
+tiles before it uses them and releases them afterwards.
 """
 
 from __future__ import annotations

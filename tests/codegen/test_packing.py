@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from kernel_cases import Case, random_case
 
-from ladder.codegen.weights import Weights
+from ladder.codegen.packing import Weights
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
 

@@ -106,5 +106,5 @@ def _add_chunk(split: bool) -> Any:
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
+    """The product by table look-ups; operands: ``signature``."""
     return lut_planes.lut_gemm("avx2", packing, mode, _add_chunk, _widened, (0, 2, 1, 3))

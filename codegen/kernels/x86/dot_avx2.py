@@ -101,16 +101,16 @@ def _loop(packing: Packing) -> Any:
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product by integer dot products; arguments in ``common``."""
+    """The product by integer dot products; operands: ``signature``."""
     multiply = _narrow if not packing.digits and packing.bits <= ROOM else _wide
     # By registers, as below, 3 bits take as long as so and 5 bits a tenth longer.
     single = 0 if packing.digits else LANES
-    loop = _loop(packing)
-    return dot.dot_gemm("avx2", packing, multiply, _book_entries, loop=loop, single=single)
+    of = dot.Primitives(multiply, _book_entries, loop=_loop(packing), single=single)
+    return dot.dot_gemm("avx2", packing, of)
 
 
 def dot_gemm_vnni(packing: Packing, mode: str) -> Any:
     """The same with ``vpdpbusd``, which takes any bytes."""
     single = 0 if packing.digits else BYTES // 4
-    loop = _loop(packing)
-    return dot.dot_gemm("avxvnni", packing, _vnni, _book_entries, loop=loop, single=single)
+    of = dot.Primitives(_vnni, _book_entries, loop=_loop(packing), single=single)
+    return dot.dot_gemm("avxvnni", packing, of)

@@ -6,13 +6,11 @@ One register holds the four tables of a chunk: ``vpermb`` looks in all of them a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import dot, lut_dots, tile
+from ladder.codegen.kernels import dot, lut_dots
 from ladder.codegen.kernels.lut_dots import (
     LARGEST_SIGNED,
     LARGEST_UNSIGNED,
@@ -20,9 +18,9 @@ from ladder.codegen.kernels.lut_dots import (
     Primitives,
     Weigh,
 )
-from ladder.codegen.kernels.vector import Expr, lanes, llvm, repeated, shuffle, splat
+from ladder.codegen.kernels.vector import Expr, llvm, repeated, splat
+from ladder.codegen.kernels.x86 import tile
 from ladder.codegen.layout import LANES, Packing
-from ladder.ir.element import TRIT_WEIGHTS
 
 LOW_NIBBLES = 0x0F0F0F0F
 BYTES = 64
@@ -54,7 +52,7 @@ LOOK_UPS = Primitives(
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups; arguments in ``common``."""
+    """The product by table look-ups; operands: ``signature``."""
     return lut_dots.lut_gemm("avx512", packing, mode, LOOK_UPS)
 
 
@@ -92,37 +90,12 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
     return T.reinterpret(chosen, dtype="int32x16")
 
 
-def _constant(entries: Sequence[int]) -> Expr:
-    """64 bytes, zeros behind the ``entries``."""
-    words = np.array([*entries, *[0] * (BYTES - len(entries))], np.uint8).view(np.int32)
-    numbers = [T.int32(int(word)) for word in words]
-    return T.reinterpret(shuffle(numbers, [*range(LANES)]), dtype="int8x64")
-
-
-def trits_by_tables(quads: Any, words: Expr) -> None:
-    """Five quads [5 * 16] of a vector of trits: the first two by the upper six bits of a byte.
-
-    What their weights leave is less than 28, and names the other three.
-    """
-    upper = T.reinterpret(T.shift_right(words, splat(T.int32(2), LANES)), dtype="int8x64")
-    first, second, *others = TRIT_WEIGHTS
-    of_upper = [(4 * i // first, 4 * i % first // second) for i in range(BYTES)]
-    taken = _constant([a * first + b * second for a, b in of_upper])
-    rest = T.reinterpret(words, dtype="int8x64") - _permuted(taken, upper)
-    tables = [(_constant([pair[i] for pair in of_upper]), upper) for i in range(2)]
-    tables += [(_constant([i // weight % 3 for i in range(second)]), rest) for weight in others]
-    for i, (table, index) in enumerate(tables):
-        found = T.reinterpret(_permuted(table, index), dtype="int32x16")
-        T.buffer_store(quads, found, [lanes(i * LANES)])
-
-
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product by integer dot products; arguments in ``common``."""
-    return dot.dot_gemm(
-        "avx512", packing, _multiply, _book_entries, trits_by_tables, wide=True, single=LANES
-    )
+    """The product by integer dot products; operands: ``signature``."""
+    of = dot.Primitives(_multiply, _book_entries, wide=True, single=LANES, permute=_permuted)
+    return dot.dot_gemm("avx512", packing, of)
 
 
 def tile_gemm(packing: Packing, mode: str) -> Any:
-    """The product by AMX's tiles, codes unpacked as for ``dot_gemm``; arguments in ``common``."""
-    return tile.tile_gemm("amx", packing, _book_entries, trits_by_tables)
+    """The product by AMX's tiles, codes unpacked as for ``dot_gemm``; operands: ``signature``."""
+    return tile.tile_gemm("amx", packing, _book_entries, _permuted)

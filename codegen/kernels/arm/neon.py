@@ -100,7 +100,7 @@ MIXED_DOTS = Primitives(
 
 
 def lut_gemm_dots(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups and ``sdot``; arguments in ``common``."""
+    """The product by table look-ups and ``sdot``; operands: ``signature``."""
     return lut_dots.lut_gemm("dotprod", packing, mode, DOTS)
 
 
@@ -153,7 +153,7 @@ def _index_of(groups: Any, group: int, high: int) -> Expr:
 
 
 def lut_gemm(packing: Packing, mode: str) -> Any:
-    """The product by table look-ups alone; arguments in ``common``."""
+    """The product by table look-ups alone; operands: ``signature``."""
 
     def widened(acc: Expr) -> Expr:
         return T.cast(acc, "int32x16")
@@ -237,21 +237,24 @@ def _options(packing: Packing) -> dict[str, Any]:
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product by widening multiplications; arguments in ``common``."""
+    """The product by widening multiplications; operands: ``signature``."""
     look_up, options = _book_entries(signed=True), _options(packing)
     if packing.bits <= LEAST_SPILLED and not packing.digits:
         options["single"] = LANES
-    return dot.dot_gemm("neon", packing, _multiply, look_up, **options, signed=True)
+    return dot.dot_gemm("neon", packing, dot.Primitives(_multiply, look_up, **options, signed=True))
 
 
 def dot_gemm_dots(packing: Packing, mode: str) -> Any:
     """The same by ``sdot``."""
     look_up, options = _book_entries(signed=True), _options(packing)
-    return dot.dot_gemm("dotprod", packing, _multiply_dots, look_up, **options, signed=True)
+    of = dot.Primitives(_multiply_dots, look_up, **options, signed=True)
+    return dot.dot_gemm("dotprod", packing, of)
 
 
 def dot_gemm_mixed_dots(packing: Packing, mode: str) -> Any:
     """The same by ``usdot``, of more than one token by ``usmmla``."""
     look_up, options = _book_entries(signed=False), _options(packing)
     multiply, matrix = _multiply_mixed_dots, _multiply_matrices
-    return dot.dot_gemm("i8mm", packing, multiply, look_up, **options, matrix=matrix)
+    return dot.dot_gemm(
+        "i8mm", packing, dot.Primitives(multiply, look_up, **options, matrix=matrix)
+    )

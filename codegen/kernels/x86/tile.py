@@ -3,7 +3,7 @@
 First the activation codes are put into tiles, once for all rows. Then the codes of a (row tile,
 K-block) are unpacked once for a panel of tokens, less their zero where that is a byte still. The
 sums of a group of tokens go through memory that the first cache holds; while its tiles are
-multiplied, the group before is combined in float32. Arguments: ``common``.
+multiplied, the group before is combined in float32.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels import amx
 from ladder.codegen.kernels.common import (
     VECTORS,
+    Rows,
     block_sum,
     clear_tokens,
     fetch_codes,
     read_rows,
     store,
-    trimmed,
     zero_rows_type,
 )
-from ladder.codegen.kernels.unpack import QUADS, Words, stage, stage_size
+from ladder.codegen.kernels.parameters import Arguments, declare
+from ladder.codegen.kernels.signature import operands
+from ladder.codegen.kernels.unpack import QUADS, Permute, stage, stage_size, words_of
 from ladder.codegen.kernels.vector import Expr, lanes, splat, unfused
+from ladder.codegen.kernels.x86 import amx
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 PANEL = 8  # groups of tokens that share one unpacking
@@ -39,8 +41,30 @@ LookUp = Callable[[Any, Expr, int, Expr], Expr]
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a thread has while it multiplies a row tile: the arguments, and buffers.
+
+    ``packed`` and ``by_block`` are the activations' codes and scales as ``_pack_group`` leaves
+    them, ``digits`` a code book's as signed bytes; the other buffers are the thread's own.
+    ``groups`` of tokens are ``height`` tokens each.
+    """
+
+    args: Arguments
+    tile: Expr
+    groups: Expr
+    height: Expr
+    packed: Any
+    by_block: Any
+    result: Any
+    codes: Any
+    sums: Any
+    rows: Rows
+    digits: Any
+
+
+@dataclass(frozen=True)
 class Cut:
-    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros behind."""
+    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros after."""
 
     steps: int
     depth: int
@@ -104,15 +128,16 @@ def _combine(packing: Packing) -> Any:
         return value
 
     @T.inline
-    def emit(result, place, sums, begin, end, scales, zeros, a_scale, a_total, m, block):  # type: ignore[no-untyped-def]
+    def emit(work, place, begin, end, m, block):  # type: ignore[no-untyped-def]
         for t in T.serial(begin, end):
             for v in T.unroll(VECTORS):
                 row = T.meta_var(lanes(v * LANES))
-                total = T.meta_var(a_total[m + t, block])
-                value = T.meta_var(whole(sums, t * TILE + v * LANES, zeros[row], total))
-                product = T.meta_var(value * scales[row] * splat(a_scale[block, m + t], LANES))
+                total = T.meta_var(work.args.a_total[m + t, block])
+                zero, scale = T.meta_var((work.rows.zeros[row], work.rows.scales[row]))
+                value = T.meta_var(whole(work.sums, t * TILE + v * LANES, zero, total))
+                product = T.meta_var(value * scale * splat(work.by_block[block, m + t], LANES))
                 to = T.meta_var(lanes((place + t) * TILE + v * LANES))
-                result[to] = result[to] + unfused(product)
+                work.result[to] = work.result[to] + unfused(product)
 
     return emit
 
@@ -125,31 +150,28 @@ def _multiply(packing: Packing, combine: Any, meanwhile: bool) -> Any:
     cut, signed, parts = Cut.of(packing), _signed(packing), max(packing.digits, 1)
     size, chunks, fetch = stage_size(packing), packing.chunks, fetch_codes(packing)
 
-    # fmt: off
     @T.inline
-    def emit(sums, codes, packed, at, height,  # type: ignore[no-untyped-def]
-             result, place, scales, zeros, a_scale, a_total, m, block, planes, tile):
-        # fmt: on
+    def emit(work, at, place, m, block):  # type: ignore[no-untyped-def]
+        height = T.meta_var(work.height)
         for d in T.unroll(parts):
             for v in T.unroll(VECTORS):
                 T.evaluate(amx.clear(v))
             for s in T.unroll(cut.steps):
-                group = T.meta_var(packed[at + s * height * cut.width])
+                group = T.meta_var(work.packed[at + s * height * cut.width])
                 T.evaluate(amx.load(amx.ACTIVATIONS, group, cut.width))
                 for v in T.unroll(VECTORS):
-                    first = T.meta_var(codes[d * size + s * cut.words + v * LANES])
+                    first = T.meta_var(work.codes[d * size + s * cut.words + v * LANES])
                     T.evaluate(amx.load(amx.CODES, first, TILE * 4))
                     T.evaluate(amx.multiply(v, signed))
                     if not meanwhile and d == 0 and v < cut.depth:
-                        fetch(planes, tile, block * chunks + s * cut.depth + v)
+                        fetch(work.args.planes, work.tile, block * chunks + s * cut.depth + v)
                     done = T.meta_var(s * VECTORS + v + 1)
                     if meanwhile and d == 0 and done % cut.steps == 0:
                         part = T.meta_var(done // cut.steps - 1)
-                        combine(result, place, sums, height * part // VECTORS,
-                                height * (part + 1) // VECTORS, scales, zeros, a_scale, a_total,
-                                m, block)
+                        begin = T.meta_var(height * part // VECTORS)
+                        combine(work, place, begin, height * (part + 1) // VECTORS, m, block)
             for v in T.unroll(VECTORS):
-                T.evaluate(amx.store(v, sums[d * amx.TOKENS * TILE + v * LANES], TILE * 4))
+                T.evaluate(amx.store(v, work.sums[d * amx.TOKENS * TILE + v * LANES], TILE * 4))
 
     return emit
 
@@ -159,22 +181,17 @@ def _add_panel(packing: Packing) -> Any:
     cut, combine = Cut.of(packing), _combine(packing)
     multiply, multiply_more = (_multiply(packing, combine, more) for more in (False, True))
 
-    # fmt: off
     @T.inline
-    def emit(result, sums, codes, packed, group, count, groups, height,  # type: ignore[no-untyped-def]
-             scales, zeros, a_scale, a_total, block, planes, tile):
-        # fmt: on
+    def emit(work, group, count, block):  # type: ignore[no-untyped-def]
+        height = T.meta_var(work.height)
         size = T.meta_var(cut.steps * height * cut.width)
-        at, m = T.meta_var((block * groups + group) * size), T.meta_var(group * height)
-        multiply(sums, codes, packed, at, height, result, 0, scales, zeros, a_scale, a_total, m,
-                 block, planes, tile)
+        at, m = T.meta_var((block * work.groups + group) * size), T.meta_var(group * height)
+        multiply(work, at, 0, m, block)
         for i in T.serial(count - 1):
-            multiply_more(sums, codes, packed, at + (i + 1) * size, height, result, i * height,
-                          scales, zeros, a_scale, a_total, m + i * height, block, planes, tile)
+            multiply_more(work, at + (i + 1) * size, i * height, m + i * height, block)
         last = T.meta_var((count - 1) * height)
-        tokens = T.meta_var(T.min(height, a_total.shape[0] - m - last))
-        combine(result, last, sums, T.int64(0), tokens,
-                scales, zeros, a_scale, a_total, m + last, block)
+        tokens = T.meta_var(T.min(height, work.args.a_total.shape[0] - m - last))
+        combine(work, last, T.int64(0), tokens, m + last, block)
 
     return emit
 
@@ -184,13 +201,13 @@ def _pack_group(packing: Packing) -> Any:
     cut, chunks = Cut.of(packing), packing.chunks
 
     @T.inline
-    def emit(packed, by_block, q, a_scale, group, groups, height):  # type: ignore[no-untyped-def]
-        M, C, B = T.meta_var(q.shape[0]), T.meta_var(q.shape[1]), T.meta_var(a_scale.shape[1])
+    def emit(packed, by_block, args, group, groups, height):  # type: ignore[no-untyped-def]
+        M, C, B = T.meta_var((args.size.M, args.size.C, args.size.B))
         for t in T.serial(height):
             m = T.meta_var(group * height + t)
             for b in T.serial(B):
                 if m < M:
-                    by_block[b, m] = a_scale[m, b]
+                    by_block[b, m] = args.a_scale[m, b]
                 for s in T.unroll(cut.steps):
                     for c in T.unroll(cut.depth):
                         tile = T.meta_var((b * groups + group) * cut.steps + s)
@@ -198,7 +215,7 @@ def _pack_group(packing: Packing) -> Any:
                         within = T.meta_var(s * cut.depth + c)
                         chunk = T.meta_var(b * chunks + within)
                         if m < M and within < chunks and chunk < C:
-                            packed[to] = q[m, chunk, lanes(0)]
+                            packed[to] = args.q[m, chunk, lanes(0)]
                         else:
                             packed[to] = splat(T.int8(0), CHUNK)
 
@@ -223,62 +240,45 @@ def _set_digits(packing: Packing) -> Any:
     return emit
 
 
-def _panel(packing: Packing, look_up: LookUp, trits: Words) -> Any:
+def _panel(packing: Packing, look_up: LookUp, permute: Permute) -> Any:
     """Emits the outputs of one row tile for ``count`` groups of tokens from ``group`` on."""
     chunks, add_panel = packing.chunks, _add_panel(packing)
-    rows = read_rows(packing, "int8")
-    stage_block = stage(packing, _finish(packing, look_up), trits, max(packing.digits, 1))
+    fill_rows, finish = read_rows(packing, "int8"), _finish(packing, look_up)
+    stage_block = stage(packing, finish, words_of(packing, permute), max(packing.digits, 1))
 
-    # fmt: off
     @T.inline
-    def emit(out, result, codes, sums, scales, zeros, packed, a_scale, a_total, planes, digits,  # type: ignore[no-untyped-def]
-             w_scale, zero, factor, C, tile, group, count, groups, height):
-        # fmt: on
-        m = T.meta_var(group * height)
-        tokens = T.meta_var(T.min(count * height, out.shape[0] - m))
-        clear_tokens(result, tokens)
-        for block in T.serial(a_total.shape[1]):
+    def emit(work, group, count):  # type: ignore[no-untyped-def]
+        args, tile = T.meta_var((work.args, work.tile))
+        m = T.meta_var(group * work.height)
+        tokens = T.meta_var(T.min(count * work.height, args.size.M - m))
+        clear_tokens(work.result, tokens)
+        for block in T.serial(args.size.B):
             first = T.meta_var(block * chunks)
-            here = T.meta_var(T.min(T.int64(chunks), C - first))
-            rows(scales, zeros, w_scale, zero, factor, tile, block)
-            stage_block(codes, planes, digits, zeros, tile, first, here)
-            add_panel(result, sums, codes, packed, group, count, groups, height,
-                      scales, zeros, a_scale, a_total, block, planes, tile)
+            here = T.meta_var(T.min(T.int64(chunks), args.size.C - first))
+            fill_rows(work.rows, args, tile, block)
+            stage_block(work.codes, args.planes, work.digits, work.rows.zeros, tile, first, here)
+            add_panel(work, group, count, block)
         for t in T.serial(tokens):
-            store(out, m + t, tile, result, t * TILE)
+            store(args.out, m + t, tile, work.result, t * TILE)
 
     return emit
 
 
-def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> Any:
-    """The product of activation codes by matrix tiles; ``look_up``, ``trits``: ``dot.dot_gemm``."""
+def tile_gemm(family: str, packing: Packing, look_up: LookUp, permute: Permute) -> Any:
+    """The product of activation codes by matrix tiles; ``look_up``, ``permute``: ``dot``."""
     name = f"tile_gemm_{family}_{packing}"
-    cut, bits, book = Cut.of(packing), packing.bits, packing.digits > 0
+    cut, book = Cut.of(packing), packing.digits > 0
     parts, entries = max(packing.digits, 1), packing.entries
     words = parts * stage_size(packing) + cut.words  # the last step may reach beyond the last code
-    scale_type, zero_type = packing.scale_type, packing.zero_type
     zeros_type = zero_rows_type(packing)
     pack_group, set_digits = _pack_group(packing), _set_digits(packing)
-    panel = _panel(packing, look_up, trits)
+    panel = _panel(packing, look_up, permute)
 
-    # fmt: off
     @T.prim_func  # type: ignore[untyped-decorator]
-    def kernel(q_: T.handle, a_scale_: T.handle, a_total_: T.handle, planes_: T.handle,  # type: ignore[no-untyped-def]
-               digits_: T.handle, w_scale_: T.handle, zero_: T.handle, factor_: T.handle,
-               out_: T.handle):
-        # fmt: on
+    def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        M, N, B, C, P = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-        S, NT = T.int64(), T.int64()
-        q = T.match_buffer(q_, (M, C, CHUNK), "int8")
-        a_scale = T.match_buffer(a_scale_, (M, B), "float32")
-        a_total = T.match_buffer(a_total_, (M, B), "int32")
-        planes = T.match_buffer(planes_, (NT, P, bits, 2, LANES), "int32")
-        digits = T.match_buffer(digits_, (parts, entries), "uint8")
-        w_scale = T.match_buffer(w_scale_, (NT, S, TILE), scale_type)
-        zero = T.match_buffer(zero_, (NT, S, TILE), zero_type)
-        factor = T.match_buffer(factor_, (1,), "float32")
-        out = T.match_buffer(out_, (M, N), "float32")
+        args = T.meta_var(declare(operands("tile_gemm", packing)))
+        M, B = T.meta_var((args.size.M, args.size.B))
         groups: T.let = T.ceildiv(M, amx.TOKENS)
         height: T.let = _ceildiv(M, groups)  # tokens of a group: in each as many as can be
         size: T.let = B * height * cut.steps * cut.width  # bytes of a group
@@ -288,9 +288,9 @@ def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> A
         with T.attr(0, "pragma_parallel_launch_point", 1):
             with T.attr(0, "pragma_parallel_barrier_when_finish", 1):
                 for group in T.parallel(groups):
-                    pack_group(packed, by_block, q, a_scale, group, groups, height)
+                    pack_group(packed, by_block, args, group, groups, height)
             for begin in T.serial(_ceildiv(groups, panels * PANEL)):
-                for tile in T.parallel(NT):
+                for tile in T.parallel(args.size.NT):
                     codes = T.alloc_buffer((words,), "int32")
                     result = T.alloc_buffer((PANEL * amx.TOKENS * TILE,), "float32")
                     sums = T.alloc_buffer((parts * amx.TOKENS * TILE,), "int32")
@@ -299,14 +299,15 @@ def tile_gemm(family: str, packing: Packing, look_up: LookUp, trits: Words) -> A
                     signed = T.alloc_buffer((parts, entries), "uint8")
                     config = T.alloc_buffer((amx.CONFIG_BYTES,), "uint8")
                     if book:
-                        set_digits(signed, digits)
+                        set_digits(signed, args.digits)
+                    rows = T.meta_var(Rows(scales, zeros))
+                    work = T.meta_var(Work(args, tile, groups, height, packed, by_block,
+                                           result, codes, sums, rows, signed))  # fmt: skip
                     amx.configure(config, height, cut.depth * QUADS)
                     left = T.meta_var(T.min(groups - begin * panels * PANEL, panels * PANEL))
                     for i in T.serial(T.ceildiv(left, PANEL)):
                         group = T.meta_var((begin * panels + i) * PANEL)
-                        panel(out, result, codes, sums, scales, zeros, packed, by_block, a_total,
-                              planes, signed, w_scale, zero, factor, C, tile, group,
-                              T.min(T.int64(PANEL), groups - group), groups, height)
+                        panel(work, group, T.min(T.int64(PANEL), groups - group))
                     T.evaluate(amx.release())
 
-    return trimmed(kernel, packing)
+    return kernel

@@ -1,0 +1,1 @@
+"""Kernels for x86: AVX2, AVX-512, AMX."""
