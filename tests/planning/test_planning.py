@@ -232,7 +232,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "4", "rules": ("lm_head",)}, "write PATTERN=TYPE"),
     ({"bpw": "4", "tokens": 1}, "--tokens 1: give 2 or more"),
     ({"bpw": "4", "windows": 0}, "--windows 0: give a positive number"),
-    ({"bpw": "4", "rest": "3"}, "--overhead '3': write a positive number with a unit"),
+    ({"bpw": "4", "overhead": "3"}, "--overhead '3': write a positive number with a unit"),
     ({"bpw": "4", "target": "z80"}, "z80"),
     ({"bpw": "4", "activation": "int3"}, "unknown activation mode"),
     ({"size": "12"}, "--size '12': write a positive number with a unit"),
