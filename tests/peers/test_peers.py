@@ -13,6 +13,7 @@ import pytest
 
 from ladder.cli import benches
 from ladder.errors import LadderError
+from ladder.hardware.targets import LEVELS, runs_here
 from ladder.ir.dtype import DType
 from ladder.peers import OWN, PEERS, engine_class, peers_of
 from ladder.peers.engine import CLASSES, TERNARY
@@ -26,6 +27,7 @@ from ladder.timing.rotation import copies_of
 
 pytestmark = [pytest.mark.kernels, pytest.mark.models, pytest.mark.xdist_group("peers")]
 
+VNNI = {"avx_vnni", "avx512_vnni"}  # flags of CPUs
 QUICK = Settings(rounds=2, seconds=0.002, rotate=2e5)
 SHAPES = [(1, 128, 160), (3, 128, 160)]  # K is no multiple of 64: engines take groups of 32
 ROW = {
@@ -60,6 +62,12 @@ def test_every_installed_engine_has_rows(run: tuple[dict[str, Any], Path]) -> No
     assert json.loads(path.read_text()) == document
 
 
+def rounds_activations(engine: str) -> bool:
+    """OpenVINO multiplies in floats where the CPU has no products of bytes (VNNI)."""
+    vnni = any(runs_here(level) for level in LEVELS.values() if VNNI & level.flags)
+    return engine != "openvino" or vnni
+
+
 def test_rows_are_whole_and_right(run: tuple[dict[str, Any], Path]) -> None:
     rows = run[0]["rows"]
     for row in rows:
@@ -69,7 +77,8 @@ def test_rows_are_whole_and_right(run: tuple[dict[str, Any], Path]) -> None:
         assert (row["n"], row["k"], row["threads"]) == (128, 160, 1), where
         assert row["median_s"] > 0 and row["rounds"] == QUICK.rounds, where
         assert row["rotated_bytes"] > QUICK.rotate, where
-        assert 1e-4 < row["error"] < 0.02, f"{where}: activations are rounded, weights are not"
+        least = 1e-4 if rounds_activations(row["engine"]) else 0.0
+        assert least < row["error"] < 0.02, f"{where}: activations are rounded, weights are not"
     for engine in {row["engine"] for row in rows}:
         assert {row["m"] for row in rows if row["engine"] == engine} == {1, 3}, engine
 
