@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError, NothingToQuantize
+from ladder.support import moved
 
 if TYPE_CHECKING:
     from ladder.api import compile, export_onnx, load, plan, register_type
@@ -37,6 +38,9 @@ _HOMES = {
     "register_type": "ladder.api",
     "DType": "ladder.ir.dtype",
 }
+
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from ladder.ir.dtype import DType
 F = TypeVar("F")
 _KEY = "ladder.fact."
 METADATA_KEY = "ladder.facts"
+RENAMED = {"LeftAlone": "Skipped", "Finished": "PreRounded"}
 
 
 @dataclass(frozen=True)
@@ -267,3 +268,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        raise AttributeError(f"ladder.ir.facts.{name} is now {RENAMED[name]}")
+    raise AttributeError(f"module 'ladder.ir.facts' has no attribute '{name}'")

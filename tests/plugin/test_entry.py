@@ -15,7 +15,7 @@ from ladder.hardware.targets import ACCELERATORS, LEVELS, TAGS
 
 OURS = {
     "", ".errors", ".hardware", ".hardware.targets", ".plugin", ".plugin.onnx_hook",
-    ".plugin.packing",
+    ".plugin.packing", ".support", ".support.moved",
 }  # fmt: skip
 
 
