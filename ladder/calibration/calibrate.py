@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from ladder.calibration.hessians import collect
 from ladder.calibration.requested_data import data_of
 from ladder.frontend.types import Source
 from ladder.ir import facts
+from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded
 from ladder.options.requests import SiteOptions
 from ladder.passes.rounding.methods import find_method
@@ -24,7 +26,7 @@ def calibrate(model: ir.Model, source: Source, options: SiteOptions) -> None:
     """
     here, method = replace(source, model=model), find_method(options.rounding)
     plan = facts.get(model, BitPlan) or BitPlan()
-    types = {name: str(choice.type) for name, choice in plan.choices.items()}
+    types = {name: choice.type for name, choice in plan.choices.items()}
     if method.whole and method.whole.check:
         named(method.whole.check)(here, types)
     found = hessians_of(here, options)
@@ -42,7 +44,7 @@ def hessians_of(source: Source, options: SiteOptions) -> Hessians | None:
 
 
 def pre_rounded_of(
-    source: Source, options: SiteOptions, types: dict[str, str], hessians: Hessians
+    source: Source, options: SiteOptions, types: Mapping[str, DType], hessians: Hessians
 ) -> PreRounded:
     """The weights of a plan (site -> type) by a method that needs the whole model."""
     method = find_method(options.rounding)
@@ -53,7 +55,7 @@ def pre_rounded_of(
 
 
 def _made(
-    name: str, source: Source, data: Data, types: dict[str, str], begun: Hessians | PreRounded
+    name: str, source: Source, data: Data, types: Mapping[str, DType], begun: Hessians | PreRounded
 ) -> PreRounded:
     whole = find_method(name).whole
     assert whole is not None

@@ -14,7 +14,7 @@ of all before. Two streams of activations go through the model, block by block.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,7 +47,7 @@ NAME = "gptaq"  # among the rounding methods
 
 
 def round_in_order(
-    source: Source, data: Data, types: dict[str, str], static: Hessians, threads: int = 0
+    source: Source, data: Data, types: Mapping[str, DType], static: Hessians, threads: int = 0
 ) -> PreRounded:
     """The fact ``PreRounded`` for the sites in ``types``; from the cache where it is there.
 
@@ -74,7 +74,7 @@ class _Order:
         self,
         model: ir.Model,
         data: Data,
-        types: dict[str, str],
+        types: Mapping[str, DType],
         static: Hessians,
         place: Path,
         pool: ThreadPoolExecutor,
@@ -139,7 +139,7 @@ class _Order:
             list(self._pool.map(work, range(len(groups))))
 
     def _by_gptq(self, group: Group, weight: F32, hessian: np.ndarray) -> Outcome:
-        return round_by(NAME, weight, DType.parse(self._types[group.name]), hessian)
+        return round_by(NAME, weight, self._types[group.name], hessian)
 
     def _put(self, group: Group, make: Callable[[], Outcome]) -> None:
         """Keep a weight, made or read from where an earlier run left it."""
@@ -148,7 +148,7 @@ class _Order:
         if not path.exists():
             with file_aside(path) as aside:
                 save_outcome(aside, make())
-        dtype = DType.parse(self._types[group.name])
+        dtype = self._types[group.name]
         self._weights[group.weight_name] = group.stored(load_outcome(path).rounded, dtype)
         self._files.update({site.name: file for site in group.sites})
 

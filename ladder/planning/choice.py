@@ -84,11 +84,11 @@ def _rounder_of(
 
     method = find_method(options.rounding)
 
-    def rounder(types: Mapping[str, str]) -> Rounder:
+    def rounder(types: Mapping[str, DType]) -> Rounder:
         if not method.needs.model or hessians is None:
             return alone
         evaluated = replace(options, rounding=method.planned_as)
-        done = pre_rounded_of(source, evaluated, dict(types), hessians)
+        done = pre_rounded_of(source, evaluated, types, hessians)
 
         def rounded(group: Group, dtype: DType) -> np.ndarray:
             if group.name not in done.files:

@@ -29,7 +29,7 @@ from ladder.support.progress import track
 from ladder.support.threads import own_threads
 
 R = TypeVar("R")
-RounderOf = Callable[[Mapping[str, str]], Rounder]  # of a plan, site -> type: it may count
+RounderOf = Callable[[Mapping[str, DType]], Rounder]  # of a plan, site -> type: it may count
 
 
 class PlanEvaluator:
@@ -74,7 +74,7 @@ class PlanEvaluator:
         chosen = zip(self.problem.parts, picks, strict=True)
         types = {name: part.options[pick].type for part, pick in chosen for name in part.names}
         low_bit = {name: DType.parse(type) for name, type in types.items() if type != FLOAT}
-        self._rounded = self._rounder_of({name: str(dtype) for name, dtype in low_bit.items()})
+        self._rounded = self._rounder_of(low_bit)
         sums = self._run(low_bit, lambda y, i: self.expected[i].compare(y), "run the plan")
         return Sums.total(sums).scores(self._kind)[self.problem.metric]
 

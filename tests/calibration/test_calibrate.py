@@ -9,21 +9,22 @@ import pytest
 
 from ladder.calibration import calibrate
 from ladder.frontend.types import Source
+from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians, PreRounded
 from ladder.options.requests import SiteOptions
 from ladder.passes.rounding.methods import METHODS, Method, Needs, Start, WholeModel
 
-TYPES = {"fc": "int4:g32"}
+TYPES = {"fc": DType.parse("int4:g32")}
 SOURCE = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), "empty", "empty")
 HESSIANS = Hessians(text="collected")
 
 
-def first(source: Source, data: int, types: dict[str, str], begun: Hessians) -> PreRounded:
+def first(source: Source, data: int, types: dict[str, DType], begun: Hessians) -> PreRounded:
     assert types == TYPES
     return PreRounded(note=f"first on {data} from {begun.text}")
 
 
-def second(source: Source, data: int, types: dict[str, str], begun: PreRounded) -> PreRounded:
+def second(source: Source, data: int, types: dict[str, DType], begun: PreRounded) -> PreRounded:
     return PreRounded(note=f"second on {data} from {begun.note}")
 
 

@@ -189,7 +189,7 @@ def test_learning_makes_the_output_better_and_goes_on_where_it_was_killed(
     from ladder.calibration.learned import train
 
     source, data = chain
-    types = {site.name: TYPE for site in find_sites(source.model)[0]}
+    types = {site.name: DType.parse(TYPE) for site in find_sites(source.model)[0]}
     begun = _by_mse(source, tmp_path)
     monkeypatch.setattr(train, "SAVE_SECONDS", 0)
     steps: list[int] = []
@@ -219,7 +219,7 @@ def test_convolutions_are_learned_as_they_are_stored(tmp_path: Path) -> None:
     source = Source(ir.from_proto(proto), "conv", "learned-conv")
     x = random(32, 8) @ random(32, 1, 8, 12, seed=7)  # channels that go together
     data = sample_data(source, {"x": x.astype(np.float32)}, "samples")
-    types = {site.name: TYPE for site in find_sites(source.model)[0]}
+    types = {site.name: DType.parse(TYPE) for site in find_sites(source.model)[0]}
     done = learned_of(source, data, types, _by_mse(source, tmp_path))
     before, after = (float(word) for word in done.note.replace(",", "").split() if "0." in word)
     assert after < 0.95 * before
@@ -231,7 +231,7 @@ def test_what_does_not_get_better_stays_as_it_was(
     from ladder.calibration.learned import train
 
     source, data = chain
-    types = {site.name: "int3:g32" for site in find_sites(source.model)[0]}
+    types = {site.name: DType.parse("int3:g32") for site in find_sites(source.model)[0]}
     begun = round_in_order(source, data, types, collect(source, data))
     monkeypatch.setattr(train, "LATENT_RATE", 30.0)
     monkeypatch.setattr(train, "FACTOR_RATE", 3.0)
@@ -277,7 +277,7 @@ def test_what_cannot_be_learned_is_refused(
             Graph(model, torch.float32)
     source, _ = chain
     monkeypatch.setattr(result, "BYTES_EACH", 1e12)
-    types = {site.name: "int4:g32" for site in find_sites(source.model)[0]}
+    types = {site.name: DType.parse("int4:g32") for site in find_sites(source.model)[0]}
     with pytest.raises(LadderError, match=r"GB for 0 M weights, and .* GB are free; use"):
         check_learnable(source, types)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -51,8 +51,8 @@ def chain() -> tuple[Source, Data]:
     return source, sample_data(source, {"x": mixed.astype(np.float32)}, "samples")
 
 
-def types_of(source: Source, type: str = TYPE) -> dict[str, str]:
-    return {site.name: type for site in find_sites(source.model)[0]}
+def types_of(source: Source, type: str = TYPE) -> dict[str, DType]:
+    return {site.name: DType.parse(type) for site in find_sites(source.model)[0]}
 
 
 def with_weights(model: ir.Model, weights: Mapping[str, np.ndarray]) -> ir.Model:
@@ -183,13 +183,13 @@ def test_a_language_model(tiny_chat_folder: Path, tmp_path: Path) -> None:
 def test_a_type_of_ones_own_with_another_book_is_rounded_anew(chain: tuple[Source, Data]) -> None:
     """Files are kept by what they depend on: the name of a type alone says too little."""
     source, data = chain
-    static, types = collect(source, data, 1), types_of(source, "mine:g32")
+    static = collect(source, data, 1)
     group = find_groups(source.model, find_blocks(source.model))[0]
     found = []
     for book in ((-1.0, -0.3, 0.3, 1.0), (-1.0, -0.1, 0.1, 1.0)):
         ELEMENTS.pop("mine", None)
         register_type("mine", book)
-        done = round_in_order(source, data, types, static, 1)
+        done = round_in_order(source, data, types_of(source, "mine:g32"), static, 1)
         alone = RoundedWeights(source, "mse", None)(group, DType.parse("mine:g32"))
         found.append((Path(done.files[group.name]), alone))
     assert found[0][0] != found[1][0] and (found[0][1] != found[1][1]).any()

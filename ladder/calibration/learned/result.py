@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,9 @@ INDEX = "index.json"
 BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
 
 
-def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRounded) -> PreRounded:
+def learned_of(
+    source: Source, data: Data, types: Mapping[str, DType], start: PreRounded
+) -> PreRounded:
     """The weights of ``start`` (rounded in the types of a plan) learned from end to end.
 
     From the cache where it is there. If the loss does not get smaller, ``start`` is what is left.
@@ -42,7 +45,7 @@ def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRoun
     return PreRounded({**start.files, **files}, found["note"])
 
 
-def check_learnable(source: Source, types: dict[str, str]) -> None:
+def check_learnable(source: Source, types: Mapping[str, DType]) -> None:
     """Refuse, before any work is done, what cannot be learned: no torch, no room, no derivative."""
     _check_room([group for group in _groups(source) if group.name in types])
     try:
@@ -61,7 +64,7 @@ def _groups(source: Source) -> list[Group]:
 
 
 def _learn(
-    source: Source, data: Data, types: dict[str, str], start: PreRounded, place: Path
+    source: Source, data: Data, types: Mapping[str, DType], start: PreRounded, place: Path
 ) -> None:
     from ladder.calibration.learned.latent import Latent  # torch: an extra, and slow to import
     from ladder.calibration.learned.train import Training
@@ -69,7 +72,7 @@ def _learn(
     groups = [group for group in _groups(source) if group.name in types]
     latents = {}
     for group in groups:
-        site, dtype = group.sites[0], DType.parse(types[group.name])
+        site, dtype = group.sites[0], types[group.name]
         begun = _begun(group, dtype, start)
         latents[group.weight_name] = site, Latent(site.array(), dtype, begun)
     training = Training(source.model, data, latents, place)
