@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ladder.cli import benches
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, runs_here
 from ladder.ir.dtype import DType
@@ -185,18 +185,22 @@ def test_peers_by_name() -> None:
         peers_of(" ,")
 
 
-def test_options_that_do_not_go_together() -> None:
-    for words, message in (
-        ({"types": "int4:g128"}, "--types goes with --peers"),
-        ({"resume": Path("run.json")}, "--resume goes with --peers"),
-        ({"shape": ["1x64x64,2x64x64"]}, "several --shape go with --peers"),
-        ({"threads": "1,2"}, "--threads '1,2': give a positive number"),
-        ({"peers": "all", "rounds": 0}, "--rounds 0: give 1 or more"),
-        ({"peers": "all", "shape": ["1x64"]}, "--shape '1x64': write MxNxK"),
-        ({"peers": "torch", "types": "int9:g128"}, "unknown type 'int9:g128'"),
-    ):
-        with pytest.raises(LadderError, match=message):
-            benches.kernel(**words)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--types int4:g128", "--types goes with --peers"),
+        ("--resume run.json", "--resume goes with --peers"),
+        ("--shape 1x64x64,2x64x64", "several --shape go with --peers"),
+        ("--threads 1,2", "--threads '1,2': give one number, or add --peers all"),
+        ("--threads x", "--threads 'x': give a positive number"),
+        ("--peers all --rounds 0", "--rounds 0: give a positive number"),
+        ("--peers all --shape 1x64", "--shape '1x64': write MxNxK"),
+        ("--peers torch --types int9:g128", "unknown type 'int9:g128'"),
+    ],
+)
+def test_options_that_do_not_go_together(cli: Callable[..., Any], words: str, message: str) -> None:
+    ran = cli("bench", "kernel", *words.split())
+    assert ran.code == 2 and message in ran.err
 
 
 def test_classes_of_bits() -> None:
