@@ -45,9 +45,9 @@ class AllocateBits(Pass, AxisOptions):
     """Plan the types with the least predicted loss within ``bpw``, ``size`` or ``latency``.
 
     ``max-kl`` minimises the size within a loss (or ``minimise``: loss, size, latency), ``prefer``
-    weighs ``memory=1/latency=1/accuracy=2``. ``types`` (``int2:g64|int4:g64``) restricts what was
-    measured, ``rules`` and ``keep`` are those of allocate-uniform. ``overhead`` (``3ms``) is what a
-    token takes outside of products. Leaves BitPlan, Skipped and Allocation; the graph stays.
+    weighs ``memory=1/latency=1/accuracy=2``. ``types`` (``int2:g64|int4:g64``) restricts the types
+    that were measured, ``rules`` and ``keep`` are those of allocate-uniform. ``overhead`` (``3ms``)
+    is a token's time outside of products. Adds BitPlan, Skipped and Allocation; the graph stays.
     """
 
     types: tuple[DType, ...] = ()
@@ -61,14 +61,16 @@ class AllocateBits(Pass, AxisOptions):
 
     @property
     def budget(self) -> Budget:
-        """What is asked; invalid combinations are refused."""
+        """The budget that the options give; invalid combinations are refused."""
         return Budget.of({name: getattr(self, name) for name in BUDGET})
 
     def run(self, model: ir.Model) -> None:
         budget = self.budget
         problem, notes = problem_of(model, self.types, self.rules, self.keep, self.overhead)
         if budget.timed and not problem.timed:
-            raise LadderError("latency is asked and there are no ProductCosts: measure them first")
+            raise LadderError(
+                "a limit on latency needs the fact ProductCosts: measure the products first"
+            )
         put_allocation(model, problem, allocate(problem, budget), str(budget), notes)
 
 
@@ -94,7 +96,7 @@ def problem_by(
     keep: Sequence[str] = (),
     overhead: str = "",
 ) -> tuple[Problem, tuple[str, ...]]:
-    """The problem by a sensitivity; before anything is measured there is none, and losses are 0."""
+    """The problem for a sensitivity; before anything is measured it is None, and losses are 0."""
     costs = facts.get(model, ProductCosts)
     sites = find_sites(model)[0]
     groups = groups_of(sites)
@@ -116,7 +118,7 @@ def problem_by(
 def put_allocation(
     model: ir.Model, problem: Problem, found: Allocated, asked: str, notes: tuple[str, ...]
 ) -> None:
-    """Leave a choice as facts: the plan, what it leaves alone, and what it is expected to be."""
+    """Add a choice as facts: the plan, the sites that it skips, and its expected totals."""
     put_choices(model, *rows_of(problem, found.picks))
     costs = facts.get(model, ProductCosts)
     uniform = {type: problem.shown(totals) for type, totals in found.uniform.items()}
@@ -138,7 +140,7 @@ def put_allocation(
 
 
 def rows_of(problem: Problem, picks: Picks) -> tuple[dict[str, Choice], dict[str, str]]:
-    """The choices with their reasons, and what stays float, by site."""
+    """The choices with their reasons, and why other sites stay float, by site."""
     choices: dict[str, Choice] = {}
     kept: dict[str, str] = {}
     for part, pick in zip(problem.parts, picks, strict=True):
@@ -183,7 +185,7 @@ def _measured(sensitivity: Sensitivity) -> list[DType]:
 
 
 def _other_bytes(model: ir.Model, sites: list[Site]) -> float:
-    """Bytes of the constants that are no site's weight; they stay as they are."""
+    """Bytes of the constants that are not a weight of a site; they stay as they are."""
     weights = {id(site.weight) for site in sites}
     values = [v for graph in model.graphs() for v in graph.initializers.values()]
     return float(

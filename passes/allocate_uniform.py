@@ -1,4 +1,4 @@
-"""One type for every site, but for those that a rule names."""
+"""One type for every site, except those that a rule names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DEFAULT_TYPE = DType.parse("int4:g128")
 
 @dataclass(frozen=True)
 class AllocateUniform(Pass):
-    """Plan ``type`` for every site and note what is left alone.
+    """Plan ``type`` for every site and record which sites are skipped.
 
     ``keep`` holds patterns (``lm_head|*.down_proj``) of sites that stay float, ``rules`` patterns
     with another type (``lm_head=int8:row|*.down_proj=nf4:g64``; a later one wins). Sites that
-    share a weight share its type. Leaves the facts BitPlan and Skipped; the graph stays.
+    share a weight share its type. Adds the facts BitPlan and Skipped; the graph stays.
     """
 
     type: DType = DEFAULT_TYPE
@@ -56,7 +56,7 @@ class AllocateUniform(Pass):
 
 
 def _ruled(sites: list[Site], rule: Rule) -> dict[str, str]:
-    """Names of the sites that a rule reaches, with the reason: those it names and their twins."""
+    """Sites that get a rule's type, with the reason: those it names and those tied to them."""
     why = f"rule {rule}"
     named = {site.name: why for site in sites if matches(site, rule.pattern)}
     weights = {(id(s.weight), s.transposed): s.name for s in sites if s.name in named}

@@ -15,8 +15,8 @@ from ladder.passes.infra.base import Pass
 
 @dataclass(frozen=True)
 class BindShapes(Pass):
-    """``dims`` is ``name:size/name:size``; shapes that are missing are inferred, the shape
-    arithmetic that becomes constant is folded, and constants become initializers.
+    """Give dimensions sizes: ``dims`` is ``name:size/name:size``. Missing shapes are inferred,
+    shape arithmetic that becomes constant is folded, and constants become initializers.
 
         graph(%x: [1, tokens])  -->  graph(%x: [1, 64])
     """

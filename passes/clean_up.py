@@ -1,4 +1,4 @@
-"""Clean-up: fold what is constant, drop what is dead, compute equal things once."""
+"""Clean-up: fold constants, remove dead nodes, merge equal nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxscript import optimizer
 from ladder.passes.infra.base import Pass
 from ladder.passes.move_weight_to_rhs import put_weights_second
 
-FOLD_LIMIT = 4096  # elements: shape arithmetic folds, transposed weights stay where they are
+FOLD_LIMIT = 4096  # elements: shape arithmetic is folded, transposed weights are not
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ class CleanUp(Pass):
 
 
 def _keep_weights(node: ir.Node) -> bool | None:
-    """A transposed weight keeps its name and stays one copy with its other users."""
+    """Do not fold a transposed weight: it keeps its name and shares one copy with other users."""
     return False if node.op_type == "Transpose" else None

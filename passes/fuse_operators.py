@@ -11,7 +11,7 @@ from onnxscript.rewriter.rules.fusion import _layer_norm, _rms_normalization, _r
 
 from ladder.passes.infra.base import Pass
 
-OLDEST_OPSET = 23  # RMSNormalization and RotaryEmbedding came with it
+OLDEST_OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Which rung a product stands on: look-ups, dot products, matrix tiles, or float, and why.
+"""The scheme of a product and the reason: look-ups, dot products, matrix tiles, or float.
 
-A pure choice from the type, the activation mode, M and what is known of the target
-(``facts.Machine``): its kernels and, where they were measured, its costs.
+The choice depends on the type, the activation mode, M and the fact ``Machine`` alone: the kernels
+of the target and, where they were measured, their costs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ladder.ir.facts import KernelChoice, Machine
 
 LUT, DOT, TILE = "lut", "dot", "tile"
 SCHEMES = ("auto", LUT, DOT, TILE)
-MANY = 4  # tokens that pay for unpacking the weights once, where nothing was measured
+MANY = 4  # tokens from which unpacking the weights once pays, where nothing was measured
 
 
 def choose(
@@ -23,17 +23,19 @@ def choose(
     scheme: str = "auto",
     tiles: str = "",
 ) -> KernelChoice:
-    """The kernel of one product; M is None where it is not known.
+    """The kernel of one product; M is None if it is not known.
 
-    ``tiles`` says why matrix tiles cannot compute it, where they cannot.
+    ``tiles`` says why matrix tiles cannot compute it, and is empty if they can.
     """
     if mode == FLOAT:
-        return KernelChoice(FLOAT, FLOAT, "activations stay float: weights are decoded on the way")
+        return KernelChoice(
+            FLOAT, FLOAT, "activations stay float: weights are decoded in the kernel"
+        )
     mode, because = _mode(dtype, mode)
     ways, why = _ways(dtype, mode)
     if tiles and TILE in ways and TILE in machine.schemes:
         ways = tuple(way for way in ways if way != TILE)
-        because += f"no tiles: {tiles}; "
+        because += f"no matrix tiles: {tiles}; "
     able = [way for way in ways if way in machine.schemes]
     refused = "" if scheme in ("auto", *able) else f"{scheme} was asked for"
     if scheme in ways and refused:
@@ -48,18 +50,18 @@ def choose(
 
 
 def no_tiles(dtype: DType, mode: str, k: int, muxed: bool = False) -> str:
-    """Why matrix tiles cannot compute a product, empty where they can."""
+    """Why matrix tiles cannot compute a product; empty if they can."""
     if muxed:
-        return "they have no place for outliers"
+        return "they do not support outliers"
     if block_of(dtype, mode, k) != dtype.block:
-        return "they add K-blocks as floats, and here one sum goes over all of K"
+        return "they add scale blocks in float, and this mode needs one integer sum over all of K"
     return ""
 
 
 def _by_cost(
     dtype: DType, mode: str, m: int | None, machine: Machine, ways: list[str], because: str
 ) -> KernelChoice:
-    """The fastest of several ways as measured; where one was not, by a rule."""
+    """The fastest of several schemes by measured times; by a rule if one was not measured."""
     times = {way: machine.seconds(dtype.name, way, m) for way in ways}
     if m is not None and all(times.values()):
         at = min(machine.measured_at(dtype.name, way, m) for way in ways)
@@ -72,15 +74,15 @@ def _by_cost(
 
 
 def _mode(dtype: DType, mode: str) -> tuple[str, str]:
-    """The mode that the type can have, and why it is another one."""
+    """The mode that the type supports, and the reason if it is another one."""
     if mode != TABLE8 or not (dtype.levels or dtype.element.storage.per_byte):
         return mode, ""
-    what = "codes name the entries of a book" if dtype.levels else "five digits share a byte"
+    what = "its codes index a code book" if dtype.levels else "five digits share a byte"
     return "int8", f"table8 sums bit planes, and {dtype.name} has none ({what}): int8 instead; "
 
 
 def _ways(dtype: DType, mode: str) -> tuple[tuple[str, ...], str]:
-    """The schemes that a type can have, and why no others."""
+    """The schemes that a type supports, and why there are no others."""
     if mode == TABLE8:
         return (LUT,), "table8 is computed by look-ups"
     if dtype.levels:
@@ -97,7 +99,7 @@ def _cheapest(mode: str, measured: str, because: str, times: dict[str, float]) -
 
 
 def rungs_of(dtype: DType, choice: KernelChoice) -> dict[str, list[str]]:
-    """The steps of a weight: those ahead of time, and those in registers."""
+    """The rungs of a weight: those that run at compile time, and those in registers."""
     storage = dtype.element.storage
     ahead = [f"split {'' if storage.per_byte else 'bit '}{storage.noun}", "pad", "repack"]
     if choice.scheme == LUT:

@@ -1,4 +1,4 @@
-"""Lower convolutions: im2col over a low-bit product, or a weight that is only stored low-bit."""
+"""Lower convolutions: im2col and a low-bit product, or a weight that is only stored in low bits."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ladder.passes.infra.base import Facts, Pass
 
 Dims = list[int | ir.SymbolicDim | None]
 GROUPED = KernelChoice(FLOAT, FLOAT, "a grouped convolution: its weight is only stored low-bit")
-FAR_END = np.iinfo(np.int64).max  # a Slice's end: as far as there is something
+FAR_END = np.iinfo(np.int64).max  # the end of a Slice up to the end of the axis
 
 
 @dataclass(frozen=True)
 class LowerConvolutions(Pass):
-    """Put every LowBitConv on the rung of products. No size of an input need be known.
+    """Turn every LowBitConv into a product. No size of an input needs to be known.
 
-    One group, channels last from here to the product (1x1: the two Transposes and the product):
+    One group, with channels last up to the product (1x1: only the two Transposes and the product):
 
         %y = LowBitConv[t](%x, %w...)
           -->  %t = Transpose(%x); %p = Pad(%t)
-               %c = Concat(Slice(%p), ...)     a strided Slice for each tap, an axis at a time
+               %c = Concat(Slice(%p), ...)     a strided Slice for each tap, one axis at a time
                %m = LowBitMatMul[t](%c, %w...); %y = Transpose(%m)
 
     Several groups (depthwise: a product has a handful of weights) keep float arithmetic:
@@ -55,7 +55,7 @@ class LowerConvolutions(Pass):
 
 
 class _Steps(list[ir.Node]):
-    """The nodes that take a convolution's place, in order; values carry its output's name."""
+    """The nodes that replace a convolution, in order; values are named after its output."""
 
     def __init__(self, node: ir.Node) -> None:
         super().__init__()
@@ -115,19 +115,19 @@ def _columns(
 ) -> tuple[ir.Value, Dims]:
     """x [B, *size, C] -> [B, *out, taps C], and its sizes.
 
-    The last axis goes first: it leaves runs of its taps' channels side by side, and the next
-    axis copies such runs whole. So a 3x3 window takes six slices, not nine.
+    The last axis comes first: the channels of its taps are then next to each other, and the next
+    axis copies whole runs of them. So a 3x3 window takes six slices, not nine.
     """
     batch, *size = dims
     rank = len(window.kernel)
     out = [window.size(axis, size[axis]) for axis in range(rank)]
     if any(window.pads):
-        before, behind = window.pads[:rank], window.pads[rank:]
+        before, after = window.pads[:rank], window.pads[rank:]
         size = [
             s + a + b if isinstance(s, int) else None
-            for s, a, b in zip(size, before, behind, strict=True)
+            for s, a, b in zip(size, before, after, strict=True)
         ]
-        edges = steps.ints("edges", [0, *before, 0, 0, *behind, 0])
+        edges = steps.ints("edges", [0, *before, 0, 0, *after, 0])
         x = steps.add("Pad", "padded", [x, edges], [batch, *size, channels])
     for axis in reversed(range(rank)):
         if window.kernel[axis] == window.strides[axis] == 1:
@@ -143,7 +143,7 @@ def _columns(
 
 
 def _taps(steps: _Steps, window: Window, axis: int, x: ir.Value, dims: Dims) -> list[ir.Value]:
-    """What each tap of an axis sees of ``x``: a Slice of the dimensions ``dims``."""
+    """What each tap of an axis reads of ``x``: a Slice of the dimensions ``dims``."""
     taps, dilation = window.kernel[axis], window.dilations[axis]
     along = steps.ints(f"axis{axis}", [axis + 1])
     stride = steps.ints(f"stride{axis}", [window.strides[axis]])
@@ -151,14 +151,14 @@ def _taps(steps: _Steps, window: Window, axis: int, x: ir.Value, dims: Dims) -> 
     for tap in range(taps):
         part, left = f"tap{axis}_{tap}", (taps - 1 - tap) * dilation
         start = steps.ints(f"{part}.start", [tap * dilation])
-        # Counted from the end, so that the size may be open.
+        # Counted from the end, so that the size need not be known.
         end = steps.ints(f"{part}.end", [-left if left else FAR_END])
         found.append(steps.add("Slice", part, [x, start, end, along, stride], dims))
     return found
 
 
 def _by_weight(node: ir.Node, window: Window) -> _Steps:
-    """The weight as float, in the graph, under a standard Conv."""
+    """A standard Conv, whose weight the graph decodes to float."""
     steps = _Steps(node)
     shape = static_shape(node.inputs[1])
     assert shape is not None
@@ -183,7 +183,7 @@ def _by_weight(node: ir.Node, window: Window) -> _Steps:
 
 
 def _dims(x: ir.Value, rank: int) -> Dims:
-    """The input's dimensions; what is not known is None."""
+    """The input's dimensions; those not known are None."""
     return [*x.shape] if x.shape is not None else [None] * (rank + 2)
 
 

@@ -47,7 +47,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Product:
-    """One LowBitMatMul, and what is known of its site."""
+    """One LowBitMatMul, and what is known about its site."""
 
     node: ir.Node
     dtype: DType
@@ -63,12 +63,13 @@ class Product:
 
 @dataclass(frozen=True)
 class LowerTypes(Pass):
-    """Choose the integer form of every LowBitMatMul and put it there.
+    """Choose the integer form of every LowBitMatMul and replace it by that form.
 
     ``activation`` is the numeric mode (``ladder.ir.activation``); ``fp32`` leaves products as
-    they are: only weights are rounded. ``scheme`` is ``lut``, ``dot``, ``tile`` or ``auto``: by the
-    fact Machine (measured times, else a rule). Every scheme gives the same integers. ``stop`` shows
-    the weights' way down to ``planes``, ``pad`` or ``repack`` as operators and their inverses.
+    they are: only weights are rounded. ``scheme`` is ``lut``, ``dot``, ``tile`` or ``auto``, which
+    chooses by the fact Machine (measured times, else a rule). Every scheme gives the same integers.
+    ``stop`` shows the rungs of weights down to ``planes``, ``pad`` or ``repack`` as operators and
+    their inverses.
 
         %y = LowBitMatMul[t](%x, %w...)
           -->  %q, %s, %n = QuantizeActivation[k128](%x)      shared by all users of %x
@@ -116,7 +117,7 @@ class LowerTypes(Pass):
     def _chosen(
         self, model: ir.Model, node: ir.Node, sites: Sequence[str], machine: Machine
     ) -> tuple[Product, KernelChoice]:
-        """A product, muxed where it can be, and its kernel; the reason tells of both."""
+        """A product, muxed where possible, and its kernel; the reason covers both."""
         dtype, mode = DType.parse(node.overload), check(self.activation)
         _n, k = static_shape(node.inputs[1]) or (0, 0)
         muxed, why = muxed_of(model, sites, mode, dtype, k)
@@ -147,12 +148,12 @@ class LowerTypes(Pass):
         new.name = node.name
         new.metadata_props.update(node.metadata_props)
         if chosen.scheme == TILE or op == "MuxGemm":
-            # the same operator: how it is computed is not its meaning
+            # the same operator: the scheme does not change its meaning
             new.metadata_props[SCHEME_KEY] = chosen.scheme
         _replace_node(node, new)
 
     def _weight_way(self, codes: ir.Value, dtype: DType, node: ir.Node, made: Made) -> ir.Value:
-        """The rungs that are shown between the codes and the product, and the code book."""
+        """The rungs to show between the codes and the product, and the code book."""
         n, k = static_shape(codes) or (0, 0)
         steps = list(rungs.DOWN)
         shown = steps[: steps.index(self.stop) + 1] if self.stop else []
@@ -169,7 +170,7 @@ class LowerTypes(Pass):
 
 
 def tokens_of(x: ir.Value | None) -> int | None:
-    """M: the product of all dimensions but the last, where they are known."""
+    """M: the product of all dimensions but the last, if they are known."""
     shape = static_shape(x)
     if shape is None:
         return None
@@ -180,7 +181,7 @@ def tokens_of(x: ir.Value | None) -> int | None:
 
 
 class Made:
-    """Operators and constants that several products read: each is made once."""
+    """Operators and constants that several products read; each is made once."""
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[object, ...], tuple[ir.Value, ...]] = {}
@@ -193,7 +194,7 @@ class Made:
         key = (op, overload, *(id(value) for value in inputs))
         if key in self._nodes:
             return self._nodes[key]
-        if op in rungs.RUNGS:  # named by the weight, not by all the steps before
+        if op in rungs.RUNGS:  # named after the weight, not after all the rungs before
             base = str(dialect.stored_codes(inputs[0]).name)
         else:
             base = ".".join([*(str(value.name) for value in inputs), overload])
@@ -208,7 +209,7 @@ class Made:
         return self._nodes[key]
 
     def constant(self, product: Product, part: str, array: np.ndarray) -> ir.Value:
-        """An initializer; the same for all products of one activation that want the same."""
+        """An initializer; products of one activation that need equal ones share it."""
         x, graph = product.node.inputs[0], product.node.graph
         assert isinstance(graph, ir.Graph)
         key = (id(x), part, array.tobytes())
@@ -232,8 +233,8 @@ def _activation_inputs(product: Product, mode: str, made: Made) -> list[ir.Value
         return [x]
     if scale is None:
         raise LadderError(
-            f"site {product.site}: {mode} needs a scale that was found in calibration; "
-            "give a text with --calib, or a dynamic mode"
+            f"site {product.site}: {mode} needs a calibrated scale; "
+            "give a text with --calib, or use a dynamic mode"
         )
     return [x, made.constant(product, "activation_scale", np.array([scale], np.float32))]
 
@@ -247,8 +248,8 @@ def _tables(product: Product, mode: str, block: int, made: Made) -> tuple[ir.Val
     text, node = overload(mode, block), product.node
     if mode == TABLE8:
         return made.shared("PrecomputeTable", text, _activation_inputs(product, mode, made), node)
-    q, *beside = _codes(product, mode, block, made)
-    return *made.shared("TabulateActivation", text, [q], node), *beside
+    q, *others = _codes(product, mode, block, made)
+    return *made.shared("TabulateActivation", text, [q], node), *others
 
 
 def _muxed(product: Product, mode: str, made: Made) -> tuple[ir.Value, ...]:
@@ -265,7 +266,7 @@ def _muxed(product: Product, mode: str, made: Made) -> tuple[ir.Value, ...]:
 def muxed_of(
     model: ir.Model, sites: Sequence[str], mode: str, dtype: DType, k: int
 ) -> tuple[MuxedSite | None, str]:
-    """How the product of ``sites`` is muxed, which must be the same for all; and a remark."""
+    """How the product of ``sites`` is muxed, which must be the same for all; and a note."""
     fact = facts.get(model, Muxing) or Muxing()
     found = {site: fact.sites[site] for site in sites if site in fact.sites}
     if not found:
@@ -274,7 +275,7 @@ def muxed_of(
     if len(found) < len(sites) or any(
         (m.mux, m.channels) != (first.mux, first.channels) for m in found.values()
     ):
-        return None, "not muxed: its stacked sites are muxed each in another way"
+        return None, "not muxed: its stacked sites are muxed in different ways"
     why = Mux.parse(first.mux).refuse(mode, dtype, k, len(first.channels))
     if why is not None:
         return None, f"not muxed: {why}"

@@ -1,4 +1,4 @@
-"""Put scores that were measured on the model, as the fact ``Sensitivity``."""
+"""Add measured scores to the model, as the fact ``Sensitivity``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ladder.passes.infra.base import Facts, Pass
 class MeasureSensitivity(Pass):
     """Read ``file``: JSON of the fact, as ``ladder.sensitivity.measure`` returned it.
 
-    Measuring itself needs the tokenizer, ONNX Runtime and a machine (or a cluster) for minutes;
-    a pass has the model alone. So the driver measures, and this pass hands the result on.
+    Measuring needs the tokenizer, ONNX Runtime and minutes of a machine (or a cluster), but a pass
+    has only the model. So the pipeline measures, and this pass adds the result.
     """
 
     file: str
@@ -46,7 +46,7 @@ class MeasureSensitivity(Pass):
 
 
 def read_sensitivity(path: Path) -> Sensitivity:
-    """The fact from a file, refused plainly where it holds something else."""
+    """The fact from a file; a file that holds something else is refused."""
     if not path.is_file():
         raise LadderError(f"{path}: no such file; measure first")
     try:
@@ -54,7 +54,7 @@ def read_sensitivity(path: Path) -> Sensitivity:
         fact = Sensitivity(**found.get("Sensitivity", found))
         measured = all(fact.metric in row for site in fact.scores.values() for row in site.values())
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise LadderError(f"{path}: not the JSON of a sensitivity; measure again") from error
+        raise LadderError(f"{path}: not a file of sensitivity scores; measure again") from error
     if not fact.scores or not measured:
-        raise LadderError(f"{path}: a sensitivity without its measure '{fact.metric}'")
+        raise LadderError(f"{path}: the scores lack their metric '{fact.metric}'; measure again")
     return fact

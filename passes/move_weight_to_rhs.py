@@ -1,6 +1,6 @@
-"""Products of a constant and an activation, in the order that sites have: the weight second.
+"""Products of a constant and an activation get the operand order of sites: the weight second.
 
-Mamba's ``dt_proj`` is written as weight times activation. As it stands it would be left alone.
+Mamba's ``dt_proj`` is written as weight times activation. Without this pass it is skipped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ladder.passes.infra.base import Pass
 
 @dataclass(frozen=True)
 class MoveWeightToRhs(Pass):
-    """Put a constant first factor second, where the rank of the other one is known.
+    """Move a constant first factor to the second place, if the rank of the other one is known.
 
     %y = MatMul(%w, %x)  -->  %p = MatMul(Transpose(%x), Transpose(%w)); %y = Transpose(%p)
 
-    The weight is a matrix [N, K], %x is [..., K, M]. The Transpose of a %x that is one itself is
-    not written twice.
+    The weight is a matrix [N, K], %x is [..., K, M]. If %x is itself a Transpose, the two become
+    one.
     """
 
     def run(self, model: ir.Model) -> None:
@@ -71,6 +71,6 @@ def _turn(graph: ir.Graph | ir.Function, node: ir.Node, x: ir.Value) -> None:
 
 
 def _perm(node: ir.Node | None) -> list[int]:
-    """The axes of a Transpose, where it says them."""
+    """The axes of a Transpose, if it has the attribute."""
     said = node.attributes.get("perm") if node is not None and node.op_type == "Transpose" else None
     return list(said.as_ints()) if said is not None else []

@@ -1,4 +1,4 @@
-"""Outlier channels of activations: found in calibration, and written so that integers hold them."""
+"""Outlier channels of activations: found in calibration, written so that integers hold them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from ladder.support.progress import track
 
 @dataclass(frozen=True)
 class MuxOutliers(Pass):
-    """Give the input of every product a remedy for outlier channels, if it has some.
+    """Choose a remedy for the outlier channels of the input of every product, if it has some.
 
     ``method`` is ``digits`` (outliers in digits of one step), ``muxq`` (the paper's form, divided
     by 2^``exponent``), ``smooth`` (folded into what makes the input, ``alpha``), ``none``, or
-    ``auto``: for each input the one with the least error of its products on calibration tokens,
+    ``auto``: for each input the method with the least error of its products on calibration tokens,
     times the square of the work; of those within ``tie`` of the least the cheapest, in the order
     none, smooth, digits, muxq. ``activation`` is the mode that products will run in. A channel is
-    an outlier that gets over ``threshold`` times the typical one (``rule=relative``), or over
-    ``threshold`` itself (``rule=absolute``; the paper has 6); at most the share ``most`` of all
-    are. With ``tails`` all channels are written in digits where that is worth the work.
+    an outlier if it exceeds ``threshold`` times the typical one (``rule=relative``), or
+    ``threshold`` itself (``rule=absolute``; the paper has 6). At most the share ``most`` of all
+    are outliers. With ``tails`` all channels are written in digits if that is worth the work.
 
-    Needs the facts BitPlan and Activations; leaves Muxing and StaticScales for lower-types, and
-    Outliers, which tells what was chosen and why. Sites that read one value get one remedy.
+    Needs the facts BitPlan and Activations; adds Muxing and StaticScales for lower-types, and
+    Outliers, which says what was chosen and why. Sites that read one value get one remedy.
 
         %n = RMSNormalization(%x, %g); %y = MatMul(%n, %w)                          smooth
           -->  %n = RMSNormalization(%x, %g / s); %y = MatMul(%n, %w * s)
@@ -59,15 +59,15 @@ class MuxOutliers(Pass):
         known, plan = facts.get(model, Activations), facts.get(model, BitPlan)
         assert plan is not None
         calibrated = {known.text: known.tokens} if known else {}
-        facts.drop(model, Activations)  # files of this machine: of no use in what is saved
+        facts.drop(model, Activations)  # files of this machine, useless in a saved model
         kind = QUANTIZED.get(options.mode)
         if kind is None or (self.method == NONE and kind.granularity != STATIC):
-            why = "not asked for" if kind else f"{options.mode} activations have no codes"
+            why = "not asked for" if kind else f"{options.mode} activations are not quantized"
             _put(model, Outliers(_none(plan.choices, why), options.mode, calibrated), {}, {})
             return
         if known is None:
             raise LadderError(
-                "outliers are found on calibration data, and a pass cannot see any: use "
+                "outliers are found on calibration data, which a single pass does not have: use "
                 "'ladder compile' or 'quantize' with --outliers"
             )
         groups, alone = groups_of(model, plan, known)

@@ -1,4 +1,4 @@
-"""Round every planned weight to its type and put the site on the high rung of the dialect."""
+"""Round every planned weight to its type and replace the site's node by a low-bit operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Round by a method of ``rounding.methods``, which says what each does and needs.
+    """Round by a method of ``rounding.methods``, where each is described.
 
     Calibrated methods need the fact Hessians; those that round the whole model in order also need
     the fact PreRounded, the weights that were rounded before.
@@ -53,13 +53,13 @@ class RoundWeights(Pass):
         assert plan is not None
         if needs.model and facts.get(model, PreRounded) is None:
             raise LadderError(
-                f"rounding '{self.method}' goes through the model in order: a pass cannot; "
-                "use 'ladder compile' or 'quantize' with --calib"
+                f"rounding '{self.method}' works through the whole model in order, which a "
+                "single pass cannot do; use 'ladder compile' or 'quantize' with --calib"
             )
         if needs.hessians and hessians is None:
             raise LadderError(
-                f"rounding '{self.method}' needs Hessians of the sites' inputs: a pass cannot "
-                "collect them; use 'ladder compile', 'plan' or 'quantize' with --calib"
+                f"rounding '{self.method}' needs Hessians of the sites' inputs, which a "
+                "pass cannot collect; use 'ladder compile', 'plan' or 'quantize' with --calib"
             )
         sites = [site for site in find_sites(model)[0] if site.name in plan.choices]
         shared = _by_weight(sites, plan)
@@ -80,7 +80,7 @@ class RoundWeights(Pass):
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
-        for kind in (Hessians, PreRounded):  # files of this machine: of no use in what is saved
+        for kind in (Hessians, PreRounded):  # files of this machine, useless in a saved model
             facts.drop(model, kind)
 
 
@@ -110,7 +110,7 @@ def _round(
 
 @dataclass(frozen=True)
 class _Row:
-    """What the fact Rounding says of one site."""
+    """What the fact Rounding says about one site."""
 
     method: str
     error: float
@@ -137,7 +137,7 @@ def _fact(rows: dict[str, _Row], calibrated: dict[str, int], whole: str) -> Roun
 
 
 def _replace(model: ir.Model, users: list[Site], dtype: DType, rounded: Rounded) -> None:
-    """Swap the users' nodes for dialect nodes over one set of initializers."""
+    """Replace the users' nodes by dialect nodes over one set of initializers."""
     by_graph: dict[int, list[ir.Value]] = {}
     for site in users:
         graph = site.node.graph
@@ -193,7 +193,7 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
 
 
 def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:
-    """What is added to the product, and the nodes that make it."""
+    """The value that is added to the product, and the nodes that make it."""
     node, window = site.node, site.window
     bias = node.inputs[2] if node.op_type in WITH_BIAS and len(node.inputs) > 2 else None
     if bias is None or window is None:
@@ -210,7 +210,7 @@ def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:
 
 
 def _drop_unused(weights: Iterable[ir.Value | None]) -> None:
-    """Remove the float weights (and their Transpose or Constant nodes) nobody reads any more."""
+    """Remove float weights (and their Transpose or Constant nodes) that no node reads any more."""
     for value in dict.fromkeys(weights):
         if value is None or value.uses() or value.is_graph_output():
             continue

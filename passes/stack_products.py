@@ -1,4 +1,4 @@
-"""Stack products: those that read one activation become one product over all their rows."""
+"""Stack products: several that read one activation become one product over all their rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ JOIN = "+"
 
 @dataclass(frozen=True)
 class StackProducts(Pass):
-    """Put weights [N1, K], [N2, K], ... of one type that multiply the same %x into one.
+    """Join weights [N1, K], [N2, K], ... of one type that multiply the same %x.
 
-    Sites that are muxed (the fact Muxing) go together where that is done alike.
+    Muxed sites (the fact Muxing) are stacked if they are muxed in the same way.
 
-    Rows of a weight know nothing of each other, so every output keeps its bits. Biases that all
-    of them have are stacked too. Leaves the fact Stacked: what was put together, and why the
-    others that share an activation were not.
+    Rows of a weight are independent, so no output changes a bit. Biases are stacked too, if all of
+    the products have one. Adds the fact Stacked: what was stacked, and why other products that
+    share an activation were not.
 
         %q = LowBitMatMul[t](%x, %q.w...); %k = LowBitMatMul[t](%x, %k.w...)
           -->  %q+k = LowBitMatMul[t](%x, rows of both); %q, %k = Split(%q+k)
@@ -61,7 +61,7 @@ class StackProducts(Pass):
 
 
 def _by_activation(model: ir.Model) -> list[list[ir.Node]]:
-    """The products in the order of the graph, those together that read one value; no others."""
+    """Groups of two or more products that read one value, in the order of the graph."""
     users: dict[tuple[int, int], list[ir.Node]] = {}
     for node in model.graph.all_nodes():
         if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":
@@ -117,7 +117,7 @@ def _site(node: ir.Node) -> str:
 
 
 def _rows(graph: ir.Graph, name: str, values: Sequence[ir.Value]) -> ir.Value:
-    """One operand of the stacked weight, named like its parts: ``.codes``, ``.scale``, ..."""
+    """One operand of the stacked weight, named as in its parts: ``.codes``, ``.scale``, ..."""
     return _concatenated(graph, f"{name}.{str(values[0].name).rpartition('.')[2]}", values)
 
 
@@ -142,7 +142,7 @@ def _initializer(
 
 
 def _bias(node: ir.Node, n: int) -> tuple[ir.Node, ir.Value] | None:
-    """The Add that is a product's only user, and what it adds: a constant [N] of its own."""
+    """The Add that is a product's only user, and its other term: a constant [N] of its own."""
     out = node.outputs[0]
     uses = list(out.uses())
     if len(uses) != 1 or out.is_graph_output() or uses[0].node.op_type != "Add":
@@ -156,7 +156,7 @@ def _bias(node: ir.Node, n: int) -> tuple[ir.Node, ir.Value] | None:
 
 
 def _wide(nodes: Sequence[ir.Node], n: int) -> ir.Value:
-    """A value for all the outputs side by side."""
+    """The value of all outputs, concatenated."""
     values = [node.outputs[0] for node in nodes]
     shape = values[0].shape
     dims = None if shape is None else ir.Shape([*shape.dims[:-1], n])
@@ -167,7 +167,7 @@ def _wide(nodes: Sequence[ir.Node], n: int) -> ir.Value:
 def _split(
     graph: ir.Graph, name: str, wide: ir.Value, ends: Sequence[ir.Node], sizes: Sequence[int]
 ) -> ir.Node:
-    """The node that gives every old output its columns."""
+    """The node that gives each old output its columns."""
     rows = _initializer(graph, f"{name}.rows", np.array(sizes, np.int64), None)
     outputs = []
     for old in (node.outputs[0] for node in ends):

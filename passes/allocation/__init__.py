@@ -1,1 +1,1 @@
-"""Which weight gets which type: the problem as plain data, and its exact solution."""
+"""The choice of a type for every weight: the problem as plain data, and its exact solution."""

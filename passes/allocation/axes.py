@@ -1,8 +1,8 @@
-"""What a plan is judged by, as data: size, bits per weight, latency, prefill and loss.
+"""The axes on which plans are compared, as data: size, bits per weight, latency, prefill, loss.
 
 Limits, preferences, goals, tables, fronts and the totals in plan files are made from ``AXES``. A
-new axis is a row here, with a field of ``AxisOptions``, and the option that limits it. This module
-is light: the command line reads it.
+new axis is a row here, a field of ``AxisOptions``, and the option that limits it. This module
+imports little, because the command line reads it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """How tables and plots show totals: a title (none: the metric's name), and a factor."""
+    """How tables and plots show totals: a title (empty: the metric's name), and a factor."""
 
     title: str
     factor: float = 1.0
@@ -28,17 +28,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that plans are compared by: ``overhead + sum over the parts / per``.
+    """One quantity that plans are compared by: ``overhead + sum over the parts / per``.
 
-    ``key`` names it in totals and files. ``counted`` names what is summed and ``cost`` is that of
-    a part in one type; axes that sum the same share both. ``per`` divides the sum.
+    ``key`` names it in totals and files. ``counted`` names what is summed, and ``cost`` is the cost
+    of a part in one type; axes that sum the same quantity share both. ``per`` divides the sum.
 
     ``option`` limits it, in ``unit``; ``after`` follows a value in messages. ``preference`` is its
-    name in --prefer, and if it is a ``goal`` --minimise takes its name. ``label`` says what was
-    minimised, ``column`` how tables show it; ``front`` labels the axis of its front in plots.
+    name in --prefer; if it is a ``goal``, --minimise takes its name. ``label`` says what was
+    minimised, ``column`` says how tables show it; ``front`` labels the axis of its front in plots.
 
     ``timed``: it needs the times of products. ``known``: it follows from the types, before
-    anything is measured. ``metric``: a limit means something for losses in this metric alone.
+    anything is measured. ``metric``: a limit is only meaningful for losses in this metric.
     ``suggested`` orders the options that messages suggest.
     """
 
@@ -62,15 +62,15 @@ class Axis:
 
     @property
     def flag(self) -> str:
-        """Its option as on the command line."""
+        """Its option as the command line spells it."""
         return f"--{self.option.replace('_', '-')}"
 
     def total(self, problem: Problem, counted: float) -> float:
-        """What a sum over the parts comes to."""
+        """The value on this axis for a sum over the parts."""
         return problem.overhead.get(self.key, 0.0) + counted / self.per(problem)
 
     def bound(self, problem: Problem, limit: float) -> float:
-        """The sum over the parts that comes to ``limit``."""
+        """The sum over the parts whose value on this axis is ``limit``."""
         return (limit - problem.overhead.get(self.key, 0.0)) * self.per(problem)
 
 
@@ -146,7 +146,7 @@ AXES = [LOSS, SIZE, BITS_PER_WEIGHT, LATENCY, PREFILL]
 
 @dataclass(frozen=True)
 class AxisOptions:
-    """The limits as options of a pass, as texts; empty where nothing is asked."""
+    """The limits as options of a pass, as texts; empty where there is no limit."""
 
     bpw: str = ""
     size: str = ""
@@ -180,7 +180,7 @@ def goals() -> dict[str, Axis]:
 
 
 def label_of(what: str) -> str:
-    """How reports call what was minimised."""
+    """The name that reports use for what was minimised."""
     return next(axis.label for axis in AXES if axis.counted == what)
 
 

@@ -35,7 +35,7 @@ class Budget:
 
     @staticmethod
     def of(texts: Mapping[str, str]) -> Budget:
-        """Read the texts of options by name; an empty one asks nothing. Refuse invalid ones."""
+        """Read the texts of options by name; an empty one sets no limit. Refuse invalid ones."""
         prefer, minimise = texts.get("prefer", ""), texts.get("minimise", "")
         if minimise and minimise not in goals():
             raise LadderError(f"--minimise '{minimise}': write one of {', '.join(goals())}")
@@ -60,7 +60,7 @@ class Budget:
         return replace(self, limits={**self.limits, axis.option: value})
 
     def only(self, wanted: Callable[[Axis], bool]) -> Budget:
-        """The limits of some axes alone."""
+        """The budget with the limits of some axes only."""
         kept = {axis.option for axis in limited() if wanted(axis)}
         return Budget({option: value for option, value in self.limits.items() if option in kept})
 
@@ -79,7 +79,7 @@ class Budget:
 
     @property
     def goal(self) -> str:
-        """What is counted and minimised where nothing is preferred."""
+        """What is counted and minimised where there are no preferences."""
         if self.minimise:
             return goals()[self.minimise].counted
         return SIZE.counted if LOSS.option in self.limits else LOSS.counted
@@ -110,11 +110,11 @@ def parse_preferences(text: str) -> tuple[tuple[str, float], ...]:
         new = name in known and known[name].counted not in weights
         if not (new and math.isfinite(weight) and weight >= 0):
             raise LadderError(
-                f"--prefer '{item}': write {', '.join(known)} once each with a number of 0 "
-                "or more, for example memory=1,latency=1,accuracy=2"
+                f"--prefer '{item}': write {', '.join(known)}, each at most once, with a "
+                "number of 0 or more, for example memory=1,latency=1,accuracy=2"
             )
         weights[known[name].counted] = weight
     total = sum(weights.values())
     if not total:
-        raise LadderError(f"--prefer '{text}': one weight at least is above 0")
+        raise LadderError(f"--prefer '{text}': at least one number must be above 0")
     return tuple((what, weight / total) for what, weight in sorted(weights.items()) if weight)

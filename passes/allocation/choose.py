@@ -1,4 +1,4 @@
-"""From a budget to a choice: limits, the goal, the uniform plans next to it, plain refusals."""
+"""From a budget to a choice: limits, goal, uniform plans to compare with, and refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ladder.passes.allocation.units import ROUNDING
 
 @dataclass(frozen=True)
 class AxisLimit:
-    """One limit of a budget: an axis and its value, which for the parts is a bound of a sum."""
+    """One limit of a budget: an axis and its value, which is a bound of a sum over the parts."""
 
     problem: Problem
     axis: Axis
@@ -22,7 +22,7 @@ class AxisLimit:
 
     @property
     def asked(self) -> str:
-        """As on the command line."""
+        """The limit as the command line spells it."""
         return f"{self.axis.flag} {self.axis.unit.show(self.value)}"
 
     @property
@@ -32,7 +32,7 @@ class AxisLimit:
 
     @property
     def bound(self) -> float:
-        """The most that the parts' sum may be."""
+        """The largest sum over the parts that is within the limit."""
         return self.axis.bound(self.problem, self.value)
 
     def show(self, counted: float) -> str:
@@ -53,7 +53,7 @@ class Allocated:
 
 
 def allocate(problem: Problem, budget: Budget) -> Allocated:
-    """The best choice within the budget; refused with the least reachable where there is none."""
+    """The best choice within the budget; if there is none, the error says the least reachable."""
     _check(problem, budget)
     limits, bounds = limits_of(problem, budget), bounds_of(problem, budget)
     _refuse_unreachable(problem, limits)
@@ -63,7 +63,7 @@ def allocate(problem: Problem, budget: Budget) -> Allocated:
         raise LadderError(_conflict(problem, limits))
     plans = {type: problem.uniform(type) for type in problem.types}
     fitting = tuple(t for t, plan in plans.items() if _within(problem, plan, bounds))
-    # The solver is exact, so this changes nothing; it is a promise, so it is kept here too.
+    # The solver is exact, so this should change nothing; the promise is enforced here too.
     best = min([picks, *(plans[t] for t in fitting)], key=lambda p: _value(problem, p, weights))
     goal = "sum of preferences" if budget.prefer else label_of(budget.goal)
     uniform = {type: problem.totals(plan) for type, plan in plans.items()}
@@ -88,19 +88,19 @@ def _check(problem: Problem, budget: Budget) -> None:
     if not problem.parts:
         raise LadderError("there is no weight that may change type: nothing to allocate")
     if budget.timed and not problem.timed:
-        raise LadderError("latency is asked, but there are no times of the products to choose by")
+        raise LadderError("a limit on latency needs the times of the products, and there are none")
     for limit in limits_of(problem, budget):
         if limit.axis.metric not in ("", problem.metric):
             others = [axis for axis in limited() if not axis.metric]
             raise LadderError(
-                f"{limit.axis.flag}: the model's output is no distribution, so its loss is no "
-                f"{limit.axis.metric.upper()}; give {suggestion(others)}"
+                f"{limit.axis.flag}: the model's output is not a distribution, so its loss is not "
+                f"a {limit.axis.metric.upper()}; give {suggestion(others)}"
             )
 
 
 def _refuse_unreachable(problem: Problem, limits: list[AxisLimit]) -> None:
     fixed = sum(len(part.names) for part in problem.parts if part.why_fixed)
-    hint = f" (sites that --rule or --keep fix: {fixed})" if fixed else ""
+    hint = f" (sites fixed by --rule or --keep: {fixed})" if fixed else ""
     for limit in limits:
         least = problem.least(limit.counted)
         if least > limit.bound + abs(limit.bound) * ROUNDING:
@@ -111,7 +111,7 @@ def _refuse_unreachable(problem: Problem, limits: list[AxisLimit]) -> None:
 
 
 def _conflict(problem: Problem, limits: list[AxisLimit]) -> str:
-    """What to say where each limit can be met, but not all of them at once."""
+    """The message where each limit can be met, but not all of them at once."""
     texts = []
     for limit in limits:
         others = [other for other in limits if other is not limit]
@@ -125,7 +125,7 @@ def _conflict(problem: Problem, limits: list[AxisLimit]) -> str:
 
 
 def _weights(problem: Problem, budget: Budget) -> dict[str, float]:
-    """Weights of sums. Preferences are of each in units of the uniform plans' range."""
+    """Weights of sums. Preferences weigh each sum in units of its range over the uniform plans."""
     if not budget.prefer:
         return {budget.goal: 1.0}
     weights = {}

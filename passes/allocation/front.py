@@ -23,8 +23,8 @@ class Point:
 def front(problem: Problem, axis: Axis, points: int = POINTS) -> list[Point]:
     """Plans with the least loss along an axis, cheapest first.
 
-    The budgets lie evenly between the cheapest plan and the cheapest of the least loss; those of
-    the uniform plans are among them, so that each uniform plan has a point to be held against.
+    The budgets are evenly spaced between the cheapest plan and the cheapest plan with the least
+    loss. The costs of the uniform plans are added, so that each has a point to compare with.
     """
     found: dict[Picks, Point] = {}
     for budget in track(_budgets(problem, axis, points), f"front of loss and {axis.name}"):

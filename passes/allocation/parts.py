@@ -1,4 +1,4 @@
-"""The parts of a model: sites by shared weight, what rules fix, and what each type costs."""
+"""The parts of a model: tied sites, types that rules fix, and what each type costs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ladder.passes.allocation import axes
 from ladder.passes.allocation.problem import Option, Part
 from ladder.passes.infra.patterns import Rule, check_pattern, matches
 
-FLOAT = "fp32"  # what a site has that is left alone
-LOOK_UP = "Gather"  # one row a token: no product, no time
-NOISE = 1e-6  # stored bits of fractional elements are floats
+FLOAT = "fp32"  # the type of a site that is skipped
+LOOK_UP = "Gather"  # one row per token: no product, so no time
+NOISE = 1e-6  # bits per weight of fractional elements are floats
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A part's type that a rule or keep sets, and the reason."""
+    """The type that --rule or --keep sets for a part, and the reason."""
 
     type: str
     why: str
@@ -40,7 +40,7 @@ class Use:
 
     @property
     def bits(self) -> int:
-        """What is stored. A weight that is used both ways round is stored both ways round."""
+        """Stored bits. A weight that is used in both orientations is stored in both."""
         dtype, extra = DType.parse(self.type), max(self._extras)
         copies = {site.transposed: site for site in self.sites}.values()
         bits = sum(ceil(dtype.stored_bits(site.n, site.k) - NOISE) for site in copies)
@@ -75,7 +75,7 @@ def candidates(types: Sequence[DType]) -> tuple[str, ...]:
     floats = [str(t) for t in types if t.is_float]
     if floats:
         raise LadderError(
-            f"--types: '{floats[0]}' is a float; to leave sites as they are use --keep"
+            f"--types: '{floats[0]}' is a float type; use --keep to leave sites in float"
         )
     names = tuple(dict.fromkeys(map(str, types)))
     if len(names) < 2:
@@ -88,7 +88,7 @@ def candidates(types: Sequence[DType]) -> tuple[str, ...]:
 
 
 def groups_of(sites: Sequence[Site]) -> list[list[Site]]:
-    """Sites by the stored weight that they share."""
+    """Sites grouped by the stored weight that they share."""
     groups: dict[int, list[Site]] = {}
     for site in sites:
         groups.setdefault(id(site.weight), []).append(site)
@@ -98,9 +98,9 @@ def groups_of(sites: Sequence[Site]) -> list[list[Site]]:
 def fixed_groups(
     groups: Sequence[Sequence[Site]], rules: Sequence[Rule], keep: Sequence[str]
 ) -> dict[int, Fixed]:
-    """Group number -> what rules and keep say; a later rule wins, keep before all rules.
+    """Group number -> what --rule and --keep say; a later rule wins, --keep wins over all.
 
-    A rule that nothing follows contradicts the others, and is refused.
+    A rule that takes effect nowhere contradicts the others, and is refused.
     """
     sites = [site for group in groups for site in group]
     kept: dict[int, Fixed] = {}
@@ -130,7 +130,7 @@ def _refuse_idle(rule: Rule, got: list[Fixed]) -> None:
         raise LadderError(
             f"rules contradict: --rule '{rule}' has no effect, since all of its sites are "
             f"{got[0].why if got[0].type == FLOAT else 'taken by ' + got[0].why} (a later rule "
-            "wins, --keep before all; sites that share a weight share its type); remove one"
+            "wins, --keep wins over all; sites that share a weight share its type); remove one"
         )
 
 
@@ -142,10 +142,10 @@ def parts_of(
     costs: ProductCosts | None,
     muxing: Muxing | None = None,
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    """The parts, and notes on what could not be counted.
+    """The parts, and notes on costs that are not known.
 
-    Without a sensitivity nothing is known to be lost: the sizes can be asked about all the same.
-    Sites that are muxed cost more: the chunks of their outliers, in bytes as in time.
+    Without a sensitivity all losses are 0, and sizes can still be computed. Muxed sites cost more:
+    the chunks of their outliers take bytes and time.
     """
     parts, notes, muxed = [], [], muxing or Muxing()
     for number, group in enumerate(groups):
@@ -159,7 +159,9 @@ def parts_of(
                 "measure-sensitivity has to run on this model with the same types"
             )
         if unknown:
-            notes.append(f"{group[0].name}: its loss in {unknown[0]} was not measured; counted 0")
+            notes.append(
+                f"{group[0].name}: its loss in {unknown[0]} was not measured; counted as 0"
+            )
         if costs and rule is None:
             _check_times(group, kinds, costs)
         losses = {type: 0.0 if type in (*unknown, FLOAT) else known[type] for type in kinds}
@@ -167,7 +169,7 @@ def parts_of(
             _option(Use(group, type, loss, costs, muxed)) for type, loss in losses.items()
         )
         if rule and costs and _products(group) and not _has_time(costs, rule.type, group[0]):
-            notes.append(f"{group[0].name}: its time in {rule.type} is not known; counted 0")
+            notes.append(f"{group[0].name}: its time in {rule.type} is not known; counted as 0")
         names = tuple(site.name for site in group)
         why = rule.why if rule else ""
         parts.append(Part(names, _role(group), group[0].parameters, options, why))
@@ -179,7 +181,7 @@ def _option(use: Use) -> Option:
 
 
 def _extra(site: Site, type: str, muxing: Muxing) -> float:
-    """The part of a site's product that its outliers come on top."""
+    """What the outliers of a site add, as a share of its product."""
     muxed = muxing.sites.get(site.name)
     if muxed is None or type == FLOAT or site.node.op_type == LOOK_UP:
         return 0.0
@@ -213,11 +215,11 @@ def _has_time(costs: ProductCosts, type: str, site: Site) -> bool:
 
 
 def _check_times(group: Sequence[Site], types: Sequence[str], costs: ProductCosts) -> None:
-    """Types that are compared need times, all of them."""
+    """Check that all types that are compared have times."""
     site = group[0]
     for type in types if _products(group) else ():
         if not _has_time(costs, type, site):
             raise LadderError(
-                f"site {site.name}: the costs have no time of {type} at {site.n}x{site.k}; "
+                f"site {site.name}: there is no measured time of {type} at {site.n}x{site.k}; "
                 "measure it with the same types, or drop the type"
             )

@@ -1,4 +1,4 @@
-"""Allocation as plain data: parts that take one type each, and what each type costs them."""
+"""Allocation as plain data: parts that take one type each, and what each type costs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Totals = Mapping[str, float]  # a plan on every axis by its key, the overhead in
 
 @dataclass(frozen=True)
 class Option:
-    """What one type costs a part, by what axes count.
+    """What one type costs a part, one field for each quantity that axes count.
 
-    ``loss`` is what the output loses (KL in nats a token, or MSE), ``bits`` what is stored with
-    scales, ``seconds`` the products at M=1 and ``prefill`` those at the prefill chunk.
+    ``loss`` is the loss of the output (KL in nats per token, or MSE), ``bits`` are stored bits with
+    scales, ``seconds`` the time of the products at M=1 and ``prefill`` that at the prefill chunk.
     """
 
     type: str
     costs: Mapping[str, float]
 
     def along(self, what: str) -> float:
-        """The cost of one kind."""
+        """The cost in one quantity."""
         return self.costs[what]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Sites that share one weight, so one type. With one option there is nothing to choose."""
+    """Sites that share one weight and so have one type. With one option nothing is chosen."""
 
     names: tuple[str, ...]
     role: str
@@ -40,10 +40,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Problem:
-    """The parts of a model, and what is spent outside of them.
+    """The parts of a model, and the costs outside of them.
 
-    ``overhead`` is by an axis's key: bytes of constants that are no sites' weights, seconds that a
-    decoded token takes outside of the products. ``timed``: the times mean something.
+    ``overhead`` is by an axis's key: bytes of constants that are not weights of sites, seconds that
+    a decoded token takes outside of the products. ``timed``: the times were measured.
     """
 
     parts: tuple[Part, ...]
@@ -57,12 +57,12 @@ class Problem:
         return sum(part.parameters for part in self.parts)
 
     def sum(self, picks: Picks, what: str) -> float:
-        """What the parts cost together, of one kind."""
+        """The sum of one quantity over the parts."""
         chosen = zip(self.parts, picks, strict=True)
         return sum(part.options[pick].along(what) for part, pick in chosen)
 
     def totals(self, picks: Picks) -> Totals:
-        """A plan on every axis."""
+        """The value of a plan on every axis."""
         return {axis.key: axis.total(self, self.sum(picks, axis.counted)) for axis in axes.AXES}
 
     def least_totals(self) -> Totals:
@@ -70,7 +70,7 @@ class Problem:
         return {axis.key: axis.total(self, self.least(axis.counted)) for axis in axes.AXES}
 
     def shown(self, totals: Totals) -> dict[str, float]:
-        """Totals as facts and files have them: times only where they mean something."""
+        """Totals as facts and files have them: times only where they were measured."""
         return {axis.key: totals[axis.key] for axis in axes.AXES if self.timed or not axis.timed}
 
     def uniform(self, type: str) -> Picks:
@@ -78,7 +78,7 @@ class Problem:
         return tuple(_index(part.options, type) for part in self.parts)
 
     def least(self, what: str) -> float:
-        """The least sum of one kind over the parts."""
+        """The least sum of one quantity over the parts."""
         return sum(min(o.along(what) for o in part.options) for part in self.parts)
 
 

@@ -1,4 +1,4 @@
-"""The exact solution: a mixed-integer program for HiGHS, small after dominated options are gone."""
+"""The exact solution: a mixed-integer program for HiGHS, small without dominated options."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ OPTIMAL, INFEASIBLE = 0, 2
 def minimise(
     parts: Sequence[Part], weights: Mapping[str, float], limits: Mapping[str, float]
 ) -> Picks | None:
-    """For each part the option that together have the least weighted sum within ``limits``.
+    """An option for each part, so that the weighted sum is the least within ``limits``.
 
-    ``weights`` and ``limits`` are by what axes count; limits bound the sums over the parts. None
-    where no choice is within them. Among equal options of a part the smaller one is taken.
+    The keys of ``weights`` and ``limits`` are what axes count; limits bound the sums over the
+    parts. None where no choice is within them. Of equal options of a part the smaller one is taken.
     """
     active = {
         axis: limit
@@ -48,7 +48,7 @@ def _goal(option: Option, weights: Mapping[str, float]) -> float:
 def _undominated(
     options: Sequence[Option], weights: Mapping[str, float], limited: list[str]
 ) -> list[int]:
-    """Options that may be in a best choice, best goal first; of equal ones the cheapest."""
+    """Options that may be part of a best choice, best goal first; of equal ones the cheapest."""
 
     costs = (*limited, SIZE.counted, *counted())
 
@@ -90,15 +90,17 @@ class _Program:
             picks = tuple(self.useful[i][c] for i, c in enumerate(chosen))
             if self._within(picks):
                 return picks
-            # Over a limit by less than HiGHS sees: forbid this one choice, and no other.
+            # Over a limit by less than HiGHS's tolerance: forbid this one choice, and no other.
             row = np.zeros(self.starts[-1])
             row[self.starts[:-1] + np.array(chosen)] = 1
             self.rows.append(row)
             self.upper.append(len(self.parts) - 1)
-        raise LadderError("the solver found no plan that keeps the budget exactly; raise it a bit")
+        raise LadderError(
+            "the solver found no plan that meets the budget exactly; raise it slightly"
+        )
 
     def _extra(self, value: Any) -> tuple[np.ndarray, float]:
-        """For each variable its value over the least of its part, and the sum of those."""
+        """For each variable its value minus the least of its part; and the sum of the least."""
         columns, base = [], 0.0
         for part, indices in zip(self.parts, self.useful, strict=True):
             values = np.array([value(part.options[i]) for i in indices], np.float64)

@@ -1,4 +1,4 @@
-"""Units of what a plan may cost: how ``180MB`` and ``20ms`` are read and written."""
+"""Units of limits: how ``180MB`` and ``20ms`` are read and written."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ SIZES = {
     **{"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30},
 }
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-ROUNDING = 1e-12  # of float sums, relative: a limit that is met but for it is met
+ROUNDING = 1e-12  # relative error of float sums: a limit that is exceeded by no more is met
 
 
 @dataclass(frozen=True)
 class Unit:
     """How values of a kind are read (option, text) and written.
 
-    ``show`` writes what an option asks for; ``least`` rounds up, so that what it says can be asked.
+    ``show`` writes the value of an option; ``least`` rounds up, so that its text is a limit that
+    can be met.
     """
 
     parse: Callable[[str, str], float]
@@ -68,7 +69,7 @@ def show_number(value: float, up: bool = False) -> str:
 
 
 def number(example: str) -> Unit:
-    """Plain numbers; ``example`` is what the message about a wrong one shows."""
+    """Plain numbers; ``example`` is shown in the message about a wrong one."""
     return Unit(
         lambda option, text: parse_number(option, text, example),
         lambda value: f"{value:g}",

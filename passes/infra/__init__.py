@@ -1,1 +1,1 @@
-"""What every pass rests on: the contract, the runner, the registry, name patterns."""
+"""What all passes share: the contract, the runner, the registry, name patterns."""

@@ -1,4 +1,4 @@
-"""What a pass is: a frozen dataclass whose fields are its options and whose name is its class's."""
+"""A pass is a frozen dataclass: its fields are its options, its class gives its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder.passes.infra.patterns import Rule
 
 
 class PassError(LadderError):
-    """A pass could not do its work, or left a model that is not well formed."""
+    """A pass failed, or its result is not a well-formed model."""
 
 
 Facts = tuple[type, ...]
@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 class Pass(ABC):
     """Rewrites a model in place, or adds facts to it.
 
-    ``needs`` and ``gives`` are the facts (see ``ladder.ir.facts``) it reads and leaves.
+    ``needs`` and ``gives`` are the facts (see ``ladder.ir.facts``) that it reads and adds.
     """
 
     needs: ClassVar[Facts] = ()
@@ -43,7 +43,7 @@ class Pass(ABC):
 
     @abstractmethod
     def run(self, model: ir.Model) -> None:
-        """Rewrite ``model``. Raise ``LadderError`` where the input is at fault."""
+        """Rewrite ``model``. Raise ``LadderError`` if the input is at fault."""
 
     @classmethod
     def pass_name(cls) -> str:
@@ -83,24 +83,26 @@ def make(cls: type[Pass], options: dict[str, str]) -> Pass:
 
 
 def _text(value: object) -> str:
-    """An option as pipeline text has it."""
+    """An option as it is written in a pipeline."""
     if isinstance(value, tuple):
         return SEPARATOR.join(str(item) for item in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _convert(cls: type[Pass], key: str, text: str, kind: str) -> Any:
-    """By a field's annotation, which is a text here: a bool, a key of READERS, a tuple of these."""
+    """Convert by a field's annotation, a text: a bool, a key of READERS, or a tuple of these."""
     if kind.startswith("tuple["):
         item = kind.removeprefix("tuple[").removesuffix(", ...]")
         return tuple(_convert(cls, key, part, item) for part in text.split(SEPARATOR) if part)
     if kind == "bool":
         if text not in ("true", "false"):
-            raise LadderError(f"pass {cls.pass_name()}: {key} is true or false, not '{text}'")
+            raise LadderError(f"pass {cls.pass_name()}: {key} must be true or false, not '{text}'")
         return text == "true"
     try:
         return READERS[kind](text)
     except LadderError as error:
         raise LadderError(f"pass {cls.pass_name()}: {error}") from error
     except ValueError:
-        raise LadderError(f"pass {cls.pass_name()}: {key} is a {kind}, not '{text}'") from None
+        raise LadderError(
+            f"pass {cls.pass_name()}: {key} must be of type {kind}, not '{text}'"
+        ) from None

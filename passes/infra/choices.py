@@ -14,10 +14,10 @@ from ladder.ir.site import find_sites
 def put_choices(
     model: ir.Model, choices: Mapping[str, Choice], kept: Mapping[str, str] | None = None
 ) -> None:
-    """Leave the facts BitPlan and Skipped: what each site gets, and why others stay float.
+    """Add the facts BitPlan and Skipped: the type of each site, and why others stay float.
 
-    ``kept`` is site -> reason for sites that could have had a type; what cannot have one is found
-    here.
+    ``kept`` is site -> reason for sites that could have had a type; nodes that cannot have one are
+    found here.
     """
     refused = {r.name: f"{r.op}: {r.reason}" for r in find_sites(model)[1]}
     facts.put(model, BitPlan(dict(choices)))

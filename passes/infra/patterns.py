@@ -20,7 +20,7 @@ def matches(site: Site, pattern: str) -> bool:
 
 
 def check_pattern(option: str, pattern: str, sites: list[Site]) -> None:
-    """Refuse a pattern that names nothing: it is a slip, and would be quiet."""
+    """Refuse a pattern that matches nothing: it is a mistake that would go unnoticed."""
     if not any(matches(site, pattern) for site in sites):
         first = ", ".join(site.name for site in sites[:5]) or "none"
         raise LadderError(f"{option} '{pattern}' matches no site; the first sites are: {first}")
@@ -28,7 +28,7 @@ def check_pattern(option: str, pattern: str, sites: list[Site]) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """The type of the sites that a pattern names; a later rule wins."""
+    """The type of the sites that match a pattern; a later rule wins."""
 
     pattern: str
     type: DType
@@ -41,7 +41,9 @@ class Rule:
             raise LadderError(f"--rule '{text}': write PATTERN=TYPE, for example lm_head=int8:row")
         dtype = DType.parse(type)
         if dtype.is_float and dtype.name != FLOAT:
-            raise LadderError(f"--rule '{text}': what stays float stays as it is; write fp32")
+            raise LadderError(
+                f"--rule '{text}': float weights are not converted; write fp32 to keep them"
+            )
         return Rule(pattern, dtype)
 
     def __str__(self) -> str:

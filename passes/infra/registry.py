@@ -8,7 +8,7 @@ from ladder.errors import LadderError
 from ladder.passes.infra.base import Pass, make
 from ladder.support.lookup import named
 
-# A dict literal is greppable, and --help imports nothing heavy.
+# A dict literal is easy to search, and --help imports nothing heavy.
 PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
@@ -27,7 +27,7 @@ RENAMED = {"weight-second": "move-weight-to-rhs"}
 
 
 def pass_class(name: str) -> type[Pass]:
-    """The class behind a pass name."""
+    """The class of a pass name."""
     if name in RENAMED:
         raise LadderError(f"pass '{name}' is now called '{RENAMED[name]}'")
     if name not in PASSES:

@@ -1,4 +1,4 @@
-"""Runs passes in order: checks what each needs, verifies after each, tells observers."""
+"""Runs passes in order: checks what each needs, verifies after each, calls observers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder.passes.infra.base import Pass, PassError
 
 
 class Observer(Protocol):
-    """Told before and after each pass. Dumping, timing and progress are observers."""
+    """Called before and after each pass. Dumping, timing and progress are observers."""
 
     def before(self, number: int, p: Pass, model: ir.Model) -> None: ...
 
@@ -58,10 +58,10 @@ def _run_one(number: int, p: Pass, model: ir.Model, ran: list[str]) -> None:
         raise type(error)(f"{where}: {error}") from error
     problem = verify(model)
     if problem is not None:
-        raise PassError(f"{where} left a broken model: {problem}")
+        raise PassError(f"{where} produced an invalid model: {problem}")
     for fact in p.gives:
         if facts.get(model, fact) is None:
-            raise PassError(f"{where} did not leave its {fact.__name__}")
+            raise PassError(f"{where} did not add its fact {fact.__name__}")
 
 
 class DumpObserver:

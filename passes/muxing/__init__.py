@@ -1,5 +1,5 @@
-"""Outlier channels of activations: which they are, what each remedy leaves of them, folding.
+"""Outlier channels of activations: how they are found, and the remedies with their errors.
 
-``find`` has the channels and how many digits they need, ``smooth`` and ``fold`` the remedy that is
-no operator, ``errors`` what each costs the products.
+``find`` finds the channels and the number of digits that they need. ``smooth`` and ``fold`` are the
+remedy that adds no operator. ``errors`` computes the error of the products under each remedy.
 """

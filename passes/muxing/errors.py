@@ -1,4 +1,4 @@
-"""What a remedy leaves of a product: integers against float, on tokens of the calibration data."""
+"""Errors of products under a remedy: integers against float, on tokens of the calibration data."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from ladder.passes.muxing.find import I64
 from ladder.passes.rounding.methods import QUICKEST
 from ladder.passes.rounding.one_weight import round_by
 
-OUTPUTS = 256  # of a product: with all tokens, enough to tell errors apart by a percent
-WEIGHTS_BY = QUICKEST  # it is the activations' remedy that is chosen: quick, and alike for all
+OUTPUTS = 256  # rows computed per product: with all tokens, errors are exact to about a percent
+WEIGHTS_BY = QUICKEST  # a quick method will do: the same one for every remedy
 
 
 class Products:
-    """x W' [M, N] at sites that read one x: in float, and what integers make of it.
+    """x W' [M, N] at sites that read one x, in float and in integers.
 
-    Of N up to ``OUTPUTS`` are computed, evenly spread; x [M, K], weights [N, K].
+    At most ``OUTPUTS`` of the N out features are computed, evenly spread; x [M, K], weights [N, K].
     """
 
     def __init__(self, x: F32, weights: Sequence[F32], types: Sequence[DType]) -> None:
         some = [w[np.linspace(0, len(w) - 1, min(len(w), OUTPUTS)).astype(int)] for w in weights]
         self._rounded = [_rounded_weight(w, t) for w, t in zip(some, types, strict=True)]
         self._wanted = [x @ w.T for w in some]
-        self.alone = together([self.error(i, x) for i in range(len(some))])  # by rounding weights
+        self.alone = together(
+            [self.error(i, x) for i in range(len(some))]
+        )  # of rounding weights only
 
     def error(self, site: int, rounded_x: F32) -> float:
-        """Relative, each token by its own size: the root of the mean square.
+        """The relative error, with each token divided by its own size: the root mean square.
 
-        Else the few tokens with massive activations would be all that counts.
+        Otherwise the few tokens with massive activations would dominate.
         """
         wanted = self._wanted[site]
         miss = rounded_x @ self._rounded[site].T
@@ -46,12 +48,12 @@ class Products:
 
 
 def together(errors: Sequence[float]) -> float:
-    """Of several products: the root of the mean square."""
+    """The error of several products together: the root mean square."""
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def _rounded_weight(weight: F32, dtype: DType) -> F32:
-    """The weight [N, K] in its type and back."""
+    """The weight [N, K], rounded to its type and decoded again."""
     done = round_by(WEIGHTS_BY, weight, dtype).rounded
     return dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
 
@@ -59,7 +61,7 @@ def _rounded_weight(weight: F32, dtype: DType) -> F32:
 def static_scale(
     largest: F32, mode: str, channels: I64 | None = None, mux: Mux | None = None
 ) -> np.float32:
-    """The scale of codes that just hold these magnitudes [K]; outliers ``mux.reach`` times it."""
+    """The least scale for these magnitudes [K]; outliers reach ``mux.reach`` times further."""
     reached = largest.copy()
     if mux is not None and channels is not None:
         reached[channels] /= np.float32(mux.reach)
@@ -69,7 +71,7 @@ def static_scale(
 def rounded_input(
     x: F32, mode: str, dtype: DType, largest: F32, channels: I64, mux: Mux | None
 ) -> F32:
-    """The values [M, K] that the dialect's integer codes of x stand for, by its own numerics."""
+    """The values [M, K] of the integer codes of x, by the numerics of the dialect."""
     kind, k = QUANTIZED[mode], x.shape[1]
     block = block_of(dtype, mode, k)
     static = None

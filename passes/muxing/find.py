@@ -15,19 +15,19 @@ from ladder.ir.numerics import F32
 
 RELATIVE, ABSOLUTE = "relative", "absolute"
 RULES = (RELATIVE, ABSOLUTE)
-FACTORS = (16.0, 8.0, 4.0, 3.0, 2.0, 1.5, 1.0)  # of the threshold: sets that are tried
-MOST_DIGITS = 3  # behind the low one
+FACTORS = (16.0, 8.0, 4.0, 3.0, 2.0, 1.5, 1.0)  # of the threshold: each gives a set to try
+MOST_DIGITS = 3  # after the low one
 I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which channels are outliers, by their largest magnitude over the calibration tokens.
+    """Decides which channels are outliers, by their largest magnitude over the calibration tokens.
 
-    ``relative``: more than ``threshold`` times the typical channel, the median of those that are
-    not silent. ``absolute``: more than ``threshold``, as MUXQ and LLM.int8() have it. Of more
-    than the share ``most`` of all channels the largest count. With ``tails`` all of them are the
-    last resort: where every channel has long tails, none is ordinary.
+    ``relative``: more than ``threshold`` times the typical channel, which is the median of those
+    that are not zero. ``absolute``: more than ``threshold``, as in MUXQ and LLM.int8(). If that is
+    more than the share ``most`` of all channels, the largest are taken. With ``tails`` the set of
+    all channels is the last to try: where every channel has long tails, none is ordinary.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Rule:
             )
 
     def sets(self, largest: F32) -> list[I64]:
-        """Sets of outliers, each within the next: over higher thresholds, the rule's, all."""
+        """Nested sets of outliers: those over higher thresholds, the rule's own, all channels."""
         factors = FACTORS if self.name == RELATIVE else FACTORS[-1:]
         found: list[I64] = []
         for factor in factors:
@@ -57,9 +57,9 @@ class Rule:
         return found
 
     def channels(self, largest: F32, factor: float = 1.0) -> I64:
-        """Ascending numbers of the channels, of those with these magnitudes [K], that are outliers.
+        """The indices of the outliers among channels with these magnitudes [K], ascending.
 
-        ``factor`` makes the threshold higher.
+        ``factor`` multiplies the threshold.
         """
         heard = largest[largest > 0]
         if not heard.size:
@@ -73,8 +73,9 @@ class Rule:
 def ratio_of(x: F32, largest: F32, channels: I64, kind: Activation) -> float:
     """The largest outlier over the largest ordinary value that shares a scale with it.
 
-    Over all tokens together, or in the token of x [R, K] where it is largest; there by the
-    tokens' median of what is ordinary at least, so that an empty token asks for nothing.
+    For a scale per tensor it is taken over all tokens. For a scale per token it is the largest
+    over the tokens of x [R, K]; the ordinary value of a token counts at least as much as the
+    median over the tokens, so that a nearly empty token does not matter.
     """
     outlier = np.isin(np.arange(len(largest)), channels)
     if outlier.all():
@@ -88,12 +89,12 @@ def ratio_of(x: F32, largest: F32, channels: I64, kind: Activation) -> float:
 
 
 def digits_for(ratio: float, mode: str, dtype: DType, k: int, channels: int) -> Mux:
-    """As few digits as reach outliers ``ratio`` times the ordinary values, in the largest base.
+    """The fewest digits for outliers ``ratio`` times the ordinary values, in the largest base.
 
-    Any base 2^E that reaches far enough gives the same integers, up to E one bit less than a
-    code: then every low digit fits. So the largest costs nothing, and leaves room for texts with
-    larger outliers than calibration saw. Where an int32 sum cannot hold so much it is smaller,
-    and outliers beyond its reach make the step of all channels coarser.
+    Any base 2^E that reaches far enough gives the same integers, as long as E is less than the
+    bits of a code: then every low digit fits. So the largest base costs nothing, and leaves room
+    for texts with larger outliers than those in calibration. Where an int32 sum would overflow,
+    the base is smaller, and outliers beyond its reach make the step of all channels coarser.
     """
     bits = QUANTIZED[mode].bits
     ways = [Mux(DIGITS, e, d) for d in range(1, MOST_DIGITS + 1) for e in range(bits - 1, 0, -1)]
@@ -105,7 +106,7 @@ def digits_for(ratio: float, mode: str, dtype: DType, k: int, channels: int) -> 
 
 
 def muxq(exponent: int) -> Mux:
-    """The paper's form: outliers divided by 2^e, body and aux alike (MUXQ, arXiv 2604.04701)."""
+    """The paper's form: outliers divided by 2^e, in body and aux (MUXQ, arXiv 2604.04701)."""
     if not 1 <= exponent <= 7:
         raise LadderError(f"exponent {exponent} of muxq: give 1 to 7; the paper has 2")
     return Mux(MUXQ, exponent)

@@ -1,9 +1,9 @@
-"""Folding: a value's channels divided for good, by what makes the value.
+"""Folding: dividing the channels of a value in the parameters of the nodes that compute it.
 
-From the value one goes up to a norm, a constant factor or a linear product, whose parameters are
-divided; operators on the way must keep channels apart and be linear in them. A divisor has the
-rank of its value and 1 along every axis that it does not follow (tokens, the batch). Divisors are
-powers of two: nothing that is folded changes a bit elsewhere.
+The search goes up from the value to a norm, a constant factor or a linear product, whose parameters
+are divided. Operators on the way must keep channels apart and be linear in them. A divisor has the
+rank of its value, and size 1 along every axis that it does not depend on (tokens, the batch).
+Divisors are powers of two, so that folding changes no bit of other values.
 
     y = RMSNormalization(x, w) / s     -->  RMSNormalization(x, w / s)      and its bias
     y = (a * (x W)) / s                -->  a * (x (W / s))                 gated feed-forward
@@ -27,44 +27,44 @@ Edit = Callable[[], None]
 
 
 class NotFoldableError(Exception):
-    """Why not, in a few words."""
+    """The reason why a divisor cannot be folded, in a few words."""
 
 
 class Tied(Exception):
-    """Channels must have one divisor, as they are one channel further up."""
+    """Channels that must have one divisor, because they are one channel further up."""
 
     def __init__(self, groups: np.ndarray) -> None:
         super().__init__()
-        self.groups = groups  # [groups, channels]: entries of the divisor
+        self.groups = groups  # [groups, channels]: indices into the divisor
 
 
 class Folding:
-    """Ways to divide channels of values of one graph; nothing changes before ``edits`` run."""
+    """Ways to divide channels of values of one graph; nothing changes until ``edits`` are run."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
         self._sites = {id(site.node): site for site in sites}
 
     def readers(self, value: ir.Value) -> list[Site]:
-        """The products that read ``value``, each with a weight of its own; nobody else may."""
+        """The products that read ``value``, each with its own weight; other readers are refused."""
         if value.is_graph_output():
             raise NotFoldableError(f"'{value.name}' is an output of the model")
         found = []
         for node, index in value.uses():
             site = self._sites.get(id(node))
             if site is None or index != 0 or site.window is not None:
-                raise NotFoldableError(f"{node.op_type} reads '{value.name}', too")
+                raise NotFoldableError(f"{node.op_type} also reads '{value.name}'")
             if len(weight_users(site)) != 1:
                 raise NotFoldableError(f"the weight of {site.name} has other users")
             found.append(site)
         return found
 
     def multiplied(self, site: Site, factor: np.ndarray) -> Edit:
-        """What multiplies the columns [K] of a weight."""
+        """The edit that multiplies the columns [K] of a weight."""
         wide = factor[:, None] if site.transposed else factor
         return lambda: put(site.weight, array_of(site.weight) * wide)
 
     def ties(self, value: ir.Value, k: int) -> np.ndarray:
-        """Channels of ``value`` that need one divisor: [groups, channels]; raises if none goes."""
+        """Channels of ``value`` that need one divisor: [groups, channels]; raises if none folds."""
         try:
             self.edits(value, np.arange(1, k + 1, dtype=np.float32))
         except Tied as tied:
@@ -72,7 +72,7 @@ class Folding:
         return np.arange(k)[:, None]
 
     def edits(self, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """What divides ``value`` by ``divisor`` [K] along its last axis."""
+        """The edits that divide ``value`` by ``divisor`` [K] along its last axis."""
         rank = len(value.shape) if value.shape is not None else 1
         return self._up(value, divisor.reshape([1] * (rank - 1) + [-1]))
 
@@ -97,11 +97,11 @@ class Folding:
         return found
 
     def _only(self, node: ir.Node, index: int, divisor: np.ndarray) -> list[Edit]:
-        """Up through an input that nobody else reads."""
+        """Divide an input that no other node reads."""
         value = node.inputs[index]
         assert value is not None
         if len(value.uses()) != 1 or value.is_graph_output():
-            raise NotFoldableError(f"'{value.name}', which is before {node.op_type}, is read twice")
+            raise NotFoldableError(f"'{value.name}', an input of {node.op_type}, is read twice")
         return self._up(value, divisor)
 
     def _norm(self, node: ir.Node, divisor: np.ndarray) -> list[Edit]:
@@ -123,7 +123,7 @@ class Folding:
         return edits
 
     def _mul(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """By a constant, or whichever factor can be divided."""
+        """Divide a constant factor, or whichever factor can be divided."""
         reasons = []
         for index in (0, 1):
             if constant_of(node.inputs[index]) is not None:
@@ -131,7 +131,7 @@ class Folding:
         for index in (1, 0):
             factor = node.inputs[index]
             if factor is None or not _same_rank(factor, value):
-                reasons.append("a factor of another rank")
+                reasons.append("a factor has another rank")
                 continue
             try:
                 return self._only(node, index, divisor)
@@ -141,18 +141,18 @@ class Folding:
 
     def _div(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
         if node.inputs[0] is None or not _same_rank(node.inputs[0], value):
-            raise NotFoldableError("a dividend of another rank")
+            raise NotFoldableError("the dividend has another rank")
         return self._only(node, 0, divisor)
 
     def _add(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """A bias, and what it is added to; or both terms."""
+        """Divide a bias and what it is added to, or both terms."""
         edits: list[Edit] = []
         for index in (0, 1):
             term = node.inputs[index]
             if constant_of(term) is not None:
                 edits.append(_divided(node, index, divisor))
             elif term is None or not _same_rank(term, value):
-                raise NotFoldableError("a term of another rank")
+                raise NotFoldableError("a term has another rank")
             else:
                 edits += self._only(node, index, divisor)
         return edits
@@ -163,7 +163,7 @@ class Folding:
         return self._only(node, 0, divisor.transpose(np.argsort(axes)))
 
     def _reshape(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """Channels may be cut into heads, or put together again; tokens stay apart from them."""
+        """Channels may be split into heads or joined again, but not mixed with tokens."""
         source = node.inputs[0]
         assert source is not None
         first = next((i for i, size in enumerate(divisor.shape) if size > 1), divisor.ndim)
@@ -185,7 +185,7 @@ class Folding:
         return self._only(node, 0, divisor.squeeze(tuple(axes.numpy().reshape(-1).tolist())))
 
     def _expand(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """Copies of one channel are tied."""
+        """Copies of one channel are tied to one divisor."""
         source = node.inputs[0]
         if source is None or not _same_rank(source, value):
             raise NotFoldableError("an Expand of unknown sizes")
@@ -221,11 +221,11 @@ class Folding:
         return self._only(node, 0, np.concatenate(whole, axis))
 
     def _tensorscatter(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """A cache: what it holds from its beginning on is divided alike."""
+        """A cache: its initial contents are divided in the same way."""
         return self._only(node, 1, divisor)
 
     def _attention(self, node: ir.Node, value: ir.Value, divisor: np.ndarray) -> list[Edit]:
-        """Each of G value heads serves H/G heads: those are tied."""
+        """Each of G value heads serves H/G heads: those share their divisors."""
         held, shape, whole = node.inputs[2], static_heads(node.inputs[2]), static_heads(value)
         if held is None or shape is None or whole is None or divisor.shape[2] != 1:
             raise NotFoldableError("an Attention of unknown heads")
@@ -247,7 +247,7 @@ STEPS = frozenset(
 
 
 def weight_users(site: Site) -> list[ir.Node]:
-    """The nodes that read a site's weight, through its transpose too."""
+    """The nodes that read a site's weight, also through its transpose."""
     users: list[ir.Node] = []
     for node, _ in site.weight.uses():
         if node.op_type == "Transpose" and node is not site.node:
@@ -258,14 +258,14 @@ def weight_users(site: Site) -> list[ir.Node]:
 
 
 def array_of(value: ir.Value) -> np.ndarray:
-    """A constant's array."""
+    """The array of a constant."""
     tensor = constant_of(value)
     assert tensor is not None
     return tensor.numpy()
 
 
 def put(value: ir.Value, array: np.ndarray) -> None:
-    """Give a constant another array."""
+    """Replace the array of a constant."""
     array = np.ascontiguousarray(array, np.float32)
     tensor = ir.tensor(array, name=value.name)
     node = value.producer()
@@ -290,7 +290,7 @@ def _divided(node: ir.Node, index: int, divisor: np.ndarray) -> Edit:
 
 
 def _narrow(divisor: np.ndarray) -> np.ndarray:
-    """1 along every axis that it does not follow."""
+    """The divisor with size 1 along every axis along which it is constant."""
     for axis in range(divisor.ndim):
         first = np.take(divisor, [0], axis)
         if (divisor == first).all():
@@ -299,16 +299,16 @@ def _narrow(divisor: np.ndarray) -> np.ndarray:
 
 
 def _leading_ones_off(array: np.ndarray, rank: int) -> np.ndarray:
-    """Not of a higher rank than it need be."""
+    """The array without leading axes of size 1 beyond ``rank``."""
     while array.ndim > max(rank, 1) and array.shape[0] == 1:
         array = array[0]
     return array
 
 
 def _vector(divisor: np.ndarray, n: int) -> np.ndarray:
-    """[N] of a divisor that follows the last axis alone."""
+    """The divisor as [N], if it only varies along the last axis."""
     if divisor.size not in (1, n) or divisor.shape[-1] != divisor.size:
-        raise NotFoldableError("the divisor does not follow the rows of a weight")
+        raise NotFoldableError("the divisor varies along more than the rows of a weight")
     return np.broadcast_to(divisor.reshape(-1), n)
 
 
@@ -317,7 +317,7 @@ def _same_rank(a: ir.Value, b: ir.Value) -> bool:
 
 
 def _tail(value: ir.Value, first: int) -> tuple[int, ...] | None:
-    """The sizes of the axes from ``first`` on, where they are known."""
+    """The sizes of the axes from ``first`` on, if they are known."""
     if value.shape is None:
         return None
     dims = tuple(value.shape)[first:]
@@ -333,7 +333,7 @@ def static_heads(value: ir.Value | None) -> tuple[int, int] | None:
 
 
 def _state(node: ir.Node | None) -> bool:
-    """Whether a TensorScatter writes a state: an input that nobody else reads, and its output."""
+    """Whether a TensorScatter writes a state: an input that no other node reads, and its output."""
     assert node is not None
     before, after = node.inputs[0], node.outputs[0]
     own = before is not None and before.is_graph_input() and len(before.uses()) == 1

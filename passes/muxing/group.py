@@ -1,4 +1,4 @@
-"""Groups: the sites that read one value. It is quantized once, so they share its remedy."""
+"""Groups: sites that read one value. It is quantized once, so they share one remedy."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ladder.ir.site import Site, find_sites
 class Group:
     """Sites with their types, in order, and the value that they read.
 
-    ``largest`` [K] are its channels' magnitudes over the calibration tokens, ``x`` [R, K] some of
-    them. ``refused`` says why its outliers are left as they are, whatever is asked for.
+    ``largest`` [K] are the magnitudes of its channels over the calibration tokens, ``x`` [R, K] are
+    some of the tokens. ``refused`` says why no remedy applies, whatever the options are.
     """
 
     value: ir.Value
@@ -39,7 +39,7 @@ class Group:
 def groups_of(
     model: ir.Model, plan: BitPlan, known: Activations
 ) -> tuple[list[Group], dict[str, str]]:
-    """The groups in the order of the graph, and why sites of the plan are in none."""
+    """The groups in the order of the graph, and why some sites of the plan are in none."""
     found: dict[tuple[object, ...], Group] = {}
     alone: dict[str, str] = {}
     for site in find_sites(model)[0]:
@@ -47,7 +47,7 @@ def groups_of(
         if site.name not in plan.choices:
             continue
         if site.name not in known.files or value is None:
-            alone[site.name] = known.missing.get(site.name, "no calibration data of its input")
+            alone[site.name] = known.missing.get(site.name, "no calibration data for its input")
             continue
         key = (id(value), site.window)
         if key not in found:
@@ -63,6 +63,6 @@ def _group(site: Site, value: ir.Value, file: str) -> Group:
     except (OSError, ValueError) as error:
         raise LadderError(f"site {site.name}: cannot read {file}: {error}") from error
     if array.ndim != 2 or array.shape[1] != site.k:
-        raise LadderError(f"site {site.name}: {file} has not {site.k} channels: it is stale")
-    refused = "" if site.window is None else "a convolution: its windows are muxed by no kernel"
+        raise LadderError(f"site {site.name}: {file} does not have {site.k} channels: it is stale")
+    refused = "" if site.window is None else "a convolution: no kernel muxes its windows"
     return Group(value, array[0], array[1:], refused=refused)

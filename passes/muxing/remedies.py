@@ -1,4 +1,4 @@
-"""The remedies of one group: what each would leave of its products, and the choice among them."""
+"""The remedies of one group: the error of its products under each, and the choice among them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ladder.passes.muxing.smooth import smoothing
 NONE, SMOOTH, MUXQ, DIGITS, AUTO = "none", "smooth", "muxq", "digits", "auto"
 BY_COST = (NONE, SMOOTH, DIGITS, MUXQ)  # smooth costs nothing at run time, but changes the weights
 METHODS = (AUTO, *BY_COST)
-ENOUGH = 1.25  # times the error that rounded weights alone have
+ENOUGH = 1.25  # times the error of rounding the weights alone
 NOBODY = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One remedy: the error of each site's products, and all there is to carry it out."""
+    """One remedy: the error of each site's product, and what is needed to apply it."""
 
     method: str
     errors: tuple[float, ...]
@@ -38,19 +38,19 @@ class Remedy:
 
     @property
     def error(self) -> float:
-        """Of all sites together: the root of the mean square."""
+        """The error over all sites: the root mean square."""
         return errors.together(self.errors)
 
     @property
     def price(self) -> float:
-        """The error times the square of the work: to double it has to be worth two bits."""
+        """The error times the square of the work: double the work must gain two bits."""
         more = self.mux.digits * len(self.channels) / self.k if self.mux else 0.0
         return self.error * (1 + more) ** 2
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the pass was asked."""
+    """The options of the pass."""
 
     mode: str
     rule: Rule
@@ -68,7 +68,7 @@ class Remedies:
         self._products = errors.Products(group.x, self._weights, group.types)
 
     def choose(self, method: str) -> tuple[Remedy, list[OutlierChoice]]:
-        """The remedy asked for, or the best one, and what there is to say of each site."""
+        """The remedy asked for, or the best one, and what is reported for each site."""
         tried = {NONE: self._remedy(NONE)}
         refused: dict[str, str] = {}
         if method == AUTO:
@@ -77,24 +77,24 @@ class Remedies:
             self._add(method, tried, refused)
             chosen = tried.get(method, tried[NONE])
             said = "asked for" if chosen.method == method else f"{method}: {refused[method]}"
-        return chosen, self._told(chosen, tried, refused, said)
+        return chosen, self._reported(chosen, tried, refused, said)
 
     def _best(self, tried: dict[str, Remedy], refused: dict[str, str]) -> tuple[Remedy, str]:
-        """Of all methods that of the least price, or a cheaper one that ties; and why."""
+        """The method with the least price, or a cheaper one that ties with it; and why."""
         within, tie = 1 + self._options.tie, f"{100 * self._options.tie:g} %"
         if tried[NONE].error <= within * self._products.alone:
-            return tried[NONE], f"within {tie} of the error that rounding weights has alone"
+            return tried[NONE], f"within {tie} of the error of rounding the weights alone"
         for name in BY_COST:
             self._add(name, tried, refused)
         best = min(tried.values(), key=lambda remedy: remedy.price)
         least = best.price * within
         chosen = next(tried[n] for n in BY_COST if n in tried and tried[n].price <= least)
         if chosen is best:
-            return chosen, "the least error of its products for the work"
+            return chosen, "the least error for the work"
         return chosen, f"cheaper than {best.method}, and within {tie} of its error"
 
     def _add(self, method: str, tried: dict[str, Remedy], refused: dict[str, str]) -> None:
-        """Try a method, and keep what came of it."""
+        """Try a method, and keep the remedy or the refusal."""
         if method in tried:
             return
         found = self._try(method)
@@ -103,7 +103,7 @@ class Remedies:
         else:
             refused[method] = found
 
-    def _told(
+    def _reported(
         self, chosen: Remedy, tried: dict[str, Remedy], refused: dict[str, str], said: str
     ) -> list[OutlierChoice]:
         if chosen.mux is not None:
@@ -120,7 +120,7 @@ class Remedies:
         ]
 
     def _try(self, method: str) -> Remedy | str:
-        """The remedy, or why it cannot be had here."""
+        """The remedy, or why it is not possible here."""
         if self._group.refused:
             return self._group.refused
         if method == SMOOTH:
@@ -131,9 +131,9 @@ class Remedies:
         return self._muxed(method)
 
     def _muxed(self, method: str) -> Remedy | str:
-        """With the fewest outliers that are enough; else those of the least price.
+        """The remedy with the fewest outliers that are enough, or else that of the least price.
 
-        Enough is where rounding activations adds a quarter at most to what rounding weights costs.
+        They are enough if rounding activations adds at most a quarter to the error of the weights.
         """
         found, why = [], self._none_found()
         for channels in self._options.rule.sets(self._group.largest):
@@ -142,13 +142,13 @@ class Remedies:
                 why = mux
                 continue
             found.append(self._remedy(method, mux, channels))
-            some = len(channels) < self._group.k  # all of them have to be worth it, too
+            some = len(channels) < self._group.k  # all channels must be worth it, too
             if some and found[-1].error <= ENOUGH * self._products.alone:
                 return found[-1]
         return min(found, key=lambda remedy: remedy.price, default=why)
 
     def _mux(self, method: str, channels: I64) -> Mux | str:
-        """How these channels are written at all sites, or why they cannot be."""
+        """How these channels are written at all sites, or why that is not possible."""
         group, mode, count = self._group, self._options.mode, len(channels)
         if count == group.k and method == MUXQ:
             return "every channel would be an outlier"
@@ -195,7 +195,7 @@ class Remedies:
     def _errors(
         self, products: errors.Products, x: F32, largest: F32, channels: I64, mux: Mux | None
     ) -> tuple[float, ...]:
-        """Of each site; sites of one type read the same codes."""
+        """The error of each site; sites of one type read the same codes."""
         made: dict[str, F32] = {}
         for dtype in self._group.types:
             if str(dtype) not in made:
@@ -206,6 +206,6 @@ class Remedies:
 
 
 def check_remedy(method: str) -> None:
-    """Refuse a method that is none."""
+    """Refuse an unknown method."""
     if method not in METHODS:
         raise LadderError(f"unknown method '{method}' for outliers; one of: {', '.join(METHODS)}")

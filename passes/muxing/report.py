@@ -1,4 +1,4 @@
-"""What reports tell of outlier channels."""
+"""What reports say about outlier channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ladder.passes.muxing.remedies import NONE
 
 
 def outlier_row(model: ir.Model, site: str) -> dict[str, Any]:
-    """What a report says of a site's input; nothing where nothing was asked for."""
+    """What a report says about a site's input; nothing if no remedy was asked for."""
     found = facts.get(model, Outliers)
     if found is None or not found.calibrated or site not in found.choices:
         return {}
@@ -28,7 +28,7 @@ def outlier_row(model: ir.Model, site: str) -> dict[str, Any]:
 
 
 def outlier_notes(model: ir.Model) -> list[str]:
-    """What was chosen how often and its errors, what could not be had, and the text behind it."""
+    """The number of products and the errors of each method, refusals, and the calibration text."""
     found = facts.get(model, Outliers)
     if found is None or not found.calibrated:
         return []
@@ -40,7 +40,7 @@ def outlier_notes(model: ir.Model) -> list[str]:
         for method, count in counts.most_common()
     ]
     for (method, why), sites in _refused(tried).items():
-        said.append(f"outliers: {method} cannot be had at {_named(sites)}: {why}")
+        said.append(f"outliers: {method} is not possible at {_named(sites)}: {why}")
     texts = found.calibrated.items()
     return [*said, *(f"outliers were found on {count} tokens of {text}" for text, count in texts)]
 

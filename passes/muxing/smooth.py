@@ -11,12 +11,12 @@ from ladder.passes.muxing.find import I64
 
 
 def smoothing(largest: F32, weights: Sequence[F32], alpha: float, ties: I64) -> F32:
-    """What to divide each channel by: [K] powers of two.
+    """The divisor of each channel: [K] powers of two.
 
     max|x_k|^alpha / max|w_k|^(1 - alpha) (equation 4), over all weights [N, K] that read x, with
-    a geometric mean of 1, rounded to a power of two: so that dividing here and multiplying
-    there changes no bit of a float product. A channel that is silent on either side stays;
-    those of a row of ``ties`` [groups, channels] have one divisor, that of the largest.
+    a geometric mean of 1, rounded to a power of two, so that dividing here and multiplying
+    there changes no bit of a float product. A channel that is zero on either side stays as it is.
+    The channels in a row of ``ties`` [groups, channels] share the divisor of the largest.
     """
     largest = largest.copy()
     largest[ties] = largest[ties].max(1, keepdims=True)

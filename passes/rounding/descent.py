@@ -1,12 +1,12 @@
-"""Codes and scales of a rounded weight improved one by one, for the least error of its products.
+"""Improves the codes and scales of a rounded weight, one by one, for less error of its products.
 
-GPTQ goes over the columns once, and what a column becomes is never looked at again. With
-D = w - q the loss of a row is D H D' (``gptq``). Here, in turns,
+GPTQ rounds each column once and never returns to it. With D = w - q the loss of a row is D H D'
+(``gptq``). Here two steps alternate:
 
-- the scales of a row become those with the least loss for its codes: least squares, one unknown
-  a group;
-- column after column takes the code nearest to where the loss is least while all others stay,
-  q_j + (D H)_j / H_jj: coordinate descent (Behdin et al., "QuantEase", 2023).
+- the scales of a row become those with the least loss for its codes: least squares, with one
+  unknown per group;
+  - each column in turn takes the code nearest to the value with the least loss while all others
+  stay, q_j + (D H)_j / H_jj: coordinate descent (Behdin et al., "QuantEase", 2023).
 
 No step makes the loss of a row larger.
 """
@@ -22,14 +22,14 @@ from ladder.passes.rounding.matrix import decoded_rows, encoded_rows, group_slic
 from ladder.passes.rounding.search import Coder, GroupScales
 
 ROUNDS = 2
-BLOCK = 128  # columns whose corrections reach the others together
-NUMBERS_AT_A_TIME = 1 << 23  # of the equations for scales: so many rows' as memory bears
+BLOCK = 128  # columns in a column batch: their corrections reach later columns together
+NUMBERS_AT_A_TIME = 1 << 23  # of the equations for scales, to bound memory
 
 
 def descend(
     weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
 ) -> tuple[np.ndarray, GroupScales]:
-    """Better codes [n, K] and choice for tame weights [n, K] under the (damped) Hessian [K, K].
+    """Better codes [n, K] and scales for tame weights [n, K] under the (damped) Hessian [K, K].
 
     A scale of the whole tensor stays as it is.
     """
@@ -46,7 +46,7 @@ def descend(
 def _refitted(
     weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
 ) -> GroupScales:
-    """Each row's scales by least squares, as they can be stored; kept where the loss falls."""
+    """Each row's scales by least squares, in their stored type; kept where the loss falls."""
     values = decoded_rows(codes, GroupScales(np.ones_like(choice.scale), choice.zero), coder)
     starts, scale = _starts(coder, weight.shape[1]), np.empty_like(choice.scale)
     step = max(1, NUMBERS_AT_A_TIME // len(starts) ** 2)
@@ -72,9 +72,9 @@ def _equations(weight: F32, values: F32, starts: list[int], hessian: F32) -> tup
 
 
 def _better(scale: F32, square: F32, right: F32, coder: Coder) -> F32:
-    """Scales [n, G] with less loss, ``scale`` itself in rows where none are found."""
+    """Scales [n, G] with less loss; rows for which none are found keep theirs."""
     a, b, old = (x.astype(np.float64) for x in (square, right, scale))
-    # A little pulls towards the scales that there are: groups of zeros keep theirs.
+    # A small term pulls towards the present scales, so that groups of zeros keep theirs.
     pull = 1e-6 * np.maximum(np.einsum("ngg->ng", a).mean(1), 1e-30)[:, None]
     eased = a + pull[..., None] * np.eye(a.shape[1])
     solved = np.linalg.solve(eased, (b + pull * old)[..., None])[..., 0]
@@ -89,10 +89,10 @@ def _better(scale: F32, square: F32, right: F32, coder: Coder) -> F32:
 def _swept(
     weight: F32, codes: np.ndarray, choice: GroupScales, coder: Coder, hessian: F32
 ) -> np.ndarray:
-    """Codes after every column has been chosen anew, from the first to the last."""
+    """Codes after every column has been chosen again, from the first to the last."""
     n, k = weight.shape
     now = decoded_rows(codes, choice, coder)
-    pull = np.ascontiguousarray(((weight - now) @ hessian).T)  # [K, n]: a column lies together
+    pull = np.ascontiguousarray(((weight - now) @ hessian).T)  # [K, n]: a column is contiguous
     now = np.ascontiguousarray(now.T)
     starts, diagonal = _starts(coder, k), np.diag(hessian)
     group = np.searchsorted(starts, np.arange(k), side="right") - 1

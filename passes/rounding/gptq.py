@@ -1,8 +1,8 @@
-"""GPTQ: weights rounded one after the other, each one's error made good by those still to come.
+"""GPTQ: rounds weights in order; those still to come compensate for the error of each.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", ICLR'23. For y = W x the loss of a row is (w - q) H (w - q)' with H = sum x x'.
-Rounding column j leaves the error e = w_j - q_j; the others lose least when they become
+Rounding column j leaves the error e = w_j - q_j; the loss is least if the others become
 w_k - e U[j, k] / U[j, j], U the upper Cholesky factor of the inverse of H (equations 2 to 5).
 The loss of a row is then the sum of (e_j / U[j, j])^2.
 """
@@ -21,7 +21,7 @@ from ladder.passes.rounding.descent import descend
 from ladder.passes.rounding.matrix import Rounded, finished, joined
 from ladder.passes.rounding.search import Coder, GroupScales, least_squares
 
-ROWS_AT_A_TIME = 2048  # a block of columns of so many rows stays in the cache
+ROWS_AT_A_TIME = 2048  # a column batch of so many rows fits the cache
 LEAST_RETRY, MOST_DAMPING = 1e-4, 100.0
 SMALL_FACTOR = 64  # triangles up to this size are inverted directly
 
@@ -35,21 +35,21 @@ def gptq(
 ) -> Rounded:
     """Round [N, K] to any type for the least error of its products; the Hessian is [K, K].
 
-    The Hessian is the sum (or mean) of x x' over the tokens of a calibration text. Beyond the
-    paper:
+    The Hessian is the sum (or mean) of x x' over the tokens of a calibration text. Differences
+    from the paper:
 
-    - A group's scale and zero point are searched as ``mse`` does when its first column comes up,
-      on weights that carry the errors so far, each column counted by its 1 / U[j, j]^2. Without
-      that, columns hardly ever excited, which take up most of the errors, spoil the scale.
+    - A group's scale and zero point are searched as by ``mse`` when its first column is reached,
+      on weights that include the corrections so far, with each column weighted by 1 / U[j, j]^2.
+      Without that, columns that are rarely active, which take most corrections, spoil the scale.
     - Within a group, columns come in the order of the Hessian's diagonal, largest first; for
-      scales per row this is the paper's act-order. Groups stay where they are.
-    - A column that no token excites is rounded to nearest, not set to 0.
-    - Scales and codes are then improved in turns (``descent``).
+      scales per row this is the paper's act-order. The order of groups does not change.
+      - A column that is zero for all tokens is rounded to nearest, not set to 0.
+      - Scales and codes are then improved in turns (``descent``).
 
-    ``damping`` times the mean of the Hessian's diagonal is added to the diagonal; if that does
-    not make it positive definite, ten times as much, and so on, which ``Rounded.note`` tells.
-    ``block`` columns are corrected together (the paper's lazy batches) and change nothing but
-    the speed. ``Rounded.relative_error`` is that of the weights, larger than with ``mse``.
+    ``damping`` times the mean of the Hessian's diagonal is added to the diagonal. If that does
+    not make it positive definite, ten times as much is added, and so on; ``Rounded.note`` says so.
+    ``block`` is the size of a column batch (the paper's lazy batches), which affects only the
+    speed. ``Rounded.relative_error`` is that of the weights, and larger than with ``mse``.
     """
     n, k = weight.shape
     if hessian.shape != (k, k):
@@ -80,10 +80,10 @@ def gptq(
 
 @dataclass(frozen=True, eq=False)
 class Feedback:
-    """What the Hessian says: ``factors`` [K, K], ``importance`` [K], the damping it took.
+    """What GPTQ needs of the Hessian: ``factors`` [K, K], ``importance`` [K], the damping used.
 
-    An error in column j takes factors[j, k] = U[j, k] / U[j, j] times itself from column k > j,
-    and costs its square times importance[j] = U[j, j]^-2 (their mean is 1).
+    An error in column j is subtracted from column k > j, times factors[j, k] = U[j, k] / U[j, j].
+    Its loss is its square times importance[j] = U[j, j]^-2 (scaled to a mean of 1).
     """
 
     factors: F32
@@ -108,7 +108,7 @@ class Feedback:
 
 
 def _damped(hessian: np.ndarray, damping: float) -> np.ndarray:
-    """The Hessian in float64, columns without activations made independent, and damped."""
+    """The Hessian in float64, damped, with columns without activations made independent."""
     h = np.array(hessian, np.float64)
     if not np.isfinite(h).all():
         raise LadderError("the Hessian has NaN or infinity; check the calibration data")
@@ -129,7 +129,7 @@ def _order(diagonal: np.ndarray, size: int) -> np.ndarray:
 
 
 def _upper_inverse(p: np.ndarray) -> np.ndarray:
-    """The inverse of an upper triangle by halves: NumPy has no triangular solver."""
+    """The inverse of an upper triangular matrix, by halves: NumPy has no triangular solver."""
     if len(p) <= SMALL_FACTOR:
         return np.triu(np.linalg.inv(p))
     half, out = len(p) // 2, np.zeros_like(p)
@@ -145,7 +145,7 @@ def _round_rows(
     """Codes [n, K] and choices [n, groups] of some rows; ``fixed`` is the tensor's choice."""
     n, k = weight.shape
     size = coder.dtype.group_size(k)
-    w = np.array(weight.T, order="C")  # [K, n]: a column of the weight lies together
+    w = np.array(weight.T, order="C")  # [K, n]: a column of the weight is contiguous
     codes, choices = [], []
     every = fixed.each_row(n) if fixed else None
     for start, end in _blocks(k, size, block):
@@ -164,10 +164,10 @@ def _round_rows(
 
 
 def _blocks(k: int, size: int, block: int) -> Iterator[tuple[int, int]]:
-    """Columns to be corrected together: whole groups, or parts of one.
+    """Column batches, which are corrected together: whole groups, or parts of one.
 
-    So a group begins either inside a block, where every correction is made at once, or with a
-    block, when all corrections have been made: its scale sees all errors so far.
+    So a group begins either inside a batch, where every correction is made at once, or with a
+    batch, when all corrections have been made: its scale takes all errors so far into account.
     """
     step = size if size > block else block // size * size
     for first in range(0, k, step):

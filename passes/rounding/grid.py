@@ -1,7 +1,7 @@
-"""The values that codes stand for, and how to find the one nearest to a number.
+"""The values of codes, and how to find the one nearest to a number.
 
-Finding is done in two steps. ``nearest`` and ``places`` are fast and, but for floats next to the
-midpoint of two values, exact; ``Coder.encode`` settles those by decoding the neighbours.
+The search has two steps. ``nearest`` and ``places`` are fast and exact except for floats next to
+the midpoint of two values; ``Coder.encode`` settles those by decoding the neighbours.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Grid(Protocol):
 
     @property
     def values(self) -> F32:
-        """Every value that a used code stands for."""
+        """The value of every used code."""
 
     def nearest(self, t: F32) -> F32:
         """The value nearest to each element of ``t``, which may be overwritten."""
 
     def places(self, t: F32) -> tuple[U8, np.ndarray]:
-        """Indices into ``values``, and where a neighbour might be as near (bool)."""
+        """Indices into ``values``, and whether a neighbour might be as near (bool)."""
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerGrid:
-    """Successive integers: arithmetic is faster than any table."""
+    """Consecutive integers: arithmetic is faster than any table."""
 
     values: F32
 
@@ -62,8 +62,8 @@ class IntegerGrid:
 class TableGrid:
     """Any values, by a table over the upper 16 bits of a float32 (sign, exponent, 7 bits).
 
-    Twenty times faster than a binary search. The midpoints of small floats have few bits and so
-    lie on the edges of the table's cells.
+    It is twenty times faster than a binary search. The midpoints of small floats have few bits, and
+    so are on the edges of the table's cells.
     """
 
     values: F32
@@ -73,7 +73,7 @@ class TableGrid:
 
     @staticmethod
     def of(values: F32) -> TableGrid | SearchGrid:
-        """The table, or a binary search where values lie too close for it."""
+        """The table, or a binary search if values are too close for a table."""
         middle = _midpoints(values)
         cell = np.arange(1 << 16, dtype=np.uint32) << 16
         inner, outer = (_finite(cell | bits) for bits in (0, 0xFFFF))
@@ -85,7 +85,7 @@ class TableGrid:
         return TableGrid(values, place, values[place], first != last)
 
     def nearest(self, t: F32) -> F32:
-        # "clip" spares the check of the range; 16 bits are never outside.
+        # "clip" avoids a check of the range; 16 bits are never outside.
         found: F32 = np.take(self.value, _cells(t), mode="clip")
         return found
 
@@ -111,7 +111,7 @@ class SearchGrid:
 
 @cache
 def grid_of(element: Element) -> Grid:
-    """The element's grid; of codes with equal values (two zeros) one stands for all."""
+    """The element's grid; of codes with equal values (two zeros) one is kept."""
     if not element.book and element.step == 1:
         return IntegerGrid(element.values)
     return TableGrid.of(_distinct(element)[0])
@@ -137,7 +137,7 @@ def _midpoints(values: F32) -> np.ndarray:
 
 
 def _finite(bits: np.ndarray) -> np.ndarray:
-    """Patterns of float32 as float64; infinities and NaNs become the largest of their sign."""
+    """Bits of float32 as float64; infinities and NaNs become the largest value of their sign."""
     with np.errstate(invalid="ignore"):
         numbers = bits.astype(np.uint32).view(np.float32).astype(np.float64)
     largest = np.where(bits >> 31, -1.0, 1.0) * float(np.finfo(np.float32).max)

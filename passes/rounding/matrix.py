@@ -1,4 +1,4 @@
-"""Round a whole weight: rows and groups cut out, rounded, and put together."""
+"""Round a whole weight: rows and groups are cut out, rounded, and joined again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Rounded:
 
     Scale and zero have the shape of ``DType.scale_shape``; the scale has its stored type
     (``dtype.SCALES``), the zero is uint8 or, for ``zpf``, of the scale's type. ``tensor_scale``
-    is there for types that have one. ``relative_error`` is the root of the summed squared errors
-    over the root of the summed squared weights; ``note`` says what went unlike what was asked.
+    is set for types that have one. ``relative_error`` is the root of the summed squared errors
+    over the root of the summed squared weights; ``note`` says where options were not followed.
     """
 
     codes: np.ndarray
@@ -90,7 +90,7 @@ def encoded_rows(weight: F32, choice: GroupScales, coder: Coder) -> np.ndarray:
 
 
 def _parts(choice: GroupScales, dtype: DType, k: int) -> Iterator[tuple[slice, int, GroupScales]]:
-    """Columns of ``group_slices``, their group size, and their part of a choice of every group."""
+    """Columns of ``group_slices``, their group size, and the scales of their groups."""
     first = 0
     for columns, size in group_slices(dtype, k):
         last = first + (columns.stop - columns.start) // size
@@ -100,7 +100,7 @@ def _parts(choice: GroupScales, dtype: DType, k: int) -> Iterator[tuple[slice, i
 
 
 def joined(parts: list[GroupScales], axis: int) -> GroupScales:
-    """Choices side by side."""
+    """Choices concatenated along an axis."""
     zeros = [part.zero for part in parts if part.zero is not None]
     zero = np.concatenate(zeros, axis) if zeros else None
     return GroupScales(np.concatenate([part.scale for part in parts], axis), zero)
@@ -123,7 +123,7 @@ def _round(weight: np.ndarray, dtype: DType, choose: Chooser) -> Rounded:
 
 
 def _part(w: F32, size: int, coder: Coder, choose: Chooser) -> tuple[np.ndarray, GroupScales]:
-    """Codes [n, k] and the choice [n, groups] of some rows, in groups of ``size``."""
+    """Codes [n, k] and scales [n, groups] of some rows, in groups of ``size``."""
     groups = w.reshape(len(w), -1, size)
     choice = choose(coder, groups)
     return coder.encode(groups, choice).reshape(w.shape), choice
@@ -135,7 +135,7 @@ def _row_slices(n: int, k: int) -> Iterator[slice]:
 
 
 def _rows_of(choice: GroupScales, rows: slice) -> GroupScales:
-    """The choice of some rows; one for the whole tensor is that of any row."""
+    """The scales of some rows; a scale of the whole tensor is that of any row."""
     if len(choice.scale) == 1:
         return choice
     return GroupScales(choice.scale[rows], None if choice.zero is None else choice.zero[rows])

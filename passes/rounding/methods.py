@@ -1,7 +1,7 @@
-"""Rounding methods as values: what each needs, what its help says, and what rounds by it.
+"""Rounding methods as values: what each needs, its help, and the function that rounds.
 
-A new method is one file and one row here. This module is light: help texts are made from it, so
-what a row rounds with is imported when it is first called.
+A new method is one file and one row here. Help texts are made from this module, so it imports
+little: the code of a method is imported when it is first called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # (weight [N, K], type, Hessian [K, K] or None where the method needs none)
     Round = Callable[[np.ndarray, DType, Any], Rounded]
 
-# A Hessian of fewer tokens than a few times its columns follows the text, not the model.
+# A Hessian of fewer tokens than a few times its columns fits the text more than the model.
 LEAST_TOKENS = 8192
 
 
@@ -47,7 +47,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True)
 class Start:
-    """A method begins with the weights of another, made on exactly so many tokens."""
+    """A method starts from the weights of another, calibrated on exactly so many tokens."""
 
     method: str
     tokens: int
@@ -57,9 +57,9 @@ class Start:
 class WholeModel:
     """How a whole model is rounded, by texts ``module:function``: passes do not import calibration.
 
-    ``make`` takes the source, its data, site -> type, and what it begins with: the result of
-    ``start``, or the Hessians without one. ``check`` takes the source and site -> type, and refuses
-    before any work what cannot be done.
+    ``make`` takes the source, its data, site -> type, and its start: the result of ``start`` if
+    there is one, else the Hessians. ``check`` takes the source and site -> type, and refuses what
+    is not possible before any work is done.
     """
 
     make: str
@@ -71,9 +71,9 @@ class WholeModel:
 class Method:
     """One way to round weights.
 
-    ``round`` rounds one weight; a method that chooses ``among`` others has none. What needs the
-    whole model rounds single weights by it too, for measurements of one site. ``tokens`` of
-    calibration data are read at least, by methods that read any.
+    ``round`` rounds one weight; a method that chooses ``among`` others has none. Methods for the
+    whole model also round single weights by it, for measurements of one site. ``tokens`` is the
+    least number of calibration tokens that the method reads.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Method:
 
     @property
     def start(self) -> Start | None:
-        """What the method begins with, if it is another method's work."""
+        """The method whose weights this one starts from, if any."""
         return self.whole.start if self.whole else None
 
     @property
     def planned_as(self) -> str:
-        """The method by which plans are evaluated: a start stands for what takes long."""
+        """The method by which plans are evaluated: the start of a method that takes long."""
         return self.start.method if self.start else self.name
 
 
@@ -135,7 +135,7 @@ _ROWS = (
         "continues from gptaq by gradients through the whole model (needs torch, takes long)",
         Needs.MODEL,
         _gptq,
-        tokens=1 << 18,  # that it is shown, each as often as there are epochs
+        tokens=1 << 18,  # each is used once per epoch
         whole=WholeModel(
             "ladder.calibration.learned.result:learned_of",
             "ladder.calibration.learned.result:check_learnable",
@@ -144,11 +144,9 @@ _ROWS = (
     ),
 )
 METHODS = {method.name: method for method in _ROWS}
-UNCALIBRATED = "mse"  # for weights of which no Hessian is known
-QUICKEST = "rtn"  # where it does not matter what weights become
-CALIBRATED_EXAMPLE = next(
-    method.name for method in _ROWS if method.needs.hessians
-)  # as messages suggest
+UNCALIBRATED = "mse"  # for weights without a Hessian
+QUICKEST = "rtn"  # where the values of weights do not matter
+CALIBRATED_EXAMPLE = next(method.name for method in _ROWS if method.needs.hessians)  # for messages
 
 
 def find_method(name: str) -> Method:
@@ -159,7 +157,7 @@ def find_method(name: str) -> Method:
 
 
 def check_method(name: str) -> None:
-    """Refuse a rounding that is none."""
+    """Refuse an unknown rounding method."""
     find_method(name)
 
 

@@ -1,4 +1,4 @@
-"""One weight rounded by a method of the registry, and what that costs its products."""
+"""One weight rounded by a method of the registry, and the error of its products."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Outcome:
 def round_by(
     name: str, weight: np.ndarray, dtype: DType, hessian: np.ndarray | None = None
 ) -> Outcome:
-    """Round [N, K] by a method; one that chooses takes what has the least output error.
+    """Round [N, K] by a method; one that chooses among others takes the least output error.
 
-    Methods that need the Hessian [K, K] are ``UNCALIBRATED`` without one. What sets those apart
-    that need the whole model is not seen here.
+    Methods that need the Hessian [K, K] are replaced by ``UNCALIBRATED`` without one. Methods that
+    need the whole model only round this one weight here.
     """
     method = find_method(name)
     if hessian is None or not method.needs.hessians:
@@ -44,7 +44,7 @@ def round_by(
 
 
 def _tried(method: Method) -> Sequence[Method]:
-    """What a method chooses among; else itself, and what costs little and shows what it gains."""
+    """The methods to try: those it chooses among, else itself and cheap ones to compare with."""
     if method.among:
         return [METHODS[name] for name in method.among]
     return [*(other for other in METHODS.values() if not other.needs.hessians), method]

@@ -15,7 +15,7 @@ ARRAYS = ("codes", "scale", "zero", "tensor_scale")
 
 
 def save_outcome(path: Path, outcome: Outcome) -> None:
-    """Write codes, scales and what is reported of them."""
+    """Write codes, scales and what is reported about them."""
     rounded = outcome.rounded
     arrays = {name: getattr(rounded, name) for name in ARRAYS}
     kinds = {name: str(a.dtype) for name, a in arrays.items() if a is not None}
@@ -32,7 +32,7 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
 
 
 def load_outcome(path: Path) -> Outcome:
-    """Undo ``save_outcome``."""
+    """Read a file of ``save_outcome``."""
     try:
         with np.load(path) as file:
             reported = json.loads(str(file["report"]))
@@ -54,6 +54,6 @@ def load_outcome(path: Path) -> Outcome:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """NumPy's own types: a file of bfloat16 or float8 would not be read again."""
+    """The array in a type of NumPy's own: a file of bfloat16 or float8 could not be read again."""
     array = np.asarray(array)
     return array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")

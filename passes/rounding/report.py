@@ -1,4 +1,4 @@
-"""What reports say of how weights were rounded."""
+"""What reports say about rounding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder.ir.facts import Rounding
 
 
 def rounding_row(model: ir.Model, site: str) -> dict[str, Any]:
-    """What a report says of how a site was rounded."""
+    """What a report says about the rounding of a site."""
     found = facts.get(model, Rounding) or Rounding()
     row: dict[str, Any] = {"weight_error": found.errors.get(site)}
     if site in found.methods:
@@ -24,7 +24,7 @@ def rounding_row(model: ir.Model, site: str) -> dict[str, Any]:
 
 
 def rounding_notes(model: ir.Model) -> list[str]:
-    """The text that rounding was calibrated on, and every site that went unlike what was asked."""
+    """The calibration text, and every site where options were not followed."""
     found = facts.get(model, Rounding)
     if found is None:
         return []

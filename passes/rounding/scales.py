@@ -20,21 +20,21 @@ FURTHEST_ZERO = 12  # bits: see zero_reach
 class Scales:
     """Rounds scales to a type's stored form; what it returns and takes is float32.
 
-    All work on a weight is done with it times 2^-exponent, so that squares neither overflow nor
-    vanish. That changes no code, but the stored type sees the true size: ``wide`` is the decoded
-    scale times 2^-exponent.
+    All work on a weight is done on the weight times 2^-exponent, so that squares neither overflow
+    nor vanish. That changes no code, but scales are stored in their true size: ``wide`` is the
+    decoded scale times 2^-exponent.
     """
 
     kind: ScaleType
     smallest: np.float32
     largest: np.float32
-    factor: np.float32  # the tensor's own scale, 1 where there is none
+    factor: np.float32  # the tensor's own scale, 1 if there is none
     exponent: int
     has_zero: bool  # the element has the value 0, so a small scale does no harm
 
     @staticmethod
     def of(dtype: DType, largest_weight: float) -> Scales:
-        """Chosen so that every decoded weight is a finite, normal float32.
+        """Scales chosen so that every decoded weight is a finite, normal float32.
 
         ``factor`` (NVFP4): largest |w| / (448 * largest value), so that rtn gives the group with
         the largest weight the largest e4m3 as its scale (NVIDIA, "Pretraining Large Language
@@ -68,10 +68,10 @@ class Scales:
         return self.kind.mantissa == 0
 
     def store(self, scale: F32) -> np.ndarray:
-        """To the nearest of the type, clamped to its range.
+        """The scale rounded to the nearest of its type, clamped to the range of the type.
 
-        A scale that is too small becomes the smallest there is, where codes of value 0 keep
-        small weights harmless; it becomes 0 where the element has no 0 and 0 is nearer.
+        A scale that is too small becomes the smallest one if the element has the value 0, which
+        then represents small weights; it becomes 0 if the element has no 0 and 0 is nearer.
         """
         with np.errstate(over="ignore", under="ignore"):
             true = np.ldexp(scale.astype(np.float32), self.exponent) / self.factor
@@ -88,22 +88,22 @@ class Scales:
         return stored
 
     def wide(self, stored: np.ndarray) -> F32:
-        """What a stored scale decodes to, times 2^-exponent."""
+        """The decoded value of a stored scale, times 2^-exponent."""
         return np.ldexp(stored_scale(stored, self.factor), -self.exponent)
 
     def rounded(self, scale: F32) -> F32:
-        """The scale that will be decoded where this one is stored."""
+        """The scale that is decoded if this one is stored."""
         return self.wide(self.store(scale))
 
 
 def span_of(dtype: DType) -> float:
-    """The value that rtn puts the largest weight on: 7 for int4, where -8 is on one side only."""
+    """The value that rtn maps the largest weight to: 7 for int4, where -8 is on one side only."""
     values = grid_of(dtype.element).values
     return float(np.abs(values).max() if dtype.element.book else values[-1])
 
 
 def zero_reach(dtype: DType) -> int:
-    """Log2 of the largest zpf zero point: above it, codes would drown in its rounding."""
+    """Log2 of the largest zpf zero point: above it, its rounding would swamp the codes."""
     return min(dtype.scale_type.mantissa, FURTHEST_ZERO)
 
 

@@ -1,7 +1,7 @@
-"""Scale and zero point of a group, and the codes under them.
+"""Scale and zero point of a group, and the codes for them.
 
 Weights come as w [rows, groups, size]; a scale or zero point is [rows, groups], float32, and is
-always one that can be stored: codes are chosen for the scale that will be decoded.
+always one that can be stored: codes are chosen for the scale that is decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ladder.ir.numerics import F32
 from ladder.passes.rounding.grid import Grid, codes_of, grid_of
 from ladder.passes.rounding.scales import Scales, rounded_zero, span_of, zero_reach
 
-STEPS = 11  # scales tried between the largest and the smallest that make sense
+STEPS = 11  # scales tried between the largest and the smallest plausible one
 REFITS = 2
 LONGEST_SUM = 1 << 16  # float32 sums of more terms lose too much
 OCTAVE = 2.0
@@ -33,7 +33,7 @@ class GroupScales:
     zero: F32 | None = None
 
     def where(self, better: np.ndarray, other: GroupScales) -> GroupScales:
-        """Take over the groups in which ``other`` is better."""
+        """This choice, with the groups of ``other`` where those are better."""
         zero = None
         if self.zero is not None and other.zero is not None:
             zero = np.where(better, other.zero, self.zero)
@@ -80,25 +80,25 @@ class Coder:
         return np.ldexp(weight, -exponent) if exponent else np.asarray(weight, np.float32)
 
     def steps(self, w: F32, choice: GroupScales) -> F32:
-        """w in units of the scale, zero point added: what the grid's values stand for."""
+        """w in units of the scale, zero point added: in the units of the grid's values."""
         live = choice.scale != 0
         with np.errstate(over="ignore"):
             inverse = np.where(live, 1 / np.where(live, choice.scale, np.float32(1)), np.float32(0))
-            # Finite, so that 0 stays 0; what overflows here belongs to the last code.
+            # Finite, so that 0 stays 0; values that overflow here belong to the last code.
             t: F32 = w * np.clip(inverse, -LARGEST, LARGEST)[..., None]
         if choice.zero is not None:
             t += choice.zero[..., None]
         return t
 
     def values(self, w: F32, choice: GroupScales) -> F32:
-        """The nearest values less the zero point: w is about scale times this. Fast."""
+        """The nearest values minus the zero point: w is about scale times this. Fast."""
         q = self.grid.nearest(self.steps(w, choice))
         if choice.zero is not None:
             q -= choice.zero[..., None]
         return q
 
     def encode(self, w: F32, choice: GroupScales) -> np.ndarray:
-        """Codes as the IR stores them: under float32 arithmetic no other decodes nearer to w."""
+        """Codes as the IR stores them: in float32 arithmetic no other code decodes nearer to w."""
         place, unsure = self.grid.places(self.steps(w, choice))
         at = np.flatnonzero(unsure)
         if at.size:
@@ -131,7 +131,7 @@ class Coder:
         return decoded
 
     def decode(self, codes: np.ndarray, choice: GroupScales) -> F32:
-        """The weights that codes [rows, groups, size] stand for, times 2^-exponent."""
+        """The decoded weights of codes [rows, groups, size], times 2^-exponent."""
         element = self.dtype.element
         values: F32 = element.values[element.to_unsigned(codes)]
         if choice.zero is not None:
@@ -145,9 +145,9 @@ def spanning(coder: Coder, w: F32) -> GroupScales:
 
     max|w| lands on the element's largest value (``span_of``). With e8m0 scales the exponent is
     floor(log2 max|w|) - floor(log2 largest value), as in OCP Microscaling Formats v1.0, section
-    6.3. Elements of one magnitude (ternary, int1) take the mean of |w| instead, which BitNet
+    6.3. Elements of one magnitude (ternary, int1) take the mean of |w| instead, as BitNet
     b1.58 (Ma et al., "The Era of 1-bit LLMs", equations 1 to 3) and BitNet (equation 2) do: for
-    them a span would send nearly all weights to 0, or be larger than nearly all of them.
+    them a span would round nearly all weights to 0, or be larger than nearly all of them.
     """
     if coder.dtype.zero_point:
         return _range_choice(coder, w.min(-1), w.max(-1))
@@ -164,12 +164,12 @@ def spanning(coder: Coder, w: F32) -> GroupScales:
 
 
 def least_squares(coder: Coder, w: F32, importance: F32 | None = None) -> GroupScales:
-    """mse: of several scales the one with the least squared error, then refitted to its codes.
+    """mse: the scale with the least squared error of several, then refitted to its codes.
 
-    The scale of rtn; scales from max|w| / largest value downwards, each a constant factor under
-    the last, to half of it or to where normal weights have their best scale; both signs where
-    the element reaches further on one side. A refit (least squares for fixed codes, then the
-    nearest that can be stored) is kept where the error does not grow.
+    Tried are the scale of rtn, and scales from max|w| / largest value downwards in equal ratios,
+    to half of it or to the best scale for normal weights; with both signs if the element
+    reaches further on one side. A refit (least squares for fixed codes, then the nearest scale
+    that can be stored) is kept where the error does not grow.
 
     ``importance`` [size], if given, multiplies the squared errors of a group's columns.
     """
@@ -213,7 +213,7 @@ def _powers_of_two(coder: Coder, largest: F32, smallest: F32) -> Iterator[GroupS
 
 
 def _ranges(coder: Coder, w: F32) -> Iterator[GroupScales]:
-    """Zero points: the range of the weights, shrunk."""
+    """Choices with a zero point: the range of the weights, shrunk step by step."""
     low, high = w.min(-1), w.max(-1)
     middle = (low + high) / 2 if coder.dtype.zero == FLOAT_ZERO else np.zeros_like(low)
     low, high = low - middle, high - middle
@@ -237,8 +237,8 @@ def _usual_clip(coder: Coder) -> np.float32:
 def _range_choice(coder: Coder, low: F32, high: F32) -> GroupScales:
     """Scale and zero point that map low..high to the codes.
 
-    An integer zero point is itself a code, so that the range must hold 0. A float one is free;
-    the scale then is at least so large that the zero point stays within ``zero_reach``.
+    An integer zero point is itself a code, so the range must include 0. A float one is free;
+    the scale is then large enough for the zero point to stay within ``zero_reach``.
     """
     element, dtype = coder.dtype.element, coder.dtype
     if dtype.zero != FLOAT_ZERO:
@@ -258,7 +258,7 @@ def _range_choice(coder: Coder, low: F32, high: F32) -> GroupScales:
 def _refitted(
     coder: Coder, w: F32, values: F32, choice: GroupScales, importance: F32 | None
 ) -> GroupScales:
-    """The least-squares scale, and float zero point, for the values that were chosen."""
+    """The least-squares scale, and float zero point, for the chosen values."""
     if coder.dtype.zero == FLOAT_ZERO:
         return _line(coder, w, values, choice, importance)
     above, below = _dot(w, values, importance), _dot(values, values, importance)
@@ -284,7 +284,7 @@ def _line(
 
 
 def _divided(above: F32, below: F32, otherwise: F32) -> F32:
-    """above / below, and ``otherwise`` where there is nothing to divide by."""
+    """above / below, and ``otherwise`` where ``below`` is 0."""
     live = below != 0
     return np.where(live, above / np.where(live, below, 1), otherwise).astype(np.float32)
 

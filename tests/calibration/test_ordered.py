@@ -159,7 +159,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_pass_alone_cannot(chain: tuple[Source, Data]) -> None:
     model = facts.clone(chain[0].model)
     steps = parse_pipeline("allocate-uniform{type=int2:g32},round-weights{method=gptaq}")
-    with pytest.raises(LadderError, match="rounding 'gptaq' goes through the model in order"):
+    with pytest.raises(
+        LadderError, match="rounding 'gptaq' works through the whole model in order"
+    ):
         run_passes(model, steps)
 
 

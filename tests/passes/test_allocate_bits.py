@@ -1,4 +1,4 @@
-"""Allocation: optimal by brute force, never worse than uniform, plain about what cannot be."""
+"""Allocation: optimal by brute force, never worse than uniform, with clear refusals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXACT = 1e-9
 
 
 def instance(seed: int, parts: int = 5, types: int = 4, rest: bool = True) -> Problem:
-    """A random problem: more bits lose less, mostly; times follow bits loosely."""
+    """A random problem: more bits mostly lose less; times roughly follow bits."""
     random = np.random.default_rng(seed)
     made = []
     for number in range(parts):
@@ -154,7 +154,7 @@ def test_never_worse_than_a_uniform_plan_that_fits(kind: str) -> None:
             assert found.totals["loss"] <= min(found.uniform[t]["loss"] for t in found.fitting)
 
 
-def test_ties_go_to_the_smaller_type_and_are_settled_alike() -> None:
+def test_ties_go_to_the_smaller_type_every_time() -> None:
     rows = (("b", 0.5, 40), ("a", 0.5, 30), ("c", 0.2, 50))
     options = tuple(
         Option(type, {"loss": loss, "bits": bits, "seconds": 0.0, "prefill": 0.0})
@@ -192,7 +192,7 @@ def test_the_front_is_the_front(axis: Axis) -> None:
     assert losses[-1] == min(t["loss"] for t in plans)
 
 
-# The pass on a model: embedding and head share a weight, two products between.
+# The pass on a model: embedding and head share a weight, with two products between them.
 MODEL = """g (int64[M] i) => (float[M, 64] y) {
   x = Gather("embed_tokens.weight", i)
   a = MatMul(x, "up_proj.weight")
@@ -253,7 +253,7 @@ def test_the_model_of_these_tests_has_a_tied_pair() -> None:
     assert len({id(s.weight) for s in sites}) == 3 and len(sites) == 4
 
 
-def test_the_pass_leaves_plan_and_allocation() -> None:
+def test_the_pass_adds_plan_and_allocation() -> None:
     made = measured(model())
     plan = plan_of(made, "allocate-bits{bpw=4.5}")
     found = facts.get(made, Allocation)
@@ -279,7 +279,7 @@ def test_bits_are_those_of_the_types() -> None:
     assert found.uniform["int4:g32"]["bytes"] == pytest.approx(bits / 8 + 256)
 
 
-def test_reasons_are_for_people() -> None:
+def test_reasons_are_readable() -> None:
     made = measured(model())
     run_passes(made, parse_pipeline("allocate-bits{bpw=30,keep=*down*,rules=*up*=int3:g32}"))
     said = reasons(made)
@@ -289,7 +289,7 @@ def test_reasons_are_for_people() -> None:
     assert free and all("int8:row; int4:g32 would cost " in text for text in free)
 
 
-def test_rules_and_keep_hold_and_drag_the_twin_along() -> None:
+def test_rules_and_keep_also_apply_to_tied_sites() -> None:
     made = measured(model())
     plan = plan_of(made, "allocate-bits{bpw=30,keep=embed}")
     assert set(plan) == {n for n in names(made) if "proj" in n}
@@ -303,8 +303,8 @@ def test_a_rule_may_name_a_type_that_was_not_measured() -> None:
     found = facts.get(made, Allocation)
     assert plan["up_proj"] == "nf4:g32" and found is not None
     assert found.notes == (
-        "up_proj: its loss in nf4:g32 was not measured; counted 0",
-        "up_proj: its time in nf4:g32 is not known; counted 0",
+        "up_proj: its loss in nf4:g32 was not measured; counted as 0",
+        "up_proj: its time in nf4:g32 is not known; counted as 0",
     )
 
 
@@ -313,7 +313,7 @@ def test_types_restrict() -> None:
     assert set(plan.values()) == {"int3:g32"}
 
 
-def test_the_head_counts_in_the_latency_and_the_embedding_does_not() -> None:
+def test_latency_includes_the_head_but_not_the_embedding() -> None:
     made = measured(model())
     run_passes(made, parse_pipeline("allocate-bits{latency=1s,overhead=2ms}"))
     found, four = facts.get(made, Allocation), DType.parse("int4:g32")
@@ -327,22 +327,22 @@ REFUSED = [
     ("size=1kB", r"--size 1kB cannot be met: the least reachable is 3\.\d+kB with"),
     ("latency=1us", r"--latency 1us cannot be met: the least reachable is 24.58us a token"),
     ("max-kl=0.001", r"--max-kl 0.001 cannot be met: the least reachable is 0.384 nats a token"),
-    ("bpw=3.2,rules=mlp.up=int8:row", r"\(sites that --rule or --keep fix: 1\)"),
+    ("bpw=3.2,rules=mlp.up=int8:row", r"\(sites fixed by --rule or --keep: 1\)"),
     ("bpw=3.2,max-kl=1", r"--bpw 3.2 and --max-kl 1 cannot be met together: within --max-kl 1 "),
     ("bpw=0", "--bpw '0': write a positive number, for example 3.5"),
     ("bpw=nan", "--bpw 'nan': write a positive number"),
     ("size=180", "--size '180': write a positive number with a unit: 180MB or 96MiB"),
     ("latency=20", "--latency '20': write a positive number with a unit: 20ms"),
-    ("prefer=speed=1", "--prefer 'speed=1': write memory, latency, accuracy once each"),
+    ("prefer=speed=1", "--prefer 'speed=1': write memory, latency, accuracy, each at most once"),
     ("prefer=memory=-1", "--prefer 'memory=-1'"),
-    ("prefer=memory=1/memory=2", "--prefer 'memory=2': .* once each"),
-    ("prefer=memory=0", "one weight at least is above 0"),
+    ("prefer=memory=1/memory=2", "--prefer 'memory=2': .* at most once"),
+    ("prefer=memory=0", "at least one number must be above 0"),
     ("minimise=cost", "--minimise 'cost': write one of loss, size, latency"),
     ("minimise=size", "no budget: say what the plan may cost with --bpw"),
     ("prefer=memory=1,minimise=size", "--prefer and --minimise both"),
     ("bpw=4,types=int4:g32", "--types: int4:g32 leaves nothing to choose; give two or more"),
     ("bpw=4,types=int4:g32|int4:g32", "--types: int4:g32 leaves nothing to choose"),
-    ("bpw=4,types=int4:g32|fp16", "--types: 'fp16' is a float; .* use --keep"),
+    ("bpw=4,types=int4:g32|fp16", "--types: 'fp16' is a float type; use --keep"),
     ("bpw=4,types=int4:g32|int9:g32", "unknown type 'int9:g32'"),
     ("bpw=4,types=int4:g32|nf4:g32", "was not measured in nf4:g32: measure-sensitivity"),
     ("bpw=4,rules=conv=int4:g32", "--rule 'conv' matches no site"),
@@ -374,23 +374,23 @@ def test_without_facts() -> None:
         plan_of(made, "allocate-bits{bpw=4}")
     made = model()
     facts.put(made, Sensitivity("kl", {n: {t: {"kl": 1.0} for t in TYPES} for n in names(made)}))
-    with pytest.raises(LadderError, match="latency is asked and there are no ProductCosts"):
+    with pytest.raises(LadderError, match="a limit on latency needs the fact ProductCosts"):
         plan_of(made, "allocate-bits{latency=1s}")
     facts.put(made, ProductCosts({"int2:g32": {}}, {}, "test"))
-    with pytest.raises(LadderError, match="the costs have no time of int2:g32 at "):
+    with pytest.raises(LadderError, match="there is no measured time of int2:g32 at "):
         plan_of(made, "allocate-bits{latency=1s}")
 
 
-def test_a_loss_that_is_no_kl() -> None:
+def test_a_loss_that_is_not_a_kl() -> None:
     made = measured(model(), metric="mse")
-    with pytest.raises(LadderError, match="output is no distribution, so its loss is no KL"):
+    with pytest.raises(LadderError, match="output is not a distribution, so its loss is not a KL"):
         plan_of(made, "allocate-bits{max-kl=1}")
     plan_of(made, "allocate-bits{bpw=9}")
     assert any(text.startswith("MSE ") for text in reasons(made).values())
 
 
-def test_the_least_said_can_be_asked_for() -> None:
-    """Rounded up in the message, so that it is no budget that fails again."""
+def test_the_least_in_a_message_can_be_met() -> None:
+    """It is rounded up in the message, so that the budget does not fail again."""
     for seed in range(10):
         problem = instance(seed)
         least = problem.totals(allocate(problem, Budget.of({"prefer": "memory=1"})).picks)

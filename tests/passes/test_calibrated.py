@@ -1,4 +1,4 @@
-"""Rounding methods by name: which one a site gets, and what the report says of each."""
+"""Rounding methods by name: which one a site gets, and what the report says about each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N, K = 24, 96
 
 
 def weight_and_hessian(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Activations with a third as many causes as features."""
+    """Activations with a third as many factors as features."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((4 * K, K // 3)) @ rng.standard_normal((K // 3, K))
     x += rng.standard_normal(x.shape)
@@ -56,9 +56,9 @@ def test_the_output_error_is_that_of_products() -> None:
     dtype = DType.parse("int4:g32")
     done = round_by("mse", weight, dtype).rounded
     q = dequantized(dtype, done.codes, done.scale)
-    told = output_error(weight, done, dtype, x.T @ x)
+    reported = output_error(weight, done, dtype, x.T @ x)
     wanted = np.linalg.norm(x @ (weight - q).T) / np.linalg.norm(x @ weight.T)
-    assert told == pytest.approx(wanted, rel=1e-4)
+    assert reported == pytest.approx(wanted, rel=1e-4)
 
 
 def tied() -> ir.Model:
@@ -87,7 +87,7 @@ def test_a_table_adds_the_identity(tmp_path: Path) -> None:
     assert hessian_of([by_op["Gather"]], known) is None
 
 
-def test_the_pass_tells_everything(tmp_path: Path) -> None:
+def test_the_pass_reports_everything(tmp_path: Path) -> None:
     model = tied()
     names = [site.name for site in find_sites(model)[0]]
     x = random(200, 32)
@@ -95,13 +95,13 @@ def test_the_pass_tells_everything(tmp_path: Path) -> None:
     known = Hessians({names[1]: str(tmp_path / "h.npy")}, {names[0]: "no reason"}, 200, "a text")
     facts.put(model, known)
     run_passes(model, [AllocateUniform(DType.parse("int3:g32")), RoundWeights("gptq")])
-    told = facts.get(model, Rounding)
-    assert told is not None and facts.get(model, Hessians) is None
-    assert told.calibrated == {"a text": 200}
-    assert told.methods[names[1]] == "gptq" and told.methods[names[0]] == "mse"
-    assert told.notes == {names[0]: "mse: no reason"}
-    assert set(told.output_errors) == {names[1]}
-    assert set(told.output_errors[names[1]]) == {"rtn", "mse", "gptq"}
+    found = facts.get(model, Rounding)
+    assert found is not None and facts.get(model, Hessians) is None
+    assert found.calibrated == {"a text": 200}
+    assert found.methods[names[1]] == "gptq" and found.methods[names[0]] == "mse"
+    assert found.notes == {names[0]: "mse: no reason"}
+    assert set(found.output_errors) == {names[1]}
+    assert set(found.output_errors[names[1]]) == {"rtn", "mse", "gptq"}
 
 
 @pytest.mark.parametrize("method", ["gptq", "best"])

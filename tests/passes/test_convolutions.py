@@ -1,4 +1,4 @@
-"""Convolutions: on the high rung and lowered, they are Conv over the rounded weight."""
+"""Convolutions: low-bit and lowered, they equal Conv over the rounded weight."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Case:
         return graph(text, weights, NEWEST_OPSET)
 
     def on_rounded_weights(self, model: ir.Model) -> list[np.ndarray]:
-        """ONNX Runtime's Conv over what the codes of ``model`` stand for."""
+        """ONNX Runtime's Conv over the decoded codes of ``model``."""
         values = model.graph.initializers
         codes, scale = (_numpy(values[f"conv1.{part}"]) for part in ("codes", "scale"))
         n, k = codes.shape
@@ -86,7 +86,7 @@ def _numpy(value: ir.Value) -> np.ndarray:
 
 
 def check(case: Case, type: str, open: bool = False) -> ir.Model:
-    """The high rung and the lowered model compute the same Conv; returns the lowered one."""
+    """The low-bit and the lowered model compute the same Conv; returns the lowered one."""
     model = quantized(case.proto(case.weights, open), type)
     assert "LowBitConv" in op_types(model)
     wanted = case.on_rounded_weights(model)
@@ -94,7 +94,7 @@ def check(case: Case, type: str, open: bool = False) -> ir.Model:
     run_passes(model, [LowerConvolutions()])
     assert "LowBitConv" not in op_types(model)
     assert_same(meaning(model, case.feeds), wanted)
-    checked(model)  # the shapes that the pass notes are those that ONNX infers
+    checked(model)  # the shapes that the pass writes are those that ONNX infers
     return model
 
 
@@ -176,7 +176,7 @@ def test_other_types(type: str) -> None:
         assert_same(meaning(model, case.feeds), wanted)
 
 
-def test_reference_runs_the_high_rung() -> None:
+def test_reference_runs_low_bit_convolutions() -> None:
     """ONNX Runtime with its optimizations, as ``ladder.reference`` uses it."""
     case = CASES["uneven"]
     model = quantized(case.proto(case.weights), "int4:g32")
@@ -185,7 +185,7 @@ def test_reference_runs_the_high_rung() -> None:
 
 
 def test_sizes_reach_the_product() -> None:
-    """The choice of a kernel goes by the number of rows."""
+    """The choice of a kernel depends on the number of rows."""
     model = check(CASES["3x3 stride 2"], "int4:g32")
     product = next(node for node in model.graph if node.op_type == "LowBitMatMul")
     assert static_shape(product.inputs[0]) == (2, 5, 4, 36)

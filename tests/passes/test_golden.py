@@ -47,7 +47,7 @@ SHAPES = """g (float[2, 6] x) => (float[3, 4] y, float[3, 4] z) {
 
 
 def test_clean_up(golden: Golden) -> None:
-    """Shape arithmetic goes, so do Identity, the dead Relu and the repeated one."""
+    """Shape arithmetic is removed, and so are Identity, the dead Relu and the repeated one."""
     golden(ran("clean-up", SHAPES, {}))
 
 
@@ -98,7 +98,7 @@ def test_allocate_uniform(golden: Golden) -> None:
 
 
 def test_round_weights(golden: Golden) -> None:
-    """MatMul, Gemm with its bias, Gather; the float weights go, the refused one stays."""
+    """MatMul, Gemm with its bias, Gather; the float weights are removed, the refused one stays."""
     golden(ran("allocate-uniform{type=uint4:g32:zp},round-weights", SITES, SITE_WEIGHTS))
 
 
@@ -144,12 +144,12 @@ ROUNDED = "allocate-uniform{type=uint4:g32:zp},round-weights{method=rtn}"
     ids=["lut", "dot", "table8"],
 )
 def test_lower_types(lower: str, golden: Golden) -> None:
-    """q and k share what is made of x; v has its own."""
+    """q and k share the quantized x; v has its own."""
     golden(ran(f"{ROUNDED},lower-types{{{lower}}}", TWO, TWO_WEIGHTS))
 
 
 def test_lower_types_of_a_code_book(golden: Golden) -> None:
-    """Every rung of the weight is there to be read: planes, padding, layout, code book."""
+    """Every rung of the weight is shown: planes, padding, layout, code book."""
     text = 'g (float[2, 64] x) => (float[2, 8] y) { y = MatMul(x, "fc.weight") }'
     rounded = "allocate-uniform{type=fp4_e2m1:g32:e8m0},round-weights{method=rtn}"
     golden(ran(f"{rounded},lower-types{{stop=repack}}", text, {"fc.weight": ones(64, 8)}))
@@ -175,7 +175,7 @@ def test_stack_products(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(("tokens", "op"), [(1, "LutGemm"), (3, "LutGemm"), (4, "DotGemm")])
-def test_auto_scheme_goes_by_tokens(tokens: int, op: str) -> None:
+def test_auto_scheme_depends_on_tokens(tokens: int, op: str) -> None:
     text = ran(f"{ROUNDED},bind-shapes{{dims=M:{tokens}}},lower-types", TWO, TWO_WEIGHTS)
     after = text.split("-->")[1]
     assert after.count(f"ladder.{op}[") == 3

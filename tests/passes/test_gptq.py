@@ -1,4 +1,4 @@
-"""GPTQ: the error of products, on activations whose features have much in common."""
+"""GPTQ: the error of products, on activations whose features are correlated."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LOW_BIT = (
     *("ternary:g32", "bitnet", "nf4:g32", "nf4:g50:fp16", "fp4_e2m1:row", "mxfp4", "mxfp6"),
     *("nvfp4", "int4:g200:bf16", "int8:g32", "fp8_e4m3:row"),
 )
-K = 192  # neither 50 nor 128 divides it
+K = 192  # a multiple of neither 50 nor 128
 
 
 def weight_and_tokens(seed: int = 0, n: int = 24, k: int = K) -> tuple[np.ndarray, np.ndarray]:
-    """W [n, k] and activations [tokens, k]: a third as many causes as features, of all sizes."""
+    """W [n, k] and activations [tokens, k]: a third as many factors as features, of all sizes."""
     rng = np.random.default_rng(seed)
     causes = rng.standard_normal((4 * k, k // 3)) @ rng.standard_normal((k // 3, k))
     tokens = (causes + rng.standard_normal((4 * k, k))) * np.exp(rng.standard_normal(k) / 2)
@@ -37,7 +37,7 @@ def product_error(weight: np.ndarray, rounded: Rounded, dtype: DType, x: np.ndar
 
 
 def descended(rounded: Rounded, weight: np.ndarray, dtype: DType, hessian: np.ndarray) -> Rounded:
-    """What descent makes of a rounded weight."""
+    """A rounded weight after descent."""
     coder = Coder.of(dtype, weight)
     zero = None if rounded.zero is None else rounded.zero.astype(np.float32)
     choice = GroupScales(coder.scales.wide(rounded.scale), zero)
@@ -48,7 +48,7 @@ def descended(rounded: Rounded, weight: np.ndarray, dtype: DType, hessian: np.nd
 
 @pytest.mark.parametrize("text", LOW_BIT)
 def test_products_are_nearer_than_with_mse(text: str) -> None:
-    """On the tokens it was made from and on others."""
+    """On the calibration tokens and on others."""
     dtype = DType.parse(text)
     for seed in range(2):
         weight, tokens = weight_and_tokens(seed)
@@ -64,7 +64,7 @@ def test_products_are_nearer_than_with_mse(text: str) -> None:
 
 @pytest.mark.parametrize("text", LOW_BIT)
 def test_what_is_stored(text: str) -> None:
-    """The same parts, shapes and types as other methods store, and the error that is told."""
+    """The same parts, shapes and types as other methods store, and the error that is reported."""
     dtype = DType.parse(text)
     weight, tokens = weight_and_tokens()
     rounded, other = gptq(weight, dtype, tokens.T @ tokens), mse(weight, dtype)
@@ -73,8 +73,8 @@ def test_what_is_stored(text: str) -> None:
         assert (mine is None) == (usual is None), name
         if mine is not None:
             assert (mine.dtype, mine.shape) == (usual.dtype, usual.shape), name
-    told = (squared_error(weight, rounded, dtype) / np.square(weight, dtype=float).sum()) ** 0.5
-    assert rounded.relative_error == pytest.approx(told, rel=1e-4)
+    error = (squared_error(weight, rounded, dtype) / np.square(weight, dtype=float).sum()) ** 0.5
+    assert rounded.relative_error == pytest.approx(error, rel=1e-4)
 
 
 @pytest.mark.parametrize("text", LOW_BIT)
@@ -88,8 +88,8 @@ def test_without_correlation_it_is_mse(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["int3:g32", "int3:row", "nf4:g50", "mxfp4", "bitnet"])
-def test_blocks_change_nothing_but_rounding_errors(text: str) -> None:
-    """A block of one column is the algorithm without lazy batches."""
+def test_column_batches_change_only_rounding_errors(text: str) -> None:
+    """A column batch of one column is the algorithm without lazy batches."""
     dtype = DType.parse(text)
     weight, tokens = weight_and_tokens()
     h = tokens.T @ tokens
@@ -101,9 +101,9 @@ def test_blocks_change_nothing_but_rounding_errors(text: str) -> None:
 
 
 def test_by_hand() -> None:
-    """Two features that are nearly the same: the second makes good the first one's error.
+    """Two features that are nearly the same: the second compensates for the error of the first.
 
-    H = [[1, 1], [1, 1]] and a little: 0.6 becomes 1 (error -0.4), so 0.6 becomes 0.2, then 0.
+    H = [[1, 1], [1, 1]] plus damping: 0.6 becomes 1 (error -0.4), so 0.6 becomes 0.2, then 0.
     """
     weight = np.array([[0.6, 0.6, 7]], np.float32)
     h = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], np.float32)
@@ -113,7 +113,7 @@ def test_by_hand() -> None:
 
 
 def test_the_factors() -> None:
-    """Against the paper's form: the upper Cholesky factor of the inverse."""
+    """They equal the paper's form: the upper Cholesky factor of the inverse."""
     _, tokens = weight_and_tokens()
     h = tokens.T @ tokens
     damped = h + 0.01 * np.diag(h).mean() * np.eye(K)
@@ -126,7 +126,7 @@ def test_the_factors() -> None:
 
 @pytest.mark.parametrize("text", ["int4:g32", "int2:row", "nf4:g50", "uint2:g32:zpf", "bitnet"])
 def test_dead_features_are_rounded_to_nearest(text: str) -> None:
-    """No token excites them: they take no part, and their weights are kept all the same."""
+    """They are zero for all tokens: they affect no other column, and keep their weights."""
     dtype, dead = DType.parse(text), [0, 3, 77, K - 1]
     weight, tokens = weight_and_tokens()
     tokens[:, dead] = 0
@@ -147,8 +147,8 @@ def test_dead_features_are_rounded_to_nearest(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["int4:g32", "int2:row", "nf4:g50", "uint3:g32:zpf", "mxfp4", "int3:tensor"]
 )
-def test_descent_never_costs_a_row_anything(text: str) -> None:
-    """And all of them together it gives something."""
+def test_descent_increases_the_loss_of_no_row(text: str) -> None:
+    """And it reduces the loss of all rows together."""
     dtype = DType.parse(text)
     weight, tokens = weight_and_tokens()
     hessian = tokens.T @ tokens + np.eye(K)
@@ -163,7 +163,7 @@ def test_descent_never_costs_a_row_anything(text: str) -> None:
 
 
 def test_fewer_tokens_than_features() -> None:
-    """The Hessian has no inverse; damping gives it one, and more of it where that is refused."""
+    """The Hessian has no inverse; damping gives it one, and more damping where that fails."""
     dtype = DType.parse("int3:g32")
     weight, tokens = weight_and_tokens()
     few = tokens[:20]
@@ -172,7 +172,7 @@ def test_fewer_tokens_than_features() -> None:
         weight, mse(weight, dtype), dtype, few
     )
     h = (few.T @ few).astype(np.float32)
-    h[0, 1] = h[1, 0] = 3 * np.sqrt(h[0, 0] * h[1, 1])  # not a sum of x x' any more
+    h[0, 1] = h[1, 0] = 3 * np.sqrt(h[0, 0] * h[1, 1])  # no longer a sum of x x'
     noted = gptq(weight, dtype, h)
     assert noted.note.startswith("Hessian damped by ")
     assert noted.note.endswith(", not 0.01, to be positive definite")
@@ -189,7 +189,7 @@ def test_weights_of_any_size() -> None:
         np.testing.assert_array_equal(moved.codes, codes)
 
 
-def test_arguments_are_left_alone() -> None:
+def test_arguments_are_not_changed() -> None:
     weight, tokens = weight_and_tokens()
     weight, h = np.asfortranarray(weight), tokens.T @ tokens
     before = weight.copy(), h.copy()

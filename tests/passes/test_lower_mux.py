@@ -1,4 +1,4 @@
-"""Lowering of muxed and static sites: what the facts say becomes operators, or a reason."""
+"""Lowering of muxed and static sites: the facts become operators, or a reason is given."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reasons(model: ir.Model) -> dict[str, str]:
 
 @pytest.mark.parametrize("type", ["int8:row", "uint4:g16:zp"])
 @pytest.mark.parametrize("scheme", ["lut", "dot"])
-def test_a_muxed_site_means_nearly_the_same(type: str, scheme: str) -> None:
+def test_a_muxed_site_gives_nearly_the_same(type: str, scheme: str) -> None:
     model = lowered(type, f"{{activation=int8:tensor,scheme={scheme}}}", muxing())
     assert op_types(model) == ["MuxActivation", "MuxGemm", "MuxGemm"]
     assert reasons(model)["a"].startswith("2 outlier channels muxed (digits6)")
@@ -78,11 +78,11 @@ def test_static_scales_come_from_calibration() -> None:
 
 
 def test_a_static_mode_without_calibration_is_refused() -> None:
-    with pytest.raises(LadderError, match="site a: int8:static needs a scale"):
+    with pytest.raises(LadderError, match="site a: int8:static needs a calibrated scale"):
         lowered("int8:row", "{activation=int8:static}")
 
 
-def test_what_cannot_be_muxed_steps_aside_with_the_reason() -> None:
+def test_what_cannot_be_muxed_has_a_reason() -> None:
     model = lowered("nf4:g8", "{activation=int8:token}", muxing())
     assert "MuxGemm" not in op_types(model)
     assert reasons(model)["a"].startswith("not muxed: nf4 names the entries of a book")
@@ -91,7 +91,7 @@ def test_what_cannot_be_muxed_steps_aside_with_the_reason() -> None:
     assert reasons(model)["b"].startswith("2 outlier channels muxed")
 
 
-def test_stacked_sites_are_muxed_alike_or_not_at_all() -> None:
+def test_stacked_sites_are_muxed_in_the_same_way_or_not_at_all() -> None:
     model = lowered("int8:row", "{activation=int8:token}", muxing(), stack="stack-products,")
     assert op_types(model).count("MuxGemm") == 1
     exact = meaning(lowered("int8:row", "{activation=fp32}"), spiky())

@@ -27,7 +27,7 @@ WITH_TILES = replace(MEASURED, schemes=("lut", "dot", "tile"))
 
 
 def lowered(type: str, options: str = "", machine: Machine = MEASURED) -> ir.Model:
-    """Its weight holds every type's rounding: what is compared is rounded alike."""
+    """A lowered product; every comparison is between models with the same rounded weight."""
     model = ir.from_proto(graph(PRODUCT, {"fc.weight": random(40, 10)}))
     facts.put(model, machine)
     text = f"allocate-uniform{{type={type}}},round-weights{{method=rtn}},lower-types{options}"
@@ -48,14 +48,14 @@ def test_rungs_change_nothing(type: str, stop: str) -> None:
 
 @pytest.mark.parametrize("type", ["fp4_e2m1:g8", "ternary:tensor", "int4:g32:e8m0"])
 @pytest.mark.parametrize("mode", ["int8", "table8", "fp32"])
-def test_every_mode_means_nearly_the_same(type: str, mode: str) -> None:
+def test_every_mode_gives_nearly_the_same(type: str, mode: str) -> None:
     feeds = {"x": random(3, 40, seed=1)}
     got = meaning(lowered(type, f"{{activation={mode}}}"), feeds)
     exact = meaning(lowered(type, "{activation=fp32}"), feeds)
     assert np.abs(got[0] - exact[0]).max() <= 0.03 * np.abs(exact[0]).max()
 
 
-def test_what_was_measured_decides() -> None:
+def test_measured_times_decide() -> None:
     one, many = (choose(DType.parse("int4:g128"), "int8", m, MEASURED) for m in (1, 100))
     assert (one.scheme, many.scheme) == ("lut", "dot")
     assert one.reason == "lut 1 ms, dot 2 ms at M=1 (4096x4096)"
@@ -73,7 +73,13 @@ def test_without_measurements_a_rule_decides() -> None:
     ("type", "mode", "scheme", "activation", "reason"),
     [
         ("nf4:g64", "int8", "dot", "int8", "^codes are looked up in registers"),
-        ("nf4:g64", "table8", "dot", "int8", "^table8 sums bit planes, and nf4 has none .codes"),
+        (
+            "nf4:g64",
+            "table8",
+            "dot",
+            "int8",
+            "^table8 sums bit planes, and nf4 has none .its codes index a code book",
+        ),
         ("ternary:g64", "table8", "dot", "int8", "^table8 sums .* ternary has none .five digits"),
         ("int4:g64", "table8", "lut", "table8", "^table8 is computed by look-ups"),
         ("int4:g64", "fp32", "fp32", "fp32", "^activations stay float"),
@@ -88,7 +94,7 @@ def test_reasons(type: str, mode: str, scheme: str, activation: str, reason: str
 @pytest.mark.parametrize(
     ("type", "few"), [("int2:g64", "lut"), ("nf4:g64", "dot"), ("ternary:g64", "dot")]
 )
-def test_many_tokens_take_tiles_where_there_are(type: str, few: str) -> None:
+def test_many_tokens_take_matrix_tiles_where_there_are_any(type: str, few: str) -> None:
     one, many = (choose(DType.parse(type), "int8", m, WITH_TILES) for m in (1, 16))
     assert (one.scheme, one.reason) == (few, "fewer than 4 tokens (a rule, not measured)")
     assert (many.scheme, many.reason) == ("tile", "4 tokens or more (a rule, not measured)")
@@ -110,13 +116,13 @@ def test_tiles_are_taken_where_they_measure_best() -> None:
         ("nf4:g64", "lut", "codes are .*; lut was asked for$"),
     ],
 )
-def test_a_scheme_that_cannot_be_is_told(type: str, scheme: str, reason: str) -> None:
+def test_an_unsupported_scheme_is_reported(type: str, scheme: str, reason: str) -> None:
     chosen = choose(DType.parse(type), "int8", 16, MEASURED, scheme)
     assert chosen.scheme == "dot"
     assert re.search(f"^{reason}", chosen.reason), chosen.reason
 
 
-def test_tiles_are_no_operator_of_their_own() -> None:
+def test_tiles_have_no_operator_of_their_own() -> None:
     """The exported IR is the same; the node says how it is computed."""
     dot, tile = (lowered("int4:g8", f"{{scheme={s}}}", WITH_TILES) for s in ("dot", "tile"))
     assert op_types(dot) == op_types(tile)
@@ -177,7 +183,9 @@ def test_rules_and_ties() -> None:
     run_passes(model, parse_pipeline("round-weights{method=rtn}"))
     codes = [name for name in model.graph.initializers if name.endswith(".codes")]
     assert len(codes) == 2  # the tied weight is one
-    with pytest.raises(LadderError, match=r"--rule 'fc=fp16': what stays float .* write fp32"):
+    with pytest.raises(
+        LadderError, match=r"--rule 'fc=fp16': float weights are not converted; write fp32"
+    ):
         run_passes(model, parse_pipeline("allocate-uniform{rules=fc=fp16}"))
     with pytest.raises(LadderError, match="--rule 'nobody' matches no site; the first sites are"):
         run_passes(model, parse_pipeline("allocate-uniform{rules=nobody=int4:g8}"))

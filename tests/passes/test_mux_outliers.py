@@ -50,7 +50,7 @@ def gpt2() -> Any:
     return hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4))
 
 
-# Sites by the end of their names: those whose inputs can be divided, and some that cannot, why.
+# Sites by the end of their names: those whose inputs fold, and some that do not, with the reason.
 FOLDED = {
     llama: ({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, {}),
     gpt2: (
@@ -141,7 +141,7 @@ def two_samples() -> dict[str, np.ndarray]:
 
 
 def errors(model: ir.Model, exact: ir.Model) -> list[float]:
-    """Of the products after lowering, as the pass has them: relative, each token by its size."""
+    """Errors of the lowered products, defined as in the pass: each token relative to its size."""
     feeds = {name: array[0] for name, array in two_samples().items()}
     wanted, found = Reference(exact).run(feeds), Reference(model).run(feeds)
     bias = {"y": np.float32(0), "z": random(12)}
@@ -173,8 +173,8 @@ def test_errors_are_those_of_the_lowered_model(method: str, mode: str, tmp_path:
     assert set(muxed.sites) == ({"a", "b"} if method in ("muxq", "digits") else set())
     assert scales is not None and set(scales.scales) == ({"a", "b"} if "static" in mode else set())
     run_passes(model, [RoundWeights("rtn"), LowerTypes(mode)])
-    told = [chosen[name].errors[method] for name in ("a", "b")]
-    assert errors(model, source.model) == pytest.approx(told, rel=1e-3)
+    reported = [chosen[name].errors[method] for name in ("a", "b")]
+    assert errors(model, source.model) == pytest.approx(reported, rel=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["int8:tensor", "int6:tensor", "int8:token"])
@@ -215,13 +215,13 @@ def test_which_channels_are_outliers() -> None:
 
 @pytest.mark.parametrize("bits", [8, 7, 6, 5, 4])
 @pytest.mark.parametrize("ratio", [1.5, 7.0, 60.0, 900.0, 1e7])
-def test_as_few_digits_as_reach(bits: int, ratio: float) -> None:
+def test_the_fewest_digits_that_reach(bits: int, ratio: float) -> None:
     dtype, mode = DType.parse("int4:row"), f"int{bits}:tensor"
     mux = digits_for(ratio, mode, dtype, 2048, 20)
     assert mux.refuse(mode, dtype, 2048, 20) is None
     fewer = Mux("digits", bits - 1, mux.digits - 1)
     assert mux.digits == 1 or fewer.reach < ratio
-    assert mux.reach >= ratio or ratio > 8**3  # what three digits, or an int32, cannot hold
+    assert mux.reach >= ratio or ratio > 8**3  # beyond three digits, or beyond an int32
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_stale_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 7), np.float32))
     model = two().model
     facts.put(model, Activations({"a": str(tmp_path / "a.npy")}, {"b": "why not"}, 1, "text"))
-    with pytest.raises(LadderError, match="has not 48 channels: it is stale"):
+    with pytest.raises(LadderError, match="does not have 48 channels: it is stale"):
         run_passes(model, [AllocateUniform(DType.parse("int8:row")), MuxOutliers("digits")])
 
 
@@ -260,7 +260,7 @@ def test_code_books_are_not_muxed(tmp_path: Path) -> None:
         assert choice.method == "none" and "only integer weights" in choice.reason
 
 
-def test_what_has_another_reader_is_not_folded(tmp_path: Path) -> None:
+def test_a_value_with_another_reader_is_not_folded(tmp_path: Path) -> None:
     text = TWO.replace("z = Gemm", "m = Relu(n)\n  z = Gemm").replace('(n, "b', '(m, "b')
     assert "(m, " in text
     source = two()
@@ -272,12 +272,12 @@ def test_what_has_another_reader_is_not_folded(tmp_path: Path) -> None:
     model = ir.from_proto(graph(text, weights, 23))
     model = remedied(replace(source, model=model), tmp_path, two_samples(), method="smooth")
     found = choices(model)
-    assert found["a"].method == "none" and "Relu reads 'n', too" in found["a"].reason
+    assert found["a"].method == "none" and "Relu also reads 'n'" in found["a"].reason
     assert found["b"].method == "none" and "is read twice" in found["b"].reason
 
 
 def test_float_products_are_the_same_integers(tmp_path: Path) -> None:
-    """What the measurements of outliers run, for speed, gives the same bits."""
+    """The float products that measure outliers, for speed, give the same bits."""
     mode, feeds = "int8:tensor", {"x": two_samples()["x"][0]}
     model = remedied(two(), tmp_path, two_samples(), method="digits", activation=mode)
     run_passes(model, [RoundWeights("rtn"), LowerTypes(mode)])

@@ -1,4 +1,4 @@
-"""What outliers cost an allocation: the chunks that they take, in bytes and in time."""
+"""The cost of outliers in an allocation: the chunks that they take, in bytes and in time."""
 
 from __future__ import annotations
 

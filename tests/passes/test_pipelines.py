@@ -41,7 +41,7 @@ class Options(Pass):
 
 @dataclass(frozen=True)
 class Break(Pass):
-    """Leaves a broken model."""
+    """Leaves an invalid model."""
 
     def run(self, model: ir.Model) -> None:
         model.graph.outputs.append(ir.Value(name="z"))
@@ -49,7 +49,7 @@ class Break(Pass):
 
 @dataclass(frozen=True)
 class Forget(Pass):
-    """Promises a plan and leaves none."""
+    """Promises a plan and adds none."""
 
     gives: ClassVar[Facts] = (BitPlan,)
 
@@ -79,7 +79,7 @@ PRINTED = [
 
 
 @pytest.mark.parametrize(("made", "text"), PRINTED, ids=lambda v: str(v))
-def test_a_pass_prints_as_the_text_that_makes_it(made: Pass, text: str) -> None:
+def test_a_pass_prints_as_its_pipeline_text(made: Pass, text: str) -> None:
     assert str(made) == text
     (again,) = parse_pipeline(text)
     assert str(again) == text and type(again) is type(made)
@@ -107,9 +107,9 @@ def test_options_by_kind() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"number": "three"}, "pass options: number is a int, not 'three'"),
-        ({"ratio": "x"}, "pass options: ratio is a float, not 'x'"),
-        ({"flag": "yes"}, "pass options: flag is true or false, not 'yes'"),
+        ({"number": "three"}, "pass options: number must be of type int, not 'three'"),
+        ({"ratio": "x"}, "pass options: ratio must be of type float, not 'x'"),
+        ({"flag": "yes"}, "pass options: flag must be true or false, not 'yes'"),
         ({"size": "1"}, "has no option 'size'; it has: number, ratio, flag, some-text"),
     ],
 )
@@ -126,7 +126,7 @@ def test_malformed_options(options: dict[str, str], message: str) -> None:
         ("clean-up{depth=3}", "^pass clean-up has no option 'depth'; it has: limit"),
         ("fuse-operators{x=1}", "^pass fuse-operators has no option 'x'; it has: none"),
         ("clean-up{limit}", "^pass clean-up: option 'limit' has no value; write limit=VALUE"),
-        ("clean-up{limit=x}", "^pass clean-up: limit is a int, not 'x'"),
+        ("clean-up{limit=x}", "^pass clean-up: limit must be of type int, not 'x'"),
         ("bind-shapes", r"^pass bind-shapes needs the option 'dims': write bind-shapes{dims="),
         ("clean-up{limit=3", r"^cannot read the pipeline at 'clean-up{limit=3'; write pass{"),
         ("clean-up;round-weights", "^cannot read the pipeline at 'clean-up;round-weights'"),
@@ -178,13 +178,15 @@ def test_weights_that_are_not_finite(value: float) -> None:
 
 
 def test_the_runner_verifies_after_each_pass(model: ir.Model) -> None:
-    message = r"^pass break \(number 2, after clean-up\) left a broken model: graph output %z is"
+    message = (
+        r"^pass break \(number 2, after clean-up\) produced an invalid model: graph output %z is"
+    )
     with pytest.raises(PassError, match=message):
         run_passes(model, [CleanUp(), Break(), CleanUp()])
 
 
 def test_the_runner_checks_promised_facts(model: ir.Model) -> None:
-    with pytest.raises(PassError, match=r"pass forget .* did not leave its BitPlan"):
+    with pytest.raises(PassError, match=r"pass forget .* did not add its fact BitPlan"):
         run_passes(model, [Forget()])
 
 

@@ -1,4 +1,4 @@
-"""Rounding: how far the stored weights are from the float ones."""
+"""Rounding: the error of the stored weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BY_THEIR_MEAN = ("int1", "ternary", "ternary2")  # rtn's scale for them
 SLACK = 1.0001  # errors are compared in float32
 GROUPS = ("g16", "g50", "row", "tensor")
 ODD_BOOKS = (
-    code_book("test_positive", [0.5, float("nan"), 3.0, 7.0]),  # neither 0 nor minus
+    code_book("test_positive", [0.5, float("nan"), 3.0, 7.0]),  # neither 0 nor negative values
     code_book("test_dense", np.linspace(-1, 1, 255) ** 3 + 4),  # too dense for a table
     code_book("test_lopsided", [-0.5, 0.0, 0.25, 2.0]),
 )
@@ -34,7 +34,7 @@ ODD_BOOKS = (
 
 @pytest.fixture(autouse=True, scope="module")
 def odd_books() -> Iterator[None]:
-    """Types of one's own, known to this file's tests only."""
+    """User types that only the tests of this file know."""
     ELEMENTS.update({book.name: book for book in ODD_BOOKS})
     yield
     for book in ODD_BOOKS:
@@ -85,7 +85,7 @@ def sizes(weight: np.ndarray, exponent: int) -> np.ndarray:
 def test_no_other_code_is_nearer(
     text: str, seed: int, n: int, k: int, kind: str, method: str, exponent: int
 ) -> None:
-    """Exactly, in float32, under the scale and zero point that are stored."""
+    """This holds exactly, in float32, for the scale and zero point that are stored."""
     dtype, weight = DType.parse(text), sizes(weights(seed, n, k, kind), exponent)
     rounded = METHODS[method](weight, dtype)
     scale, zero = per_weight(rounded, dtype)
@@ -102,7 +102,7 @@ def test_no_other_code_is_nearer(
 def test_what_is_stored(
     text: str, seed: int, n: int, k: int, kind: str, method: str, exponent: int
 ) -> None:
-    """Codes are used ones, scales are finite and of their type, and the error is told."""
+    """Codes are used ones, scales are finite and of their type, and the error is reported."""
     dtype, weight = DType.parse(text), sizes(weights(seed, n, k, kind), exponent)
     rounded = METHODS[method](weight, dtype)
     where, element = f"seed {seed}", dtype.element
@@ -124,8 +124,8 @@ def test_what_is_stored(
         assert np.isfinite(whole).all(), where
         assert dtype.zero != "zp" or (whole <= element.high).all(), where
     power = np.square(weight, dtype=np.float64).sum()
-    told = (squared_error(weight, rounded, dtype) / power) ** 0.5 if power else 0.0
-    assert rounded.relative_error == pytest.approx(told, rel=1e-3, abs=1e-6), where
+    error = (squared_error(weight, rounded, dtype) / power) ** 0.5 if power else 0.0
+    assert rounded.relative_error == pytest.approx(error, rel=1e-3, abs=1e-6), where
 
 
 @settings(max_examples=300, derandomize=True)
@@ -166,7 +166,7 @@ def grid(dtype: DType) -> np.ndarray:
 
 @pytest.mark.parametrize("text", [t for t in TYPES if not t.endswith(":e4m3:zp")])
 def test_a_grid_is_kept(text: str) -> None:
-    """Weights that are values of the element times a power of two come back as they were."""
+    """Weights that are values of the element times a power of two do not change."""
     dtype = DType.parse(text)
     weight = grid(dtype)
     for method in (mse,) if dtype.name in BY_THEIR_MEAN else (rtn, mse):
@@ -176,8 +176,8 @@ def test_a_grid_is_kept(text: str) -> None:
 
 @pytest.mark.parametrize("text", [t for t in TYPES if ":fp16" not in t])
 @pytest.mark.parametrize("method", METHODS)
-def test_weights_of_any_size_are_rounded_alike(text: str, method: str) -> None:
-    """A power of two changes no code, whether or not squares of weights are floats."""
+def test_weights_of_any_size_get_the_same_codes(text: str, method: str) -> None:
+    """A power of two changes no code, even where squares of weights overflow or vanish."""
     dtype, weight = DType.parse(text), weights(1, 3, 40)
     codes = METHODS[method](weight, dtype).codes
     for exponent in (-70, 70):
@@ -185,7 +185,7 @@ def test_weights_of_any_size_are_rounded_alike(text: str, method: str) -> None:
         np.testing.assert_array_equal(moved.codes, codes)
 
 
-def test_the_largest_weight_may_lie_on_either_side() -> None:
+def test_the_largest_weight_may_be_on_either_side() -> None:
     """mse uses the longer negative side of the code range, with a negative scale if need be."""
     dtype = DType.parse("int2:row")
     for sign in (1, -1):
@@ -247,7 +247,7 @@ def test_scales_are_clamped(scale: str, largest: float) -> None:
 
 
 def test_the_search_takes_importance_into_account() -> None:
-    """The scale fits the column that counts."""
+    """The scale fits the important column."""
     coder = Coder.of(DType.parse("int2:row"), np.ones(1))
     w = np.array([[[0.9, 0.5, -0.3, 0.7]]], np.float32)
     for column in range(4):

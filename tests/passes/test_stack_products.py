@@ -1,4 +1,4 @@
-"""Products of one activation become one: which, by which name, and with the same meaning."""
+"""Products of one activation become one: which ones, their name, and equal outputs."""
 
 from __future__ import annotations
 

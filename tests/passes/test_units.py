@@ -1,4 +1,4 @@
-"""Sizes and times as texts."""
+"""Sizes and times are read and written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_sizes(text: str, size: float) -> None:
 
 @pytest.mark.parametrize("value", [1.0, 12.0, 700e3, 180e6, 1.2345e9])
 def test_what_is_shown_can_be_read(value: float) -> None:
-    """Rounded to four digits, or up to the next."""
+    """It is rounded to four digits, or up to the next."""
     assert parse_size("--size", show_size(value)) == pytest.approx(value, rel=1e-3)
     assert parse_size("--size", show_size(value, up=True)) >= value
     assert parse_time("--latency", show_time(1e-6 * value, up=True)) >= 1e-6 * value * (1 - 1e-12)

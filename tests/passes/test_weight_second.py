@@ -1,4 +1,4 @@
-"""A constant that stands first in a product becomes a site; what is computed stays."""
+"""A constant that is first in a product becomes a site; the outputs stay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ladder.ir.site import find_sites
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.infra.runner import run_passes
 
-# Text -> Transposes beside the weight's.
+# Text -> number of Transposes in addition to the weight's.
 FORMS = {
     "g (float[2, 32, 5] x) => (float[2, 48, 5] y) { y = MatMul(w, x) }": 2,
     "g (float[32, 5] x) => (float[48, 5] y) { y = MatMul(w, x) }": 2,

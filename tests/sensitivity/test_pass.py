@@ -49,10 +49,10 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     wrong = {**dataclasses.asdict(fact(site.name)), "metric": "mse"}
     for content, message in (
         (other, "has scores of 'other', which this model does not have"),
-        ("{", "not the JSON of a sensitivity"),
-        ({"a": 1}, "not the JSON of a sensitivity"),
-        ({"metric": "kl"}, "without its measure 'kl'"),
-        (wrong, "without its measure 'mse'"),
+        ("{", "not a file of sensitivity scores"),
+        ({"a": 1}, "not a file of sensitivity scores"),
+        ({"metric": "kl"}, "the scores lack their metric 'kl'"),
+        (wrong, "the scores lack their metric 'mse'"),
     ):
         with pytest.raises(LadderError, match=message):
             measured(tmp_path / "s.json", content)
