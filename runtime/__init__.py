@@ -1,4 +1,4 @@
-"""Runs artifacts. Needs numpy and TVM's runtime; no compiler, no torch, no onnx is loaded."""
+"""Runs artifacts. Needs NumPy and TVM's runtime; loads no compiler, no torch and no onnx."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load(folder: str | Path) -> LanguageModel | Session:
-    """Load an artifact folder: a ``LanguageModel`` where it is one, else a ``Session``."""
+    """Load an artifact folder: a ``LanguageModel`` if it is one, else a ``Session``."""
     from ladder.runtime.artifact import Artifact
     from ladder.runtime.language_model import LanguageModel
     from ladder.runtime.session import Session

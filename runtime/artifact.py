@@ -1,6 +1,6 @@
-"""The artifact folder: manifest, one library per instruction-set level, packed weights, tokenizer.
+"""The artifact folder: manifest, one library per instruction level, packed weights, tokenizer.
 
-manifest.json    format, versions, hashes, functions, tensors, what each site got
+manifest.json    format, versions, hashes, functions, tensors, report of each site
 LEVEL.so         kernels and graphs for that level
 weights.bin      all tensors, 64-byte aligned, memory-mapped when loaded
 tokenizer.json   for language models that have one
@@ -29,7 +29,7 @@ ALIGNMENT = 64
 class Artifact:
     """A verified artifact: its folder, its manifest, and the level chosen for this CPU.
 
-    ``facts`` are what the runtime reads of the manifest, as values.
+    ``facts`` are the fields of the manifest that the runtime reads.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Artifact:
 
     @staticmethod
     def load(folder: Path) -> Artifact:
-        """Read and verify; anything wrong is a ``LadderError`` that says what and what to do."""
+        """Read and verify; a ``LadderError`` says what is wrong and what to do."""
         manifest, facts = _read(folder)
         artifact = Artifact(folder, manifest, facts, _choose_level(folder, facts.levels))
         for name in (
@@ -65,7 +65,7 @@ class Artifact:
 
     @property
     def size_bytes(self) -> int:
-        """Everything in the folder that this machine needs, libraries of other levels too."""
+        """The size of all files in the folder, including libraries of other levels."""
         return sum(f.stat().st_size for f in self.folder.iterdir() if f.is_file())
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -86,12 +86,12 @@ def _view(data: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked; of an earlier format as if it were of this one."""
+    """The manifest, checked; one of an earlier format is converted to this one."""
     return _read(folder)[0]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
-    """The manifest as it stands, and what the runtime reads of it."""
+    """The manifest as it is, and the fields that the runtime reads."""
     if not folder.is_dir():
         raise LadderError(f"{folder}: no such artifact folder; make one with 'ladder compile'")
     path = folder / MANIFEST
@@ -100,7 +100,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
     try:
         manifest = upgraded(json.loads(path.read_text()))
         return manifest, Manifest.of(manifest)
-    except ValueError as error:  # no JSON, or no text
+    except ValueError as error:  # not JSON, or not text
         raise LadderError(f"{path}: damaged manifest; compile the model again") from error
     except LadderError as error:
         raise LadderError(f"{path}: {error}; compile the model again with this version") from error
@@ -110,7 +110,7 @@ def _choose_level(folder: Path, names: Sequence[str]) -> Level:
     able = [LEVELS[n] for n in LEVELS if n in names and runs_here(LEVELS[n])]
     if not able:
         raise LadderError(
-            f"{folder}: compiled for {', '.join(names)}, which this CPU is not; "
+            f"{folder}: compiled for {', '.join(names)}, which this CPU does not support; "
             "compile with --target native here, or for another target"
         )
     return able[-1]
@@ -121,7 +121,7 @@ def _check_hash(path: Path, hashes: dict[str, str]) -> None:
         raise LadderError(f"{path}: missing from the artifact; compile the model again")
     if file_hash(path) != hashes.get(path.name):
         raise LadderError(
-            f"{path}: damaged (its hash is not the manifest's); copy or compile the artifact again"
+            f"{path}: damaged (its hash differs from the manifest's); copy or compile it again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Times an artifact: decode and prefill tokens per second, and where a token's time goes."""
+"""Times an artifact: decode and prefill tokens per second, and the time of each kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODED, ROUNDS, PROFILED = 32, 5, 10
 
 
 def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
-    """Fill ``context`` tokens, then time decoding; medians of several rounds."""
+    """Feed ``context`` tokens, then time decoding; medians of several rounds."""
     artifact = Artifact.load(folder)
     if artifact.language_model is None:
         raise LadderError(f"{folder}: not a language model; time its kernels with 'bench kernel'")
@@ -55,7 +55,7 @@ def _prefill_seconds(model: LanguageModel, tokens: list[int]) -> float:
 
 
 def _hold(model: LanguageModel, tokens: list[int]) -> None:
-    """Forget what was decoded after ``tokens``."""
+    """Forget the tokens that were decoded after ``tokens``."""
     if model.states.rewindable:
         model.rewind(len(tokens))
     else:
@@ -72,10 +72,10 @@ def _decode_seconds(model: LanguageModel, tokens: list[int]) -> float:
 
 
 def _breakdown(model: LanguageModel, tokens: list[int], decode: float) -> dict[str, float]:
-    """Seconds per kernel and token after ``tokens``, largest first.
+    """Seconds per token of each kernel, after ``tokens``, largest first.
 
-    The virtual machine's own instructions cost less than timing each of them: together they are
-    what is left of a token's time, under ``between kernels``.
+    Timing each instruction of the virtual machine would cost more than the instruction itself. The
+    rest of a token's time is theirs, reported as ``between kernels``.
     """
     _hold(model, tokens)
     model.step(5)

@@ -1,4 +1,4 @@
-"""Language models: prefill in chunks, decode token by token, sample, stream."""
+"""Language models: prefill in chunks, decoding token by token, sampling, streaming."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECODE, PREFILL = "decode", "prefill"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 takes the likeliest (greedy)."""
+    """How the next token is drawn. Temperature 0 takes the most likely one (greedy)."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -41,7 +41,7 @@ class LanguageModel:
 
     @property
     def position(self) -> int:
-        """Tokens held."""
+        """The number of tokens that the states hold."""
         return self.states.position
 
     def reset(self) -> None:
@@ -49,7 +49,7 @@ class LanguageModel:
         self.states.reset()
 
     def rewind(self, position: int) -> None:
-        """Forget the tokens from ``position`` on; see ``snapshot`` where states cannot."""
+        """Forget the tokens from ``position`` on; see ``snapshot`` for states that cannot."""
         self.states.rewind(position)
 
     def snapshot(self) -> Snapshot:
@@ -57,7 +57,7 @@ class LanguageModel:
         return self.states.snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Hold again what was held at ``snapshot``."""
+        """Return to the states at ``snapshot``."""
         self.states.restore(snapshot)
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
@@ -75,9 +75,9 @@ class LanguageModel:
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
     def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
-        """What one call each takes: chunks, and the tail as one more, or token by token.
+        """The tokens of each call: prefill chunks, and the tail as one more or token by token.
 
-        A padded tail would enter states that are replaced, or rows that are still needed.
+        Padding of the tail would change states that are replaced, or rows that are still needed.
         """
         exact = len(tokens) if self.states.take_padding else len(tokens) // self.chunk * self.chunk
         for start in range(0, exact, self.chunk):
@@ -86,7 +86,7 @@ class LanguageModel:
             yield [token]
 
     def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
-        """One call; prefill is padded: rows after the text are masked and overwritten later."""
+        """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
         ids = function.inputs["input_ids"]
         ids[0, : len(tokens)] = tokens
@@ -122,13 +122,13 @@ class LanguageModel:
     def stream_text(
         self, prompt: str, limit: int, sampling: Sampling | None = None
     ) -> Iterator[str]:
-        """Yield new text as it is made; pieces join to whole characters."""
+        """Yield new text as it is generated, in whole characters."""
         made: list[int] = []
         shown = ""
         for token in self.stream(self.encode(prompt), limit, sampling):
             made.append(token)
             text = self.decode(made)
-            if not text.endswith("\ufffd"):  # an unfinished character waits for its next token
+            if not text.endswith("\ufffd"):  # an incomplete character waits for the next token
                 yield text[len(shown) :]
                 shown = text
 
@@ -145,9 +145,7 @@ class LanguageModel:
         if self._tokenizer is None:
             artifact = self.session.artifact
             if not artifact.has_tokenizer:
-                raise LadderError(
-                    f"{artifact.folder}: has no tokenizer; feed token numbers instead"
-                )
+                raise LadderError(f"{artifact.folder}: has no tokenizer; feed token ids instead")
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(artifact.folder / TOKENIZER))

@@ -1,4 +1,4 @@
-"""What a manifest says, as values: each field is checked when it is read.
+"""The contents of a manifest as values; each field is checked when it is read.
 
 Format 2 describes the states of a language model where format 1 named them, and calls ``options``
 what was ``wish``; its report has ``skipped`` for ``left_alone``. Manifests of format 1 are read
@@ -16,12 +16,12 @@ from ladder.ir.states import CONTEXT, ROWS, StateSpec
 from ladder.support.fields import field, list_field, nullable_field
 
 FORMAT, OLDEST = 2, 1
-KEYS = ("report", "origin")  # that are read elsewhere, and have to be there
+KEYS = ("report", "origin")  # required keys that are read elsewhere
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where in the file of weights a tensor is."""
+    """The place of a tensor in the file of weights."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ class LanguageModelFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the runtime reads of a manifest."""
+    """The fields of a manifest that the runtime reads."""
 
     levels: tuple[str, ...]
     files: dict[str, str]
@@ -70,7 +70,7 @@ class Manifest:
 
     @staticmethod
     def of(row: Any) -> Manifest:
-        """Read a manifest of this format; a field that does not fit is refused by name."""
+        """Read a manifest of this format; an invalid field is refused by name."""
         for key in KEYS:
             field(row, key, dict)
         facts = nullable_field(row, "language_model", dict)
@@ -84,7 +84,7 @@ class Manifest:
 
 
 def upgraded(row: Any) -> dict[str, Any]:
-    """A manifest of any format that is known, as one of this format; others are refused."""
+    """A manifest of any known format, converted to this one; other formats are refused."""
     version = field(row, "format", int)
     if not OLDEST <= version <= FORMAT:
         raise LadderError(
@@ -111,11 +111,11 @@ def _from_format_1(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows_of(names: Iterable[str], inputs: Iterable[Input]) -> Iterable[StateSpec]:
-    """All states of format 1 are [1, heads, rows, head size]."""
+    """The states of format 1, which are all [1, heads, rows, head size]."""
     found = {entry.name: entry for entry in inputs}
     for name in names:
         if name not in found:
-            raise LadderError(f"state '{name}' is no input")
+            raise LadderError(f"state '{name}' is not an input")
         shape = found[name].shape
         yield StateSpec(name, (*shape[:2], CONTEXT, *shape[3:]), found[name].dtype, ROWS, 2)
 

@@ -1,4 +1,4 @@
-"""A session: the compiled functions of an artifact, their weights bound, ready to call."""
+"""A session: the compiled functions of an artifact with their weights, ready to call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THREADS_VARIABLE = "TVM_NUM_THREADS"
 
 
 def load_tvm() -> Any:
-    """TVM, as its runtime only unless the process has it with the compiler already."""
+    """TVM's runtime, or TVM with its compiler if the process has already loaded that."""
     if "tvm" not in sys.modules:
         os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
         os.environ.setdefault(THREADS_VARIABLE, str(threads()))
@@ -35,7 +35,7 @@ def load_tvm() -> Any:
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """tvm_ffi imports torch wherever it is installed; running an artifact has no use for it."""
+    """tvm_ffi imports torch wherever it is installed; running an artifact does not need it."""
     if "torch" in sys.modules:
         yield
         return
@@ -47,7 +47,7 @@ def _without_torch() -> Iterator[None]:
 
 
 def threads() -> int:
-    """Threads that kernels use: those asked for, else the cores this process may run on."""
+    """Threads that kernels use: as many as requested, else the cores this process may run on."""
     asked = os.environ.get(THREADS_VARIABLE, "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
@@ -57,8 +57,8 @@ def threads() -> int:
 class Session:
     """Calls an artifact's functions with numpy arrays.
 
-    Weights are memory-mapped and never copied. Inputs live in buffers that keep their place, so
-    that a call only writes what changed.
+    Weights are memory-mapped and never copied. Inputs have buffers that stay in place, so that a
+    call only writes what changed.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -84,7 +84,7 @@ class Session:
         return dict(zip(function.outputs, function.call(), strict=True))
 
     def profile(self, name: str, runs: int) -> dict[str, float]:
-        """Seconds a kernel takes in a call of ``name``, summed over its uses, mean of ``runs``."""
+        """Seconds of each kernel in a call of ``name``, summed over its uses, mean of ``runs``."""
         started = [0.0]
         spent: dict[str, float] = {}
 
@@ -114,7 +114,7 @@ class _Function:
         self._bound = False
 
     def bind(self, shared: Mapping[str, np.ndarray] | None = None) -> None:
-        """Give every input a buffer (those in ``shared`` are used in place) and bind weights."""
+        """Create a buffer for every input (those in ``shared`` are used in place); bind weights."""
         given = shared or {}
         for entry in self._function.inputs:
             known = given.get(entry.name)
@@ -128,14 +128,14 @@ class _Function:
         self._bound = True
 
     def call(self) -> list[np.ndarray]:
-        """Run on what the input buffers hold; the outputs are views, valid until the next call."""
+        """Run on the input buffers; the outputs are views, valid until the next call."""
         if not self._bound:
             self.bind()
         self._session._vm.invoke_stateful(self.name)
         return [np.from_dlpack(o) for o in self._session._vm.get_outputs(self.name)]
 
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Refuse feeds that do not fit, by name."""
+        """Refuse feeds with a wrong name or shape."""
         if not self._bound:
             self.bind()
         for name in feeds:
@@ -152,10 +152,10 @@ class _Function:
 
 
 def _loaded(library: Path) -> Any:
-    """The library as it is now, under a path of its own.
+    """The library, loaded through a new path.
 
-    The system's loader knows libraries by path, and would hand out the old one where an artifact
-    was compiled anew. (``tvm.runtime.load_module`` would follow the link first.)
+    The system's loader identifies libraries by path, and would return the old one after an artifact
+    was compiled again. (``tvm.runtime.load_module`` would resolve the link first.)
     """
     import tvm_ffi
 

@@ -1,4 +1,4 @@
-"""The states of a running language model: their buffers, and how much text they hold."""
+"""The states of a running language model: their buffers, and the number of tokens they hold."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ladder.ir.states import RECURRENT, ROWS, StateSpec
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of what states held after ``position`` tokens."""
+    """A copy of the states after ``position`` tokens."""
 
     position: int
     held: Mapping[str, np.ndarray]
 
 
 class States:
-    """Buffers by state name, which keep their place in memory, and the tokens they hold.
+    """Buffers by state name, which stay in place, and the number of tokens they hold.
 
-    Compiled functions write ``rows`` and ``window`` states in place; ``advance`` takes over the
-    outputs that replace ``recurrent`` ones.
+    Compiled functions write ``rows`` and ``window`` states in place; ``advance`` copies the outputs
+    that replace ``recurrent`` ones.
     """
 
     def __init__(self, specs: Iterable[StateSpec], buffers: Mapping[str, np.ndarray]) -> None:
@@ -33,17 +33,17 @@ class States:
 
     @property
     def position(self) -> int:
-        """Tokens held."""
+        """The number of tokens that the states hold."""
         return self._position
 
     @property
     def take_padding(self) -> bool:
-        """Whether a call may go past the end of the text."""
+        """Whether a call may include padding after the text."""
         return all(spec.takes_padding for spec in self.specs)
 
     @property
     def rewindable(self) -> bool:
-        """Whether earlier states are still there: rows are, until they are overwritten."""
+        """Whether earlier states still exist: rows do, until they are overwritten."""
         return all(spec.kind == ROWS for spec in self.specs)
 
     def reset(self) -> None:
@@ -54,14 +54,14 @@ class States:
                 self.buffers[spec.name].fill(spec.reset)
 
     def advance(self, tokens: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """After a call: ``tokens`` more are held."""
+        """Record ``tokens`` more after a call, and copy replaced states."""
         for spec in self.specs:
             if spec.kind == RECURRENT:
                 self.buffers[spec.name][...] = outputs[spec.next]
         self._position += tokens
 
     def rewind(self, position: int) -> None:
-        """Forget the tokens from ``position`` on; only rows can, other kinds need a snapshot."""
+        """Forget the tokens from ``position`` on; only rows can; other kinds need a snapshot."""
         if not 0 <= position <= self._position:
             raise LadderError(f"cannot rewind to {position}: {self._position} tokens are held")
         if position < self._position and not self.rewindable:
@@ -73,18 +73,18 @@ class States:
         self._position = position
 
     def snapshot(self) -> Snapshot:
-        """A copy of all that the next tokens depend on."""
+        """A copy of everything that the next tokens depend on."""
         held = {spec.name: self._held(spec, self._position).copy() for spec in self.specs}
         return Snapshot(self._position, held)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Hold again what was held at ``snapshot``, whatever was fed since."""
+        """Return to the states at ``snapshot``, whatever was fed since."""
         for spec in self.specs:
             self._held(spec, snapshot.position)[...] = snapshot.held[spec.name]
         self._position = snapshot.position
 
     def _held(self, spec: StateSpec, position: int) -> np.ndarray:
-        """The part of a buffer that counts after ``position`` tokens."""
+        """The part of a buffer that is in use after ``position`` tokens."""
         buffer = self.buffers[spec.name]
         if spec.kind != ROWS:
             return buffer
@@ -93,7 +93,7 @@ class States:
 
 
 def _buffer(spec: StateSpec, buffers: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The buffer of a state; an artifact whose functions take something else is refused."""
+    """The buffer of a state; an artifact whose functions take another one is refused."""
     found = buffers.get(spec.name)
     if found is None or not spec.fits(found):
         takes = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"

@@ -193,7 +193,9 @@ def test_artifact_of_another_version(refuses: Cli, artifact: Path) -> None:
 
 def test_artifact_for_another_cpu(refuses: Cli, artifact: Path) -> None:
     edit_manifest(artifact, levels=["x86-64-v99"])
-    message = "artifact: compiled for x86-64-v99, which this CPU is not; compile with --target"
+    message = (
+        "artifact: compiled for x86-64-v99, which this CPU does not support; compile with --target"
+    )
     for words in readers(artifact):
         refuses(message, *words)
 
@@ -205,7 +207,7 @@ def test_damaged_artifact(refuses: Cli, artifact: Path) -> None:
         content[len(content) // 2] ^= 1
         (artifact / name).write_bytes(content)
         for words in readers(artifact):
-            refuses(f"{name}: damaged .its hash is not the manifest's.; copy or", *words)
+            refuses(f"{name}: damaged .its hash differs from the manifest's.; copy or", *words)
         content[len(content) // 2] ^= 1
         (artifact / name).write_bytes(content)
     (artifact / "weights.bin").unlink()

@@ -164,7 +164,7 @@ def test_generation(tiny_folder: Path, tmp_path: Path) -> None:
         list(model.stream([1] * 97, 1))
     with pytest.raises(LadderError, match="the prompt has no tokens"):
         list(model.stream([], 1))
-    with pytest.raises(LadderError, match="has no tokenizer; feed token numbers instead"):
+    with pytest.raises(LadderError, match="has no tokenizer; feed token ids instead"):
         model.encode("a")
 
 

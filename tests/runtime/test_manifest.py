@@ -1,4 +1,4 @@
-"""Manifests: earlier formats still run, later ones are refused, what does not fit is named."""
+"""Manifests: earlier formats still run, later ones are refused, invalid fields are named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def change(folder: Path, edit: Callable[[Manifest], None]) -> None:
 
 
 def to_format_1(manifest: Manifest) -> None:
-    """As it was written: the states by name, the options under another name."""
+    """The manifest as it was written: states by name, and options under another name."""
     manifest["format"] = 1
     manifest["wish"] = manifest.pop("options")
     manifest["report"]["left_alone"] = manifest["report"].pop("skipped")
@@ -118,8 +118,10 @@ def test_refusals(copy: Path, edit: Callable[[Manifest], None], message: str) ->
     assert said.endswith("; compile the model again with this version")
 
 
-def test_a_format_1_state_that_is_no_input(copy: Path) -> None:
+def test_a_format_1_state_that_is_not_an_input(copy: Path) -> None:
     change(copy, to_format_1)
     change(copy, put("state.9.key", *STATE))
-    with pytest.raises(LadderError, match=r"state 'state\.9\.key' is no input; compile the model"):
+    with pytest.raises(
+        LadderError, match=r"state 'state\.9\.key' is not an input; compile the model"
+    ):
         ladder.runtime.load(copy)

@@ -1,4 +1,4 @@
-"""Sessions: inputs keep their place in memory, whatever their type."""
+"""Sessions: the buffers of inputs stay in place, whatever their type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ masked (float[2, 64] x, bool[2, 24] keep) => (float[2, 24] y) {
 }"""
 
 
-def test_every_call_sees_its_own_inputs(tmp_path: Path) -> None:
+def test_every_call_reads_its_own_inputs(tmp_path: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((64, 24)).astype(np.float32)
     model = onnx.parser.parse_model(MASKED)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))

@@ -1,4 +1,4 @@
-"""The states of a running model: reset, rewound, copied; and never touched by padding."""
+"""The states of a running model are reset, rewound and copied, and padding never changes them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SUM = StateSpec("sum", (1, 4), "float32", RECURRENT, reset=0.5)
 
 
 def states(*specs: StateSpec) -> States:
-    """With room for ten tokens; rows are filled as a call would."""
+    """States with room for ten tokens; rows are filled as by a call."""
     return States(specs, {spec.name: spec.initial(10) for spec in specs})
 
 
-def test_reset_leaves_rows_and_fills_what_is_replaced() -> None:
+def test_reset_keeps_rows_and_fills_replaced_states() -> None:
     held = states(KEY, SUM)
     held.buffers["key"][...] = 3
     held.advance(4, {"sum.next": np.full((1, 4), 7, np.float32)})
@@ -44,7 +44,7 @@ def test_reset_leaves_rows_and_fills_what_is_replaced() -> None:
     assert (held.buffers["sum"] == 0.5).all() and (held.buffers["key"] == 3).all()
 
 
-def test_rows_rewind_to_what_was_held() -> None:
+def test_rows_rewind_to_an_earlier_position() -> None:
     held = states(KEY)
     held.advance(6, {})
     held.rewind(6)
@@ -56,7 +56,7 @@ def test_rows_rewind_to_what_was_held() -> None:
 
 
 @pytest.mark.parametrize(("spec", "kind"), [(RING, "window"), (SUM, "recurrent")])
-def test_what_holds_no_earlier_text_does_not_rewind(spec: StateSpec, kind: str) -> None:
+def test_states_without_earlier_text_do_not_rewind(spec: StateSpec, kind: str) -> None:
     held = states(KEY, spec)
     held.advance(2, {"sum.next": np.zeros((1, 4), np.float32)})
     held.rewind(2)
@@ -121,10 +121,10 @@ def same(got: np.ndarray, wanted: np.ndarray) -> bool:
 
 @pytest.mark.kernels
 @pytest.mark.parametrize("split", [(29,), (16, 13), (8, 1, 20), (3, 5, 21), (1,) * 29])
-def test_every_split_of_a_text_gives_the_same(
+def test_every_split_of_a_text_gives_the_same_logits(
     hybrid: LanguageModel, wanted: np.ndarray, split: tuple[int, ...]
 ) -> None:
-    """A padded tail would enter the running sum."""
+    """A padded tail would be added to the running sum."""
     hybrid.reset()
     ends = np.cumsum(split)
     pieces = [TOKENS[end - size : end] for size, end in zip(split, ends, strict=True)]
@@ -156,7 +156,7 @@ def test_a_model_resumes_from_a_snapshot(hybrid: LanguageModel, wanted: np.ndarr
 
 
 @pytest.mark.kernels
-def test_it_is_timed(artifact: Path) -> None:
+def test_a_hybrid_model_is_timed(artifact: Path) -> None:
     timed = bench_artifact(artifact, 20)
     assert timed["context"] == 20 and timed["decode_tokens_per_s"] > 0
 
