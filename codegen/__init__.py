@@ -1,1 +1,1 @@
-"""Kernels and code generation: PrimFuncs by instruction set, and the layouts they read."""
+"""Kernels and code generation: PrimFuncs by instruction set, and the layouts that they read."""

@@ -1,4 +1,4 @@
-"""Builds the library of one instruction-set level: every graph and kernel in one shared object."""
+"""Builds the library of one instruction level: every graph and kernel in one shared object."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_library(
     module = importer.builder.get()
     target = tvm.target.Target(dict(level.llvm))
     executable = tvm.compile(module, target=target, relax_pipeline=ladder_pipeline)
-    # Linkers tell of a full disk each in their own way, copying in one: so linked elsewhere.
+    # Every linker reports a full disk in its own way, but copying has one: so link elsewhere.
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         check_room(Path(folder))
         linked = Path(folder) / path.name
@@ -41,7 +41,7 @@ def build_library(
 
 
 def check_room(folder: Path) -> None:
-    """LLVM ends the whole process where it cannot write an object file."""
+    """Refuse a full disk: LLVM ends the whole process if it cannot write an object file."""
     if shutil.disk_usage(folder).free < ROOM:
         raise LadderError(
             f"{folder.parent}: the disk is full: compiling needs {ROOM // 10**6} MB there; "

@@ -1,6 +1,6 @@
 """From operators to kernels: one small function each, by operator name.
 
-A converter returns a Relax expression, or None where the general path of TVM serves.
+A converter returns a Relax expression, or None if TVM's own converter should be used.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Context:
 
 
 def with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """A kernel as Relax's passes want one: in a root block, and not to be fused with others."""
+    """A kernel as Relax's passes expect it: in a root block, and marked not to be fused."""
     root = s_tir.SBlock([], [], [], "root", func.body)
     return func.with_body(s_tir.SBlockRealize([], True, root)).with_attr("op_pattern", OPAQUE)
 
 
 def _shape(x: Any) -> tuple[Any, ...]:
-    """Sizes; those that are known at run time only stay expressions."""
+    """The sizes of a value; those that are only known at run time stay expressions."""
     return tuple(int(d) if isinstance(d, tirx.IntImm) else d for d in x.ty.shape)
 
 
@@ -90,7 +90,7 @@ def _no_kernel(what: str) -> LadderError:
 
 
 def source_of(attrs: Attributes) -> sources.Source:
-    """How the activation comes to be that a fused node quantizes (``ladder.codegen.fusion``)."""
+    """The source of the activation that a fused node quantizes (``ladder.codegen.fusion``)."""
     made: dict[str, Callable[[], sources.Source]] = {
         "": lambda: sources.PLAIN,
         fusion.RMS_NORM: lambda: sources.rms_norm(float(attrs["epsilon"])),
@@ -109,7 +109,7 @@ def _flat_operands(context: Context, inputs: list[Any], source: sources.Source) 
 def quantize_activation(
     context: Context, inputs: list[Any], attrs: Attributes, overload: str
 ) -> Any:
-    """Integer modes. q is [M, C, 16] from here on, or tables; tokens are flat."""
+    """Integer modes. q becomes [M, C, 16], or tables; token axes are flattened."""
     (mode, block), source = parse_overload(overload), source_of(attrs)
     operands = _flat_operands(context, inputs, source)
     m, k = _shape(operands[0])[0], _shape(operands[0])[1] // source.width
@@ -122,7 +122,7 @@ def quantize_activation(
 
 
 def mux_activation(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """q is [M, C, 16], the outliers' digits in its first chunks; it stands for aux too."""
+    """q is [M, C, 16], with the outliers' digits in its first chunks; it replaces aux too."""
     (mode, mux, block), source = parse_activation(overload), source_of(attrs)
     *read, small, table = inputs
     operands = _flat_operands(context, read, source)
@@ -171,14 +171,14 @@ def lut_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: s
 
 
 def dot_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """By dot products or tiles; one kernel for all integer modes, which differ in codes alone."""
+    """By dot products or matrix tiles; integer modes share a kernel, as only their codes differ."""
     packing, scheme = _packing(overload), attrs["scheme"].decode()
     func = kernel(f"{scheme}_gemm", packing, "int8", context.family)
     return _product(context, func, inputs, attrs)
 
 
 def mux_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """By dot products, or by look-ups in the exact tables of all its codes."""
+    """By dot products, or by look-ups in the exact tables of all codes."""
     packing = replace(_packing(overload.partition(":")[2]), mux=True)
     mode, scheme = table_mode(attrs["mode"].decode()), attrs["scheme"].decode()
     if scheme == "lut":
@@ -189,15 +189,15 @@ def mux_gemm(context: Context, inputs: list[Any], attrs: Attributes, overload: s
 
 
 def _packing(overload: str) -> Packing:
-    """From a product's overload."""
+    """The packing of a product's overload."""
     dtype, block = dialect.parse_product(overload)
     return Packing.of(dtype, whole=block != dtype.block)
 
 
 def _product(context: Context, func: Any, inputs: list[Any], attrs: Attributes) -> Any:
-    """The last input is the float activation: its leading axes are the output's.
+    """Emit a product. The last input is the float activation, whose leading axes the output has.
 
-    Before it stand what is added to the product: by the kernel where their shapes allow.
+    The inputs before it are added to the product, by the kernel if their shapes allow it.
     """
     *operands, x = inputs
     m, n, count = _shape(operands[0])[0], int(attrs["n"]), int(attrs.get("addends", 0))
@@ -218,7 +218,7 @@ def _product(context: Context, func: Any, inputs: list[Any], attrs: Attributes) 
 
 
 def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """The high rung: float activations, weights decoded on the way."""
+    """Float activations: weights are decoded in the kernel."""
     x, *weight, _same = inputs
     func = float_gemm(Packing.of(DType.parse(overload)))
     return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], attrs)
@@ -256,7 +256,7 @@ def rotary_embedding(context: Context, inputs: list[Any], attrs: Attributes, _: 
 
 
 def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
-    """Written in place: the cache must be an input of the graph, one of its states."""
+    """The cache is written in place, so it must be an input of the graph and one of its states."""
     cache, rows, start = inputs[:3]
     (_b, heads, c, d), s = _shape(cache), _shape(rows)[2]
     if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
@@ -267,7 +267,7 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
 
 
 def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
-    """ONNX Attention of one sequence; without a mask, every key or those up to the query's own."""
+    """ONNX Attention of one sequence; without a mask, over all keys or those up to the query."""
     q, keys, values, mask = (*inputs, None)[:4]
     shape = _shape(q)
     if len(shape) != 4 or shape[0] != 1 or shape[3] % attention.WIDTH:
@@ -293,7 +293,7 @@ def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) ->
 
 
 def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
-    """As slices: they fuse with what reads them, where TVM's split would copy all parts first."""
+    """A split as slices, which fuse with their readers; TVM's split would copy all parts first."""
     x, sizes = (*inputs, None)[:2]
     if sizes is None:
         return None

@@ -1,4 +1,4 @@
-"""Additions in a product's store: what a kernel writes, plus operands of the same place."""
+"""Additions in a product's store: what a kernel writes, plus operands at the same index."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BIAS, RESIDUAL = "bias", "residual"  # [N], or [M, N] like the output
 def with_addends(func: Any, kinds: tuple[str, ...]) -> Any:
     """``func`` with operands before its output [M, N], added in this order to what it stores.
 
-    Every addition is rounded, as an Add of its own would. None where ``func`` does more with its
-    output than to store to it: it may keep partial sums there.
+    Every addition is rounded, as in a separate Add. None if ``func`` does more with its output
+    than store to it, since it may keep partial sums there.
     """
     *operands, out = func.params
     m, n = out.shape
@@ -43,7 +43,7 @@ def with_addends(func: Any, kinds: tuple[str, ...]) -> Any:
 
 
 def _only_stored(body: Any, buffer: Any) -> bool:
-    """Whether every mention of ``buffer`` is a store to it."""
+    """Whether every use of ``buffer`` is a store to it."""
     mentions, stores = [], []
 
     def mention(var: Any) -> WalkResult:

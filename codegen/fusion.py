@@ -1,15 +1,15 @@
-"""What a kernel computes besides its own operator: its activation's producer, the sums after it.
+"""Fusion: a kernel also computes its activation's producer, and the additions after it.
 
-The IR keeps the dialect's operators, whose functions fix the bits; here, on the way to kernels,
-neighbours are marked to be computed by one of them, with the same bits:
+The IR keeps the dialect's operators, whose functions fix the bits. Here neighbouring nodes are
+marked to be computed by one kernel, with the same bits:
 
-- RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), in front of QuantizeActivation,
-  MuxActivation or PrecomputeTable: attribute ``source``, the producer's operands in place of its
-  output;
+- RMSNormalization, or Mul(%gate * Sigmoid(%gate), %up), before QuantizeActivation,
+  MuxActivation or PrecomputeTable: attribute ``source``, with the producer's operands in place of
+  its output;
 - TabulateActivation after QuantizeActivation: attribute ``tables``, tables in place of codes;
-- Adds after a product: attribute ``addends`` counts them, their other operands come last.
+- Adds after a product: attribute ``addends`` counts them, and their other operands come last.
 
-Only what nobody else reads is fused: nothing is computed twice.
+A value that has other readers is not fused, so nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ RMS_NORM, GATE, GATE_UP, UP_GATE = "rms_norm", "gate", "gate_up", "up_gate"
 
 
 class Producer(NamedTuple):
-    """How an activation comes to be: ``kernels.sources``, its operands and its attributes."""
+    """The producer of an activation: its source (``kernels.sources``), operands and attributes."""
 
     operands: list[ir.Value]
     attributes: list[ir.Attr]
 
 
 def fuse(model: ir.Model) -> None:
-    """Mark what one kernel computes together, and remove what is computed elsewhere now."""
+    """Mark the nodes that one kernel computes, and remove those that became part of others."""
     for node in list(model.graph):
         if node.domain != dialect.DOMAIN:
             continue
@@ -63,14 +63,14 @@ def _fuse_addends(node: ir.Node) -> None:
     """Add(product, %b), and again  -->  the product, with %b as an operand."""
     addends: list[ir.Value] = []
     last = node
-    while (found := _add_behind(last)) is not None:
+    while (found := _add_after(last)) is not None:
         last, other = found
         addends.append(other)
     if not addends:
         return
     graph, out = last.graph, last.outputs[0]
     assert graph is not None
-    # In the last Add's place: there, all that is added is known.
+    # At the last Add, where all addends have been computed.
     new = dialect.node(node.op_type, node.overload, [*node.inputs, *addends], [_like(out)])
     new.name = node.name
     new.metadata_props.update(node.metadata_props)
@@ -80,13 +80,13 @@ def _fuse_addends(node: ir.Node) -> None:
 
 
 def addends_of(node: ir.Node) -> int:
-    """How many of a product's operands, the last ones, are added to it."""
+    """How many of a product's last operands are added to it."""
     count = node.attributes.get("addends")
     return 0 if count is None else count.as_int()
 
 
-def _add_behind(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
-    """The Add that alone reads ``node``'s output, and its other operand."""
+def _add_after(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
+    """The Add that is the only reader of ``node``'s output, and its other operand."""
     out = node.outputs[0]
     uses = list(out.uses())
     if len(uses) != 1 or out.is_graph_output():
@@ -131,7 +131,7 @@ def _normalization(node: ir.Node) -> Producer | None:
 
 
 def _gating(node: ir.Node) -> Producer | None:
-    """%gate * Sigmoid(%gate) * %up: floats, as what is quantized always is."""
+    """%gate * Sigmoid(%gate) * %up; what is quantized is always float."""
     for place, value in enumerate(node.inputs):
         gate, up = _gate_of(value, node), node.inputs[1 - place]
         if gate is None or up is None:
@@ -145,7 +145,7 @@ def _gating(node: ir.Node) -> Producer | None:
 
 
 def _halves(gate: ir.Value, up: ir.Value) -> Producer | None:
-    """Where gate and up are the two halves of one value, along its last axis."""
+    """The producer if gate and up are the two halves of one value along its last axis."""
     split = gate.producer()
     if split is None or not _is(split, "Split") or split is not up.producer():
         return None
@@ -161,7 +161,7 @@ def _halves(gate: ir.Value, up: ir.Value) -> Producer | None:
 
 
 def _gate_of(value: ir.Value | None, reader: ir.Node) -> ir.Value | None:
-    """%gate, where ``value`` is %gate * Sigmoid(%gate)."""
+    """%gate, if ``value`` is %gate * Sigmoid(%gate)."""
     silu = _only_reader(value, reader)
     if silu is None or not _is(silu, "Mul"):
         return None
@@ -173,7 +173,7 @@ def _gate_of(value: ir.Value | None, reader: ir.Node) -> ir.Value | None:
 
 
 def _only_reader(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
-    """The node that makes ``value``, if ``reader`` alone reads it, once."""
+    """The node that computes ``value``, if ``reader`` is the only one to read it, once."""
     if value is None or value.is_graph_output() or len(value.uses()) != 1:
         return None
     maker = value.producer()

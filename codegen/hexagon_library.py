@@ -1,5 +1,5 @@
-"""Kernels for Hexagon as an object file and a C header: to be linked into a library that
-is called through FastRPC, or into any program for the DSP.
+"""Kernels for Hexagon as an object file and a C header, to link into a library that is called
+through FastRPC, or into any program for the DSP.
 
 Functions take pointers and sizes and need nothing but ``memcpy`` and ``memset``.
 """
@@ -69,12 +69,12 @@ WHY_NOT = "code books have none on Hexagon"
 
 
 def without_kernels(types: Sequence[DType]) -> list[DType]:
-    """Those of ``types`` that have no kernel."""
+    """The types among ``types`` that have no kernel."""
     return [dtype for dtype in types if dtype.element.book]
 
 
 def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[CFunction]:
-    """Write object and header of the kernels of ``types`` into ``folder``."""
+    """Write the object file and header of the kernels of ``types`` into ``folder``."""
     for dtype in without_kernels(types):
         raise LadderError(f"type '{dtype}' has no kernel: {WHY_NOT}; integer types have: int4:g64")
     functions: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""What the innermost loop of a compiled kernel consists of, read from LLVM's assembly.
+"""Counts the instructions in the innermost loops of a compiled kernel, from LLVM's assembly.
 
-Loops are compiled without unrolling, so that one pass through a loop does what one pass through
-the kernel's own loop does: a known number of weight bits.
+Loops are compiled without unrolling, so that one iteration of a loop processes as many weight bits
+as one iteration of the loop in the kernel's source.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import tvm
 
 from ladder.codegen.kernels.library import name_of
 
-# Options of LLVM; without the others it unrolls loops of few steps all the same.
+# Options of LLVM, which unrolls short loops unless all of them are given.
 NOT_UNROLLED = [
     "-unroll-count:uint=1",
     "-unroll-full-max-count:uint=1",
     "-unroll-max-upperbound:uint=0",
 ]
-# What is counted, by architecture: the first pattern that an instruction matches. ``spill`` is
-# what goes through the stack; ``float`` is what combines blocks; ``vector`` is the rest of what
-# vector units do. ld4 loads four registers, and counts as four.
+# Kinds of instructions by architecture: the first pattern that matches counts. ``spill`` goes
+# through the stack; ``float`` combines blocks; ``vector`` is any other vector instruction.
+# ld4 loads four registers, and counts as four.
 KINDS: dict[str, dict[str, str]] = {
     "x86_64": {
         "prefetch": r"prefetch",
@@ -61,12 +61,12 @@ BACK = {
     "hexagon": re.compile(r"\bloop0\((?:##)?(\.L\w+)"),
 }
 REGISTERS = {"ldp": 2, "stp": 2, "ld4": 4}
-# A function; parallel bodies are functions of their own, named after the PrimFunc.
+# A function; parallel bodies are separate functions, named after the PrimFunc.
 BEGIN = re.compile(r"^(?:__tvm_ffi_)?(\w+?)(?:_compute_\w*)?:")
 
 
 def assembly(funcs: Sequence[Any], target: Mapping[str, object]) -> dict[str, str]:
-    """LLVM's assembly of PrimFuncs by name, their loops not unrolled."""
+    """LLVM's assembly of PrimFuncs by name, without unrolled loops."""
     config = {**target, "cl-opt": NOT_UNROLLED}
     module = tvm.IRModule({name_of(func): func for func in funcs})
     built = tvm.compile(module, target=tvm.target.Target(config)).mod
@@ -81,7 +81,7 @@ def assembly(funcs: Sequence[Any], target: Mapping[str, object]) -> dict[str, st
 
 
 def loops(text: str, arch: str) -> list[dict[str, int]]:
-    """Instructions by kind of every innermost loop."""
+    """The number of instructions of each kind in every innermost loop."""
     return [dict(_count(body, arch)) for body in innermost(text.splitlines(), arch)]
 
 
@@ -96,7 +96,7 @@ def _count(body: list[str], arch: str) -> Counter[str]:
 
 
 def innermost(lines: list[str], arch: str) -> Iterator[list[str]]:
-    """The instructions of loops that hold no other loop."""
+    """The instructions of loops that contain no other loop."""
     at = {m.group(1): i for i, line in enumerate(lines) if (m := LABEL.match(line))}
     loops = _hardware_loops(lines, at) if arch == "hexagon" else _branches(lines, at, arch)
     ends = sorted(loops)
@@ -106,7 +106,7 @@ def innermost(lines: list[str], arch: str) -> Iterator[list[str]]:
 
 
 def _branches(lines: list[str], at: Mapping[str, int], arch: str) -> set[tuple[int, int]]:
-    """(first, last) line of what ends in a branch back."""
+    """(first, last) line of each piece that ends in a branch to its beginning."""
     found = set()
     for i, line in enumerate(lines):
         back = BACK[arch].match(line.strip())
@@ -116,7 +116,7 @@ def _branches(lines: list[str], at: Mapping[str, int], arch: str) -> set[tuple[i
 
 
 def _hardware_loops(lines: list[str], at: Mapping[str, int]) -> set[tuple[int, int]]:
-    """The same of Hexagon, whose loops are begun by ``loop0`` and ended by ``endloop0``."""
+    """The same for Hexagon, whose loops begin with ``loop0`` and end with ``endloop0``."""
     targets = {back.group(1) for line in lines if (back := BACK["hexagon"].search(line))}
     starts = sorted(at[name] for name in targets if name in at)
     found = set()

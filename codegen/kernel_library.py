@@ -1,7 +1,7 @@
-"""Every kernel of one instruction-set level in one shared object, built ahead of time.
+"""Every kernel of one instruction level in one shared object, built ahead of time.
 
 Kernels take any shape, so a process that loads the library compiles nothing. Functions have
-their kernels' names (``library.name_of``), which spell what was compiled into them.
+their kernels' names (``library.name_of``), which contain everything compiled into them.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ladder.hardware.targets import LEVELS, Level
 from ladder.ir.activation import INTEGER_MODES, TABLE8
 from ladder.ir.dtype import DType
 
-PROCESSES, PARTS = 2, 9  # that share the work; so many that neither waits for the other
+PROCESSES, PARTS = 2, 9  # enough parts that no process waits long for another
 LOOK_UPS = "lut_gemm"
 CODES = [mode for mode in INTEGER_MODES if mode != TABLE8]  # other modes compile when needed
-TABLE_MODES = ("int8", "int4")  # tables of two planes of bytes, and of one: as in int2
+TABLE_MODES = ("int8", "int4")  # tables of two planes of bytes, and of one (int2 has one too)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A kernel that is not made yet: making one takes as long as compiling it."""
+    """A kernel that is not generated yet, which takes as long as compiling it."""
 
     op: str
     mode: str
     packing: Packing | None = None  # of a product
-    block: int = 0  # of what activations go through
+    block: int = 0  # of kernels on activations
     parallel: bool = False
     tables: bool = False
 
@@ -57,7 +57,7 @@ class Recipe:
 
 
 def recipes_of(types: Sequence[DType], family: str) -> list[Recipe]:
-    """The kernels of all schemes and modes of ``types``, each once."""
+    """The kernels for all schemes and modes of ``types``, each once."""
     found = [recipe for dtype in types for recipe in _products(Packing.of(dtype), family)]
     for block in sorted({dtype.block for dtype in types}):
         found += _activations(block)
@@ -66,14 +66,14 @@ def recipes_of(types: Sequence[DType], family: str) -> list[Recipe]:
 
 def _products(packing: Packing, family: str) -> Iterator[Recipe]:
     for op in (op for op in KERNELS[family] if op.endswith("_gemm")):
-        if op != LOOK_UPS:  # the integer modes differ in their codes alone
+        if op != LOOK_UPS:  # only the codes of the integer modes differ
             yield Recipe(op, "int8", packing)
         elif packing.looked_up:
             yield from (Recipe(op, mode, packing) for mode in INTEGER_MODES)
 
 
 def _activations(block: int) -> Iterator[Recipe]:
-    """What activations of one block size go through, on one thread and on all."""
+    """The kernels on activations of one block size, for one thread and for all."""
     for parallel in (False, True):
         yield Recipe("table8", "table8", block=block, parallel=parallel)
         for mode in TABLE_MODES:
@@ -100,7 +100,7 @@ def build_kernels(level: Level, types: Sequence[DType], path: Path) -> int:
 
 
 def _compile(job: tuple[list[Recipe], str, str]) -> list[str]:
-    """One part as an object file; returns the kernels' names."""
+    """Compile one part to an object file; returns the kernels' names."""
     recipes, name, path = job
     level = LEVELS[name]
     functions = {name_of(func): func for func in (r.make(level.kernels) for r in recipes)}

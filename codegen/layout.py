@@ -1,35 +1,35 @@
 """The physical layout of low-bit weights: one for all x86 levels, so one packed copy serves all.
 
-Names: N out features, K in features, M tokens, B K-blocks of ``block`` weights (the last may be
-short). Codes are unsigned: ``code = element + offset``.
+Names: N out features, K in features, M tokens, B scale blocks of ``block`` weights (the last may
+be short). Codes are unsigned: ``code = element + offset``.
 
-- *chunk*: 16 weights along K, that is 4 tables (K-groups) of 4. A block has
+- *chunk*: 16 weights along K, which is 4 table groups of 4 weights. A block has
   ``CH = ceil(block / 16)`` chunks and always begins a new one; the last block of K stores only
   the chunks that it needs. C is their total. Padding weights have code 0 and their tables are
   all zero, so they change nothing.
 - *tile*: 64 rows of the weight, N padded up. ``NT = ceil(N / 64)``.
 - *planes*: int32 [NT, C, bits, 2, 16]. Byte j of dword (tile, chunk, bit, v, r) belongs to
-  K-group j of the chunk. Its low nibble is the 4-bit table index of row ``64 tile + 32 v + r``
+  table group j of the chunk. Its low nibble is the 4-bit table index of row ``64 tile + 32 v + r``
   (bit i of the index is bit ``bit`` of weight i of the group), its high nibble that of row
   ``64 tile + 32 v + 16 + r``. One 64-byte load feeds two ``vpermb``, and a tile is one
   contiguous stream.
-- *quad*: the four weights i, i + 4, i + 8, i + 12 of a chunk (weight i of each of its K-groups),
-  a dword where codes are bytes: what a dot product multiplies at once. Shifting a plane by i
-  leaves a bit of such a quad in every byte, so unpacking needs no look-ups.
+- *quad*: the four weights i, i + 4, i + 8, i + 12 of a chunk (weight i of each table group),
+  which is a dword if codes are bytes: what a dot product multiplies at once. Shifting a plane by
+  i leaves a bit of such a quad in every byte, so unpacking needs no look-ups.
 - *trits*, of ``ternary``: five codes 0..2 in a byte, int32 [NT, U, 2, 2, 16] in place of planes.
-  The quads of all chunks in order make units of five (U = ceil(4 C / 5), the last one padded);
-  units know nothing of blocks. Dword (tile, unit, v, h, r) belongs to row
+  The quads of all chunks, in order, form units of five (U = ceil(4 C / 5), the last one padded);
+  units cross the borders of blocks. Dword (tile, unit, v, h, r) belongs to row
   ``64 tile + 32 v + 16 h + r``; its byte j holds code j of each of the five quads as
-  84 c0 + 28 c1 + 9 c2 + 3 c3 + c4: because 28 is a multiple of 4, the upper six bits name the
-  first two codes, which is what a 64-entry look-up takes, and what is left over needs five bits.
+  84 c0 + 28 c1 + 9 c2 + 3 c3 + c4: because 28 is a multiple of 4, the upper six bits give the
+  first two codes by a look-up in 64 entries, and the remainder needs five bits.
 - *row values*, rows in natural order: the weight scale [NT, S, 64] in the type it is stored in
-  (as raw bits, but for fp32), and for types that have one the zero point [NT, S, 64]: the
-  unsigned code that means 0.0 as uint8, or a float stored like the scale. S is B where groups
-  lie along K (groups larger than a block are repeated), else 1.
+  (as raw bits, except for fp32), and for types that have one the zero point [NT, S, 64]: the
+  unsigned code that means 0.0 as uint8, or a float stored like the scale. S is B if there are
+  groups along K (groups larger than a block are repeated), else 1.
 - *activation codes*: int8 [M, C, 16] with quad i of a chunk at bytes 4 i .. 4 i + 3, scale
   float32 [M, B], sum of codes int32 [M, B].
 - *tables* of one byte (``table8``, and the exact ones of ``int4`` and ``int2``): int8
-  [M, C, 64], entry e of K-group j at byte ``16 j + e``.
+  [M, C, 64], entry e of table group j at byte ``16 j + e``.
 - *tables* of mode ``int8``: the exact int16 sums as two planes of bytes, int8 [M, C, 2, 64]:
   plane 0 holds the low byte (read as unsigned), plane 1 the signed high byte.
 """
@@ -50,25 +50,25 @@ from ladder.ir.storage import PLANES, STORAGES, TRITS, Storage
 CHUNK = 16
 TILE = 64
 LANES = 16  # dwords of one plane vector
-# What is unpacked at a time where one sum goes over all of K.
+# The part of K that is unpacked at a time if one sum goes over all of K.
 PART = PLANES.part * CHUNK
 GATHER_BITS = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What of a type is compiled into a kernel: all that changes its code, and nothing else."""
+    """The parts of a type that change a kernel's code, and nothing else."""
 
     bits: int
     block: int
     grouped: bool  # row values differ from block to block
-    offset: int  # value = step * code - offset, where no zero point is stored
+    offset: int  # value = step * code - offset, if no zero point is stored
     zero: str = ""  # "zp": a byte is stored per row value, "zpf": a float like the scale
     step: int = 1
     scale: str = "fp32"  # the type that scales are stored in
     digits: int = 0  # of a code book's integers; 0: codes are integers themselves
-    storage: str = ""  # how codes lie in memory: ``ladder.ir.storage``
-    whole: bool = False  # one integer sum over all of K: then a block is only a part of the way
+    storage: str = ""  # how codes are stored in memory: ``ladder.ir.storage``
+    whole: bool = False  # one integer sum over all of K: a block is then only a part of it
     mux: bool = False  # chunks of outliers before the others (``ladder.codegen.mux_layout``)
 
     @staticmethod
@@ -95,12 +95,12 @@ class Packing:
 
     @property
     def shares_bytes(self) -> bool:
-        """Whether several codes share a byte, in units that know nothing of blocks."""
+        """Whether several codes share a byte, in units that cross the borders of blocks."""
         return self.kind.per_byte > 0
 
     @property
     def looked_up(self) -> bool:
-        """Whether products can look up sums of its bit planes."""
+        """Whether products can be computed by look-ups for its bit planes."""
         return not self.digits and not self.shares_bytes
 
     @property
@@ -110,7 +110,7 @@ class Packing:
 
     @property
     def factor(self) -> bool:
-        """Whether one more number multiplies every scale: a code book's unit, a tensor's scale."""
+        """Whether every scale has one more factor: a code book's unit or a tensor's scale."""
         return self.digits > 0 or SCALE_TYPES[self.scale].of_tensor
 
     @property
@@ -125,7 +125,7 @@ class Packing:
 
     @property
     def scale_type(self) -> str:
-        """The type of the elements that scales are stored as: raw bits, but for fp32."""
+        """The type of the elements that scales are stored as: raw bits, except for fp32."""
         return SCALE_TYPES[self.scale].bits_type
 
     @property
@@ -151,27 +151,27 @@ class Packing:
 
 
 def chunks_of(weights: int) -> int:
-    """Chunks that ``weights`` neighbouring weights take."""
+    """The number of chunks of ``weights`` neighbouring weights."""
     return -(-weights // CHUNK)
 
 
 def blocks_of(k: int, block: int) -> int:
-    """B: the K-blocks of K features."""
+    """B: the number of scale blocks of K features."""
     return -(-k // block)
 
 
 def tiles_of(n: int) -> int:
-    """NT: the row tiles of N features."""
+    """NT: the number of row tiles of N features."""
     return -(-n // TILE)
 
 
 def total_chunks(k: int, block: int) -> int:
-    """C: the chunks of K features."""
+    """C: the number of chunks of K features."""
     return k // block * chunks_of(block) + chunks_of(k % block)
 
 
 def units_of(chunks: int, storage: Storage) -> int:
-    """U: the units that hold ``chunks`` chunks."""
+    """U: the number of units that hold ``chunks`` chunks."""
     return -(-chunks * LUT_GROUP // storage.quads)
 
 

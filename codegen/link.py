@@ -1,4 +1,4 @@
-"""Objects to a shared library: the system's C++ compiler if there is one, else ziglang's.
+"""Links objects to a shared library with the system's C++ compiler if there is one, or ziglang.
 
 Libraries for another processor or system are always linked by ziglang, which needs nothing of them.
 """
@@ -22,11 +22,11 @@ LLD, DARWIN = ("ld.lld",), ("cc", "-target", "aarch64-macos", "-Wl,-undefined,dy
 def link(output: str, objects: Sequence[str], strip: bool = False, **_: object) -> None:
     """Link ``objects`` of this machine into ``output``; the form that ``export_library`` calls.
 
-    ``strip`` leaves out the names that nobody outside calls by.
+    ``strip`` removes the names that are not called from outside.
     """
     options = ["-s"] if strip else []
     if cc.get_cc() is None:
-        # Linking alone: as a compiler driver zig builds its C library first, a minute's work.
+        # Only the linker: as a compiler driver, zig would first build its C library for a minute.
         _zig(("cc",) if sys.platform == "darwin" else LLD, output, objects, options)
         return
     try:
@@ -37,7 +37,7 @@ def link(output: str, objects: Sequence[str], strip: bool = False, **_: object) 
 
 
 def linker_of(level: Level) -> Any:
-    """``link``, or its like for the processor and the system of ``level``."""
+    """``link``, or a function like it for the processor and the system of ``level``."""
     machine = MACHINES.get(platform.machine(), platform.machine())
     if level.arch == machine and level.system in ("", sys.platform):
         return link

@@ -1,12 +1,12 @@
-"""Where the digits of outlier channels go: chunks in front of those of all channels.
+"""The places of the digits of outlier channels: chunks before those of all channels.
 
 Activation codes and weights agree on this order of chunks (``ladder.codegen.layout``):
 
     [aux digit D | ... | aux digit 1 | body]        A chunks each, then those of all of K
 
-The outliers of a K-block take whole chunks, so that the block can be multiplied by itself; chunks
-of ``starts[b]`` .. ``starts[b + 1]`` of every digit are those of block b. Weights of outliers are
-stored once more for each digit: copies of the same codes.
+The outliers of a scale block take whole chunks, so that the block can be multiplied separately;
+chunks ``starts[b]`` .. ``starts[b + 1]`` of every digit are those of block b. The codes of the
+weights of outliers are stored once more for each digit.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AuxLayout:
-    """The places of outlier ``channels`` (ascending) of K, in K-blocks of ``block``.
+    """The places of outlier ``channels`` (ascending) of K, in scale blocks of ``block``.
 
-    ``unit`` is the number of chunks of which a block's outliers take whole ones.
+    The outliers of a block take a multiple of ``unit`` chunks.
     """
 
     channels: tuple[int, ...]
@@ -50,7 +50,7 @@ class AuxLayout:
 
     @property
     def whole(self) -> bool:
-        """Whether there is one K-block, all of K."""
+        """Whether there is one scale block, all of K."""
         return self.block >= self.k
 
     @property
@@ -59,7 +59,7 @@ class AuxLayout:
 
     @property
     def chunks(self) -> int:
-        """C: all chunks."""
+        """C: the number of all chunks."""
         return self.mux.digits * int(self.starts[-1]) + self.body_chunks
 
     @property
@@ -72,7 +72,7 @@ class AuxLayout:
 
     @property
     def places(self) -> I64:
-        """Where each outlier stands along a digit's chunks."""
+        """The place of each outlier within a digit's chunks."""
         block_of = np.array(self.channels, np.int64) // self.block
         within = np.arange(len(block_of)) - np.searchsorted(block_of, block_of)
         first: I64 = self.starts[block_of].astype(np.int64) * CHUNK
@@ -91,7 +91,7 @@ class AuxLayout:
 
     @property
     def small(self) -> F32:
-        """float32 [body chunks, 16]: how much of each channel's magnitude the scale sees."""
+        """float32 [body chunks, 16]: the factor of each channel's magnitude for the scale."""
         out = np.ones((self.body_chunks, CHUNK), np.float32)
         block_of, within = np.divmod(np.array(self.channels, np.int64), self.block)
         at = block_of * chunks_of(self.block) * CHUNK + within
@@ -100,11 +100,11 @@ class AuxLayout:
 
     @property
     def numbers(self) -> I32:
-        """int32 [2]: digits, and what each counts more than the one below."""
+        """int32 [2]: the number of digits, and their base."""
         return np.array([self.mux.digits, self.mux.factor], np.int32)
 
     def pack(self, codes: U8, packing: Packing) -> I32:
-        """Unsigned codes [N, K] -> packed, with the outliers' chunks in front."""
+        """Unsigned codes [N, K] -> packed, with the outliers' chunks first."""
         aux = np.zeros((len(codes), int(self.starts[-1]) * CHUNK), np.uint8)
         aux[:, self.places] = codes[:, list(self.channels)]
         front = pack_codes(aux, replace(packing, block=CHUNK))
@@ -113,6 +113,6 @@ class AuxLayout:
 
 
 def _by_quad(at: I64) -> I64:
-    """The byte of weight ``at`` % 16 of a chunk: quads one after the other."""
+    """The byte of weight ``at`` % 16 of a chunk, which is ordered by quads."""
     chunk, e = at // CHUNK, at % CHUNK
     return chunk * CHUNK + e % LUT_GROUP * LUT_GROUP + e // LUT_GROUP

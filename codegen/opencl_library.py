@@ -41,7 +41,7 @@ SUFFIX = "_ptr"  # of a buffer's name in the source
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel to emit: what it does, and the sizes of its launch."""
+    """A kernel to emit: its operator, and the sizes of its launch."""
 
     op: str
     mode: str
@@ -69,7 +69,7 @@ def build_opencl(target: dict[str, Any], types: Sequence[DType], folder: Path) -
 
 
 def emit(packing: Packing, target: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The source of all kernels of a packing, and each one's description."""
+    """The source of all kernels of a packing, and a description of each."""
     kernels = list(_kernels(packing))
     module = tvm.IRModule({name_of(kernel.func): kernel.func for kernel in kernels})
     device = tvm.target.Target(target, host={"kind": "llvm"})
@@ -100,7 +100,7 @@ def _kernels(packing: Packing) -> Iterator[Kernel]:
 
 
 def _described(kernel: Kernel, order: Sequence[str]) -> dict[str, Any]:
-    """What a host program must know; the arguments stand as in the source."""
+    """What a host program must know; arguments are in the order of the source."""
     by_name = {operand.name: operand for operand in present(kernel.operands)}
     arguments: list[dict[str, Any]] = []
     for text in order:
@@ -123,7 +123,7 @@ def _described(kernel: Kernel, order: Sequence[str]) -> dict[str, Any]:
 
 
 def _sizes(packing: Packing) -> dict[str, str]:
-    """What shapes are made of, as C expressions of M, N and K."""
+    """The sizes in shapes, as C expressions of M, N and K."""
     block, chunks = packing.block, packing.chunks
     c = f"K / {block} * {chunks} + (K % {block} + {CHUNK - 1}) / {CHUNK}"
     quads = packing.kind.quads

@@ -1,7 +1,7 @@
-"""Weights as kernels want them: packed before a graph is translated, each once.
+"""Packs weights for kernels, each once, before a graph is translated.
 
-``pack_graph`` walks a lowered graph, fills ``Weights`` and leaves the names that translation looks
-up. What a kernel reads, and in which order, says ``kernels.signature``.
+``pack_graph`` goes through a lowered graph, fills ``Weights`` and returns the names that the
+translation looks up. ``kernels.signature`` has the operands of each kernel in order.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.scale import SCALE_TYPES
 from ladder.ir.shapes import static_shape
 
-CONSTANT_ELEMENTS = 64  # smaller ones are shapes, axes and scalars: constants of the function
+CONSTANT_ELEMENTS = 64  # smaller ones (shapes, axes, scalars) are constants of the function
 
 
 class Reader(NamedTuple):
-    """A dialect operator that reads a low-bit weight: where among its inputs, by which kernel."""
+    """A dialect operator that reads a low-bit weight: the weight's first input, and the kernel."""
 
     place: int
     kernel: str
@@ -43,7 +43,7 @@ READERS = {
 
 
 def reader_of(node: ir.Node) -> Reader | None:
-    """What is known of a node that reads a low-bit weight; None of others."""
+    """The reader of a node that has a low-bit weight; None for other nodes."""
     return READERS.get(node.op_type) if node.domain == dialect.DOMAIN else None
 
 
@@ -55,7 +55,7 @@ def weight_inputs(node: ir.Node) -> list[ir.Value]:
 
 
 def book_digits(dtype: DType) -> np.ndarray:
-    """The digits of a code book for every code that fits its bits: uint8 [D, 2^bits]."""
+    """The digits of a code book for every code of its bits: uint8 [D, 2^bits]."""
     assert dtype.levels is not None
     digits = dtype.levels.digits
     out = np.full((len(digits), 1 << dtype.bits), DIGIT_OFFSET, np.uint8)
@@ -79,7 +79,7 @@ def stored_bits(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def scale_factor(dtype: DType, tensor_scale: np.ndarray | None = None) -> np.ndarray:
-    """What multiplies every stored scale: a code book's unit times the tensor's own scale, [1]."""
+    """The factor of every stored scale: a code book's unit times the tensor's own scale, [1]."""
     unit = dtype.levels.unit if dtype.levels else np.float32(1)
     own = np.float32(1) if tensor_scale is None else tensor_scale.astype(np.float32).reshape(())
     return np.array([unit * own], np.float32)
@@ -87,7 +87,7 @@ def scale_factor(dtype: DType, tensor_scale: np.ndarray | None = None) -> np.nda
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A weight as the dialect stores it: ``parts`` are its operands there, in their order."""
+    """A weight as the dialect stores it: ``parts`` are its operands there, in order."""
 
     dtype: DType
     parts: Sequence[np.ndarray]
@@ -152,7 +152,7 @@ class Weights:
         return list(names.values())
 
     def activation_outliers(self, node: ir.Node) -> list[str]:
-        """The names of what a kernel reads of the outliers of an activation."""
+        """The names of the arrays that a kernel reads for the outliers of an activation."""
         layout = mux_layout_of(node)
         assert layout is not None
         arrays = {"small": layout.small, "table": layout.table}
@@ -162,7 +162,7 @@ class Weights:
         return names
 
     def plain(self, value: ir.Value) -> str:
-        """A weight that stays as it is."""
+        """Add a weight that is not packed."""
         assert value.name
         if value.name not in self.arrays:
             self.arrays[value.name] = np.ascontiguousarray(_numpy(value))
@@ -176,7 +176,7 @@ class Weights:
 def _names(
     node: ir.Node, codes: ir.Value, dtype: DType, layout: AuxLayout | None
 ) -> dict[str, str]:
-    """Operand -> name of its array. A code book is one for all weights of its type."""
+    """Operand -> name of its array. All weights of a type share one code book."""
     assert codes.name
     base = codes.name.removesuffix(".codes")
     names = {part: f"type.{dtype.name}.{part}" for part in ("digits", "values")}
@@ -194,11 +194,11 @@ def _outlier_name(node: ir.Node, layout: AuxLayout) -> str:
 
 @dataclass
 class PackedGraph:
-    """What a graph's kernels read of its weights, by the names of the arrays.
+    """The arrays that a graph's kernels read, by name.
 
-    ``operands`` belong to nodes with a low-bit weight or with outliers, in their kernel's order.
-    ``replaced`` values are no longer read as the IR has them; ``plain`` ones are, each the array
-    of its name. ``order`` has every array once, as nodes first read them.
+    ``operands`` are those of nodes with a low-bit weight or with outliers, in their kernel's order.
+    ``replaced`` values of the IR are no longer read; ``plain`` ones still are, each as the array
+    of its name. ``order`` has every array once, in the order in which nodes first read them.
     """
 
     operands: dict[ir.Node, list[str]] = field(default_factory=dict)
@@ -208,7 +208,7 @@ class PackedGraph:
 
 
 def pack_graph(model: ir.Model, weights: Weights) -> PackedGraph:
-    """Pack all that the graph reads into ``weights``; weights that are inputs are left alone."""
+    """Pack all weights of the graph into ``weights``, except those that are inputs."""
     packed = PackedGraph(replaced={v for node in model.graph for v in _replaced(node)})
     large, order = _large_constants(model) - packed.replaced, dict[str, None]()
     for node in model.graph:
@@ -246,7 +246,7 @@ def _once(values: Iterable[ir.Value | None]) -> list[ir.Value]:
 
 
 def mux_layout_of(node: ir.Node) -> AuxLayout | None:
-    """Where the outliers of a muxed node go; all that read one activation agree on it."""
+    """The places of the outliers of a muxed node; all nodes that read one activation agree."""
     if node.op_type == "MuxGemm":
         codes = node.inputs[0]
         activation = codes.producer() if codes is not None else None

@@ -23,7 +23,7 @@ def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return legalize
 
 
-# LLVM calls libm once an element for exp, which costs more than the loop around it.
+# LLVM calls libm once per element for exp, which costs more than the loop around it.
 VECTOR_FORMS = {
     "relax.exp": _elementwise(partial(exp, fenced=False)),
     "relax.sigmoid": _elementwise(partial(sigmoid, fenced=False)),

@@ -1,4 +1,4 @@
-"""PrimFuncs as plain C functions: pointers and sizes in, nothing of TVM's run time needed."""
+"""PrimFuncs as plain C functions of pointers and sizes, which do not need TVM's runtime."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tvm
 
 from ladder.codegen.kernels.signature import Operands
 
-# TVM wraps functions of the default convention (0) for calls by its own run time; others it
-# compiles as they stand.
+# TVM wraps functions of the default convention (0) for calls by its own runtime; it compiles
+# others as they are.
 PACKED_ALREADY = 1
 C_TYPES = {
     "int8": "int8_t",
@@ -45,7 +45,7 @@ class CFunction:
 
 
 def plain_c(func: Any, operands: Operands) -> tuple[Any, CFunction]:
-    """``func`` with a pointer for each of its ``operands``, then the sizes their shapes name."""
+    """``func`` with a pointer for each of its ``operands``, then the sizes in their shapes."""
     buffers = list(func.params)
     sizes: dict[str, Any] = {}
     for buffer in buffers:

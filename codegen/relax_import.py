@@ -1,8 +1,8 @@
-"""The IR to Relax: ladder operators by our kernels, the others by TVM's ONNX converters.
+"""Translates the IR to Relax: ladder operators by our kernels, others by TVM's ONNX converters.
 
-TVM's importer walks an ONNX graph, so the IR goes through a light ONNX graph without weights:
-weights, packed before (``packing``), become parameters of the Relax function, dialect operators
-are spelled ``ladder.OP[overload]``.
+TVM's importer reads an ONNX graph, so the IR becomes a light ONNX graph without weights first.
+Weights were packed before (``packing``) and become parameters of the Relax function. Dialect
+operators are spelled ``ladder.OP[overload]``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Signature:
 
 
 class Importer:
-    """Translates graphs into functions of one Relax module, sharing kernels and weights."""
+    """Translates graphs into functions of one Relax module, which share kernels and weights."""
 
     def __init__(self, family: str, weights: Weights) -> None:
         self.builder = relax.BlockBuilder()
@@ -84,7 +84,7 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
 
 
 def fold_rungs(model: ir.Model) -> None:
-    """Products read stored codes again: packing does the rungs, and kernels their inverses."""
+    """Let products read stored codes again: packing does the rungs, kernels their inverses."""
     for node in model.graph:
         reader = reader_of(node)
         if reader is not None:
@@ -129,13 +129,13 @@ def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
             proto.attribute.append(onnx.helper.make_attribute(key, value))
         addends = list(proto.input)[len(proto.input) - addends_of(node) :]
         before = list(proto.input[: reader.place])
-        if node.op_type == "MuxGemm":  # aux stands in q, the channels in their tables
+        if node.op_type == "MuxGemm":  # aux is part of q, the channels are part of their tables
             before = [proto.input[0], *proto.input[2:4]]
         proto.input[:] = [*before, *packed.operands[node], *addends, *_activation(node)]
     elif node.op_type == "MuxActivation":
         layout, channels = mux_layout_of(node), outlier_channels(node).name
         assert layout is not None
-        # What kernels read of outliers comes last, in place of their channels.
+        # The arrays for outliers come last, in place of the channels.
         proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
         proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
     return proto
@@ -155,7 +155,7 @@ def kernel_attributes(node: ir.Node) -> dict[str, Any]:
 
 
 def _activation(node: ir.Node) -> list[str]:
-    """The float activation behind a product's first operand: the output has its leading axes."""
+    """The float activation of a product's first operand; the output has its leading axes."""
     value = node.inputs[0]
     if node.op_type == "LowBitGather":
         return []
@@ -170,7 +170,7 @@ def _activation(node: ir.Node) -> list[str]:
 
 
 class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
-    """TVM's importer with our operators in its table and our builder under it."""
+    """TVM's importer with our operators in its table and with our builder."""
 
     def __init__(self, builder: relax.BlockBuilder, context: Context) -> None:
         super().__init__({}, {}, keep_params_in_input=False, sanitize=True)

@@ -62,7 +62,7 @@ class MuxOutliers(Pass):
         facts.drop(model, Activations)  # files of this machine, useless in a saved model
         kind = QUANTIZED.get(options.mode)
         if kind is None or (self.method == NONE and kind.granularity != STATIC):
-            why = "not asked for" if kind else f"{options.mode} activations are not quantized"
+            why = "not asked for" if kind else f"{options.mode} activations have no integer codes"
             _put(model, Outliers(_none(plan.choices, why), options.mode, calibrated), {}, {})
             return
         if known is None:

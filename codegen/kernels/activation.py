@@ -1,7 +1,7 @@
-"""Activations to tables, bit-equal to ``ladder.ir.numerics``.
+"""Activations to look-up tables, bit-equal to ``ladder.ir.numerics``.
 
-Plain vectors of 16 dwords without intrinsics of one machine: LLVM splits them where registers are
-narrower. ``parallel`` spreads the M tokens over threads, which pays for prefill only.
+Kernels use vectors of 16 dwords without intrinsics; LLVM splits them where registers are narrower.
+``parallel`` spreads the M tokens over threads, which only pays for prefill.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 
 def largest(bits: Expr) -> Expr:
-    """The largest of 16 floats >= 0, given as int32: their order is that of their bits."""
+    """The largest of 16 floats >= 0, given as int32: their bits have the same order."""
     return T.reinterpret(llvm("vector.reduce.smax", "int32", bits), dtype="float32")
 
 
@@ -56,9 +56,9 @@ def _entry_sum(q: Any, m: Expr, chunk: Expr, group: Expr) -> Expr:
 
 @T.inline
 def set_scale(inverse, largest, levels):  # type: ignore[no-untyped-def]
-    """inverse[1] = the scale of what is at most ``largest``, inverse[0] = 1 / scale.
+    """inverse[1] = the scale for values up to ``largest``, inverse[0] = 1 / scale.
 
-    Both are 0 where it counts as zero.
+    Both are 0 if ``largest`` counts as zero.
     """
     inverse[1] = largest / T.float32(float(levels))
     if inverse[1] >= T.float32(float(SMALLEST_SCALE)):
@@ -79,14 +79,14 @@ def name_of(base: str, source: Source, parallel: bool) -> str:
 
 @T.inline
 def prepare(state, x, m, k, epsilon):  # type: ignore[no-untyped-def]
-    """What a source must know of the whole token."""
+    """Compute what the source needs from the whole token."""
     if epsilon is not None:
         inverse_rms(state, x, m, k, epsilon)
 
 
 @T.inline
 def fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-untyped-def]
-    """The tables of a chunk of codes; ``split``: as two planes of bytes."""
+    """Write the tables of a chunk of codes; ``split``: as two planes of bytes."""
     for j in T.unroll(CHUNK // LUT_GROUP):
         entry = T.meta_var(_entry_sum(q, q_m, q_chunk, j))
         at = T.meta_var(lanes(j * LANES))
@@ -102,7 +102,7 @@ def fill_tables(table, m, chunk, q, q_m, q_chunk, split):  # type: ignore[no-unt
 def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
     """x float32 [M, K] -> table int8 [M, C, 64], half scale float32 [M, B], total int32 [M, B].
 
-    The operands of ``source`` stand in x's place.
+    The operands of ``source`` replace x.
     """
     name, tokens = name_of(f"table8_k{block}", source, parallel), loop_of(parallel)
     chunks, groups = chunks_of(block), CHUNK // LUT_GROUP
@@ -127,7 +127,7 @@ def table8(block: int, parallel: bool = False, source: Source = PLAIN) -> Any:
                 count = T.meta_var(T.min(T.int64(chunks), C - b * chunks))
                 load(padded, state, args, m, b, K)
                 peak[lanes(0)] = splat(T.float32(0), LANES)
-                # The largest entry of a table is |a0| + |a1| + |a2| + |a3|, rounded alike.
+                # The largest entry of a table is |a0| + |a1| + |a2| + |a3|, in the same order.
                 for g in T.serial(count * groups):
                     peak[lanes(0)] = T.max(peak[lanes(0)], _signed_sum(padded, g * LUT_GROUP))
                 widest = T.meta_var(largest(T.reinterpret(peak[lanes(0)], dtype="int32x16")))

@@ -51,7 +51,7 @@ def attention(heads: int, kv_heads: int, s: int, c: int, d: int, scale: float) -
 
 
 def _parts(d: int, group: int, scale: float) -> tuple[Any, Any, Any]:
-    """What happens for one head and token; ``group`` query heads share a key head."""
+    """The steps for one head and token; ``group`` query heads share a key head."""
     vectors = d // WIDTH
 
     @T.inline

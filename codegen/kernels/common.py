@@ -1,9 +1,9 @@
-"""What the low-bit products of every family share: their float sums, and the look-up product.
+"""Shared by the low-bit products of every family: their float sums, and the look-up product.
 
-Their arguments are those of ``signature``, by name: ``args.q``, ``args.planes``.
+Their arguments have the names in ``signature``: ``args.q``, ``args.planes``.
 
-Buffers of less than 1024 bytes get no scope: TVM puts those on the stack, where LLVM makes them
-registers; ``scope="local"`` would make each a call for workspace.
+Buffers of less than 1024 bytes get no scope: TVM puts those on the stack, where LLVM turns them
+into registers; with ``scope="local"`` each would become a call for workspace.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ VECTORS = TILE // LANES
 LINE = 4 * LANES  # bytes
 UNIT_LINES = VECTORS  # of one unit of codes that share bytes
 SECOND_CACHE, FIRST_CACHE = 2, 3  # localities of a prefetch
-NEAR = 1024  # bytes: what comes next moves on to the first cache
-AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next one is asked for
+NEAR = 1024  # bytes: the next lines move to the first cache
+AHEAD = 4096  # bytes: the hardware prefetcher stops at a page, so the next page is prefetched here
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Row values of a (tile, block) as the float sums want them: buffers [64]."""
+    """Row values of a (row tile, block) as the float sums need them: buffers [64]."""
 
     scales: Any
     zeros: Any
@@ -40,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring chunks of a (tile, block), ``count`` from ``first`` on."""
+    """Neighbouring chunks of a (row tile, block), ``count`` from ``first`` on."""
 
     tile: Expr
     block: Expr
@@ -49,12 +49,12 @@ class Run:
 
 
 def zero_rows_type(packing: Packing) -> str:
-    """The type in which the zero points of a tile are kept: as they enter the sums."""
+    """The type in which the zero points of a row tile are kept for the sums."""
     return "float32" if packing.zero == "zpf" else "int32"
 
 
 def zero_term(packing: Packing, mode: str, stored: Expr, width: int = LANES) -> Expr:
-    """How often the sum of activations is taken off a block sum, for ``width`` zero points."""
+    """The factor of the activations' sum that is subtracted from a block sum, by zero point."""
     doubled = 2 if mode == TABLE8 else 1
     if packing.zero == "zpf":
         return to_float(stored, packing.scale, width) * const(T.float32(doubled), width)
@@ -62,7 +62,7 @@ def zero_term(packing: Packing, mode: str, stored: Expr, width: int = LANES) -> 
 
 
 def read_rows(packing: Packing, mode: str) -> Any:
-    """Emits the row values of a (tile, block)."""
+    """Emits the row values of a (row tile, block)."""
 
     def emit(rows: Rows, args: Arguments, tile: Expr, block: Expr) -> None:
         at = block if packing.grouped else T.int64(0)
@@ -81,10 +81,10 @@ def block_sum(
     packing: Packing, mode: str, sums: Expr, zeros: Expr, total: Expr, less: int = 0,
     width: int = LANES, product: Any = None,
 ) -> Expr:  # fmt: skip
-    """float32: raw sums of ``width`` rows as ``numerics.dot_sums`` and ``lut_sums`` finish them.
+    """float32: sums of ``width`` rows, finished as by ``numerics.dot_sums`` and ``lut_sums``.
 
-    ``total`` is a scalar; the sums of code books come finished. ``less``: what was taken off codes.
-    ``product(a, b)`` is one that is not fused.
+    ``total`` is a scalar; the sums of code books are finished already. ``less`` was subtracted from
+    codes. ``product(a, b)`` is a product that is not fused.
     """
     if packing.digits:
         return sums
@@ -101,7 +101,7 @@ def block_sum(
 
 
 def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
-    """One block of ``rows`` rows from ``row`` on, as ``numerics.combine`` has it."""
+    """Adds one block of ``rows`` rows from ``row`` on, as ``numerics.combine`` does."""
 
     def emit(
         result: Any, first: Expr, row: int, sums: Any, at_sum: Expr,
@@ -118,8 +118,8 @@ def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any
 
 
 def adder(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
-    """What becomes of the integer sums of a run of chunks: ``combine``, or where they are carried
-    over several runs, their addition to the whole sums ``result``."""
+    """Uses the integer sums of a run of chunks: by ``combine``, or if sums are carried over several
+    runs, by adding them to the whole sums ``result``."""
     if not packing.carried:
         return combine(packing, mode, rows, less)
 
@@ -132,7 +132,7 @@ def adder(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
 
 
 def raised(packing: Packing) -> Any:
-    """Emits what makes room for the next lower digit: ``size`` sums times the factor."""
+    """Emits the step to the next lower digit: ``size`` sums times the factor."""
     muxed = packing.mux
 
     @T.inline
@@ -147,16 +147,16 @@ def raised(packing: Packing) -> Any:
 
 
 def runs_of(packing: Packing, numbers: Any) -> Expr:
-    """How many runs of chunks a K-block has: one, with outliers one more for each digit."""
+    """How many runs of chunks a scale block has: one, and with outliers one more for each digit."""
     return T.cast(numbers[0], "int64") + 1 if packing.mux else 1
 
 
 def run_of(
     packing: Packing, args: Arguments, block: Expr, run: Expr, chunks: Expr
 ) -> tuple[Expr, Expr]:
-    """(first chunk, count) of a run of a K-block: its outliers' digits, highest first, then all.
+    """(first chunk, count) of a run of a scale block: outliers' digits, highest first, then all.
 
-    ``chunks`` is C. Chunks of ``ladder.codegen.mux_layout``.
+    ``chunks`` is C. The order of chunks is that of ``ladder.codegen.mux_layout``.
     """
     front, first = T.int64(0), block * packing.chunks
     starts, numbers = args.starts, args.numbers
@@ -176,14 +176,14 @@ def run_of(
 
 
 def clear(sums: Any, size: int) -> None:
-    """``size`` zeros."""
+    """Writes ``size`` zeros."""
     with T.unroll(size // LANES) as v:
         zeros = T.cast(splat(T.int32(0), LANES), f"{sums.dtype}x{LANES}")
         T.buffer_store(sums, zeros, [lanes(v * LANES)])
 
 
 def clear_tokens(result: Any, tokens: Expr) -> None:
-    """Zeros for the sums of a tile's rows and some tokens."""
+    """Writes zeros to the sums of a tile's rows and some tokens."""
     with T.serial(tokens * VECTORS) as i:
         zeros = T.cast(splat(T.int32(0), LANES), f"{result.dtype}x{LANES}")
         T.buffer_store(result, zeros, [lanes(i * LANES)])
@@ -192,19 +192,19 @@ def clear_tokens(result: Any, tokens: Expr) -> None:
 def add_digit(
     whole: Any, sums: Any, at_sum: Expr, at: Expr, rows: int, total: Expr, less: int = 0
 ) -> None:
-    """The sums of a code book's next lower digit into those so far, ``rows`` rows of a token."""
+    """Adds the sums of a code book's next lower digit to those so far, for ``rows`` rows."""
     with T.unroll(rows // LANES) as v:
         to, offset = lanes(at + v * LANES), splat(T.int32(DIGIT_OFFSET - less) * total, LANES)
         part = T.cast(sums[lanes(at_sum + v * LANES)] - offset, "float32x16")
-        # The product is exact: that it may be fused changes nothing.
+        # The product is exact, so it does not matter whether it is fused.
         T.buffer_store(whole, whole[to] * splat(T.float32(256), LANES) + part, [to])
 
 
 @T.inline
 def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-def]
-    """Ask for pair ``line`` of cache lines from ``chunk`` on, ``AHEAD`` bytes later.
+    """Prefetch pair ``line`` of cache lines from ``chunk`` on, ``AHEAD`` bytes later.
 
-    A kernel that reads a block out of order asks in order, ``least`` chunks (a block) ahead.
+    A kernel that reads a block out of order prefetches in order, ``least`` chunks (a block) ahead.
     """
     later = T.meta_var(chunk + T.max(least, AHEAD // (planes.shape[2] * 2 * LANES * 4)))
     for v in T.unroll(2):
@@ -212,11 +212,11 @@ def fetch_ahead(planes, tile, chunk, line, least):  # type: ignore[no-untyped-de
 
 
 def fetch_codes(packing: Packing, near: int = 0) -> Any:
-    """Asks for the cache lines that the codes of a chunk begin in, ``AHEAD`` bytes later.
+    """Prefetches the cache lines in which the codes of a chunk begin, ``AHEAD`` bytes later.
 
-    With ``near`` those so many bytes later are moved on to the first cache. A kernel may ask for
-    them in ``parts``, so that computing goes on between: what is asked for in one go waits for
-    places in the buffers between the caches.
+    With ``near``, lines so many bytes later are moved to the first cache. A kernel may prefetch
+    them in ``parts`` and compute in between: many prefetches at once wait for places in the
+    buffers between the caches.
     """
     shared = packing.shares_bytes
     per_unit = UNIT_LINES if shared else 2 * packing.bits
@@ -232,7 +232,7 @@ def fetch_codes(packing: Packing, near: int = 0) -> Any:
 
 
 def fetch_line(planes: Any, tile: Expr, line: Expr, near: int = 0) -> None:
-    """Ask for a tile's cache line ``AHEAD`` bytes after ``line``; ``near``: ``fetch_codes``."""
+    """Prefetch a tile's cache line ``AHEAD`` bytes after ``line``; ``near``: ``fetch_codes``."""
     for ahead, locality in ((AHEAD, SECOND_CACHE), (near, FIRST_CACHE)):
         if ahead:
             at = planes[tile, 0, 0, 0, (line + ahead // LINE) * LANES]
@@ -241,7 +241,7 @@ def fetch_line(planes: Any, tile: Expr, line: Expr, near: int = 0) -> None:
 
 @T.inline
 def store(out, m, tile, result, first):  # type: ignore[no-untyped-def]
-    """64 float sums to their place in ``out``, which may end within the tile."""
+    """Store 64 float sums in ``out``, which may end within the tile."""
     if tile * TILE + TILE <= out.shape[1]:
         for v in T.unroll(VECTORS):
             out[m, lanes(tile * TILE + v * LANES)] = result[lanes(first + v * LANES)]
@@ -253,8 +253,8 @@ def store(out, m, tile, result, first):  # type: ignore[no-untyped-def]
 def lut_gemm(family: str, packing: Packing, mode: str, accumulate: Any) -> Any:
     """The look-up product around ``accumulate(sums, args, m, tile, first, count)``.
 
-    ``accumulate`` is inlined: it fills ``sums`` [64] int32 with the weighed look-ups of ``count``
-    chunks that begin at ``first``.
+    ``accumulate`` is inlined: it fills ``sums`` [64] int32 with the weighted look-ups of ``count``
+    chunks from ``first`` on.
     """
     name = f"lut_gemm_{family}_{mode}_{packing}"
     chunks, carried = packing.chunks, packing.carried

@@ -1,9 +1,9 @@
-"""One token: codes are unpacked and multiplied without leaving the registers.
+"""One token: codes are unpacked and multiplied in registers.
 
-What other tokens would share is not worth its way through memory here. A *span* is blocks that
-end where a unit of codes does: one, or some short ones where codes share bytes, all of which is
-laid out at compile time. Longer blocks of such codes, and a last span that is not whole, are left
-to ``unpack``'s staging.
+Unpacked codes are used only once here, so they need not go through memory. A *span* is a number of
+blocks that end where a unit of codes ends: one block, or several short ones if codes share bytes.
+Its code is generated in full at compile time. Longer blocks of such codes, and a last span that is
+not whole, are left to ``unpack``'s staging.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LONGEST_SPAN = 10  # chunks
 
 
 def span_of(packing: Packing) -> int:
-    """Blocks of a span; 0 where none is short enough."""
+    """Blocks of a span; 0 if none is short enough."""
     if not packing.shares_bytes or packing.whole:
         return 1
     blocks = packing.kind.unit_chunks
@@ -58,7 +58,7 @@ def add_span(
     packing: Packing, multiply: Multiply, finish: Finish, permute: Permute | None,
     width: int, less: int, wide: bool,
 ) -> Any:  # fmt: skip
-    """Emits a span into the float sums ``result`` [64] of the one token.
+    """Emits the addition of a span to the float sums ``result`` [64] of the one token.
 
     ``width``: dwords that are multiplied together; ``less``, ``wide``: ``dot``.
     """
@@ -70,13 +70,13 @@ def add_span(
 def _add_planes(
     packing: Packing, multiply: Multiply, finish: Finish, width: int, less: int, wide: bool
 ) -> Any:
-    """The span is a block. Where registers are small, half of the rows come after the others, and
-    of those a register's at a time: of more at once LLVM would spill. Where they are not ``wide``
-    codes are asked for in one go, and chunks are counted from 0: both saves registers."""
+    """The span is a block. If registers are small, the second half of the rows comes after the
+    first, one register at a time, because LLVM would spill more. If they are not ``wide``, codes
+    are prefetched all at once, and chunks are counted from 0: both save registers."""
     parts, book, bits = max(packing.digits, 1), packing.digits > 0, packing.bits
     fill_rows, add_block = read_rows(packing, "int8"), adder(packing, "int8", less=less)
     fetch, carried, apart = fetch_codes(packing, NEAR), packing.carried, width < LANES
-    longest = packing.chunks  # what the first cache holds until the other half is read
+    longest = packing.chunks  # what the first cache keeps until the other half is read
 
     def add_half(sums: Any, args: Arguments, tile: Expr, chunk: Expr, half: int) -> None:
         fours, planes = _fours_of(args.q, chunk, width), args.planes
@@ -129,7 +129,7 @@ def _add_planes(
 
 
 def _add_units(packing: Packing, multiply: Multiply, words: Words) -> Any:
-    """Units go on from block to block: the sums of two blocks are under way at most."""
+    """Units cross the borders of blocks, so the sums of up to two blocks are kept at once."""
     fill_rows, add_block = read_rows(packing, "int8"), adder(packing, "int8")
     quads_of_block, carried = packing.chunks * QUADS, packing.carried
     per_unit = packing.kind.quads

@@ -1,8 +1,8 @@
 """Integer-dot GEMM of every family: codes unpacked to bytes, multiplied with int8 activations.
 
-The codes of a (row tile, K-block) are unpacked once for a panel of tokens, to quads: four bytes
-in a dword. A code book's codes become its digits there. Then ``multiply`` adds the products of a
-quad for 16 rows, 4 tokens at a time.
+The codes of a (row tile, scale block) are unpacked once for a panel of tokens, to quads: four bytes
+in a dword. The codes of a code book are replaced by its digits there. Then ``multiply`` adds the
+products of a quad for 16 rows, 4 tokens at a time.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from ladder.codegen.kernels.vector import Expr, lanes, splat, width_of
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 from ladder.ir.element import DIGIT_OFFSET
 
-TOKENS = 4  # whose sums stay in registers together
+TOKENS = 4  # whose sums are in registers together
 HALF = TILE // 2
 PANEL = 64  # tokens that share one unpacking
-SIGNS = -0x7F7F7F80  # the highest bit of every byte: less 128, as signed bytes
+SIGNS = -0x7F7F7F80  # flips the highest bit of every byte: subtracts 128, to signed bytes
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 LookUp = Callable[[Any, Expr, int, Expr], Expr]
@@ -50,15 +50,15 @@ LookUp = Callable[[Any, Expr, int, Expr], Expr]
 
 @dataclass(frozen=True)
 class Primitives:
-    """What a family gives.
+    """What a kernel family provides.
 
     ``multiply(sums, quads, four)``: int32 [16] sums plus the products of unsigned bytes (four to
     a dword, [16]) with the four int8 of ``four``. ``look_up(digits, d, entries, quads)``: every
-    byte replaced by that entry of row d; ``loop`` goes over look-ups. ``permute``: ``unpack``.
-    ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its own, for
-    registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as 16.
-    ``signed``: ``multiply`` takes signed bytes; ``look_up`` gives digits less 128, codes of 8 bits
-    are made so here. ``matrix``: more tokens are multiplied by ``matrix.add_matrices``.
+    byte replaced by that entry of row d; ``loop`` is the loop over look-ups. ``permute``: see
+    ``unpack``. ``wide``: there are 32 registers of 64 bytes. ``single``: one token has code of its
+    own, for registers of so many dwords, which ``multiply`` and ``look_up`` then take as well as
+    16. ``signed``: ``multiply`` takes signed bytes; ``look_up`` returns digits minus 128, and 128
+    is subtracted from 8-bit codes here. ``matrix``: several tokens use ``matrix.add_matrices``.
     """
 
     multiply: Multiply
@@ -73,7 +73,7 @@ class Primitives:
 
 @dataclass(frozen=True)
 class Emitters:
-    """Steps of a K-block: one token's own way, unpacking, row values, all tokens' products."""
+    """Steps of a scale block: code for one token, unpacking, row values, all tokens' products."""
 
     direct: Any
     stage_block: Any
@@ -84,9 +84,9 @@ class Emitters:
 def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool) -> Any:
     """Emits sums of a run of chunks of codes, for ``count`` tokens from ``m`` on.
 
-    ``low`` and ``high`` are int32 [count, 32] of half the rows each, ``apart`` where registers do
-    not hold both. Where ``leads``, codes of later blocks are asked for on the way: so they come in
-    while products are computed.
+    ``low`` and ``high`` are int32 [count, 32] of half the rows each, computed ``apart`` if
+    registers do not hold both. With ``leads``, codes of later blocks are prefetched in between, so
+    that they arrive while products are computed.
     """
     block_bytes = packing.chunks * TILE * CHUNK * packing.bits // 8
     fetch = fetch_codes(packing, near=block_bytes if block_bytes < AHEAD else 0)
@@ -114,10 +114,10 @@ def _add_products(packing: Packing, multiply: Multiply, count: int, apart: bool)
 def _add_tokens(
     packing: Packing, multiply: Multiply, count: int, size: int, less: int, apart: bool = False
 ) -> Any:
-    """Emits one block of ``count`` tokens into their float results, from row ``place`` on.
+    """Emits the addition of a block to the float results of ``count`` tokens from ``place`` on.
 
-    Sums are in two buffers, because TVM keeps only small ones on the stack: there LLVM makes
-    them registers.
+    Sums are in two buffers, because TVM keeps only small ones on the stack, where LLVM turns
+    them into registers.
     """
     products = _add_products(packing, multiply, count, apart)
     add_block, digits = adder(packing, "int8", HALF, less), packing.digits
@@ -152,7 +152,7 @@ def _add_tokens(
 
 
 def _add_fours(packing: Packing, multiply: Multiply, size: int, less: int) -> Any:
-    """Emits one block of all tokens, 4 at a time; the last 5 together, because 1 alone is slow."""
+    """Emits a block for all tokens, 4 at a time; the last 5 together, because 1 alone is slow."""
     one, two, three, four, five = (
         _add_tokens(packing, multiply, count, size, less) for count in range(1, TOKENS + 2)
     )
@@ -170,7 +170,7 @@ def _add_fours(packing: Packing, multiply: Multiply, size: int, less: int) -> An
 
 
 def _add_pairs(packing: Packing, multiply: Multiply, size: int, less: int) -> Any:
-    """Emits one block of all tokens, 2 at a time: what 16 registers of 256 bits hold."""
+    """Emits a block for all tokens, 2 at a time: their sums fit 16 registers of 256 bits."""
     one = _add_tokens(packing, multiply, 1, size, less)
     two = _add_tokens(packing, multiply, 2, size, less, apart=True)
 
@@ -184,14 +184,14 @@ def _add_pairs(packing: Packing, multiply: Multiply, size: int, less: int) -> An
 
 
 def _whole_spans(span: int, chunks: int, blocks: Expr, all_chunks: Expr) -> Expr:
-    """Spans that one token takes by itself: the last block may be short, where it is the span."""
+    """Spans for ``direct``: a short last block counts if a span is one block."""
     if span == 0:
         return T.int64(0)
     return blocks if span == 1 else all_chunks // (span * chunks)
 
 
 def _block(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
-    """Emits one K-block of one run of chunks, into float results."""
+    """Emits a scale block of one run of chunks, added to float results."""
     chunks, stage_block = packing.chunks, parts.stage_block
     fill_rows, add_panel = parts.fill_rows, parts.add_panel
 
@@ -208,9 +208,9 @@ def _block(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
 
 
 def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
-    """Emits one K-block whose integer sums go on over several runs of chunks, and their end.
+    """Emits a scale block whose integer sums are carried over several runs, and their conversion.
 
-    One token is multiplied ``span`` by ``span`` on the way: planes all at once, others in units.
+    One token is multiplied ``span`` by ``span``: planes all at once, others in units.
     """
     chunks, raise_sums = packing.chunks, raised(packing)
     add_block, direct, stage_block = (
@@ -230,7 +230,7 @@ def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
         clear_tokens(whole, tokens)
         for run in T.serial(runs_of(packing, args.numbers)):
             where = T.meta_var(run_of(packing, args, block, run, args.q.shape[1]))
-            # Bound to names: TVM would simplify the expressions in every index that has them.
+            # Bound to names: else TVM would simplify the expressions in every index that has them.
             begin: T.let = where[0]
             count: T.let = where[1]
             raise_sums(whole, tokens * TILE, args.numbers, run)
@@ -256,7 +256,7 @@ def _carry(packing: Packing, span: int, parts: Emitters, less: int) -> Any:
 
 
 def _looked_up(packing: Packing, look_up: LookUp, less: int) -> Any:
-    """What ``unpack.stage`` stores: digits of a code book, or codes, ``less`` taken off."""
+    """What ``unpack.stage`` stores: digits of a code book, or codes, minus ``less``."""
 
     def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
         if packing.digits:
@@ -280,7 +280,7 @@ def _staging(packing: Packing, finish: Finish, of: Primitives) -> Any:
 
 
 def _adding(packing: Packing, of: Primitives, less: int) -> Any:
-    """Emits one block of all tokens."""
+    """Emits a block for all tokens."""
     size = stage_size(packing)
     if of.matrix is not None:
         return add_matrices(packing, of.matrix, size)
@@ -288,7 +288,7 @@ def _adding(packing: Packing, of: Primitives, less: int) -> Any:
 
 
 def dot_gemm(family: str, packing: Packing, of: Primitives) -> Any:
-    """The product of activation codes by integer dot products, with what a family gives."""
+    """The product of activation codes by integer dot products, with a family's primitives."""
     chunks, carried = packing.chunks, packing.carried
     digits, size = max(packing.digits, 1), stage_size(packing)
     zeros_type = zero_rows_type(packing)

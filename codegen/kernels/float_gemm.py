@@ -1,6 +1,6 @@
-"""The product with float activations: weights decoded in registers. Any type, any target.
+"""The product with float activations: weights are decoded in registers. Any type, any target.
 
-The fallback scheme: slower than the integer ones, but nothing is rounded but the weights.
+The fallback scheme: slower than the integer ones, but only weights are rounded.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ladder.codegen.kernels.vector import lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
-@cache  # reading TVMScript takes 0.1 s, and a model asks once a site
+@cache  # parsing TVMScript takes 0.1 s, and a model asks once per site
 def float_gemm(packing: Packing) -> Any:
     """A product of float32 [M, K]; operands: ``signature``.
 
-    A block's sum of x * (number the code
-    stands for) is multiplied by the weight scale and added, blocks in ascending order.
+    A block's sum of x * (decoded number)
+    is multiplied by the weight scale and added, blocks in ascending order.
     """
     name = f"float_gemm_{packing}"
     block_size, chunks, grouped = packing.block, packing.chunks, packing.grouped

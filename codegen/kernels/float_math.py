@@ -1,4 +1,4 @@
-"""Float expressions of our own: exp without a library call, sums in a fixed order."""
+"""Float expressions: exp without a library call, and sums in a fixed order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOWEST, HIGHEST = -87.0, 88.0
 def exp(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
     """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes.
 
-    ``fenced``: the same bits on every processor; without it LLVM may vectorize a loop around one.
+    ``fenced`` gives the same bits on every processor; without it LLVM may vectorize loops.
     """
     plus = plus_product if fenced else _plus_product
 
@@ -52,7 +52,7 @@ def sigmoid(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
 
 
 def sum_lanes(x: Expr) -> Expr:
-    """The sum of 16 lanes as a tree: halves are added until one number is left."""
+    """The sum of 16 lanes as a tree: halves are added until one number remains."""
     width = 16
     while width > 1:
         width //= 2

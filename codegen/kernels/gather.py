@@ -18,8 +18,8 @@ from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 def gather(packing: Packing, k: int) -> Any:
     """Rows of float32 [M, K] by their numbers; operands: ``signature``.
 
-    Elements are (step * code - zero) * scale, or values[code] * scale. The planes are the very
-    ones that products read, so a tied table is stored once.
+    Elements are (step * code - zero) * scale, or values[code] * scale. The planes are the same that
+    products read, so a tied table is stored once.
     """
     name = f"gather_{packing}_k{k}"
     block, chunks, grouped = packing.block, packing.chunks, packing.grouped

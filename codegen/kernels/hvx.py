@@ -1,13 +1,12 @@
 """Look-up products for Hexagon's vector unit (HVX, 128-byte vectors).
 
-A vector holds one bit plane of a tile and chunk: 32 dwords, each with the indices of four K-groups
-into their tables, of one row in the low nibbles and of another in the high ones. ``vlut32`` looks
-in 32 entries, so two of them serve the four tables; ``vrmpy`` with the constant 2^bit sums the
-four look-ups of a row and weighs the bit, exactly, into int32. There the vector unit's work ends:
-the scalar unit combines blocks in float32.
+A vector holds one bit plane of a tile and chunk: 32 dwords, each with the indices of four table
+groups, of one row in the low nibbles and of another in the high ones. ``vlut32`` has 32 entries, so
+two of them serve the four tables; ``vrmpy`` with the constant 2^bit sums the four look-ups of a row
+and weights the bit, exactly, into int32. The scalar unit then combines blocks in float32.
 
-Operands: ``signature``. Buffers begin at multiples of 128 bytes, and what is read may be read
-up to the end of the last vector.
+Operands: ``signature``. Buffers begin at multiples of 128 bytes, and may be read up to the end of
+the last vector.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from ladder.ir.numerics import LUT_GROUP
 WORDS = 32  # of a vector
 BYTES = 128
 LOW_NIBBLES = 0x0F0F0F0F
-# The upper bits of an index name the half of the table that vlut32 is to look in: 32 entries of
-# the even bytes, or of the odd ones.
+# The upper bits of an index select the half of the table for vlut32: 32 entries at the even bytes,
+# or at the odd ones.
 TABLE_OF_BYTE, OF_ODD_BYTES = 0x30201000, 0x40404040
 EVERY_BYTE = 0x01010101
 
-# LLVM fuses products that it sees as such; a fence, as elsewhere, it cannot put into an object.
+# LLVM fuses products that it recognizes; the fence of other targets cannot be compiled for Hexagon.
 MACHINE = scalar.Machine(
     "hvx",
     lambda count, axis: T.serial(count),
@@ -52,7 +51,7 @@ def _words(start: Expr) -> Expr:
 
 
 def _look_up(table: Expr, nibbles: Expr, odd: Expr) -> Expr:
-    """The entries that nibbles name, in the even bytes of ``table`` or in the ``odd`` ones."""
+    """The entries at ``nibbles``, in the even bytes of ``table`` or in the ``odd`` ones."""
     upper = T.bitwise_or(T.int32(TABLE_OF_BYTE), T.int32(OF_ODD_BYTES) * odd)
     index = T.bitwise_or(nibbles, splat(upper, WORDS))
     found = _v6("vlutvvb", index, table, 2 * odd)
@@ -72,7 +71,7 @@ def _weight(bit: Expr) -> Expr:
 
 
 def _interleaved(vector: Expr) -> Expr:
-    """The first 64 bytes of a vector at its even bytes, the others at the odd ones."""
+    """The first 64 bytes of a vector at the even places, the others at the odd ones."""
     return _v6("vshuffb", T.reinterpret(vector, dtype=f"int32x{WORDS}"))
 
 
@@ -127,12 +126,12 @@ def _two_planes(bits: int) -> Any:
 
 
 def _by_nibble(row: Expr) -> Expr:
-    """Where the sum of a row is: rows of the low nibbles come first."""
+    """The place of a row's sum: rows of the low nibbles come first."""
     return row // LANES % 2 * WORDS + row // WORDS * LANES + row % LANES
 
 
 def _add_quads(sums: Any, q: Any, m: Expr, chunk: Expr, i: Expr, codes: list[Expr]) -> None:
-    """vrmpy of quad i of a chunk: ``codes`` are those of the two vectors of sums."""
+    """Add quad i of a chunk by vrmpy: ``codes`` are those of the two vectors of sums."""
     bytes_ = q[m, chunk, T.ramp(i * LUT_GROUP, 1, LUT_GROUP)]
     four = splat(T.reinterpret(bytes_, dtype="int32"), WORDS)
     for h, quads in enumerate(codes):
@@ -162,7 +161,7 @@ def _quads_of_planes(packing: Packing) -> Any:
 
 
 def _quads_of_units(packing: Packing) -> Any:
-    """Adds a block of codes that share bytes: their units know nothing of blocks."""
+    """Adds a block of codes that share bytes: their units cross the borders of blocks."""
     words, per_unit = words_of(packing, None), packing.kind.quads
 
     @T.inline
@@ -186,7 +185,7 @@ def _quads_of_units(packing: Packing) -> Any:
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
-    """The product of activation codes by vrmpy, of integer types; a token at a time."""
+    """The product of activation codes by vrmpy, for integer types; one token at a time."""
     scalar.check_mode("int8")
     add = (_quads_of_units if packing.shares_bytes else _quads_of_planes)(packing)
     place = (lambda row: row) if packing.shares_bytes else _by_nibble
@@ -217,14 +216,14 @@ def lut_gemm(packing: Packing, mode: str) -> Any:
 
 
 def operands(op: str, packing: Packing, mode: str) -> Operands:
-    """Those of a product; a vector holds a whole line of planes."""
+    """The operands of a product; a vector holds a whole line of planes."""
     return accelerator_operands(op, packing, mode, (2 * LANES,))
 
 
 def _product(op: str, packing: Packing, mode: str, accumulate: Any, place: Any) -> Any:
     """A product around ``accumulate(sums, args, m, tile, first, count)``.
 
-    It fills ``sums`` [64] int32 with the integers of ``count`` chunks, of row r at ``place(r)``.
+    It fills ``sums`` [64] int32 with the integer sums of ``count`` chunks, row r at ``place(r)``.
     """
     chunks, aligned = packing.chunks, {"activation": BYTES, "planes": BYTES}
     name = "_".join([op, "hvx", *([mode] if op == "lut_gemm" else []), str(packing)])

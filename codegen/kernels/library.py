@@ -1,4 +1,4 @@
-"""The kernels by name of operator and family of instruction sets."""
+"""The kernels by operator name and kernel family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ladder.codegen.layout import Packing
 from ladder.errors import LadderError
 from ladder.ir.activation import QUANTIZED, TABLE8
 
-DESCRIBED = "ladder.kernel"  # the attribute that tells what a PrimFunc computes
+DESCRIBED = "ladder.kernel"  # the attribute that says what a PrimFunc computes
 Build = Callable[[Packing, str], Any]
 
 ACTIVATION: dict[str, Build] = {
@@ -54,7 +54,7 @@ def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
 
 
 def described(func: Any) -> tuple[str, Packing, str] | None:
-    """(operator, packing, mode) of a kernel of whatever family; None of other PrimFuncs."""
+    """(operator, packing, mode) of a kernel of any family; None for other PrimFuncs."""
     text = func.attrs.get(DESCRIBED) if func.attrs else None
     if text is None:
         return None
@@ -63,5 +63,5 @@ def described(func: Any) -> tuple[str, Packing, str] | None:
 
 
 def name_of(func: Any) -> str:
-    """The symbol of a PrimFunc: it spells its parameters, so equal names mean equal code."""
+    """The symbol of a PrimFunc: it contains all parameters, so equal names mean equal code."""
     return str(func.attrs["global_symbol"])

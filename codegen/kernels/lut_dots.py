@@ -1,8 +1,8 @@
-"""Table look-up GEMM of families with dot products of bytes (AVX-512, NEON).
+"""Table look-up GEMM for families with dot products of bytes (AVX-512, NEON).
 
-A byte shuffle looks in the four tables of a chunk at once, which lie side by side. A dword of a
-plane holds the indices of one row into them, so a dot product with the constant 2^bit sums a row's
-four entries and weighs the bit, exactly, into int32.
+The four tables of a chunk are next to each other, and a byte shuffle looks up in all of them. A
+dword of a plane holds the indices of one row into them, so a dot product with the constant 2^bit
+sums a row's four entries and weights the bit, exactly, into int32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.vector import Expr, lanes, splat
 from ladder.codegen.layout import LANES, TILE, Packing
 
-TABLE_OF_BYTE = 0x30201000  # byte j of a dword looks in table j
+TABLE_OF_BYTE = 0x30201000  # byte j of a dword indexes table j
 LARGEST_SIGNED, LARGEST_UNSIGNED = 64, 128  # powers of two in a byte
 
 
@@ -27,7 +27,7 @@ LARGEST_SIGNED, LARGEST_UNSIGNED = 64, 128  # powers of two in a byte
 class Weigh:
     """``add(sums [16], entries [64 bytes], power [64 bytes])``: sums of four products each.
 
-    ``largest`` power of two that fits its operand; the one above takes two steps.
+    ``largest`` is the largest power of two that fits its operand; the next one takes two steps.
     """
 
     add: Callable[[Expr, Expr, Expr], Expr]
@@ -36,13 +36,13 @@ class Weigh:
 
 @dataclass(frozen=True)
 class Primitives:
-    """What a family gives; vectors are of 16 dwords.
+    """What a kernel family provides; vectors have 16 dwords.
 
-    ``look_up(table [64], plane, high)``: the bytes that the low or the high nibbles of a plane
-    name. Weighing ``signed`` entries, and ``unsigned`` ones: the low bytes of 16-bit tables.
-    ``vectors`` of rows have their sums in registers at once where there are two planes of bytes.
-    ``loop`` goes over bits: unrolled, LLVM puts all look-ups first and runs out of 32 registers of
-    16 bytes.
+    ``look_up(table [64], plane, high)``: the table's bytes at the low or the high nibbles of a
+    plane. ``signed`` weights signed entries, ``unsigned`` the low bytes of 16-bit tables.
+    ``vectors`` of rows have their sums in registers at once if there are two planes of bytes.
+    ``loop`` is the loop over bits: if it is unrolled, LLVM puts all look-ups first and runs out of
+    32 registers of 16 bytes.
     """
 
     look_up: Callable[[Expr, Expr, Expr], Expr]
@@ -53,7 +53,7 @@ class Primitives:
 
 
 def _every_byte(value: Expr) -> Expr:
-    """A byte 0..255 in every byte of a vector."""
+    """A vector with the same byte 0..255 everywhere."""
     dword = T.cast(value, "uint32") * T.uint32(0x01010101)
     return T.reinterpret(splat(dword, LANES), dtype="int8x64")
 
@@ -72,7 +72,7 @@ def _add(way: Weigh) -> Any:
 
 
 def _each_bit(bits: int, of: Primitives, emit: Any, *before: Any) -> None:
-    """``emit(*before, bit, last)``: the last by itself, where its power takes two steps."""
+    """``emit(*before, bit, last)`` for every bit; the last separately if it takes two steps."""
     power = 1 << bits - 1
     alone = power > min(of.signed.largest, of.unsigned.largest)
     with of.loop(bits - alone) as bit:

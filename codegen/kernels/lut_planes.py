@@ -1,6 +1,6 @@
-"""Table look-up GEMM of families without dot products of bytes (AVX2, plain NEON).
+"""Table look-up GEMM for families without dot products of bytes (AVX2, plain NEON).
 
-Sums are int16 over one bit plane of as many chunks as fit, then weighed and added in int32.
+Sums are int16 over one bit plane of as many chunks as fit, then weighted and added in int32.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def lut_gemm(
 ) -> Any:
     """The product by table look-ups; operands: ``signature``.
 
-    ``add_chunk_of(split)``: emits, for (acc, table, planes, m, tile, chunk, bit), the entries of a
-    chunk's bit into ``acc`` int16 [64]; ``split``: of tables of two planes of bytes. Vector v of
-    ``acc`` has the rows of vector ``order[v]``; ``widened`` makes it int32 in the order of rows.
+    ``add_chunk_of(split)``: emits, for (acc, table, planes, m, tile, chunk, bit), the addition of
+    the entries of a chunk's bit to ``acc`` int16 [64]; ``split``: tables are two planes of bytes.
+    Vector v of ``acc`` has the rows of vector ``order[v]``; ``widened`` turns it into int32 in row
+    order.
     """
     bits, chunks, split = packing.bits, packing.chunks, two_planes(mode)
     longest = LONGEST_OF_TWO_PLANES if split else LONGEST

@@ -1,7 +1,7 @@
 """Integer-dot GEMM by small matrices of bytes (i8mm): two rows by two tokens in one instruction.
 
-It multiplies 8 bytes of K at once, so unpacked quads are put side by side in pairs: of every four
-rows, the first two where quad 2 p was, the other two where quad 2 p + 1 was.
+The instruction multiplies 8 bytes of K, so unpacked quads are put next to each other in pairs: of
+every four rows, the first two at the place of quad 2 p, the other two at that of quad 2 p + 1.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ladder.codegen.kernels.vector import Expr, lanes, shuffle
 from ladder.codegen.layout import LANES, TILE, Packing
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
-TOKENS = 4  # whose sums with 16 rows stay in registers together
+TOKENS = 4  # whose sums with 16 rows are in registers together
 PAIRS = QUADS // 2
 WIDTH = 8  # bytes of K
 FOURS = range(0, LANES, 4)
 FIRST_ROWS = [i + j + side for i in FOURS for j in (0, 1) for side in (0, LANES)]
 OTHER_ROWS = [i + j + side for i in FOURS for j in (2, 3) for side in (0, LANES)]
-# Sums come as [row 0: token 0, 1; row 1: token 0, 1], those of rows 2 and 3 in another vector.
+# Sums are [row 0: token 0, 1; row 1: token 0, 1], with those of rows 2 and 3 in another vector.
 OF_TOKEN = [
     [i + j + t + side for i in FOURS for side in (0, LANES) for j in (0, 2)] for t in (0, 1)
 ]
 
 
 def pair_quads(codes: Any, size: int, parts: int, quads: Expr) -> None:
-    """Put the quads of a staged block side by side, in place; ``parts`` digits of ``size``."""
+    """Pair the quads of a staged block in place; it has ``parts`` digits of ``size``."""
     with T.unroll(parts) as d, T.serial(quads // 2) as i, T.unroll(VECTORS) as v:
         both = T.alloc_buffer((2 * LANES,), "int32")
         at = d * size + i * 2 * TILE + v * LANES
@@ -82,7 +82,7 @@ def _add_products(packing: Packing, multiply: Multiply, count: int) -> Any:
 
 
 def _in_order(ordered: Any, sums: Any, count: int) -> None:
-    """The sums by token."""
+    """Reorders the sums by token."""
     for t in range(0, count, 2):
         pair = [sums[lanes((t + side) * LANES)] for side in (0, 1)]
         for side in (0, 1):
@@ -90,9 +90,9 @@ def _in_order(ordered: Any, sums: Any, count: int) -> None:
 
 
 def _add_tokens(packing: Packing, multiply: Multiply, count: int, size: int) -> Any:
-    """Emits one block of ``count`` tokens into their float results, from row ``place`` on.
+    """Emits the addition of a block to the float results of ``count`` tokens from ``place`` on.
 
-    Tokens beyond the last one repeat it: their results are not stored.
+    Tokens beyond the last one repeat it, and their results are not stored.
     """
     products, digits = _add_products(packing, multiply, count), packing.digits
     add_block = adder(packing, "int8", LANES)
@@ -121,7 +121,7 @@ def _add_tokens(packing: Packing, multiply: Multiply, count: int, size: int) -> 
 
 
 def add_matrices(packing: Packing, multiply: Multiply, size: int) -> Any:
-    """Emits one block of all tokens, 4 at a time and the last ones in pairs.
+    """Emits a block for all tokens, 4 at a time and the last ones in pairs.
 
     ``multiply(sums, rows, tokens)``: int32 [16] sums plus the products of 8 by 8 bytes of two rows
     (16 dwords, [row, 8] in every four) with those of two tokens (int64 [2]).

@@ -32,7 +32,7 @@ def rms_norm(epsilon: float, parallel: bool) -> Any:
                 at = T.meta_var(i * LANES)
                 out[m, lanes(at)] = normalized(inverse, x, weight, m, at, LANES)
             for i in T.serial(K % LANES):
-                behind = T.meta_var(K // LANES * LANES + i)
-                out[m, behind] = normalized(inverse, x, weight, m, behind, 1)
+                tail = T.meta_var(K // LANES * LANES + i)
+                out[m, tail] = normalized(inverse, x, weight, m, tail, 1)
 
     return kernel

@@ -1,11 +1,11 @@
-"""Products for GPUs in OpenCL: a work item a row, a work group a tile of 64 rows.
+"""Products for GPUs in OpenCL: a work item computes a row, a work group a tile of 64 rows.
 
-``lut_gemm`` looks up in tables that lie in local memory; ``dot_gemm`` dequantizes codes to bytes in
-registers and multiplies four at a time. A group computes ``tokens`` tokens with one reading of the
-weights: 1 for decoding, 4 for a small batch. Operands: ``signature``.
+``lut_gemm`` looks up in tables in local memory; ``dot_gemm`` dequantizes codes to bytes in
+registers and multiplies four at a time. A group reads the weights once for ``tokens`` tokens: 1 for
+decoding, 4 for a small batch. Operands: ``signature``.
 
-The source needs ``PRELUDE`` before it: TVM knows neither the pragma that keeps products apart
-from sums, nor dot products.
+The source needs ``PRELUDE`` before it: TVM emits neither the pragma against fused products nor
+dot products.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ MACHINE = scalar.Machine(
 
 @dataclass(frozen=True)
 class Shared:
-    """What a whole group looks up: a code book's digits, and the codes of every byte."""
+    """Tables that a whole group reads: a code book's digits, and the codes of every byte."""
 
     book: Any
     codes: Any
 
 
 def _token(m: Expr, read: Any) -> Expr:
-    """Behind the last token it is computed once more, and not stored."""
+    """The token to read: after the last one, that is computed once more and not stored."""
     return T.min(m, read.shape[0] - 1)
 
 
@@ -204,7 +204,7 @@ def dot_gemm(packing: Packing, mode: str, tokens: int = 1) -> Any:
 
 
 def _fill_shared(packing: Packing) -> Any:
-    """Emits what a whole group looks up: the digits of a code book, the codes of every byte."""
+    """Emits the tables of a whole group: the digits of a code book, the codes of every byte."""
     size, has_book = packing.digits * packing.entries, packing.digits > 0
     many = packing.shares_bytes
     is_shared = has_book or many
@@ -228,7 +228,7 @@ def _fill_shared(packing: Packing) -> Any:
 
 
 def _finished(parts: int, tokens: int, sums: Any, t: int, total: Expr) -> Expr:
-    """A token's sums; those of a code book's digits put together, ``numerics.book_sums``."""
+    """A token's sum; those of a code book's digits are joined as in ``numerics.book_sums``."""
     whole: Expr = sums[t]
     for d in reversed(range(parts)):
         part = T.cast(sums[d * tokens + t] - T.int32(DIGIT_OFFSET) * total, "float32")
@@ -237,7 +237,7 @@ def _finished(parts: int, tokens: int, sums: Any, t: int, total: Expr) -> Expr:
 
 
 def _add_block(packing: Packing, mode: str, tokens: int) -> Any:
-    """Emits a block's sums into the float results."""
+    """Emits the addition of a block's sums to the float results."""
     parts = packing.digits
 
     @T.inline
@@ -264,7 +264,7 @@ def _add_block(packing: Packing, mode: str, tokens: int) -> Any:
 def _product(
     name: str, packing: Packing, mode: str, tokens: int, operands: Operands, accumulate: Any
 ) -> Any:
-    """A product around ``accumulate``, which adds a block's integers to ``sums`` [D, tokens]."""
+    """A product around ``accumulate``, which adds a block's products to ``sums`` [D, tokens]."""
     chunks, parts, entries = packing.chunks, packing.digits, packing.entries
     rows = max(parts, 1) * tokens
     book_size, codes_size = max(parts * entries, 1), BYTE_VALUES if packing.shares_bytes else 1

@@ -1,4 +1,4 @@
-"""The parameters of a PrimFunc, declared from the data of ``signature``."""
+"""Declares the parameters of a PrimFunc from the data of ``signature``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tvm.script.ir_builder import IRBuilder
 
 from ladder.codegen.kernels.signature import Operands, size_of
 
-Arguments = Any  # buffers by the names of their operands; ``size``: sizes by their letters
+Arguments = Any  # buffers by the names of their operands; ``size`` has the sizes by their letters
 
 
 def declare(
@@ -21,11 +21,11 @@ def declare(
     sizes: Mapping[str, int] | None = None,
     aligned: Mapping[str, int] | None = None,
 ) -> Arguments:
-    """Give the PrimFunc that is being written its parameters; returns them.
+    """Declare the parameters of the PrimFunc under construction; returns them.
 
-    ``index`` is the type of sizes, ``sizes`` those that are known, ``aligned`` the bytes that some
-    operands begin at multiples of. An operand that the kernel does not have is a buffer all the
-    same, which nothing may read.
+    ``index`` is the type of sizes, ``sizes`` are those that are known, ``aligned`` is the alignment
+    of some operands in bytes. An operand that the kernel does not have is still a buffer here, but
+    nothing may read it.
     """
     known: dict[str, Any] = dict(sizes or {})
     buffers = {}
@@ -43,7 +43,7 @@ def declare(
 
 
 def _size(dim: int | str, known: dict[str, Any], index: str) -> Any:
-    """A letter's variable, the same wherever it stands; ``B + 1`` is one more than ``B``."""
+    """The variable of a letter, the same for all shapes; ``B + 1`` is one more than ``B``."""
     if isinstance(dim, int):
         return dim
     letter = dim.partition(" + ")[0]

@@ -24,7 +24,7 @@ def _entries(table: Any, m: Expr, chunk: Expr, group: Expr, split: bool) -> Expr
 
 
 def _looked_up(entries: Any, word: Expr, half: int) -> Expr:
-    """The sum over the four K-groups of a dword of what its nibbles name."""
+    """The sum of the entries at a dword's nibbles, over its four table groups."""
     total = T.int32(0)
     for j in range(LUT_GROUP):
         index = T.bitwise_and(T.shift_right(word, T.int32(8 * j + 4 * half)), T.int32(15))

@@ -1,7 +1,7 @@
-"""Activations to integer codes of every mode, bit-equal to ``ladder.ir.numerics`` and ``mux``.
+"""Activations to the integer codes of every mode, bit-equal to ``ladder.ir.numerics`` and ``mux``.
 
-As ``ladder.codegen.kernels.activation``: plain vectors of 16 dwords, tokens in parallel for
-prefill only.
+As in ``ladder.codegen.kernels.activation``, vectors have 16 dwords, and tokens are only parallel
+in prefill.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BY_QUAD = [LUT_GROUP * group + i for i in range(LUT_GROUP) for group in range(CH
 @dataclass(frozen=True)
 class Token:
     """Buffers for one token: a block's numbers, the inverse of its scale and the scale, the
-    largest magnitudes so far by lane, and what a source must know of the whole token."""
+    largest magnitudes so far by lane, and what the source computes from the whole token."""
 
     padded: Any
     inverse: Any
@@ -45,13 +45,13 @@ class Token:
 
 
 def _reduced(padded: Any, small: Any, chunk: Expr, i: Expr, muxed: bool) -> Expr:
-    """16 numbers of a block, outliers as small as their digits allow."""
+    """16 numbers of a block, with outliers scaled down as far as their digits allow."""
     numbers = padded[lanes(i * CHUNK)]
     return numbers * small[chunk + i, lanes(0)] if muxed else numbers
 
 
 def _widen_peak(muxed: bool) -> Any:
-    """Emits the largest magnitudes so far and of ``count`` chunks, by lane, as int32 bits."""
+    """Emits the update of the largest magnitudes by ``count`` chunks, by lane, as int32 bits."""
 
     @T.inline
     def emit(peak, padded, small, chunk, count):  # type: ignore[no-untyped-def]
@@ -105,13 +105,13 @@ def _clipped(value: Expr, limit: Expr, static: bool) -> Expr:
 
 
 def _code(value: Expr, levels: float, static: bool) -> Expr:
-    """int32 [16]: rounded, where the scale is static clipped before."""
+    """int32 [16]: rounded values, clipped before if the scale is static."""
     limit = splat(T.float32(levels), LANES)
     return round_to_int(_clipped(value, limit, static), "int32x16")
 
 
 def _write_block(mode: str, tables: bool, mux: Mux | None) -> Any:
-    """Emits the codes of ``count`` chunks from chunk ``to`` on; their sums by lane to ``peak``."""
+    """Emits the codes of ``count`` chunks from chunk ``to`` on; sums by lane go to ``peak``."""
     kind, split = QUANTIZED[mode], two_planes(mode)
     levels, static = float(kind.levels), kind.granularity == STATIC
     reduced = mux is not None and mux.method == MUXQ
@@ -133,9 +133,9 @@ def _write_block(mode: str, tables: bool, mux: Mux | None) -> Any:
 
 
 def _write_blocks(mode: str, block: int, load: Any, tables: bool, mux: Mux | None) -> Any:
-    """Emits all codes of a token; those of outliers for now as if they were ordinary.
+    """Emits all codes of a token; those of outliers are written as ordinary ones first.
 
-    Chunks in front of the ``body`` are cleared: digits of outliers go there.
+    Chunks before the ``body`` are cleared for the digits of outliers.
     """
     at_once, several, muxed = block or PART, block > 0, mux is not None
     by_block = QUANTIZED[mode].granularity == BLOCK
@@ -226,9 +226,9 @@ def quantize_activation(
 ) -> Any:
     """x float32 [M, K] -> q int8 [M, C, 16], scale float32 [M, B], total int32 [M, B].
 
-    The operands of ``source`` stand in x's place; then come ``static`` [1], the scale of static
-    modes, and with ``mux`` ``small`` and ``outliers`` (``AuxLayout``). ``block`` 0: all of K.
-    With ``tables`` the codes' exact tables stand in q's; outliers have none.
+    The operands of ``source`` replace x; then come ``static`` [1], the scale of static modes, and
+    with ``mux`` ``small`` and ``outliers`` (``AuxLayout``). ``block`` 0: all of K. With ``tables``
+    the exact tables of the codes replace q; outliers have none.
     """
     kind, muxed = QUANTIZED[mode], mux is not None
     at_once, chunks = block or PART, chunks_of(block or PART)
@@ -242,7 +242,7 @@ def quantize_activation(
     peak_of_token = _peak_of_token(load, at_once, muxed)
     peak_of_all = _peak_of_all(source, at_once, muxed, parallel)
     write_blocks = _write_blocks(mode, block, load, tables, mux)
-    # Where there are no outliers, this is not emitted.
+    # Without outliers, this is not emitted.
     write_outliers = _write_outliers(mode, mux or Mux(MUXQ, 1), source.value)
     digits = mux.digits if mux else 1
 

@@ -1,6 +1,6 @@
-"""Steps of the kernels one number at a time, for machines whose vectors have no exact floats.
+"""Steps of kernels for one number at a time, for machines whose vectors lack exact floats.
 
-Hexagon's scalar unit and each work item of a GPU run them; the bits are ``ladder.ir.numerics``'s.
+Hexagon's scalar unit and the work items of a GPU run them; bits equal ``ladder.ir.numerics``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 ENTRIES = 1 << LUT_GROUP
 # 1.25 * 2^23: added to a small float, it leaves the nearest integer, ties to even, in the lowest
-# bits. (Of 1.5 * 2^23 seven digits are not enough, and TVM writes no more into OpenCL.)
+# bits. (1.5 * 2^23 needs more than seven digits, and TVM writes no more into OpenCL.)
 ROUNDER, BITS_OF_ROUNDER = 10485760.0, 0x4B200000
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What machines do each in their own way.
+    """Steps that differ from machine to machine.
 
-    ``product`` is one that is not fused with a sum, ``divided`` a quotient rounded to nearest,
-    ``scope`` that of a work item's own buffers. ``over`` is a loop of so many, one after another
-    or bound to an axis of work items.
+    ``product`` is a product that is not fused with a sum, ``divided`` is a quotient rounded to
+    nearest, ``scope`` is that of a work item's own buffers. ``over`` is a loop with so many steps,
+    either sequential or bound to an axis of work items.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Machine:
 
 
 def check_mode(mode: str) -> None:
-    """These kernels compute one scale a token and K-block."""
+    """Refuse other modes: these kernels compute one scale per token and scale block."""
     if mode != TABLE8 and (mode not in QUANTIZED or QUANTIZED[mode].granularity != BLOCK):
         raise LadderError(f"activation mode '{mode}' has no kernel here; one of: int8, {TABLE8}")
 
@@ -56,7 +56,7 @@ def rounded_to_int(machine: Machine, x: Expr, factor: Expr) -> Expr:
 
 
 def _scale(machine: Machine, levels: float) -> Any:
-    """Emits state = (scale, its inverse), both 0 where state[0] counts as zero."""
+    """Emits state = (scale, its inverse), both 0 if state[0] counts as zero."""
 
     @T.inline
     def emit(state):  # type: ignore[no-untyped-def]
@@ -71,7 +71,7 @@ def _scale(machine: Machine, levels: float) -> Any:
 
 
 def _place(chunks: Expr, i: Expr) -> tuple[Expr, Expr]:
-    """(chunk, byte) of weight i of a block among activation codes: by quads."""
+    """(chunk, byte) of weight i of a block among activation codes, which are ordered by quads."""
     within = i % CHUNK
     return chunks + i // CHUNK, within % LUT_GROUP * LUT_GROUP + within // LUT_GROUP
 
@@ -107,7 +107,7 @@ def quantize_block(machine: Machine, packing: Packing, mode: str) -> Any:
 
 
 def _signed(values: Any, entry: Expr) -> Expr:
-    """((±a0 ± a1) ± a2) ± a3 with + where bit j of ``entry`` is set."""
+    """((±a0 ± a1) ± a2) ± a3, with + where bit j of ``entry`` is set."""
     sum_ = None
     for j in range(LUT_GROUP):
         plus = T.bitwise_and(T.shift_right(entry, T.int32(j)), T.int32(1)) == T.int32(1)
@@ -191,7 +191,7 @@ def combined(
     machine: Machine, packing: Packing, mode: str, args: Arguments, result: Expr, sums: Expr,
     at: tuple[Expr, Expr, Expr], scale: Expr, total: Expr,
 ) -> Expr:  # fmt: skip
-    """One row's result so far and one block more, as ``numerics.combine`` has it.
+    """One row's result so far plus one block, as by ``numerics.combine``.
 
     ``at``: row tile, block, and row within the tile.
     """

@@ -1,4 +1,4 @@
-"""Activations rounded, and their tables, one number at a time: kernels of ``scalar``'s machines."""
+"""Kernels that round activations or make their tables, one number at a time, for accelerators."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table8(machine: Machine, packing: Packing) -> Any:
 
 
 def _each_block(machine: Machine, name: str, packing: Packing, entry: int, emit: Any) -> Any:
-    """A work item, where there are any, a token and K-block."""
+    """One step (on a GPU, one work item) for each token and scale block."""
     size, over, operands = packing.block, machine.over, scalar_activation_operands(entry)
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -49,7 +49,7 @@ def _each_block(machine: Machine, name: str, packing: Packing, entry: int, emit:
 
 
 def exact_tables(machine: Machine, mode: str) -> Any:
-    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]; a work item an entry."""
+    """q int8 [M, C, 16] -> exact tables int8 [M, C, 2, 64]; one work item for each entry."""
     scalar.check_mode(mode)
     name, emit, over = (
         f"exact_tables_{machine.name}_{mode}",

@@ -1,8 +1,8 @@
-"""The operands of every low-bit kernel, in order: what it reads and writes, as data.
+"""The operands of every low-bit kernel, in order, as data: the buffers it reads and writes.
 
-Packing, the kernels' own parameters, C headers and benchmarks all take the order from here. Shapes
-and terms: ``ladder.codegen.layout``. A letter in a shape names a size of the call; a number is
-compiled into the kernel. This module needs no compiler.
+Packing, the kernels' parameters, C headers and benchmarks all take the order from here. Shapes and
+terms: ``ladder.codegen.layout``. A letter in a shape names a size of the call; a number is compiled
+into the kernel. This module needs no compiler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ladder.ir.numerics import LUT_GROUP
 
 A = TypeVar("A")
 TABLES = CHUNK // LUT_GROUP * (1 << LUT_GROUP)  # entries of a chunk's tables
-ON_FLOATS = ("gather", "float_gemm")  # these read a code book's values, not its digits
+ON_FLOATS = ("gather", "float_gemm")  # kernels that read a code book's values, not its digits
 
 
 Shape = tuple[int | str, ...]
@@ -34,7 +34,7 @@ class Operand:
     written: bool = False
 
     def sized(self, **sizes: int) -> tuple[int, ...]:
-        """The shape where the letters stand for these sizes."""
+        """The shape for these sizes of the letters."""
         return tuple(dim if isinstance(dim, int) else size_of(dim, sizes) for dim in self.shape)
 
 
@@ -42,25 +42,25 @@ Operands = tuple[Operand, ...]
 
 
 def size_of(dim: str, sizes: Mapping[str, Any]) -> Any:
-    """A letter's size, or as ``B + 1`` what is that much larger."""
+    """The size of a letter, or of a sum such as ``B + 1``."""
     letter, _, more = dim.partition(" + ")
     return sizes[letter] + int(more) if more else sizes[letter]
 
 
 def operands(op: str, packing: Packing, mode: str = "") -> Operands:
-    """What the product or Gather ``op`` reads, its weight, and what it writes, in that order."""
+    """The operands of the product or Gather ``op``: what it reads, its weight, what it writes."""
     return (*read_operands(op, mode), *weight_operands(op, packing), _written(op))
 
 
 def weight_operands(op: str, packing: Packing) -> Operands:
-    """The part of the operands that weights are packed into.
+    """The operands that weights are packed into.
 
-    ``digits`` and ``values`` are those of a code book, one of them for each kind of kernel.
-    ``starts`` and ``numbers`` say which chunks the outliers of a K-block have, how many digits,
-    and what each counts more than the one below (``ladder.codegen.mux_layout``).
+    ``digits`` and ``values`` are those of a code book; a kernel has one of them. ``starts`` and
+    ``numbers`` give the chunks of the outliers of a scale block, the number of digits, and the
+    base of the digits (``ladder.codegen.mux_layout``).
     """
     rows, on_floats = ("NT", "S", TILE), op in ON_FLOATS
-    lines = "C" if op == "lut_gemm" else "P"  # P: of planes C, of other storage its own
+    lines = "C" if op == "lut_gemm" else "P"  # P is C for planes, another size for other storage
     digits, book = (max(packing.digits, 1), packing.entries), packing.digits > 0
     return (
         Operand("planes", ("NT", lines, packing.bits, 2, LANES), "int32"),
@@ -75,7 +75,7 @@ def weight_operands(op: str, packing: Packing) -> Operands:
 
 
 def read_operands(op: str, mode: str) -> Operands:
-    """The part that comes first: the activation's, or the numbers of rows."""
+    """The first operands: those of the activation, or the row indices."""
     if op == "gather":
         return (Operand("ids", ("M",), "int64"),)
     if op == "float_gemm":
@@ -96,9 +96,9 @@ def _written(op: str) -> Operand:
 def accelerator_operands(
     op: str, packing: Packing, mode: str, line: tuple[int, ...] = (2, LANES)
 ) -> Operands:
-    """A product's operands in programs for accelerators: ``activation`` is codes or tables.
+    """The operands of a product on accelerators: ``activation`` is codes or tables.
 
-    ``line`` is the shape of the innermost part of the planes.
+    ``line`` is the shape of the innermost axes of the planes.
     """
     first, *others = operands(op, packing, mode)
     planes: Shape = ("NT", "P", packing.bits, *line)
@@ -111,7 +111,7 @@ def accelerator_operands(
 def quantize_operands(
     mode: str, operand_axes: int = 0, tables: bool = False, muxed: bool = False
 ) -> Operands:
-    """Of a kernel that rounds activations; ``operand_axes``: of ``sources.Source``.
+    """The operands of a kernel that rounds activations; ``operand_axes``: of ``sources.Source``.
 
     With ``tables`` it writes the codes' exact tables instead of the codes. ``small`` and
     ``outliers`` are those of ``AuxLayout``.
@@ -127,12 +127,12 @@ def quantize_operands(
 
 
 def table8_operands(operand_axes: int = 0) -> Operands:
-    """Of the kernel that makes rounded tables."""
+    """The operands of the kernel that makes rounded tables."""
     return (*_source(operand_axes), *_rounded("table", TABLES))
 
 
 def exact_tables_operands(mode: str) -> Operands:
-    """Of the kernel that makes exact tables of codes."""
+    """The operands of the kernel that makes exact tables of codes."""
     return (
         Operand("q", ("M", "C", CHUNK), "int8"),
         Operand("table", ("M", "C", *table_entries(mode)), "int8", written=True),
@@ -140,12 +140,12 @@ def exact_tables_operands(mode: str) -> Operands:
 
 
 def scalar_activation_operands(entry: int) -> Operands:
-    """Of an accelerator's kernel that rounds activations, to codes or tables of ``entry`` bytes."""
+    """The operands of an accelerator's kernel that rounds activations, to ``entry`` bytes each."""
     return (Operand("x", ("M", "K"), "float32"), *_rounded("out", entry))
 
 
 def _source(axes: int) -> Operands:
-    """X is K, or twice that where a token's numbers come from two halves."""
+    """The operands of a source; X is K, or 2 K if a token's numbers come from two halves."""
     operand = ("M", "X") if axes == 2 else ("X",)
     return Operand("x", ("M", "X"), "float32"), Operand("operand", operand, "float32", axes > 0)
 
@@ -159,20 +159,20 @@ def _rounded(name: str, *inner: int) -> Operands:
 
 
 def two_planes(mode: str) -> bool:
-    """Whether the tables of a mode are 16-bit numbers, as two planes of bytes."""
+    """Whether the tables of a mode have 16-bit entries, as two planes of bytes."""
     return mode in QUANTIZED and not QUANTIZED[mode].exact_tables_fit_a_byte
 
 
 def table_entries(mode: str) -> tuple[int, ...]:
-    """The tables of a chunk: bytes, or two planes of them with the high bytes last."""
+    """The shape of a chunk's tables: bytes, or two planes of bytes with the high ones last."""
     return (2, TABLES) if two_planes(mode) else (TABLES,)
 
 
 def present(every: Operands) -> Iterator[Operand]:
-    """Those that the kernel has."""
+    """The operands that the kernel has."""
     return (operand for operand in every if operand.when)
 
 
 def in_order(every: Operands, found: Mapping[str, A]) -> list[A]:
-    """What was ``found`` for operands by their names, as arguments of the kernel."""
+    """The values ``found`` by operand name, in the order of the kernel's arguments."""
     return [found[operand.name] for operand in present(every)]

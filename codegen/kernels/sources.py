@@ -1,7 +1,7 @@
-"""How the float activation that a kernel quantizes comes to be: read, normalized, or gated.
+"""Sources of the float activation that a kernel quantizes: read, normalized, or gated.
 
-A source computes K numbers a token on the fly, bit-equal to the kernel or graph that would have
-written them to memory first.
+A source computes the K numbers of a token when they are needed, bit-equal to the kernel or graph
+that would write them to memory first.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Value = Callable[[Any, Any, Any, Expr, Expr, int], Expr]
 
 @dataclass(frozen=True)
 class Source:
-    """``name`` begins a kernel's name. Its operands: x [M, ``width`` K] and, with
+    """``name`` is the beginning of a kernel's name. The operands are x [M, ``width`` K] and, with
     ``operand_axes``, one more: [K], or [M, K].
 
-    ``epsilon`` is that of a normalization, which looks at the whole token first.
+    ``epsilon`` is that of a normalization, which reads the whole token first.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Source:
 
 
 def at(buffer: Any, m: Expr, i: Expr, width: int) -> Expr:
-    """``width`` neighbours of row m."""
+    """``width`` neighbouring elements of row m."""
     return buffer[m, lanes(i)] if width == LANES else buffer[m, i]
 
 
@@ -84,7 +84,7 @@ GATE = Source(
 
 @cache
 def stacked_gate(gate_first: bool) -> Source:
-    """Gate and up side by side in x [M, 2 K]."""
+    """Gate and up are the two halves of x [M, 2 K]."""
 
     def value(state: Any, x: Any, operand: Any, m: Expr, i: Expr, width: int) -> Expr:
         half = x.shape[1] // 2
@@ -96,7 +96,7 @@ def stacked_gate(gate_first: bool) -> Source:
 
 @cache
 def load_block(source: Source, size: int) -> Any:
-    """One block of a token into ``padded``, zeros after its end to a whole chunk."""
+    """Loads one block of a token into ``padded``, with zeros after its end up to a whole chunk."""
     value = source.value
 
     @T.inline
@@ -108,7 +108,7 @@ def load_block(source: Source, size: int) -> Any:
         if length % CHUNK != 0:
             padded[lanes(length // CHUNK * CHUNK)] = splat(T.float32(0), LANES)
             for j in T.serial(length % CHUNK):
-                behind = T.meta_var(length // CHUNK * CHUNK + j)
-                padded[behind] = value(state, args.x, args.operand, m, block * size + behind, 1)
+                tail = T.meta_var(length // CHUNK * CHUNK + j)
+                padded[tail] = value(state, args.x, args.operand, m, block * size + tail, 1)
 
     return load

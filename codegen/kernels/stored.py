@@ -1,6 +1,6 @@
-"""How kernels read what is stored: scales and zero points of any type.
+"""How kernels read stored scales and zero points of any type.
 
-Bit tricks that every target has and that are exact; ``width`` is 16 lanes or 1.
+The bit operations are exact, and every target has them; ``width`` is 16 lanes or 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels.vector import Expr, const, typed
 from ladder.codegen.layout import LANES, Packing
 
-SMALLEST_E8M0 = 0x00400000  # 2^-127, which has no exponent of its own in float32
+SMALLEST_E8M0 = 0x00400000  # 2^-127, a denormal in float32
 
 Decode = Callable[[Expr, int], Expr]
 
@@ -27,9 +27,9 @@ def _power(bits: Expr, width: int) -> Expr:
 
 
 def _small_float(sign_bit: int, up: int, bias: float) -> Decode:
-    """``up`` moves the magnitude under float32's exponent, whose bias the factor ``bias`` corrects.
+    """``up`` shifts the magnitude to float32's exponent; the factor ``bias`` corrects the bias.
 
-    Denormals come right by themselves.
+    Denormals need no special case.
     """
 
     def decode(bits: Expr, width: int) -> Expr:
@@ -41,7 +41,7 @@ def _small_float(sign_bit: int, up: int, bias: float) -> Decode:
     return decode
 
 
-# How the bits of each type of ``ladder.ir.scale`` become float32, which needs nothing itself.
+# How the bits of each type of ``ladder.ir.scale`` become float32; fp32 needs no step.
 DECODERS: dict[str, Decode] = {
     "fp16": _small_float(15, 13, 2.0**112),
     "bf16": _bfloat,
@@ -66,13 +66,13 @@ def _float(bits: Expr, width: int) -> Expr:
 
 
 def scale_of(packing: Packing, stored: Expr, factor: Expr, width: int = LANES) -> Expr:
-    """``numerics.stored_scale``: float32, times the number ``factor`` [1] where there is one."""
+    """``numerics.stored_scale``: float32, times the number ``factor`` [1] if there is one."""
     scale = to_float(stored, packing.scale, width)
     return scale * const(factor[0], width) if packing.factor else scale
 
 
 def float_zero(packing: Packing, stored: Expr, width: int = LANES) -> Expr:
-    """The stored zero points, or the offset of a type without, as float32."""
+    """The stored zero points, or the offset of a type without zero points, as float32."""
     if not packing.zero:
         return const(T.float32(packing.offset), width)
     if packing.zero == "zpf":
@@ -81,7 +81,7 @@ def float_zero(packing: Packing, stored: Expr, width: int = LANES) -> Expr:
 
 
 def number_at(packing: Packing, code: Expr, zero: Expr, values: Expr, width: int = LANES) -> Expr:
-    """What codes stand for before their scale, float32: step * code - zero, or a book's entry."""
+    """The decoded number without its scale, float32: step * code - zero, or a book's entry."""
     if packing.digits:
         return values[code]
     return T.cast(code * _int(packing.step, width), typed("float32", width)) - zero

@@ -1,6 +1,6 @@
-"""From packed codes to bytes: quads of codes (``ladder.codegen.layout``) in dwords, for dots.
+"""Unpacks codes to bytes: quads of codes (``ladder.codegen.layout``) in dwords, for dot products.
 
-Written in vectors of 16 dwords that any target splits as it likes.
+The code uses vectors of 16 dwords, which any target can split.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ladder.ir.storage import TRITS
 
 QUADS = CHUNK // LUT_GROUP  # of a chunk
 BYTES = 64  # of a vector of 16 dwords
-# Bytes with the lower half of every field twice as wide as the key set.
+# Bytes in which the lower half of every field of twice the key's width is set.
 LOWER_HALVES = {1: 0x55555555, 2: 0x33333333, 4: 0x0F0F0F0F}
-# (n * weight + more) >> shift is n, for n = 0, 1, 2 and every weight of a trit but the last.
+# (n * weight + more) >> shift is n, for n = 0, 1, 2 and every weight of a trit except the last.
 QUOTIENTS = ((0, 6), (8, 5), (0, 3), (2, 2))
 CODE_OF_TRIT = 0x03030303
 
@@ -40,7 +40,7 @@ def _shifted(x: Expr, by: int) -> Expr:
 
 
 def _merge(low: Expr, high: Expr | None, width: int) -> tuple[Expr, Expr]:
-    """Fields of ``width`` bits of two vectors side by side: the even ones, and the odd ones."""
+    """Fields of ``width`` bits of two vectors, joined: the even ones, and the odd ones."""
     mask = LOWER_HALVES[width]
     even, odd = _and(low, mask), _and(_shifted(low, width), mask)
     if high is not None:
@@ -48,16 +48,16 @@ def _merge(low: Expr, high: Expr | None, width: int) -> tuple[Expr, Expr]:
         even = T.bitwise_or(even, _and(moved, ~mask))
         odd = T.bitwise_or(odd, _and(high, ~mask))
     dtype = typed("int32", width_of(low))
-    return kept(even, dtype), kept(odd, dtype)  # else LLVM undoes the sharing of steps
+    return kept(even, dtype), kept(odd, dtype)  # otherwise LLVM would undo the sharing of steps
 
 
 def quads_of_planes(planes: list[Expr]) -> list[Expr]:
     """The planes [16] of one half tile -> quads: at 4 h + i, quad i of rows 16 h .. 16 h + 15.
 
-    Or some neighbouring dwords of them, for narrower registers.
+    For narrower registers, planes may be some neighbouring dwords.
 
-    A transposition of bits: neighbouring planes are merged until a field holds a whole code.
-    Vector p has the codes whose bits were at places p, p + width, ... of a byte.
+    This is a transposition of bits: neighbouring planes are merged until a field holds a whole
+    code. Vector p has the codes whose bits were at places p, p + width, ... of a byte.
     """
     parts, width = [[plane] for plane in planes], 1
     while len(parts) > 1:
@@ -80,10 +80,10 @@ Finish = Callable[[Any, Any, Expr, Expr, Expr], Expr]
 
 
 def _trits_by_minima(quads: Any, words: Expr, width: int = LANES) -> None:
-    """Five quads [5 * width] of a vector of trits, on any target.
+    """Writes the five quads [5 * width] of a vector of trits, on any target.
 
-    Of a byte, and what is left of it when a weight is taken off once or twice, the smallest is the
-    remainder: below zero bytes wrap round to large ones.
+    The remainder is the smallest of a byte, the byte minus the weight, and the byte minus twice
+    the weight: negative bytes wrap around to large ones.
     """
     at = [T.ramp(i * width, 1, width) for i in range(TRITS.per_byte)]
     dwords, unsigned = f"int32x{width}", f"uint8x{4 * width}"
@@ -106,9 +106,9 @@ def _constant(entries: Sequence[int]) -> Expr:
 
 
 def _trits_by_tables(permute: Permute) -> Words:
-    """The same by look-ups: the first two by the upper six bits of a byte.
+    """The same by look-ups: the first two codes by the upper six bits of a byte.
 
-    What their weights leave is less than 28, and names the other three.
+    The remainder is less than 28, and is the index for the other three.
     """
 
     def emit(quads: Any, words: Expr) -> None:
@@ -127,7 +127,7 @@ def _trits_by_tables(permute: Permute) -> Words:
 
 
 def _trit(word: Expr, byte: Expr, digit: Expr, width: int) -> Expr:
-    """Code ``digit`` of a byte of ``word``, by what larger weights leave (28 is not 9 n)."""
+    """Code ``digit`` of a byte of ``word``, from what larger weights leave (28 is not 9 n)."""
     first, second, *others = TRITS.weights
     moved = T.shift_right(word, const(T.cast(8 * byte, "int32"), width))
     number = T.bitwise_and(moved, _int(255, width))
@@ -161,11 +161,11 @@ def _trits_of_byte(byte: Expr) -> Expr:
 
 @dataclass(frozen=True)
 class SharedBytes:
-    """How kernels read codes that share bytes.
+    """Functions that read codes that share bytes.
 
     ``words(quads, words, width)`` fills a unit's quads [quads, width] from a vector of its bytes,
-    on any target, ``by_tables`` where there is a ``Permute``. ``one(word, byte, digit, width)`` is
-    one code of a byte, ``of_byte`` all of them next to each other in an int16.
+    on any target; ``by_tables`` does so with a ``Permute``. ``one(word, byte, digit, width)`` is
+    one code of a byte, ``of_byte`` has all of them next to each other in an int16.
     """
 
     words: Words
@@ -180,7 +180,7 @@ SHARED = {
 
 
 def words_of(packing: Packing, permute: Permute | None) -> Words:
-    """What unpacks a vector of bytes that codes share; nothing for bit planes."""
+    """The function that unpacks a vector of bytes that codes share; None for bit planes."""
     if not packing.shares_bytes:
         return lambda *_: None
     shared = SHARED[packing.storage]
@@ -207,7 +207,7 @@ def code_at(
 
 
 def stage_size(packing: Packing) -> int:
-    """Dwords of a block's unpacked codes, of one digit; units may reach beyond its end."""
+    """Dwords of a block's unpacked codes, for one digit; units may reach beyond its end."""
     beyond = packing.kind.quads - 1 if packing.shares_bytes else 0
     return (packing.chunks * QUADS + beyond) * TILE
 
@@ -215,10 +215,10 @@ def stage_size(packing: Packing) -> int:
 def stage(
     packing: Packing, finish: Finish, words: Words, parts: int = 1, loop: Any = T.unroll
 ) -> Any:
-    """Emits the codes of a block to ``codes``, quad by quad: dwords [``parts``, quads, 64].
+    """Emits the unpacking of a block to ``codes``, quad by quad: dwords [``parts``, quads, 64].
 
-    ``finish(digits, zeros, d, quad, row)`` makes of the quads of 16 rows from ``row`` on what is
-    stored for part d; the buffers are those that ``emit`` is called with. Blocks come in order.
+    ``finish(digits, zeros, d, quad, row)`` turns the quads of 16 rows from ``row`` on into what is
+    stored for part d; the buffers are those passed to ``emit``. Blocks come in order.
     """
     stage_block = _stage_units if packing.shares_bytes else _stage_planes
     return stage_block(packing, finish, words, parts, loop)
@@ -246,14 +246,14 @@ def _stage_planes(packing: Packing, finish: Finish, _: Words, parts: int, loop: 
 
 
 def fill_quads(quads: Any, planes: list[Expr]) -> None:
-    """``quads_of_planes`` into a buffer [8, as many dwords]."""
+    """Writes ``quads_of_planes`` to a buffer [8, as many dwords]."""
     for n, vector in enumerate(quads_of_planes(planes)):
         width = width_of(vector)
         T.buffer_store(quads, vector, [T.ramp(n * width, 1, width)])
 
 
 def _stage_units(packing: Packing, finish: Finish, words: Words, parts: int, loop: Any) -> Any:
-    """Units know nothing of blocks: what the last one has beyond its block begins the next."""
+    """Units cross the borders of blocks: the rest of the last one belongs to the next block."""
     quads_of_block, per_unit = packing.chunks * QUADS, packing.kind.quads
 
     @T.inline

@@ -1,4 +1,4 @@
-"""The vector expressions that kernels share: every instruction they rely on has one name here."""
+"""The vector expressions that kernels share, with one name for every instruction they need."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plus_product(a: Expr, b: Expr, c: Expr, width: int = 16) -> Expr:
 
 
 def kept(x: Expr, dtype: str = "int32x16") -> Expr:
-    """Integers that LLVM must compute as they stand, without merging them into what follows."""
+    """Integers that LLVM must compute as written, without merging them into later code."""
     as_float = f"float32x{dtype.rpartition('x')[2]}"
     return T.reinterpret(unfused(T.reinterpret(x, dtype=as_float), as_float), dtype=dtype)
 
@@ -44,7 +44,7 @@ def typed(name: str, width: int) -> str:
 
 
 def const(value: Expr, width: int) -> Expr:
-    """``value`` in each of ``width`` lanes; itself for one."""
+    """``value`` in each of ``width`` lanes; ``value`` itself for one."""
     return splat(value, width) if width > 1 else value
 
 
@@ -59,17 +59,17 @@ def shuffle(vectors: list[Expr], order: list[int]) -> Expr:
 
 
 def repeated(vector: Expr, width: int, times: int) -> Expr:
-    """A vector of ``width`` lanes, so many times over."""
+    """A vector of ``width`` lanes, repeated ``times`` times."""
     return shuffle([vector] * times, [*range(width * times)])
 
 
 def width_of(vector: Expr) -> int:
-    """How many lanes it has."""
+    """The number of lanes."""
     return int(vector.ty.dtype.lanes)
 
 
 def parts(function: Callable[..., Expr], size: int, *vectors: Expr) -> Expr:
-    """``function`` of ``size`` dwords at a time, for operands of more: narrower registers."""
+    """``function`` applied to ``size`` dwords at a time, for narrower registers."""
     width = width_of(vectors[0])
     if width == size:
         return function(*vectors)
@@ -81,12 +81,12 @@ def parts(function: Callable[..., Expr], size: int, *vectors: Expr) -> Expr:
 
 
 def halves(function: Callable[..., Expr], *vectors: Expr) -> Expr:
-    """What 256-bit registers need."""
+    """``parts`` for 256-bit registers."""
     return parts(function, 8, *vectors)
 
 
 def quarters(function: Callable[..., Expr], *vectors: Expr) -> Expr:
-    """What 128-bit registers need."""
+    """``parts`` for 128-bit registers."""
     return parts(function, 4, *vectors)
 
 
@@ -96,7 +96,7 @@ def round_to_int(x: Expr, dtype: str) -> Expr:
 
 
 def prefetch(address: Expr, locality: int = 2) -> Expr:
-    """Ask for the cache line at ``address``, which may lie outside the array."""
+    """Prefetch the cache line at ``address``, which may be outside the array."""
     fetch = T.llvm_lookup_intrinsic_id("llvm.prefetch")
     return T.call_llvm_intrin(
         fetch, address, T.int32(0), T.int32(locality), T.int32(1), dtype="void"

@@ -30,9 +30,7 @@ class Products:
         some = [w[np.linspace(0, len(w) - 1, min(len(w), OUTPUTS)).astype(int)] for w in weights]
         self._rounded = [_rounded_weight(w, t) for w, t in zip(some, types, strict=True)]
         self._wanted = [x @ w.T for w in some]
-        self.alone = together(
-            [self.error(i, x) for i in range(len(some))]
-        )  # of rounding weights only
+        self.alone = together([self.error(i, x) for i in range(len(some))])  # of rounding weights
 
     def error(self, site: int, rounded_x: F32) -> float:
         """The relative error, with each token divided by its own size: the root mean square.

@@ -1,7 +1,7 @@
-"""Low-bit products for NEON: plain, with dot products of bytes, with byte matrices (i8mm).
+"""Low-bit products for NEON: plain, with byte dot products, and with byte matrices (i8mm).
 
-``tbl`` looks 16 bytes up in one to four registers. Vectors of 16 dwords are four registers here.
-Products take signed bytes: codes of 8 bits and digits go in less 128, which ``dot`` puts right.
+``tbl`` looks up 16 bytes in one to four registers. Vectors of 16 dwords take four registers.
+Products take signed bytes: 128 is subtracted from 8-bit codes and digits, and ``dot`` corrects it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.numerics import LUT_GROUP
 
 BYTES, WORDS = 16, 4  # of a register
-REGISTERS = 4  # that tbl looks in
-LEAST_SPILLED = 4  # bits up to which LLVM spills less of four registers than of one, without sdot
+REGISTERS = 4  # of tbl's table
+# Up to these bits LLVM spills less with four registers at a time than with one, without sdot.
+LEAST_SPILLED = 4
 
 
 def _bytes(x: Expr) -> Expr:
@@ -51,7 +52,7 @@ def _registers(table: Expr, count: int) -> list[Expr]:
 
 
 def _tbl(registers: list[Expr], index: Expr) -> Expr:
-    """The bytes that those of ``index`` [16] name, 0 beyond the table."""
+    """The bytes at the places ``index`` [16], 0 beyond the table."""
     name = f"aarch64.neon.tbl{len(registers)}.v16i8"
     return llvm(name, "int8x16", *registers, index)
 
@@ -63,7 +64,7 @@ def _index(plane: Expr, high: Expr) -> Expr:
     return T.bitwise_and(shifted, splat(T.uint8(15), size))
 
 
-# Look-ups in four tables at once, weighed by dot products
+# Look-ups in four tables at once, weighted by dot products
 
 
 def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
@@ -135,7 +136,7 @@ def _add_chunk(split: bool) -> Any:
         for half in range(2):
             groups = T.alloc_buffer((LUT_GROUP * BYTES,), "uint8")
             pairs = T.reinterpret(planes[tile, chunk, bit, half, lanes(0)], dtype="uint8x64")
-            for j in range(LUT_GROUP):  # ld4: the bytes of one K-group side by side
+            for j in range(LUT_GROUP):  # ld4: the bytes of one table group next to each other
                 of_group = shuffle([pairs], [*range(j, 4 * LANES, LUT_GROUP)])
                 T.buffer_store(groups, of_group, [lanes(j * BYTES)])
             add_half(acc, groups, table, m, chunk, half * 2 * LANES)
@@ -198,7 +199,7 @@ def _multiply_matrices(sums: Expr, rows: Expr, tokens: Expr) -> Expr:
 
 
 def _book_entries(signed: bool) -> Any:
-    """tbl for up to 64 entries, tbx for every 64 more; ``signed``: entries less 128."""
+    """tbl for up to 64 entries, tbx for every 64 more; ``signed``: entries minus 128."""
     change = DIGIT_OFFSET if signed else 0
 
     def part(digits: Any, d: Expr, entries: int, start: int) -> list[Expr]:
@@ -227,8 +228,8 @@ def _book_entries(signed: bool) -> Any:
 
 
 def _options(packing: Packing) -> dict[str, Any]:
-    """Code books of more than a register are read from memory for each vector of codes, and where
-    one look-up does not hold them, for one token too: LLVM would spill their registers."""
+    """Code books larger than a register are read from memory for each vector of codes. With those
+    too large for one look-up, one token has no code of its own: LLVM would spill its registers."""
     entries = packing.entries if packing.digits else 0
     return {
         "loop": T.unroll if entries <= BYTES else T.serial,

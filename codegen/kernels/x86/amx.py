@@ -1,7 +1,7 @@
-"""Intel AMX: the tile registers and their int8 products, a name for each instruction.
+"""Intel AMX: matrix tiles and their int8 products, with a function for each instruction.
 
-Tiles 0 to 3 gather the sums of up to 16 tokens by 64 rows, tile 4 holds activation codes, tile 5
-codes of 16 rows: quads below each other, which is what unpacking makes. A thread configures its
+Matrix tiles 0 to 3 hold the sums of up to 16 tokens by 64 rows, tile 4 holds activation codes, and
+tile 5 the codes of 16 rows, with quads in rows as unpacking writes them. A thread configures its
 tiles before it uses them and releases them afterwards.
 """
 
@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels.vector import Expr
 from ladder.codegen.layout import LANES
 
-TOKENS = 16  # rows of a tile
+TOKENS = 16  # rows of a matrix tile
 QUADS = 16  # of K that one instruction multiplies
 SUMS, ACTIVATIONS, CODES = (0, 1, 2, 3), 4, 5
 LINE = 4 * LANES  # bytes of a row of sums or codes
@@ -28,7 +28,7 @@ def _run(name: str, *operands: Expr) -> Expr:
 
 @T.inline
 def configure(config, tokens, quads):  # type: ignore[no-untyped-def]
-    """Tiles for ``tokens`` tokens and ``quads`` quads; ``config`` is uint8 [64]."""
+    """Configure tiles for ``tokens`` tokens and ``quads`` quads; ``config`` is uint8 [64]."""
     for i in T.serial(CONFIG_BYTES):
         config[i] = T.uint8(0)
     config[0] = T.uint8(PALETTE)
@@ -41,22 +41,22 @@ def configure(config, tokens, quads):  # type: ignore[no-untyped-def]
 
 
 def release() -> Expr:
-    """Gives the tiles up."""
+    """Release the tiles."""
     return _run("tilerelease")
 
 
 def clear(tile: Expr) -> Expr:
-    """Zeros in a tile."""
+    """Set a tile to zeros."""
     return _run("tilezero", T.int8(tile))
 
 
 def load(tile: Expr, first: Expr, stride: int) -> Expr:
-    """A tile from memory: rows ``stride`` bytes apart, from the element ``first`` on."""
+    """Load a tile from memory: rows ``stride`` bytes apart, from the element ``first`` on."""
     return _run("tileloadd64", T.int8(tile), T.address_of(first), T.int64(stride))
 
 
 def store(tile: Expr, first: Expr, stride: int) -> Expr:
-    """A tile to memory, as ``load`` reads it."""
+    """Store a tile to memory, as ``load`` reads it."""
     return _run("tilestored64", T.int8(tile), T.address_of(first), T.int64(stride))
 
 

@@ -1,7 +1,7 @@
 """Table look-up GEMM for AVX2.
 
-``vpshufb`` looks 16 bytes up in one table per lane, so the four dword vectors of a chunk's bit are
-transposed until 32 bytes share a K-group. Sums: ``lut_planes``.
+``vpshufb`` looks up 16 bytes in one table per lane, so the four dword vectors of a chunk's bit are
+transposed until 32 bytes share a table group. Sums: ``lut_planes``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ladder.ir.numerics import LUT_GROUP
 
 BYTES = 32
 BY_GROUP = [16 * lane + 4 * d + j for lane in range(2) for j in range(4) for d in range(4)]
-DOWN_LANES = [0, 2, 1, 3]  # quadwords: undoes the order in which unpacking leaves 16 rows
+DOWN_LANES = [0, 2, 1, 3]  # quadwords: restores the order of 16 rows after unpacking
 
 
 def _unpack(a: Expr, b: Expr, high: int, width: int) -> Expr:
@@ -35,14 +35,14 @@ def _quads(x: Expr, dtype: str) -> Expr:
 
 
 def _half(planes: Any, tile: Expr, chunk: Expr, bit: Expr, half: int) -> Expr:
-    """Eight dwords of a plane with the bytes of a K-group side by side, as int32 [8]."""
+    """Eight dwords of a plane with the bytes of a table group next to each other, as int32 [8]."""
     dwords = planes[tile, chunk, bit, half // 2, T.ramp(half % 2 * 8, 1, 8)]
     # LLVM would merge this shuffle into the next ones and need twice as many.
     return kept(shuffle([_quads(dwords, "int8x32")], BY_GROUP), "int32x8")
 
 
 def _group(planes: Any, tile: Expr, chunk: Expr, bit: Expr, j: int) -> Expr:
-    """The nibble pairs of K-group j for the 32 + 32 rows of a tile, uint8 [32]."""
+    """The nibble pairs of table group j for the 32 + 32 rows of a tile, uint8 [32]."""
     y = [_half(planes, tile, chunk, bit, half) for half in range(4)]
     pairs = [_quads(_unpack(y[i], y[i + 1], j // 2, 4), "int64x4") for i in (0, 2)]
     return _quads(_unpack(pairs[0], pairs[1], j % 2, 8), "uint8x32")
@@ -56,7 +56,7 @@ def _look_up(table: Expr, nibbles: Expr, high: Expr) -> Expr:
 
 
 def _widened(acc: Expr) -> Expr:
-    """int16 [16] as unpacking left it -> int32 [16] in row order."""
+    """int16 [16] in the order of unpacking -> int32 [16] in row order."""
     ordered = shuffle([_quads(acc, "int64x4")], DOWN_LANES)
     return T.cast(_quads(ordered, "int16x16"), "int32x16")
 
@@ -64,7 +64,7 @@ def _widened(acc: Expr) -> Expr:
 def _pair(
     split: bool, table: Any, m: Expr, chunk: Expr, nibbles: Any, step: Expr, high: Expr
 ) -> Any:
-    """Two vectors of look-ups whose bytes belong together: of two groups, or low and high bytes."""
+    """Two vectors of look-ups whose bytes form pairs: of two groups, or low and high bytes."""
     if split:
         group = nibbles[T.ramp(step * BYTES, 1, BYTES)]
         tables = [table[m, chunk, part, lanes(step * LANES)] for part in range(2)]
@@ -78,7 +78,7 @@ def _pair(
 
 def _sum_of_pair(split: bool, pair: Any, half: int) -> Expr:
     zipped = _unpack(pair[0], pair[1], half, 1)
-    if split:  # a low and a high byte make the int16 entry
+    if split:  # a low and a high byte form the int16 entry
         return _quads(zipped, "int16x16")
     ones = _quads(splat(T.int8(1), BYTES), "int8x32")
     return llvm("x86.avx2.pmadd.ub.sw", "int16x16", ones, zipped)

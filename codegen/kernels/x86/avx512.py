@@ -1,7 +1,7 @@
 """Low-bit products for AVX-512 VBMI and VNNI.
 
-One register holds the four tables of a chunk: ``vpermb`` looks in all of them at once, and
-``vpdpbusd`` sums and weighs what it found (``lut_dots``).
+One register holds the four tables of a chunk: ``vpermb`` looks up in all of them at once, and
+``vpdpbusd`` sums and weights the entries (``lut_dots``).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def dot_bytes(acc: Expr, unsigned: Expr, signed: Expr) -> Expr:
 
 
 def _permuted(table: Expr, index: Expr) -> Expr:
-    """vpermb: the bytes of ``table`` [64] that the low 6 bits of the bytes of ``index`` name."""
+    """vpermb: the bytes of ``table`` [64] at the low 6 bits of the bytes of ``index``."""
     return llvm("x86.avx512.permvar.qi.512", "int8x64", table, index)
 
 
 def _look_up(table: Expr, plane: Expr, high: Expr) -> Expr:
-    """The bytes of ``table`` [4 x 16] that the low or the high nibbles of a plane vector name."""
+    """The bytes of ``table`` [4 x 16] at the low or the high nibbles of a plane vector."""
     dwords = T.shift_right(plane, splat(T.cast(high * 4, "int32"), LANES))
     nibbles = T.bitwise_and(dwords, splat(T.int32(LOW_NIBBLES), LANES))
     index = T.bitwise_or(nibbles, splat(T.int32(TABLE_OF_BYTE), LANES))
@@ -69,7 +69,7 @@ def _part(digits: Any, d: Expr, entries: int, start: int) -> Expr:
 
 
 def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
-    """vpermb for up to 64 entries; vpermi2b looks in 128."""
+    """vpermb for up to 64 entries, vpermi2b for 128."""
     index = T.reinterpret(quads, dtype="int8x64")
     if entries <= BYTES:
         found = _permuted(_part(digits, d, entries, 0), index)
@@ -97,5 +97,5 @@ def dot_gemm(packing: Packing, mode: str) -> Any:
 
 
 def tile_gemm(packing: Packing, mode: str) -> Any:
-    """The product by AMX's tiles, codes unpacked as for ``dot_gemm``; operands: ``signature``."""
+    """The product by matrix tiles, with codes unpacked as in ``dot_gemm``; see ``signature``."""
     return tile.tile_gemm("amx", packing, _book_entries, _permuted)

@@ -1,4 +1,4 @@
-"""Integer dot products in 256-bit registers: AVX2, and its clients with AVX-VNNI."""
+"""Integer dot products in 256-bit registers: AVX2, also with AVX-VNNI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder.codegen.kernels.vector import Expr, halves, llvm, repeated, splat
 from ladder.codegen.layout import LANES, Packing
 
 BYTES = 32
-TABLE = 16  # bytes that vpshufb looks in
+TABLE = 16  # bytes of vpshufb's table
 EVEN_BYTES = 0x00FF00FF
 ROOM = 7  # bits of codes whose products with int8 codes, two at a time, fit an int16
 
@@ -30,7 +30,7 @@ def _pairs(a: Expr, b: Expr) -> Expr:
 
 
 def _narrow(sums: Expr, quads: Expr, four: Expr) -> Expr:
-    """Codes of at most 7 bits: vpmaddubsw cannot saturate."""
+    """For codes of at most 7 bits, with which vpmaddubsw cannot saturate."""
     signed = _bytes(splat(four, 8))
     ones = T.reinterpret(splat(T.int32(0x00010001), 8), dtype="int32x8")
 
@@ -42,7 +42,7 @@ def _narrow(sums: Expr, quads: Expr, four: Expr) -> Expr:
 
 
 def _wide(sums: Expr, quads: Expr, four: Expr) -> Expr:
-    """Any unsigned bytes: even and odd ones as int16."""
+    """For any unsigned bytes: even and odd ones are multiplied as int16."""
     eight = splat(T.int16(8), 16)
     signed = _words(splat(four, 8))
     even = T.shift_right(T.shift_left(signed, eight), eight)
@@ -75,7 +75,7 @@ def _table(digits: Any, d: Expr, entries: int, start: int) -> Expr:
 
 
 def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
-    """vpshufb for every 16 entries; each further bit of the code chooses between two halves."""
+    """vpshufb for every 16 entries; each further bit of the code selects one of two halves."""
 
     def find(quads: Expr) -> Expr:
         index = _bytes(T.bitwise_and(quads, splat(T.int32(0x0F0F0F0F), 8)))
@@ -85,7 +85,7 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
         ]
         bit = 4
         while len(found) > 1:
-            # Blends look at the highest bit of a byte; what crosses into others does not matter.
+            # Blends use the highest bit of a byte; bits that cross into other bytes do not matter.
             chooser = _bytes(T.shift_left(quads, splat(T.int32(7 - bit), 8)))
             pairs = zip(found[::2], found[1::2], strict=True)
             found = [llvm("x86.avx2.pblendvb", "int8x32", a, b, chooser) for a, b in pairs]
@@ -96,14 +96,14 @@ def _book_entries(digits: Any, d: Expr, entries: int, quads: Expr) -> Expr:
 
 
 def _loop(packing: Packing) -> Any:
-    """Of larger code books LLVM would keep all look-ups of a chunk under way, on the stack."""
+    """For larger code books LLVM would keep all look-ups of a chunk at once, on the stack."""
     return T.serial if packing.digits and packing.entries > 2 * TABLE else T.unroll
 
 
 def dot_gemm(packing: Packing, mode: str) -> Any:
     """The product by integer dot products; operands: ``signature``."""
     multiply = _narrow if not packing.digits and packing.bits <= ROOM else _wide
-    # By registers, as below, 3 bits take as long as so and 5 bits a tenth longer.
+    # With registers, as below, 3 bits take the same time and 5 bits a tenth longer.
     single = 0 if packing.digits else LANES
     of = dot.Primitives(multiply, _book_entries, loop=_loop(packing), single=single)
     return dot.dot_gemm("avx2", packing, of)

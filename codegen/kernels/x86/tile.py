@@ -1,9 +1,9 @@
 """Integer GEMM by matrix tiles (AMX): 16 tokens by 64 rows at once.
 
-First the activation codes are put into tiles, once for all rows. Then the codes of a (row tile,
-K-block) are unpacked once for a panel of tokens, less their zero where that is a byte still. The
-sums of a group of tokens go through memory that the first cache holds; while its tiles are
-multiplied, the group before is combined in float32.
+First the activation codes are arranged as matrix tiles, once for all rows. Then the codes of a (row
+tile, scale block) are unpacked once for a panel of tokens, minus their zero point if the result
+fits a byte. The sums of a group of tokens go through memory in the first cache; while the tiles of
+a group are multiplied, the group before is combined in float32.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from ladder.codegen.kernels.x86 import amx
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 PANEL = 8  # groups of tokens that share one unpacking
-RESIDENT = 1 << 20  # bytes of activation codes that stay in the second cache while rows go by
+RESIDENT = 1 << 20  # bytes of activation codes that stay in the second cache while rows change
 BYTES = 4 * LANES
 EVERY_BYTE = 0x01010101
-SIGN = 0x80  # what makes of an unsigned byte the signed one that is less by 128
+SIGN = 0x80  # flipped, it turns an unsigned byte into the signed byte that is smaller by 128
 
 LookUp = Callable[[Any, Expr, int, Expr], Expr]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a thread has while it multiplies a row tile: the arguments, and buffers.
+    """The arguments and buffers of a thread while it multiplies a row tile.
 
-    ``packed`` and ``by_block`` are the activations' codes and scales as ``_pack_group`` leaves
-    them, ``digits`` a code book's as signed bytes; the other buffers are the thread's own.
-    ``groups`` of tokens are ``height`` tokens each.
+    ``packed`` and ``by_block`` are the activations' codes and scales as ``_pack_group`` writes
+    them, ``digits`` are those of a code book as signed bytes; the other buffers are the thread's
+    own. Each of the ``groups`` has ``height`` tokens.
     """
 
     args: Arguments
@@ -64,14 +64,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a K-block is cut into steps of one instruction: ``depth`` chunks each, zeros after."""
+    """How a scale block is cut into steps of one instruction: ``depth`` chunks each, then zeros."""
 
     steps: int
     depth: int
 
     @staticmethod
     def of(packing: Packing) -> Cut:
-        """As few steps as can be, all alike."""
+        """The fewest steps, all of the same depth."""
         steps = -(-packing.chunks * QUADS // amx.QUADS)
         return Cut(steps, -(-packing.chunks // steps))
 
@@ -87,7 +87,7 @@ class Cut:
 
 
 def _signed(packing: Packing) -> bool:
-    """Whether weights less their zero are bytes: then sums need no correction."""
+    """Whether codes minus their zero point fit signed bytes: then sums need no correction."""
     if packing.digits:
         return True
     if packing.zero:
@@ -96,7 +96,7 @@ def _signed(packing: Packing) -> bool:
 
 
 def _finish(packing: Packing, look_up: LookUp) -> Any:
-    """What ``unpack.stage`` stores: digits, weights less their zero, or codes as they are."""
+    """What ``unpack.stage`` stores: digits, codes minus their zero point, or plain codes."""
     entries, offset = packing.entries, (packing.offset + SIGN) % 256 - SIGN
 
     def finish(digits: Any, zeros: Any, d: Expr, quad: Expr, row: Expr) -> Expr:
@@ -115,14 +115,14 @@ def _finish(packing: Packing, look_up: LookUp) -> Any:
 
 
 def _combine(packing: Packing) -> Any:
-    """Emits one block of tokens ``begin`` .. ``end`` of a group into their float results."""
+    """Emits the addition of a block to the results of tokens ``begin`` .. ``end`` of a group."""
     parts, size = max(packing.digits, 1), amx.TOKENS * TILE
 
     def whole(sums: Any, at: Expr, zeros: Expr, total: Expr) -> Expr:
         if not _signed(packing):
             return block_sum(packing, "int8", sums[lanes(at)], zeros, total)
         value = T.cast(sums[lanes(at + (parts - 1) * size)], "float32x16")
-        for d in range(parts - 2, -1, -1):  # exact products: that they may be fused is the same
+        for d in range(parts - 2, -1, -1):  # exact products: fused or not is the same
             part = T.cast(sums[lanes(at + d * size)], "float32x16")
             value = value * splat(T.float32(256), LANES) + part
         return value
@@ -143,9 +143,9 @@ def _combine(packing: Packing) -> Any:
 
 
 def _multiply(packing: Packing, combine: Any, meanwhile: bool) -> Any:
-    """Emits the sums [D, 16, 64] of a group; ``meanwhile`` those before are combined, in parts.
+    """Emits the sums [D, 16, 64] of a group; ``meanwhile`` combines those before, in parts.
 
-    Where there are none before, the block's codes far ahead are asked for, a chunk at a time.
+    If there are none before, codes far ahead are prefetched, a chunk at a time.
     """
     cut, signed, parts = Cut.of(packing), _signed(packing), max(packing.digits, 1)
     size, chunks, fetch = stage_size(packing), packing.chunks, fetch_codes(packing)
@@ -177,7 +177,7 @@ def _multiply(packing: Packing, combine: Any, meanwhile: bool) -> Any:
 
 
 def _add_panel(packing: Packing) -> Any:
-    """Emits one block of ``count`` groups of tokens into their float results."""
+    """Emits the addition of a block to the float results of ``count`` groups of tokens."""
     cut, combine = Cut.of(packing), _combine(packing)
     multiply, multiply_more = (_multiply(packing, combine, more) for more in (False, True))
 
@@ -197,7 +197,7 @@ def _add_panel(packing: Packing) -> Any:
 
 
 def _pack_group(packing: Packing) -> Any:
-    """Emits the activations of one group of ``height`` tokens as tiles, and scales by block."""
+    """Emits the activations of ``height`` tokens as matrix tiles, and their scales by block."""
     cut, chunks = Cut.of(packing), packing.chunks
 
     @T.inline
@@ -223,7 +223,7 @@ def _pack_group(packing: Packing) -> Any:
 
 
 def _ceildiv(a: Expr, b: Expr) -> Expr:
-    """Of positive numbers: for ``T.ceildiv`` of these TVM would search a second for proofs."""
+    """For positive numbers: with ``T.ceildiv`` TVM would spend a second on proofs."""
     return T.truncdiv(a + b - 1, b)
 
 
@@ -280,7 +280,7 @@ def tile_gemm(family: str, packing: Packing, look_up: LookUp, permute: Permute) 
         args = T.meta_var(declare(operands("tile_gemm", packing)))
         M, B = T.meta_var((args.size.M, args.size.B))
         groups: T.let = T.ceildiv(M, amx.TOKENS)
-        height: T.let = _ceildiv(M, groups)  # tokens of a group: in each as many as can be
+        height: T.let = _ceildiv(M, groups)  # tokens of a group
         size: T.let = B * height * cut.steps * cut.width  # bytes of a group
         panels: T.let = T.max(T.truncdiv(T.int64(RESIDENT), size * PANEL), T.int64(1))
         packed = T.alloc_buffer((groups * size,), "int8")
