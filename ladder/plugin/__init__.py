@@ -1,4 +1,4 @@
-"""The plug-in of TVM: target tags and the Relax pipeline ``ladder``, there after ``import tvm``.
+"""The plug-in for TVM: target tags and the Relax pipeline ``ladder``, added by ``import tvm``.
 
 TVM calls ``load`` through the entry-point group ``tvm.backends``. Nothing of Ladder's compiler is
 imported until a pipeline, a pass or the ONNX frontend is used.
@@ -47,7 +47,7 @@ def _add_all(tvm: Any) -> None:
 
 
 def pipeline(**options: Any) -> Any:
-    """The pass behind ``relax_pipeline="ladder"``; its options: ``ladder.plugin.options``."""
+    """The pass for ``relax_pipeline="ladder"``; its options: ``ladder.plugin.options``."""
     from ladder.plugin.pipeline import ladder_pipeline
 
     return ladder_pipeline(**options)

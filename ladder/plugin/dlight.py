@@ -1,10 +1,11 @@
-"""Schedule rules for TVM's dlight: low-bit kernels by target, and plain loops around them.
+"""Schedule rules for TVM's dlight: low-bit kernels for the target, and plain loops around them.
 
     from ladder.plugin.dlight import DECODE
     with target:
         mod = dlight.ApplyDefaultSchedule(*DECODE)(mod)
 
-A rule leaves what it does not know: TVM's own rules may stand behind. No rule changes a result.
+A rule skips functions that it does not know, so TVM's own rules may follow. No rule changes a
+result.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ PARALLEL_FROM = 1 << 15  # elements that pay for waking the other threads
 
 
 class LowBitKernel(dlight.ScheduleRule):  # type: ignore[misc]
-    """A low-bit kernel, of whatever instructions, as the one of the target's instructions.
+    """Replaces a low-bit kernel of any instruction set by the one for the target.
 
-    All take the same operands and give the same bits.
+    All kernels take the same operands and give the same bits.
     """
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
@@ -39,7 +40,7 @@ class LowBitKernel(dlight.ScheduleRule):  # type: ignore[misc]
 
 
 class Elementwise(dlight.ScheduleRule):  # type: ignore[misc]
-    """Loops without a reduction: one loop in vectors of 16, spread over threads if it is long."""
+    """Loops without a reduction become one loop in vectors of 16, parallel if it is long."""
 
     def apply(self, func: Any, target: Any, tunable: bool) -> Any:
         if target.kind.name != "llvm" or described(func) is not None:

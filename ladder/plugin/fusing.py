@@ -1,4 +1,4 @@
-"""Spelled-out normalizations and attention as one operator each, as Ladder's own passes have them.
+"""Decomposed normalizations and attention become one operator each, as in Ladder's own passes.
 
 x * rsqrt(mean(x^2) + eps) * w                      -->  nn.rms_norm(x, w)
 softmax(q c @ (k c)^T + where(mask, 0, -inf)) @ v   -->  ladder.attention(q, k, v, mask)
@@ -20,7 +20,7 @@ from ladder.plugin.sites import scoped_bindings
 
 
 def fuse_module(mod: Any) -> Any:
-    """``mod`` with whole normalizations and attention where their parts are spelled out."""
+    """``mod`` with normalizations and attention as operators where they were decomposed."""
     made: dict[Any, Make] = {}
     for _, func in functions(mod):
         found = scoped_bindings(func.body)
@@ -35,7 +35,7 @@ def fuse_module(mod: Any) -> Any:
 
 
 def _pairs(call: Any) -> Iterator[tuple[Any, Any]]:
-    """The operands of a commutative operator, both ways."""
+    """The operands of a commutative operator, in both orders."""
     a, b = call.args
     yield a, b
     yield b, a
@@ -56,7 +56,7 @@ def _rms_norm(reader: Reader, value: Any) -> Make | None:
 
 
 def _mean_square(reader: Reader, factor: Any, x: Any) -> float | None:
-    """The epsilon where ``factor`` is rsqrt(mean(x^2) + epsilon) over the last axis."""
+    """The epsilon, if ``factor`` is rsqrt(mean(x^2) + epsilon) over the last axis."""
     root = reader.call(factor, "relax.rsqrt")
     total = reader.call(root.args[0], "relax.add") if root is not None else None
     for mean, epsilon in _pairs(total) if total is not None else ():
@@ -89,7 +89,7 @@ def _attention(reader: Reader, value: Any) -> Make | None:
         return None
     query = _scaled(reader, scores.args[0])
     key = _scaled(reader, scores.args[1])
-    turned = reader.behind(key[0], "relax.permute_dims") if key is not None else None
+    turned = reader.through_copies(key[0], "relax.permute_dims") if key is not None else None
     values = reader.as_rank(product.args[1], 4)
     if query is None or key is None or turned is None or values is None:
         return None
@@ -103,10 +103,10 @@ def _attention(reader: Reader, value: Any) -> Make | None:
 
 
 def _softmax(reader: Reader, expr: Any) -> Any:
-    """A softmax, or one that gives zeros for rows that see nothing."""
-    safe = reader.behind(expr, "relax.where")
+    """A softmax, or one that gives zeros for rows that are fully masked."""
+    safe = reader.through_copies(expr, "relax.where")
     if safe is None:
-        return reader.behind(expr, "relax.nn.softmax")
+        return reader.through_copies(expr, "relax.nn.softmax")
     softmax = reader.call(safe.args[2], "relax.nn.softmax")
     condition = safe.args[0]
     while reader.call(condition, "relax.logical_not", "relax.astype", "relax.max") is not None:
@@ -118,26 +118,26 @@ def _softmax(reader: Reader, expr: Any) -> Any:
 
 
 def _scores(reader: Reader, expr: Any) -> tuple[Any, Any]:
-    """(product of queries and keys, what is added to it or None)."""
-    product = reader.behind(expr, "relax.matmul")
+    """(product of queries and keys, the bias that is added to it or None)."""
+    product = reader.through_copies(expr, "relax.matmul")
     if product is not None:
         return product, None
     total = reader.call(expr, "relax.add")
     for scores, bias in _pairs(total) if total is not None else ():
-        product = reader.behind(scores, "relax.matmul")
+        product = reader.through_copies(scores, "relax.matmul")
         if product is not None:
             return product, bias
     return None, None
 
 
 def _scaled(reader: Reader, expr: Any) -> tuple[Any, float] | None:
-    call = reader.behind(expr, "relax.multiply")
+    call = reader.through_copies(expr, "relax.multiply")
     return reader.times(call) if call is not None else None
 
 
 def _mask(reader: Reader, bias: Any) -> Any:
     """The condition of where(mask, 0, -inf)."""
-    call = reader.behind(bias, "relax.where")
+    call = reader.through_copies(bias, "relax.where")
     if call is None:
         return None
     kept, hidden = reader.number(call.args[1]), reader.number(call.args[2])
@@ -145,7 +145,7 @@ def _mask(reader: Reader, bias: Any) -> Any:
 
 
 def _fits(parts: list[Any], mask: Any) -> bool:
-    """Whether the kernel takes them: one sequence, heads of a multiple of 16, one mask."""
+    """Whether the kernel supports them: one sequence, head size a multiple of 16, one mask."""
     dims = [static_dims(part) or () for part in parts]
     if any(len(d) != 4 or d[0] != 1 or d[3] % WIDTH for d in dims):
         return False

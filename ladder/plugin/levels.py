@@ -1,4 +1,4 @@
-"""Which instruction-set level a TVM target is."""
+"""The instruction level of a TVM target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ladder.hardware.targets import LEVELS, Level
 from ladder.plugin import PREFIX
 
 NO_MODULES = (
-    "{target}: a Relax module cannot run there, TVM's wheel has no run time for Hexagon; compile "
+    "{target}: a Relax module cannot run there, TVM's wheel has no runtime for Hexagon; compile "
     "the module for the CPU (ladder/snapdragon-x-elite), and its low-bit products for the NPU with "
     "'ladder kernels build --target snapdragon-x-elite-npu -o FOLDER'"
 )
@@ -20,7 +20,7 @@ NOT_LOWERED = (
 )
 ARCHES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 PLAIN = "plain"
-# What LLVM calls an extension of ARM; those of x86 have Linux's names.
+# LLVM's names of ARM's extensions; those of x86 have the same names as in Linux.
 LLVM_NAMES = {
     "asimd": "neon",
     "asimddp": "dotprod",
@@ -31,10 +31,10 @@ LLVM_NAMES = {
 
 
 def level_of(target: Any) -> Level | None:
-    """The level of a tag, else the most able one whose instructions the target has.
+    """The level of a tag, or else the highest one whose instructions the target has.
 
-    None where modules with low-bit kernels cannot run: no CPU. Without a target, kernels are
-    portable. A ``LadderError`` where no module can run at all.
+    None if the target is not a CPU, where modules with low-bit kernels cannot run. Without a
+    target, kernels are portable. Raises ``LadderError`` if no module can run there.
     """
     if target is None:
         return Level(PLAIN, "", {})
@@ -63,5 +63,5 @@ def _by_features(target: Any) -> Level:
 
 
 def _plain(name: str) -> str:
-    """Linux and LLVM spell an extension alike but for what stands between its parts."""
+    """An extension's name without separators, in which Linux and LLVM differ."""
     return name.replace("_", "").replace("-", "")

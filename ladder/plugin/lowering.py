@@ -37,7 +37,7 @@ from ladder.plugin.sites import scoped_bindings
 from ladder.timing.cost_tables import machine_of
 
 PORTABLE = "portable"
-# Operator of Relax -> the converter of ONNX's, and its attributes by name.
+# Relax operator -> the converter of the ONNX operator, and its attributes by name.
 OPERATORS: dict[str, tuple[str, dict[str, str]]] = {
     ATTENTION: ("Attention", {"scale": "scale"}),
     "relax.nn.rms_norm": ("RMSNormalization", {"epsilon": "epsilon"}),
@@ -45,7 +45,7 @@ OPERATORS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def lower_module(mod: Any, options: CompileOptions, level: Level) -> Any:
-    """``mod`` with its low-bit operators as kernels of ``level``; activations are shared."""
+    """``mod`` with low-bit operators lowered to kernels of ``level``, which share activations."""
     made: dict[Any, Make] = {}
     rewriter, packer = Rewriter(mod, made), _Packer()
     context = Context(rewriter.builder_, level.kernels)
@@ -62,7 +62,7 @@ def lower_module(mod: Any, options: CompileOptions, level: Level) -> Any:
 
 
 def legalized(builder: Any, call: Any) -> Any:
-    """One operator as its portable float kernel, which is its meaning."""
+    """One operator as its portable float kernel, which defines its meaning."""
     products = _Products(_Packer())
     products.add(call, 0, call)
     products.pack()
@@ -71,10 +71,10 @@ def legalized(builder: Any, call: Any) -> Any:
 
 
 def lower_operators(mod: Any) -> Any:
-    """``mod`` with attention and normalizations as Ladder's kernels; those they lack stay."""
+    """``mod`` with attention and normalizations as Ladder's kernels, where there are any."""
     made: dict[Any, Make] = {}
     rewriter = Rewriter(mod, made)
-    context = Context(rewriter.builder_, PORTABLE)  # float kernels are one for all levels
+    context = Context(rewriter.builder_, PORTABLE)  # float kernels are the same for all levels
     for _, func in functions(mod):
         for _, binding in scoped_bindings(func.body):
             if op_name(binding.value) in OPERATORS:
@@ -87,7 +87,7 @@ def _operator_maker(context: Context, call: Any) -> Make:
 
 
 def legalized_operator(builder: Any, call: Any) -> Any:
-    """One operator's kernel."""
+    """One operator as its kernel."""
     return _operator(Context(builder, PORTABLE), call, list(call.args))
 
 
@@ -99,7 +99,7 @@ def _operator(context: Context, call: Any, arguments: list[Any]) -> Any:
 
 
 class _Packer:
-    """Weights packed once for a module, as constants."""
+    """The weights of a module, each packed once, as constants."""
 
     def __init__(self) -> None:
         self.weights = Weights()
@@ -119,7 +119,7 @@ class _Packer:
 
 
 class _Products:
-    """The low-bit operators of a function as a graph, and the Relax values behind its inputs."""
+    """The low-bit operators of a function as a graph, and the Relax values of its inputs."""
 
     def __init__(self, packer: _Packer) -> None:
         self.packer = packer
@@ -166,11 +166,11 @@ class _Products:
         return self._weights[key]
 
     def pack(self) -> None:
-        """Pack the weights that are known, after all lowering."""
+        """Pack the weights that are constants, after all lowering."""
         self.packed = pack_graph(self.model, self.packer.weights).operands
 
     def makers(self, context: Context) -> dict[Any, Make]:
-        """For each operator's variable what emits the nodes up to it, as they are now."""
+        """Variable of an operator -> the function that emits the nodes up to it."""
         made: dict[Any, Make] = {}
         nodes: list[ir.Node] = []
         for node in self.model.graph:
@@ -186,7 +186,7 @@ def _identity(operand: Any) -> object:
 
 
 class _Steps:
-    """Some nodes of a function's graph, the last of which is a product or a Gather."""
+    """Nodes of a function's graph that end in a product or a Gather."""
 
     def __init__(self, products: _Products, nodes: Sequence[ir.Node], context: Context) -> None:
         self.products, self.nodes, self.context = products, nodes, context
@@ -195,7 +195,7 @@ class _Steps:
         return self.emit(rewriter.new)
 
     def emit(self, new: Callable[[Any], Any]) -> Any:
-        """Emit the nodes through the kernels' converters; ``new`` renews an expression."""
+        """Emit the nodes through the kernels' converters; ``new`` rewrites an expression."""
         result = None
         for node in self.nodes:
             result = self.context.builder.normalize(self._convert(node, new))
@@ -232,7 +232,7 @@ class _Steps:
         dtype = dialect.weight_type(node)
         operands = [new(self.products.expressions[value]) for value in weight_inputs(node)]
         texts = [tvm.ir.StringImm(node.op_type), tvm.ir.StringImm(str(dtype))]
-        # Packing nothing tells the operands' types.
+        # Packing empty arrays gives the types of the operands.
         nothing = [np.zeros([int(d) for d in o.ty.shape], o.ty.dtype.dtype) for o in operands]
         types = [tensor_type(a) for a in packed(node.op_type, str(dtype), nothing)]
         return emit_packed(self.context.builder, packing.PACK, [*texts, *operands], types)

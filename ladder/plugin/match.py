@@ -1,4 +1,4 @@
-"""Reading a Relax function backwards: what computes a value, through copies that change nothing."""
+"""Reads a Relax function backwards: from a value to its operator, also through plain copies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COPIES = ("relax.reshape", "relax.broadcast_to", "relax.expand_dims", "relax.squ
 
 
 def op_name(expr: Any) -> str:
-    """The operator that ``expr`` calls, or an empty text."""
+    """The name of the operator that ``expr`` calls, or an empty text."""
     return str(getattr(getattr(expr, "op", None), "name", ""))
 
 
@@ -22,7 +22,7 @@ def is_constant(expr: Any) -> bool:
 
 
 def static_dims(expr: Any) -> tuple[int, ...] | None:
-    """The shape of a value where all its sizes are numbers."""
+    """The shape of a value, or None unless all sizes are numbers."""
     shape = getattr(expr.ty, "shape", None)
     if shape is None or any(not hasattr(d, "value") for d in shape):
         return None
@@ -36,17 +36,17 @@ class Reader:
         self.bound = {binding.var: binding.value for _, binding in bindings}
 
     def value(self, expr: Any) -> Any:
-        """What a variable is bound to; other expressions as they are."""
+        """The expression that a variable is bound to; other expressions as they are."""
         while isinstance(expr, relax.Var) and expr in self.bound:
             expr = self.bound[expr]
         return expr
 
     def call(self, expr: Any, *names: str) -> Any:
-        """The call of one of the operators behind ``expr``, or None."""
+        """The call that computes ``expr``, if it is of one of the operators; else None."""
         value = self.value(expr)
         return value if op_name(value) in names else None
 
-    def behind(self, expr: Any, *names: str) -> Any:
+    def through_copies(self, expr: Any, *names: str) -> Any:
         """``call``, also through copies that move no element."""
         while True:
             value = self.value(expr)

@@ -1,7 +1,7 @@
-"""A Relax module's weights as a Ladder model: one node a site, for the passes that know no Relax.
+"""A Relax module's weights as a Ladder model with one node per site, for passes on the IR.
 
-What lies between the sites is not in it; every activation is an input of the graph. Imports no
-compiler: weights that are parameters are rounded and packed where only TVM's runtime is.
+The nodes between the sites are left out, and every activation is an input of the graph. This module
+imports no compiler: weights that are parameters may be rounded and packed by TVM's runtime alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def new_model() -> ir.Model:
 
 
 def dims_of(expr: Any) -> list[int | str]:
-    """The sizes of a Relax value; symbolic ones as their text."""
+    """The sizes of a Relax value; symbolic ones as text."""
     return [int(d) if hasattr(d, "value") else str(d) for d in expr.ty.shape]
 
 
@@ -49,7 +49,7 @@ def data_input(model: ir.Model, name: str, dims: Dims, kind: ir.DataType = FLOAT
 
 
 def float_weight(model: ir.Model, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    """A weight as it is stored."""
+    """A weight in the orientation in which it is stored."""
     kind = ir.TensorType(FLOAT)
     shape = ir.Shape([int(str(d)) for d in tensor.shape])
     value = ir.Value(name=name, type=kind, shape=shape, const_value=tensor)
@@ -78,7 +78,7 @@ def add_site(
 
 
 class Skeleton:
-    """The model of several uses, and which uses each of its sites stands for."""
+    """The model of several uses of weights, and the uses of each of its sites."""
 
     def __init__(self, uses: Iterable[Use]) -> None:
         self.model = new_model()
@@ -89,7 +89,7 @@ class Skeleton:
             self._add(use)
 
     def _add(self, use: Use) -> None:
-        # A parameter read in several places is one site; a constant has no name to tell.
+        # A parameter that is read in several places is one site; a constant has no name to go by.
         known = use.var if use.is_constant else use.identity
         key = (known, use.gathers)
         if key not in self._sites:
@@ -115,14 +115,14 @@ class Skeleton:
         return fresh
 
     def is_constant(self, site: str) -> bool:
-        """Whether the weight's numbers are known now."""
+        """Whether the weight is a constant, so that its values are known."""
         return self.uses[site][0].is_constant
 
 
 def round_array(
     weight: np.ndarray, type: str, rounding: str, transposed: bool, site: str
 ) -> list[np.ndarray]:
-    """A float weight as a low-bit operator's operands in the dialect's order, codes as bytes."""
+    """A float weight as operands of a low-bit operator, in the dialect's order, codes as bytes."""
     model = new_model()
     stored = float_weight(model, f"{site}.stored", ir.tensor(weight, name=f"{site}.stored"))
     k = weight.shape[0 if transposed else 1]
@@ -134,7 +134,7 @@ def round_array(
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:
-    """Codes of less than a byte take one each; other arrays stay."""
+    """Codes of less than a byte are stored as bytes; other arrays stay as they are."""
     name = array.dtype.name
     if name.lstrip("u").startswith("int") and name.lstrip("u")[3:] in ("2", "4"):
         array = array.astype(np.uint8 if name.startswith("u") else np.int8)
@@ -144,7 +144,7 @@ def as_bytes(array: np.ndarray) -> np.ndarray:
 def weight_values(name: str, operands: Sequence[Any], dtype: DType) -> list[ir.Value]:
     """Operands of a weight, arrays or Relax expressions, as values of a graph.
 
-    Those that are expressions have a shape but no numbers.
+    Those that are expressions have a shape but no values.
     """
     zero = ["zero"] if dtype.zero_point else []
     values = []
@@ -173,9 +173,9 @@ def dialect_node(
 
 
 def packed(op: str, type: str, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The operands of a low-bit operator as the kernel behind dialect operator ``op`` wants them.
+    """The operands of a low-bit operator, packed for the kernel of dialect operator ``op``.
 
-    ``op`` may be a lowered one: a code book's entries are digits for some and values for others.
+    ``op`` may be a lowered operator. Some kernels read a code book's digits, others its values.
     """
     dtype = DType.parse(type)
     stored = StoredWeight(dtype, operands)

@@ -1,4 +1,4 @@
-"""Replacing what bindings compute, in every Relax function of a module."""
+"""Replaces the values of bindings in every Relax function of a module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tensor_type(array: np.ndarray) -> Any:
 
 
 def emit_packed(builder: Any, name: str, arguments: list[Any], types: list[Any]) -> list[Any]:
-    """Emit a call of a pure packed function; its results one by one."""
+    """Emit a call of a pure packed function; returns its results one by one."""
     call = relax.call_pure_packed(name, *arguments, ty_args=relax.TupleType(types))
     whole = builder.emit(call)
     return [builder.emit(relax.TupleGetItem(whole, i)) for i in range(len(types))]
@@ -43,7 +43,7 @@ def packs_later(mod: Any) -> bool:
 
 
 def _calls(value: Any, name: str) -> bool:
-    """Whether ``value`` is a call of a packed function, pure as TVM spells it."""
+    """Whether ``value`` is a pure call of the packed function ``name``."""
     return isinstance(value, relax.Call) and any(
         isinstance(part, relax.ExternFunc) and str(part.global_symbol) == name
         for part in (value.op, *value.args)
@@ -52,10 +52,10 @@ def _calls(value: Any, name: str) -> bool:
 
 @relax.expr_functor.mutator
 class Rewriter(relax.PyExprMutator):  # type: ignore[misc]
-    """Binds variables anew: ``made`` says for a variable what it shall be.
+    """Rewrites the bindings of variables: ``made`` has a maker for each variable to replace.
 
-    A maker gets this rewriter: ``builder_`` emits before the binding, ``new`` is an old
-    expression after rewriting.
+    A maker gets this rewriter: ``builder_`` emits before the binding, and ``new`` rewrites an old
+    expression.
     """
 
     def __init__(self, mod: Any, made: dict[Any, Make]) -> None:
@@ -69,11 +69,11 @@ class Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         super().visit_var_binding_(binding)
 
     def new(self, expr: Any) -> Any:
-        """``expr`` with the variables that stand for it now."""
+        """``expr`` with its rewritten variables."""
         return self.visit_expr(expr)
 
     def rewritten(self) -> Any:
-        """The module, cleared of what nobody reads any more."""
+        """The rewritten module, without code that is no longer used."""
         for var, func in functions(self.mod):
             self.builder_.update_func(var, self.visit_expr(func))
         done = self.builder_.get()

@@ -1,4 +1,4 @@
-"""Lets TVM's ONNX frontend learn the dialect once it is imported: it and ONNX are slow to load."""
+"""Extends TVM's ONNX frontend when it is imported, because it and ONNX are slow to load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRONTEND = "tvm.relax.frontend.onnx.onnx_frontend"
 
 
 def install() -> None:
-    """Extend the frontend when it is imported, or now if it is."""
+    """Extend the frontend when it is imported, or now if it already is."""
     if FRONTEND in sys.modules:
         _extend(sys.modules[FRONTEND])
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -28,7 +28,7 @@ def _extend(frontend: ModuleType) -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the frontend as Python does without us, once, and adds a step behind its loading."""
+    """Finds the frontend as Python would without us, once, and adds a step after its loading."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -11,7 +11,7 @@ MARKS = frozenset({"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"})
 
 
 def extend(frontend: ModuleType) -> None:
-    """Let ``from_onnx`` read low-bit weights; graphs without any go the old way."""
+    """Let ``from_onnx`` read low-bit weights; graphs without any are imported as before."""
     original, convert_map = frontend.from_onnx, frontend._get_convert_map
 
     @functools.wraps(original)
@@ -36,7 +36,7 @@ def _has_low_bit(model: Any) -> bool:
 
 
 def _raised(proto: Any) -> Any:
-    """The model with the dialect's nodes as TVM's importer can read them: codes are bytes."""
+    """The model with dialect nodes in a form that TVM's importer can read: codes are bytes."""
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -67,7 +67,7 @@ def _raised(proto: Any) -> Any:
 
 @functools.cache
 def _converters(frontend: ModuleType) -> dict[str, Any]:
-    """Our operators for the importer's table, in the form of its own."""
+    """Our operators for the importer's table, in its format."""
     from ladder.ir.dtype import DType
     from ladder.plugin import operator_names, operators
 

@@ -1,10 +1,10 @@
-"""Low-bit weights of an ONNX graph, in the forms that Ladder writes, as the dialect's operators.
+"""Converts low-bit weights of an ONNX graph, in the forms that Ladder writes, to the dialect.
 
     MatMulNBits, GatherBlockQuantized                       codes packed in bytes
-    MatMul, Gemm, Gather over DequantizeLinear              blocked, or of one scale a row
+    MatMul, Gemm, Gather over DequantizeLinear              blocked, or with one scale per row
     ... over Mul(Sub(codes, zero), scale) and code books    ``ladder.export.decode`` writes them
 
-Values are taken as they are: a type that a file stores in a wider one comes back as the wider.
+Values are read as they are: a type that a file stores in a wider one is read as the wider one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLAIN = {"MatMul": (1, "LowBitMatMul"), "Gemm": (1, "LowBitMatMul"), "Gather": (
 
 @dataclass(frozen=True)
 class Weight:
-    """Codes [N, K] and the scale [N, groups], zero point alike, of a type."""
+    """Codes [N, K] of a type, and a scale and a zero point, both [N, groups]."""
 
     dtype: DType
     codes: np.ndarray
@@ -56,14 +56,14 @@ def raise_model(model: ir.Model) -> int:
 
 
 def _planned_types(model: ir.Model) -> dict[str, DType]:
-    """The type of each site, as a file of Ladder's tells it."""
-    told = json.loads(model.metadata_props.get(facts.METADATA_KEY, "{}"))
-    choices = told.get(facts.BitPlan.__name__, {}).get("choices", {})
+    """The type of each site in the metadata of a file that Ladder wrote."""
+    stored = json.loads(model.metadata_props.get(facts.METADATA_KEY, "{}"))
+    choices = stored.get(facts.BitPlan.__name__, {}).get("choices", {})
     return {site: DType.parse(choice["type"]) for site, choice in choices.items()}
 
 
 def _as_planned(weight: Weight, dtype: DType | None) -> Weight:
-    """The weight in the type that it was planned in, where that holds the same numbers."""
+    """The weight in its planned type, if that represents the same numbers."""
     if dtype is None or dtype.tensor_scale or dtype.zero != weight.dtype.zero:
         return weight
     if dtype.element.book and dtype.element.name != weight.dtype.element.name:
@@ -114,7 +114,7 @@ def _int(node: ir.Node, name: str, default: int) -> int:
 
 
 def _array(value: ir.Value | None) -> np.ndarray | None:
-    """A constant, also behind the Cast or Mul of constants that scales are written with."""
+    """A constant, also after the Cast or Mul of constants that scales are written with."""
     tensor = constant_of(value)
     if tensor is not None:
         return tensor.numpy()
@@ -130,7 +130,7 @@ def _array(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _nbits(node: ir.Node) -> Weight | None:
-    """Bytes [N, blocks, bytes] (a Gather's: [N, bytes]), the first code lowest."""
+    """Bytes [N, blocks, bytes] (of a Gather: [N, bytes]), the first code in the lowest bits."""
     gathers = node.op_type == "GatherBlockQuantized"
     at = [0, 2, 3] if gathers else [1, 2, 3]
     arrays = [_array(node.inputs[i]) if len(node.inputs) > i else None for i in at]
@@ -162,7 +162,7 @@ def _unpacked(packed: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _read(value: ir.Value | None, rows_are_k: bool) -> Weight | None:
-    """The weight behind a float operand; as it stands it is [K, N] if ``rows_are_k``."""
+    """The low-bit weight of a float operand, which is [K, N] if ``rows_are_k``."""
     node = value.producer() if value is not None else None
     if node is not None and node.op_type == "Transpose":
         perm = node.attributes.get("perm")
@@ -202,14 +202,14 @@ def _dequantized(node: ir.Node, rows_are_k: bool) -> Weight | None:
 
 
 def _zero_like(zero: np.ndarray | None, inputs: int) -> bool:
-    """Whether there is a zero point that is not known."""
+    """Whether there is a zero point whose value is not known."""
     return zero is None and inputs > 2
 
 
 def _typed(
     kind: Any, codes: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, group: str
 ) -> Weight | None:
-    """A weight by the ONNX type of its codes."""
+    """A weight whose element is given by the ONNX type of its codes."""
     name = "" if kind is None else kind.name.lower()
     if name.startswith("float8"):
         element = {"float8e4m3fn": "fp8_e4m3", "float8e5m2": "fp8_e5m2"}.get(name)
@@ -237,7 +237,7 @@ def _of_book(values: np.ndarray, element: str, scale: np.ndarray, group: str) ->
 
 
 def _by_arithmetic(node: ir.Node, rows_are_k: bool) -> Weight | None:
-    """Slice(Reshape(Mul(Sub(numbers, zero), scale))): numbers [N, groups, group] or so turned."""
+    """Slice(Reshape(Mul(Sub(numbers, zero), scale))): numbers [N, groups, group], or transposed."""
     steps: dict[str, ir.Node] = {}
     source: ir.Node | None = node
     for op in ("Slice", "Reshape", "Mul", "Sub"):

@@ -1,4 +1,4 @@
-"""What the operators of ``ladder.plugin.operators`` are called in Relax and in the dialect."""
+"""The names of the operators of ``ladder.plugin.operators`` in Relax and in the dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The high rung of the dialect as operators of Relax, and attention as ONNX has it.
+"""The low-bit operators of the dialect as Relax operators, and attention as in ONNX.
 
     ladder.low_bit_matmul(x, codes, scale[, zero][, tensor_scale]) -> x @ dequantize(weight).T
     ladder.low_bit_gather(ids, codes, scale[, zero][, tensor_scale]) -> dequantize(weight)[ids]
@@ -7,8 +7,8 @@
 
 Attributes of the first two: ``type`` (a low-bit type), ``n`` and ``k`` (codes are [N, K]),
 ``site`` (a name).
-Codes are bytes, one a code, scales and zero points as ``ladder.ir.dialect`` has them. Legalized
-by TVM alone, an operator becomes the float kernel, which is its meaning.
+Each code is one byte; scales and zero points are those of ``ladder.ir.dialect``. If TVM legalizes
+an operator by itself, it becomes the float kernel, which defines its meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ladder.plugin.operator_names import ATTENTION, GATHER, MATMUL
 
 @cache
 def register() -> None:
-    """Tell TVM of the operators, once."""
+    """Register the operators with TVM, once."""
     _register(MATMUL, "x @ dequantize(weight).T", _infer_low_bit, legalized)
     _register(GATHER, "dequantize(weight)[ids]", _infer_low_bit, legalized)
     _register(ATTENTION, "softmax(scale q k^T, masked) v", _infer_attention, legalized_operator)

@@ -1,4 +1,4 @@
-"""What is asked of a Relax module: a pass's arguments, else the module's attributes.
+"""The options for a Relax module: from a pass's arguments, else from the module's attributes.
 
 mod = mod.with_attr("ladder.type", "int3:g64").with_attr("ladder.keep", "lm_head|*.v_proj")
 """
@@ -16,7 +16,7 @@ OPTIONS = {name: about for name, about in described(CompileOptions).items() if a
 
 
 def read(mod: Any, given: dict[str, str]) -> CompileOptions:
-    """The checked options for ``mod``; ``given`` goes before its attributes."""
+    """The checked options for ``mod``; ``given`` overrides its attributes."""
     check_names(given)
     held = dict(mod.attrs) if mod.attrs else {}
     asked = {n: str(held[ATTRIBUTE + n]) for n in OPTIONS if ATTRIBUTE + n in held}
@@ -28,5 +28,5 @@ def read(mod: Any, given: dict[str, str]) -> CompileOptions:
 
 
 def check_names(given: dict[str, str]) -> None:
-    """Refuse what is no option."""
+    """Refuse unknown options."""
     refuse_unknown(given, OPTIONS)

@@ -1,4 +1,4 @@
-"""Weights that are parameters: rounded and packed where they become known, by packed functions.
+"""Packed functions that round and pack weights that are parameters, when their values are known.
 
 ``relax.transform.LiftTransformParams`` puts the calls into ``NAME_transform_params``.
 """
@@ -11,7 +11,7 @@ ROUND, PACK = "ladder.round_weight", "ladder.pack_weight"
 
 
 def register() -> None:
-    """Make the two functions known to TVM's runtime. They import Ladder when they are called."""
+    """Register the two functions with TVM's runtime. They import Ladder when they are called."""
     import tvm_ffi
 
     for name, function in ((ROUND, _round), (PACK, _pack)):
@@ -26,7 +26,7 @@ def _round(weight: Any, type: str, rounding: str, transposed: int, site: str) ->
 
 
 def _pack(op: str, type: str, *operands: Any) -> list[Any]:
-    """Those -> the operands of a kernel, in its order."""
+    """The operands of a low-bit weight -> the operands of a kernel, in order."""
     from ladder.plugin.model import packed
 
     return _tensors(packed(op, type, [_array(o) for o in operands]))

@@ -1,4 +1,4 @@
-"""``relax_pipeline="ladder"``: our steps, then TVM's own for what is left."""
+"""``relax_pipeline="ladder"``: our steps, then TVM's own for everything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = logging.getLogger("ladder.plugin")
 
 
 def ladder_pipeline(**given: str) -> Any:
-    """The pipeline as one pass. ``given`` goes before the module's attributes."""
+    """The pipeline as one pass. ``given`` overrides the module's attributes."""
     options.check_names(given)
 
     @tvm.transform.module_pass(opt_level=0, name="ladder.Pipeline")  # type: ignore[untyped-decorator]
@@ -38,7 +38,7 @@ def ladder_pipeline(**given: str) -> Any:
 
 
 def passes(target: Any, given: dict[str, str]) -> list[Any]:
-    """The steps in order. Float operators take the way of Ladder's own compilations."""
+    """The steps in order. Float operators are compiled as in Ladder's own compilations."""
     dispatch = relax.pipeline.library_dispatch_passes(target) if target is not None else []
     return [
         RoundWeights(**given),

@@ -32,7 +32,7 @@ REPORT = "ladder.report"
 
 
 def round_module(mod: Any, options: CompileOptions) -> Any:
-    """``mod`` with its weights rounded as the options, or its plan, says; other bindings stay."""
+    """``mod`` with its weights rounded as the options or the plan say; other bindings stay."""
     uses, refused = _all_uses(mod)
     if not uses:
         LOG.warning("no weight to round: %s", _reasons(refused) or "no product has a weight")
@@ -46,8 +46,10 @@ def round_module(mod: Any, options: CompileOptions) -> Any:
     rows = {name: [str(c.type), c.reason] for name, c in plan.choices.items()}
     left = {**alone.reasons, **{r.name: f"{r.op}: {r.reason}" for r in refused}}
     if options.type == CompileOptions().type and not options.plan:
-        LOG.warning("weights become %s: no attribute ladder.type asks for another", options.type)
-    LOG.info("%d sites rounded, %d left alone", len(rows), len(left))
+        LOG.warning(
+            "weights become %s: set the attribute ladder.type for another type", options.type
+        )
+    LOG.info("%d sites rounded, %d skipped", len(rows), len(left))
     done = Rewriter(mod, made).rewritten()
     return done.with_attr(REPORT, json.dumps({"sites": rows, "skipped": left}))
 
@@ -67,17 +69,17 @@ def _reasons(refused: list[Refused]) -> str:
 
 
 def _plan(skeleton: Skeleton, options: CompileOptions) -> None:
-    """Leave the facts BitPlan and Skipped on the model.
+    """Add the facts BitPlan and Skipped to the model.
 
-    A plan names its sites as another frontend did where Relax's constants have no names: then
-    its rows are taken in their order, which is that of the graph.
+    A plan has the site names of another frontend, but Relax's constants have no names. In that
+    case its rows are used in order, which is that of the graph.
     """
     if not options.plan:
         run_passes(skeleton.model, allocate(options))
         return
     plan = read_plan(options.plan)
     if set(plan.sites) != set(skeleton.uses) and len(plan.sites) == len(skeleton.uses):
-        LOG.warning("%s names other sites: its rows are taken in order", options.plan)
+        LOG.warning("%s names other sites: its rows are used in order", options.plan)
         plan = replace(plan, sites=dict(zip(skeleton.uses, plan.sites.values(), strict=True)))
     put_plan(skeleton.model, plan, plan.digest)
 
@@ -114,7 +116,7 @@ def _maker(use: Use, dtype: DType, site: str, weight: list[Any]) -> Make:
 
 
 def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[Any, Make]:
-    """Rounding waits for the weight: a call of a packed function that gives the operands."""
+    """Rounding at run time: a call of a packed function that returns the operands."""
     made: dict[Any, Make] = {}
     for site, choice in plan.choices.items():
         if not skeleton.is_constant(site):
@@ -124,7 +126,7 @@ def _round_parameters(skeleton: Skeleton, plan: BitPlan, method: str) -> dict[An
 
 
 def _late_maker(use: Use, dtype: DType, site: str, method: str) -> Make:
-    # Rounding nothing tells the operands' types.
+    # Rounding an empty array gives the types of the operands.
     nothing = round_array(np.zeros(use.nk, np.float32), str(dtype), QUICKEST, False, site)
     types = [tensor_type(array) for array in nothing]
 

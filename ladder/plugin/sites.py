@@ -1,4 +1,4 @@
-"""Where a Relax function reads a weight: matrix products and embeddings."""
+"""Finds where a Relax function reads a weight: matrix products and embeddings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ladder.errors import LadderError
 from ladder.ir.site import SMALLEST_EMBEDDING_ROWS
 from ladder.plugin.match import is_constant, op_name
 
-NUM_INPUT = "num_input"  # TVM's attribute: parameters behind so many inputs are weights
+NUM_INPUT = "num_input"  # TVM's attribute: parameters after so many inputs are weights
 
 
 @dataclass(frozen=True)
 class Use:
     """A binding that multiplies by a weight, or gathers its rows.
 
-    ``scope`` tells the binding blocks apart. The weight is stored [K, N] if ``transposed``.
+    ``scope`` identifies the binding block. The weight is stored [K, N] if ``transposed``.
     """
 
     name: str
@@ -43,26 +43,26 @@ class Use:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the weight's numbers are known now."""
+        """Whether the weight is a constant, so that its values are known."""
         return is_constant(self.weight)
 
     @property
     def identity(self) -> object:
-        """Equal for weights that are one: constants of the same memory, parameters alike."""
+        """Equal for uses of the same weight: constants with the same memory, the same parameter."""
         if self.is_constant:
             return int(self.weight.value.data_ptr())
         return str(self.weight.name), self.stored_shape
 
     def tensor(self) -> ir.TensorProtocol:
-        """The weight's numbers, of a constant."""
+        """The values of a constant weight."""
         if not self.is_constant:
-            raise LadderError(f"site {self.name}: its weight is known at run time only")
+            raise LadderError(f"site {self.name}: its weight is only known at run time")
         return ir.tensor(self.weight.value.numpy())
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A binding with a weight that is left alone, and why."""
+    """A binding with a weight that is skipped, and why."""
 
     name: str
     op: str
@@ -70,7 +70,7 @@ class Refused:
 
 
 def scoped_bindings(body: Any) -> list[tuple[int, Any]]:
-    """(number of its block, binding) of the variable bindings, in order, branches included."""
+    """(number of its binding block, binding) of all variable bindings, in order, with branches."""
     found: list[tuple[int, Any]] = []
     blocks = 0
 
@@ -91,7 +91,7 @@ def scoped_bindings(body: Any) -> list[tuple[int, Any]]:
 
 
 def find_uses(name: str, func: Any) -> tuple[list[Use], list[Refused]]:
-    """The uses of weights in function ``name``, and what has a weight but is none."""
+    """The uses of weights in function ``name``, and bindings with weights that are refused."""
     found = scoped_bindings(func.body)
     bound = {binding.var: binding.value for _, binding in found}
     weights = _parameters(func)
@@ -123,7 +123,7 @@ def _parameters(func: Any) -> list[Any]:
 
 
 def _weight_of(expr: Any, bound: dict[Any, Any], gathers: bool) -> tuple[Any, bool]:
-    """What stands behind an operand, and whether it is stored [K, N] (a table: [N, K])."""
+    """The weight of an operand, and whether it is stored [K, N] (for a table: [N, K])."""
     transposed = not gathers
     while isinstance(expr, relax.Var) and expr in bound:
         value = bound[expr]
@@ -150,19 +150,19 @@ def _refuse(call: Any, weight: Any, gathers: bool) -> str | None:
     if weight.ty.ndim != 2:
         return f"its weight has {weight.ty.ndim} dimensions, not 2"
     if data.shape is None or (not gathers and data.ndim < 1):
-        return "the shape of what it reads is not known"
+        return "the shape of its input is not known"
     if not gathers:
         kind = data.dtype.dtype
-        return None if kind == "float32" else f"what it multiplies is {kind}, not float32"
+        return None if kind == "float32" else f"its other operand is {kind}, not float32"
     axis = call.attrs.axis
     if axis is None or int(axis) != 0:
-        return "it gathers along another axis than the rows"
+        return "it gathers along an axis other than the rows"
     rows = int(weight.ty.shape[0])
     return "its table is too small to be worth it" if rows < SMALLEST_EMBEDDING_ROWS else None
 
 
 def _site_name(function: str, weight: Any, var: Any) -> str:
-    """The name of a parameter without what frontends put around it, else that of the binding."""
+    """The name of a parameter without the additions of frontends, else that of the binding."""
     if isinstance(weight, relax.Var):
         name = str(weight.name).removeprefix("p_")
         return name.removesuffix("weight").rstrip("._") or name

@@ -1,4 +1,4 @@
-"""The steps of the pipeline as TVM passes, for a ``tvm.transform.Sequential`` of one's own."""
+"""The steps of the pipeline as TVM passes, for a ``tvm.transform.Sequential`` of your own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder.plugin.lowering import lower_module, lower_operators
 from ladder.plugin.mutate import packs_later
 from ladder.plugin.rounding import round_module
 
-tvm_ffi.register_error("LadderError", LadderError)  # keeps its type on the way through TVM
+tvm_ffi.register_error("LadderError", LadderError)  # keeps its type through TVM
 
 
 @tvm.transform.module_pass(opt_level=0, name="ladder.RoundWeights")
@@ -39,7 +39,7 @@ class RoundWeights:
 
 @tvm.transform.module_pass(opt_level=0, name="ladder.FuseOperators")
 class FuseOperators:
-    """Spelled-out normalizations and attention to one operator each (``ladder.plugin.fusing``).
+    """Decomposed normalizations and attention become one operator each (``ladder.plugin.fusing``).
 
     %y = x * rsqrt(mean(x^2) + eps) * w                   -->  %y = nn.rms_norm(%x, %w)
     %y = softmax(q c @ (k c)^T + where(mask, 0, -inf)) @ v  -->  %y = ladder.attention(...)
@@ -51,7 +51,7 @@ class FuseOperators:
 
 @tvm.transform.module_pass(opt_level=0, name="ladder.LowerOperators")
 class LowerOperators:
-    """Attention and normalizations to kernels; those that have none stay for TVM.
+    """Lowers attention and normalizations to kernels; those without a kernel are left to TVM.
 
     %y = nn.rms_norm(%x, %w)  -->  %y = call_tir(rms_norm, %x, %w)
     """
@@ -62,7 +62,7 @@ class LowerOperators:
 
 @tvm.transform.module_pass(opt_level=0, name="ladder.LowerTypes")
 class LowerTypes:
-    """Low-bit operators to kernels of ``level``, that of the current target unless named.
+    """Lowers low-bit operators to kernels of ``level`` (default: that of the current target).
 
     %y = ladder.low_bit_matmul(%x, codes, scale)
       -->  %q = call_tir(quantize_activation, %x); %y = call_tir(dot_gemm, %q..., packed codes)
@@ -86,9 +86,9 @@ class LowerTypes:
 
 @tvm.transform.module_pass(opt_level=0, name="ladder.LiftWeights")
 class LiftWeights:
-    """Rounding and packing of weights that are parameters, into ``NAME_transform_params``.
+    """Moves the rounding and packing of parameters into ``NAME_transform_params``.
 
-    TVM's LiftTransformParams, where there is such a weight; other modules keep their signature.
+    It runs TVM's LiftTransformParams if there is such a weight; other modules keep their signature.
     """
 
     def transform_module(self, mod: Any, _context: Any) -> Any:

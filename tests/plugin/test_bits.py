@@ -1,4 +1,4 @@
-"""TVM's way through the plug-in and Ladder's own compilation: the same bits."""
+"""TVM with the plug-in and Ladder's own compilation give the same bits."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def functions(mod: Any) -> dict[str, Any]:
 def test_rules_keep_every_bit() -> None:
     target, mod = tvm.target.Target(f"ladder/{BEST}"), lowered()
     with target:
-        made = dlight.ApplyDefaultSchedule(*DECODE)(lowered())  # it changes what it is given
+        made = dlight.ApplyDefaultSchedule(*DECODE)(lowered())  # it changes its argument
     assert relax.analysis.well_formed(made) in (None, True)
     x = modules.array(modules.M, modules.K)
     options = {"target": target, "relax_pipeline": "default"}

@@ -1,4 +1,4 @@
-"""What ``import tvm`` finds of Ladder, and what it costs."""
+"""What ``import tvm`` loads of Ladder, and that it loads nothing heavy."""
 
 from __future__ import annotations
 

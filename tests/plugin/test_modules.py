@@ -95,11 +95,11 @@ def test_functions_of_a_module_give_the_bits_of_each_alone(methods: tuple[str, .
 def test_a_module_of_the_frontend_is_low_bit_and_close_to_floats() -> None:
     got, want = by_parameters(machine(exported("forward")), "forward", X), in_float(X)
     error = np.linalg.norm(got - want) / np.linalg.norm(want)
-    assert 1e-3 < error < 0.2  # four bits: neither floats, nor something else
+    assert 1e-3 < error < 0.2  # as large as with four bits: neither float weights nor wrong ones
 
 
 def two_functions(first: Callable[..., Any], second: Callable[..., Any]) -> Any:
-    """A module of functions that TVMScript or a builder would write, weights inside."""
+    """A module of functions as TVMScript or a builder would write it, with weights inside."""
     mods = [modules.function(build, ((modules.M, 100), "float32")) for build in (first, second)]
     names = ("main", "other")
     funcs = {n: m["main"].with_attr("global_symbol", n) for n, m in zip(names, mods, strict=True)}

@@ -68,6 +68,6 @@ def test_the_operators_of_the_dialect_are_read(file: Path) -> None:
     small_graphs.assert_same([exact], small_graphs.meaning(model, {"ids": IDS}))
 
 
-def test_a_float_file_is_read_as_ever(file: Path) -> None:
+def test_a_float_file_is_read_as_before(file: Path) -> None:
     mod = from_onnx(onnx.load(file))
     assert "relax.matmul" in modules.calls(mod) and operator_names.MATMUL not in modules.calls(mod)

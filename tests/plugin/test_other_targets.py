@@ -1,4 +1,4 @@
-"""The tags of processors that this machine is not: what is compiled for them, or said."""
+"""The tags of other processors than this machine's: what is compiled or reported for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_arm_tags_compile_with_the_kernels_of_their_level(name: str) -> None:
     executable = tvm.compile(PRODUCT, target=f"ladder/{name}", relax_pipeline="ladder")
     library = executable.mod.imports[0]
     text = str(library.inspect_source("s"))
-    # Names of kernels spell their family.
+    # Names of kernels contain their family.
     assert f"_gemm_{LEVELS[name].kernels}_" in text and "%zmm" not in text
 
 

@@ -32,7 +32,7 @@ def test_a_parameter_gives_the_bits_of_a_constant() -> None:
         assert (got == modules.run(constant, x)).all()
 
 
-def test_an_input_is_no_weight() -> None:
+def test_an_input_is_not_a_weight() -> None:
     def build(builder: relax.BlockBuilder, x: Any, y: Any) -> Any:
         return builder.emit(relax.op.matmul(x, y))
 

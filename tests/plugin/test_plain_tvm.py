@@ -49,7 +49,7 @@ def test_our_pipeline_gives_the_bits_of_tvm_where_nothing_is_low_bit() -> None:
     assert (both[0] == both[1]).all()
 
 
-def test_legalization_is_tvms() -> None:
+def test_legalization_is_that_of_tvm() -> None:
     @I.ir_module
     class Product:
         @R.function  # type: ignore[untyped-decorator]

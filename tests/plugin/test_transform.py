@@ -1,4 +1,4 @@
-"""The steps one by one: what they make, and that every module they leave is well formed."""
+"""The steps one by one: their results, and that every module stays well formed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEIGHT = modules.array(modules.N, modules.K)
 
 
 def low_bit(type: str = KIND, rounding: str = "mse") -> Any:
-    """What rounding shall make of ``modules.product(WEIGHT)``."""
+    """The operands that rounding must make of ``modules.product(WEIGHT)``."""
     operands = round_array(WEIGHT, type, rounding, False, "any")
 
     def build(builder: relax.BlockBuilder, x: Any) -> Any:
@@ -84,7 +84,7 @@ def test_products_of_one_activation_share_its_codes() -> None:
     assert modules.calls(made).count("relax.call_tir") == 3
 
 
-def test_what_is_left_alone_is_told() -> None:
+def test_skipped_weights_are_reported() -> None:
     half = modules.array(64, modules.K).astype(np.float16)
 
     def build(builder: relax.BlockBuilder, x: Any, y: Any) -> Any:
@@ -108,7 +108,7 @@ def test_without_our_lowering_tvm_decodes_the_weights() -> None:
 
 
 @pytest.mark.parametrize("mode", ["int8", "table8", "fp32"])
-def test_sizes_that_are_known_at_run_time_only(mode: str) -> None:
+def test_sizes_that_are_only_known_at_run_time(mode: str) -> None:
     x = modules.array(modules.M, modules.K)
     results = []
     for rows in (modules.M, tvm.tirx.Var("m", "int64")):
@@ -117,7 +117,7 @@ def test_sizes_that_are_known_at_run_time_only(mode: str) -> None:
     assert (results[0] == results[1]).all()
 
 
-def test_bad_options_are_one_plain_line() -> None:
+def test_bad_options_give_a_one_line_error() -> None:
     with pytest.raises(LadderError, match="unknown option 'typ'; valid options are: activation"):
         transform.RoundWeights(typ="int4")
     mod = modules.product(WEIGHT)
@@ -127,7 +127,7 @@ def test_bad_options_are_one_plain_line() -> None:
         transform.RoundWeights(keep="lm_head")(mod)
 
 
-def test_spelled_out_normalization_is_one_operator() -> None:
+def test_a_decomposed_normalization_becomes_one_operator() -> None:
     def build(builder: relax.BlockBuilder, x: Any) -> Any:
         squares = builder.emit(relax.op.multiply(x, x))
         mean = builder.emit(relax.op.mean(squares, axis=[-1], keepdims=True))
@@ -147,14 +147,14 @@ def test_spelled_out_normalization_is_one_operator() -> None:
     assert modules.calls(lowered) == ["relax.call_tir"]
 
 
-def test_a_plan_of_other_names_is_taken_in_order(
+def test_a_plan_with_other_names_is_used_in_order(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "plan.toml"
     write_plan(file, Plan("a.onnx", "0" * 64, {"up": DType.parse("int2:g64")}))
     with caplog.at_level(logging.WARNING, "ladder.plugin"):
         made = transform.RoundWeights()(modules.product(WEIGHT).with_attr("ladder.plan", str(file)))
-    assert "taken in order" in caplog.text
+    assert "used in order" in caplog.text
     tvm.ir.assert_structural_equal(body(made), body(low_bit("int2:g64")))
     write_plan(
         file,

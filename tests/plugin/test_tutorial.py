@@ -1,4 +1,4 @@
-"""The tutorial of docs/guide/tvm.md, run as it stands."""
+"""The tutorial of docs/guide/tvm.md runs as it is written."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def python(tmp_path: Path) -> Path:
 
 
 def wheel(folder: Path) -> Path:
-    """The package as pip would build it, from a copy: building leaves files behind."""
+    """The package as pip would build it, from a copy, because building leaves files."""
     copy = folder / "sources"
     copy.mkdir()
     for name in SOURCES:
@@ -93,7 +93,7 @@ def wheel(folder: Path) -> Path:
 
 
 def what_tvm_is(python: Path, folder: Path) -> Any:
-    # -P: the folder we are in has the package, too, and what an editable install leaves there.
+    # -P: the current folder also has the package, and files of an editable install.
     return json.loads(run(python, "-P", "-c", WHAT_TVM_IS, PYTHONPATH="", HOME=str(folder)))
 
 
@@ -107,7 +107,7 @@ def test_uninstalling_leaves_tvm_as_it_was(python: Path, tmp_path: Path) -> None
     assert with_us["entry points"] == ["ladder.plugin:load"]
     assert "ladder" in with_us["pipelines"] and with_us["onnx"] and with_us["functions"]
     assert set(with_us["tags"]) - set(before["tags"]) >= {"ladder/x86-64-v4"}
-    # What others compile is the same with us: nothing of TVM's own is changed.
+    # Other modules compile to the same code with the plug-in: nothing of TVM itself is changed.
     assert (with_us["sources"], with_us["code"]) == (before["sources"], before["code"])
     assert after == before
     assert not before["modules"] and not before["functions"]
