@@ -1,4 +1,4 @@
-"""Folders of kernels for the NPU and the GPU: what a host program finds in them."""
+"""Folders of kernels for the NPU and the GPU, and their contents for host programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INT4 = DType.parse("int4:g128")
 
 
 @pytest.mark.parametrize("npu", HEXAGON, ids=lambda npu: npu.name)
-def test_objects_are_of_their_version_and_read_vectors_aligned(npu: Any, tmp_path: Path) -> None:
+def test_objects_have_their_version_and_read_aligned_vectors(npu: Any, tmp_path: Path) -> None:
     build_hexagon(npu.config, [INT4], tmp_path)
     image = (tmp_path / "ladder_kernels.o").read_bytes()
     (flags,) = struct.unpack_from("<I", image, FLAGS_AT)

@@ -50,5 +50,5 @@ def in_chunks(codes: I8, k: int, block: int) -> I8:
 
 
 def by_quad(codes: I8) -> I8:
-    """[M, C, 16] along K -> the quads of a chunk one after the other."""
+    """[M, C, 16] along K -> chunks ordered by quads."""
     return codes.reshape(*codes.shape[:2], 4, 4).swapaxes(2, 3).reshape(codes.shape)

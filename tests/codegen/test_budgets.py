@@ -1,4 +1,4 @@
-"""The inner loops are what they should be: instructions counted in LLVM's assembly."""
+"""Inner loops stay within their budgets: instructions are counted in LLVM's assembly."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.kernels
 
 Mix = Mapping[str, int]
 OPS = {"table8": ("lut_gemm", "table8"), "int8": ("lut_gemm", "int8")}  # others: dot_gemm
-# Portable kernels are what LLVM makes of plain loops. AMX has those of avx512, and its tiles, whose
-# steps are laid out at compile time: no loop.
+# Portable kernels are plain loops for LLVM. AMX has the kernels of avx512 and those for matrix
+# tiles, whose steps are generated at compile time, without a loop.
 WITHOUT = {"portable", "amx"}
 
 
@@ -74,7 +74,7 @@ def busy(mix: Mix) -> int:
 
 
 def chosen(loop: str, mixes: list[dict[str, int]]) -> Mix:
-    """The loop of a kernel that is meant."""
+    """The loop of a kernel that the budget is for."""
     dots = [mix for mix in mixes if mix.get("dot")]
     stores = [m for m in mixes if m.get("store") and not m.get("dot") and not m.get("float")]
     if loop in OPS:
@@ -98,7 +98,7 @@ def checked(family: str, loop: str, type: str, text: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("family", BUDGETS)
 def test_inner_loops_stay_within_their_budgets(family: str) -> None:
-    """And no budget allows much more than its costliest type takes."""
+    """No budget allows much more than its most expensive type takes."""
     names, texts = texts_of(family)
     used: dict[tuple[str, str], float] = {}
     for (loop, type), name in names.items():
@@ -119,8 +119,8 @@ def test_every_family_of_kernels_has_budgets_of_every_type() -> None:
         assert of_types == {*TYPES} - (books if family == "hvx" else set())
 
 
-def test_codes_are_asked_for_while_others_are_computed() -> None:
-    """Prefetches in one go wait for fill buffers: half a chunk's at most come in a row."""
+def test_codes_are_prefetched_while_others_are_computed() -> None:
+    """Many prefetches at once wait for fill buffers: at most half a chunk's come in a row."""
     func = made("avx512", "one", "int8:g128")
     text = assembly([func], machine_of("avx512")[1])[name_of(func)]
     bodies = list(innermost(text.splitlines(), "x86_64"))
@@ -136,9 +136,9 @@ def test_codes_are_asked_for_while_others_are_computed() -> None:
     ("before", "instead", "message"),
     [
         ("vpdpbusd", "vmovups 64(%rsp), %zmm3\n\tvpdpbusd", "spill"),  # sums through the stack
-        ("vpdpbusd", "vpandd %zmm0, %zmm1, %zmm1\n\tvpdpbusd", "3 vector"),  # one step more
-        ("vpermb", "vpermb %zmm0, %zmm0, %zmm0\n\tvpermb", "at least 0.5 load"),  # all done twice
-        ("vpermb", "vpandd", "no inner loop with 1 lookup"),  # scalar loops in place of look-ups
+        ("vpdpbusd", "vpandd %zmm0, %zmm1, %zmm1\n\tvpdpbusd", "3 vector"),  # one more step
+        ("vpermb", "vpermb %zmm0, %zmm0, %zmm0\n\tvpermb", "at least 0.5 load"),  # everything twice
+        ("vpermb", "vpandd", "no inner loop with 1 lookup"),  # a scalar loop in place of look-ups
     ],
 )
 def test_a_worse_loop_is_refused(before: str, instead: str, message: str) -> None:

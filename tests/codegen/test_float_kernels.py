@@ -1,4 +1,4 @@
-"""Kernels on float activations: weights decoded on the way."""
+"""Kernels on float activations, which decode weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ELEMENTS = pytest.mark.parametrize("element", BUILT_IN, ids=lambda element: elem
 
 
 def numbers(case: Case) -> F32:
-    """What the codes stand for without their scale, [N, K]."""
+    """The decoded numbers without their scale, [N, K]."""
     if case.packing.digits:
         return np.asarray(book_values(case.dtype)[case.codes])
     per_weight = np.repeat(case.zeros, case.dtype.block, axis=1)[:, : case.codes.shape[1]]

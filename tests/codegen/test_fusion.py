@@ -1,7 +1,7 @@
-"""Kernels that also compute what stands before or after a product give the same bits.
+"""Kernels that also compute the nodes before or after a product give the same bits.
 
-A graph whose intermediate values are outputs, too, keeps its operators apart: nothing is fused
-that somebody else reads.
+A graph whose intermediate values are also outputs keeps its operators apart, because a value with
+other readers is not fused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ladder.passes.infra.runner import run_passes
 pytestmark = pytest.mark.kernels
 
 LEVELS_HERE = pytest.mark.parametrize("level", HERE, ids=lambda level: level.name)
-K, N = 83, 70  # neither whole vectors nor whole tiles
+K, N = 83, 70  # not multiples of vectors or tiles
 OPSET = 23
 PRODUCERS = {
     "rms_norm": "a = RMSNormalization<epsilon = 0.00001>(x, norm)",
@@ -31,7 +31,7 @@ WEIGHTS = {
     "norm": random(K, seed=2),
     "bias": random(N, seed=3),
 }
-# producer, tokens, activation mode, scheme, what the kernel's name holds
+# producer, tokens, activation mode, scheme, part of the kernel's name
 PRODUCED = [
     ("rms_norm", 1, "int8", "lut", "_tables"),
     ("rms_norm", 3, "int2", "dot", "_parallel"),
@@ -130,8 +130,8 @@ def test_additions(level: Level, scheme: str, m: int, adds: str, suffix: str) ->
 
 
 @LEVELS_HERE
-def test_what_broadcasts_is_added_apart(level: Level) -> None:
-    """A column per token has no place in the store."""
+def test_a_broadcast_addend_is_not_fused(level: Level) -> None:
+    """One number per token does not fit the store of a product."""
     body = 'p = MatMul(x, "fc.weight") y = Add(p, c)'
     text = f"g (float[3, {K}] x, float[3, 1] c) => (float[3, {N}] y) {{ {body} }}"
     feeds = {"x": random(3, K, seed=4), "c": random(3, 1, seed=5)}

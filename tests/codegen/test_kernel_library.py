@@ -1,4 +1,4 @@
-"""A level's library, built ahead of time: any shape, in a process that has no compiler."""
+"""A level's library is built ahead of time, and runs any shape without a compiler."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_type_has_every_scheme(family: str) -> None:
 
 
 def test_the_cache_gives_kernels_by_name(library: Path, own_cache: Path) -> None:
-    """Once a level's library is there, kernels come out of it."""
+    """Once a level's library exists, kernels are loaded from it."""
     dtype = TYPES[0]
     place = kernel_cache.place_of(LEVEL)
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -56,10 +56,10 @@ def test_trits_round_trip(n: int, k: int, block: int, seed: int) -> None:
     np.testing.assert_array_equal(unpack_trits(trits, n, k, block), codes)
 
 
-def test_five_trits_of_a_byte_come_back_whatever_they_are() -> None:
+def test_all_five_trits_of_a_byte_round_trip() -> None:
     """All 243 bytes: one row, whose quads differ in one weight of four."""
     every = np.array([*itertools.product(range(3), repeat=5)], np.uint8)  # [243, quads of a unit]
-    codes = np.zeros((len(every), 2, 4, 4), np.uint8)  # two chunks, [K-group, weight]
+    codes = np.zeros((len(every), 2, 4, 4), np.uint8)  # two chunks, [table group, weight]
     codes[:, 0, 0] = every[:, :4]
     codes[:, 1, 0, 0] = every[:, 4]
     flat = codes.reshape(len(every), 32)

@@ -22,7 +22,7 @@ from ladder.ir.mux import Mux, mux_activation, mux_sums
 
 pytestmark = pytest.mark.kernels
 
-# type, mode, mux, M, N, K, outliers. Few: each compiles kernels of its own.
+# type, mode, mux, M, N, K, outliers. There are few, because each compiles its own kernels.
 PRODUCTS = [
     ("int8:row", "int8:tensor", "digits6", 1, 70, 301, 5),
     ("int8:row", "int8:tensor", "digits6", 1, 70, 301, 301),
@@ -35,7 +35,7 @@ PRODUCTS = [
     ("ternary:tensor", "int8:tensor", "digits6", 1, 70, 777, 9),
     ("ternary:tensor", "int4:tensor", "digits3", 5, 70, 777, 100),
 ]
-# All on the most able level, some on each other one: levels differ within a run of chunks.
+# All run on the highest level, some on each other one: levels only differ within a run of chunks.
 CASES = [
     pytest.param(level, args, id="-".join(map(str, [level.name, *args])))
     for level in HERE
@@ -45,7 +45,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Muxed:
-    """A product with its outliers and all that the reference makes of it."""
+    """A product with its outliers, and the results of the reference."""
 
     case: Case
     mode: str

@@ -1,4 +1,4 @@
-"""OpenCL's branches with dot products of bytes, which no device here has: clang compiles them."""
+"""OpenCL code with dot products of bytes, which no device here has: clang compiles it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kernels
 
 HEADERS = Path(pocl_binary_distribution.__path__[0]) / ".libs" / "share" / "pocl" / "include"
 FEATURE = "__opencl_c_integer_dot_product_input_4x8bit_packed"
-# Options, and the function that must be called. Qualcomm's has no declaration outside its drivers.
+# Options, and the function that must be called. Qualcomm's is only declared in its drivers.
 WAYS = {
     "khr": (
         ["-cl-std=CL3.0", f"-cl-ext=+cl_khr_integer_dot_product,+{FEATURE}"],

@@ -35,7 +35,7 @@ def node_of(case: Case, op: str) -> ir.Node:
 
 @pytest.mark.parametrize("text", TYPES)
 @pytest.mark.parametrize("op", ["DotGemm", "LowBitMatMul"])
-def test_operands_come_packed_and_in_order(text: str, op: str) -> None:
+def test_operands_are_packed_and_in_order(text: str, op: str) -> None:
     case, weights = random_case(np.random.default_rng(5), DType.parse(text), 1, 70, 100), Weights()
     names = weights.low_bit(node_of(case, op), case.dtype)
     part = "digits" if op == "DotGemm" else "values"

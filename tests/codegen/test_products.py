@@ -1,4 +1,4 @@
-"""Every low-bit product gives the bits of ``ladder.ir.numerics``: seeded samples, by ==."""
+"""Every low-bit product gives the bits of ``ladder.ir.numerics``, on seeded samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TINY = register(code_book("kernel_test_pair", (-0.3, 1.0)))
 ELEMENTS = [*BUILT_IN, OWN, TINY]
 WITH_TABLES = [e for e in ELEMENTS if not e.book and not e.storage.per_byte]
 SHAPES_PER_TYPE = 2
-# The kernels of every level that this machine runs; but for tiles, AVX-512's are another level's.
+# The kernels of every level that this machine runs; the AMX level only adds matrix tiles.
 WAYS = [
     (level, f"{scheme}_gemm")
     for level in HERE
@@ -82,7 +82,7 @@ def test_lut_gemm_has_the_bits_of_the_reference(level: Level, element: Element) 
 
 
 def test_samples_hold_every_mode_scale_and_zero() -> None:
-    """The seeds above were not unlucky."""
+    """The seeds above cover all of them."""
     types, modes = [], set()
     for level, element in itertools.product(LUT_LEVELS, WITH_TABLES):
         rng = np.random.default_rng(seed_of("lut", level.name, element.name))
@@ -120,7 +120,7 @@ def test_every_stored_scale_is_read_exactly(level: Level, op: str, kind: str) ->
     size = SCALES[kind].itemsize * 8
     every = np.arange(1 << size, dtype=f"uint{size}").view(SCALES[kind])
     wide = every.astype(np.float32)
-    # Products of the largest ones overflow in the reference alike; infinities are no scales.
+    # Products of the largest ones overflow in the reference too; infinities are not scales.
     every = every[np.isfinite(wide) & (np.abs(wide) < 2.0**100)]
     dtype = DType.parse(f"int2:row:{kind}")
     n, own = len(every), np.array(0.37, np.float32) if dtype.tensor_scale else None

@@ -1,4 +1,4 @@
-"""The same inputs give the same bytes on every processor, whatever its instructions."""
+"""The same inputs give the same bytes on every processor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL: dict[str, Runner] = RUNNERS | accelerators.RUNNERS
 
 @pytest.mark.parametrize("name", ALL)
 def test_one_hash(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every integer type, both modes, 1, 5 and 32 tokens, odd shapes, each way to compute them."""
+    """Every integer type, both modes, 1, 5 and 32 tokens, odd shapes, and every scheme."""
     products = all_products()
     right = expected(products)
     outputs = equal_to_reference(name, products, right)
@@ -42,7 +42,7 @@ def test_one_hash(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RUNNERS if name.startswith("arm")])
 def test_code_books(name: str) -> None:
-    """The emulated levels; test_products has those of this processor."""
+    """On the emulated levels; test_products has those of this processor."""
     products = book_products()
     equal_to_reference(name, products, expected(products))
 

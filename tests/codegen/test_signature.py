@@ -1,4 +1,4 @@
-"""Operands of kernels as data: their order, and the arrays that packing makes for them."""
+"""Operands of kernels as data: their order, and the packed arrays."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other processors on this one: what tests run cross-compiled kernels with."""
+"""Emulation of other processors, on which tests run cross-compiled kernels."""

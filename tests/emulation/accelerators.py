@@ -1,4 +1,4 @@
-"""Runners of the one hash for processors other than the CPU: Hexagon and OpenCL."""
+"""Runners of the cross-target hash for Hexagon and OpenCL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EMULATED_NPU = {
 
 
 def run_on_opencl(products: Sequence[Any]) -> list[dict[str, F32]]:
-    """Each product by its own source file; the small-batch kernels where there are more tokens."""
+    """Run each product from its own source file, with small-batch kernels for several tokens."""
     types = list(dict.fromkeys(product.case.dtype for product in products))
     with tempfile.TemporaryDirectory() as place:
         build_opencl(GPU.config, types, Path(place))
@@ -46,7 +46,7 @@ def run_on_opencl(products: Sequence[Any]) -> list[dict[str, F32]]:
 def _opencl_outputs(
     program: opencl.Program, activations: opencl.Program, product: Any
 ) -> dict[str, F32]:
-    """``activations`` is a program of the same block: its kernels serve all types."""
+    """``activations`` is a program for the same scale block, whose kernels serve all types."""
     case, mode = product.case, product.mode
     (m, k), n = case.x.shape, len(case.codes)
     sizes, tokens = {"M": m, "N": n, "K": k}, 1 if m == 1 else 4

@@ -1,7 +1,7 @@
-"""Programs that emulation needs, out of Debian's or Ubuntu's packages, without installing any.
+"""Programs that emulation needs, from packages of Debian or Ubuntu, without installing any.
 
-apt runs on state of its own (no root, no foreign architecture added to the system): it downloads
-packages with all that they depend on, and ``dpkg-deb`` unpacks them into the user's cache.
+apt runs on its own state (no root, no foreign architecture added to the system): it downloads
+packages with their dependencies, and ``dpkg-deb`` unpacks them into the user's cache.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HOME = fetch.CACHE / "emulation"
 
 
 class Missing(AssertionError):
-    """Something that emulation needs is not here and cannot be fetched: the line says what."""
+    """Something that emulation needs is missing and cannot be fetched; the message says what."""
 
 
 def tool(*names: str, package: str) -> Path:
-    """The first of ``names`` on the PATH, else out of ``package``."""
+    """The first of ``names`` on the PATH, else from ``package``."""
     for name in names:
         found = shutil.which(name)
         if found:
@@ -42,7 +42,7 @@ def tool(*names: str, package: str) -> Path:
 
 
 def unpacked(packages: Sequence[str], arch: str = "") -> Path:
-    """A folder with ``packages`` and all that they depend on, unpacked once.
+    """A folder with ``packages`` and their dependencies, unpacked once.
 
     ``arch`` is Debian's name of an architecture; empty: this machine's.
     """
@@ -98,7 +98,7 @@ def _download(packages: Sequence[str], arch: str, state: Path) -> list[Path]:
 
 
 def run(command: Sequence[str], what: str, **environment: str) -> str:
-    """A command's output; ``Missing`` with its last line where it fails."""
+    """A command's output; raises ``Missing`` with its last line if it fails."""
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
     )

@@ -1,4 +1,4 @@
-"""An arm64 Linux with Python and TVM's runtime under qemu-user: what an artifact needs, no more."""
+"""An arm64 Linux with Python and TVM's runtime under qemu-user: only what an artifact needs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ import runpy, sys
 sys.executable = sys.argv.pop(1)
 runpy.run_module("tvm.exec.rpc_server", run_name="__main__", alter_sys=True)
 """
-RPC = ("cloudpickle",)  # what TVM's RPC server needs beside them
+RPC = ("cloudpickle",)  # what TVM's RPC server needs in addition
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "ml_dtypes", "numpy", "typing_extensions")
 PLATFORMS = tuple(
     f"manylinux{glibc}_aarch64" for glibc in ("2014", "_2_17", "_2_27", "_2_28", "_2_34")
 )
-# qemu's processors, by what they lack: dot products, matrix products, nothing that we use.
+# qemu's processors; they lack dot products, matrix products, or nothing that we use.
 CPUS = {"armv8.0": "cortex-a72", "armv8.2": "cortex-a76", "armv8.6": "max"}
 
 
@@ -76,7 +76,7 @@ def command(cpu: str, words: Sequence[str]) -> list[str]:
 
 
 def environment(*paths: Path, threads: int = 1) -> dict[str, str]:
-    """What that Python needs; ``paths`` are searched for modules beside its packages."""
+    """Its environment; ``paths`` are searched for modules in addition to its packages."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(path) for path in (*paths, site())),
@@ -88,7 +88,7 @@ def environment(*paths: Path, threads: int = 1) -> dict[str, str]:
 
 
 def run_python(cpu: str, words: Sequence[str], *paths: Path, threads: int = 1) -> str:
-    """What that Python prints."""
+    """Run that Python; returns what it prints."""
     env = environment(*paths, threads=threads)
     done = subprocess.run(command(cpu, words), capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, f"{cpu}: exit {done.returncode}\n{done.stderr[-3000:]}"
@@ -96,7 +96,7 @@ def run_python(cpu: str, words: Sequence[str], *paths: Path, threads: int = 1) -
 
 
 def _launcher(cpu: str) -> Path:
-    """A program of this machine that runs that Python: the server starts a second one."""
+    """A program of this machine that runs that Python, because the server starts a second one."""
     path = HOME / f"python-{cpu}"
     with locked(path.name):
         path.write_text(f'#!/bin/sh\nexec {shlex.join(command(cpu, []))} "$@"\n')
@@ -106,7 +106,7 @@ def _launcher(cpu: str) -> Path:
 
 @contextmanager
 def rpc_server(cpu: str, port: int) -> Iterator[str]:
-    """TVM's RPC server on an emulated ``cpu``: where it listens."""
+    """TVM's RPC server on an emulated ``cpu``; gives its address."""
     words = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
     words = ["-c", SERVER, str(_launcher(cpu)), *words]
     with subprocess.Popen(

@@ -1,7 +1,7 @@
-"""Calls kernels of one library, in whatever Python runs it: ``calls.py LIBRARY WORK OUT``.
+"""Calls kernels of one library, in any Python: ``calls.py LIBRARY WORK OUT``.
 
-WORK is a folder: ``calls.json`` says the buffers and the calls, ``arrays.npz`` holds the operands.
-Needs numpy and TVM's runtime alone. OUT takes the results.
+WORK is a folder: ``calls.json`` has the buffers and the calls, ``arrays.npz`` the operands. Results
+are written to OUT. This script needs only NumPy and TVM's runtime.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Greedy tokens of an artifact, by its runtime alone: ``generate.py ARTIFACT PROMPT COUNT``.
+"""Greedy tokens of an artifact, with only its runtime: ``generate.py ARTIFACT PROMPT COUNT``.
 
-PROMPT and what is printed are JSON lists of token numbers. Needs numpy and TVM's runtime.
+PROMPT and the output are JSON lists of token ids. This script needs NumPy and TVM's runtime.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Runs Hexagon's kernels under qemu-hexagon: object and header, linked into a small program.
+"""Runs Hexagon's kernels under qemu-hexagon: the object and header are linked into a small program.
 
 The program reads calls from its standard input and writes what they return. It has no C library:
 Debian has none for Hexagon.
@@ -77,7 +77,7 @@ void _start(void) {
 
 @dataclass(frozen=True)
 class Call:
-    """A function's name, its inputs in order, the shapes and types of its results, its sizes."""
+    """A function's name, inputs in order, shapes and types of results, and sizes."""
 
     name: str
     inputs: Sequence[Array]

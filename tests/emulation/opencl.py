@@ -1,4 +1,4 @@
-"""Runs an OpenCL folder of kernels on PoCL, by its description alone."""
+"""Runs an OpenCL folder of kernels on PoCL, using only its description."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Array = npt.NDArray[Any]
 
 
 def context() -> Any:
-    """A CPU as an OpenCL device: PoCL, out of its wheel or the system's."""
+    """A CPU as an OpenCL device: PoCL, from its wheel or the system."""
     wanted = "OpenCL's CPU device is missing: pip install 'pyopencl[pocl]' (the extra dev has it)"
     try:
         import pyopencl as cl
 
         platforms = cl.get_platforms()
-    except Exception as error:  # no module, no loader, no platform: each its own class
+    except Exception as error:  # no module, no loader, no platform: each has its own class
         raise Missing(f"{wanted}; {error}") from error
     for platform in platforms:
         if "Portable Computing Language" in platform.name:

@@ -1,4 +1,4 @@
-"""The products that every processor must compute to the same bytes, and who runs them."""
+"""The products that every processor must compute to the same bytes, and their runners."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ladder.ir.element import BUILT_IN, ELEMENTS
 from ladder.ir.numerics import F32
 
 MODES, TOKENS = ("int8", "table8"), (1, 5, 32)
-SIZES = ((70, 83), (33, 209), (129, 45))  # N, K: whole tiles, blocks and chunks in none of them
+SIZES = ((70, 83), (33, 209), (129, 45))  # N, K: none is a multiple of tiles, blocks or chunks
 Outputs = list[dict[str, F32]]  # for each product: the kernel's operator -> [M, N]
 
 
@@ -52,7 +52,7 @@ Runner = Callable[[Sequence[Product]], Outputs]
 
 @cache
 def all_products() -> tuple[Product, ...]:
-    """Every integer type in both modes, of few and many tokens, of odd shapes."""
+    """Every integer type in both modes, with few and many tokens and odd shapes."""
     found = []
     for element in (e for e in BUILT_IN if not e.book):
         rng = np.random.default_rng(seed_of("same bits", element.name))
@@ -65,7 +65,7 @@ def all_products() -> tuple[Product, ...]:
 
 @cache
 def book_products() -> tuple[Product, ...]:
-    """Code books: of a digit in the register's own table, in larger ones, of two and of three."""
+    """Code books: with one digit in a register's table, in larger tables, with two and three."""
     found = []
     for name in ("fp4_e2m1", "nf4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3"):
         rng = np.random.default_rng(seed_of("same bits", name))
@@ -76,7 +76,7 @@ def book_products() -> tuple[Product, ...]:
 
 
 def expected(products: Sequence[Product]) -> tuple[F32, ...]:
-    """What ``ladder.ir.numerics`` makes of them."""
+    """The results of ``ladder.ir.numerics``."""
     return tuple(reference(product.case, product.mode) for product in products)
 
 
@@ -87,7 +87,7 @@ def hash_of(outputs: Sequence[F32]) -> str:
 
 @dataclass
 class Recorder:
-    """A machine like ``kernel_cases.Here`` that keeps what is to be called."""
+    """A machine like ``kernel_cases.Here`` that records calls."""
 
     family: str
     kernels: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Recorder:
 
 
 def by_library(level: Level, run: Callable[[list[str]], object]) -> Runner:
-    """Kernels of ``level`` in one library, called where ``run`` runs Python with such words."""
+    """Kernels of ``level`` in one library, called in the Python that ``run`` starts."""
 
     def runner(products: Sequence[Product]) -> Outputs:
         recorder = Recorder(level.kernels)
@@ -154,7 +154,7 @@ def _emulated(cpu: str) -> Callable[[list[str]], object]:
     return lambda words: arm64.run_python(cpu, words)
 
 
-# A CPU of this architecture runs its own levels; those of others are emulated.
+# The CPU runs the levels of its architecture; those of others are emulated.
 RUNNERS: dict[str, Runner] = {
     name: by_library(LEVELS[name], _run_here)
     for name in ("x86-64", "x86-64-v3", "x86-64-vnni")
