@@ -1,4 +1,4 @@
-"""Other engines beside Ladder: the same products, in turns, each engine in a process of its own."""
+"""Benchmarks of other engines and Ladder: the same products in turns, one process per engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENGINES = {LIMITS: "ladder.peers.limits:Limits", OWN: "ladder.peers.own:Ladder",
 
 
 def peers_of(text: str) -> list[str]:
-    """``--peers``: names with commas between, or ``all``."""
+    """``--peers``: names separated by commas, or ``all``."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == [ALL]:
         return [*PEERS]
@@ -30,7 +30,7 @@ def peers_of(text: str) -> list[str]:
 
 
 def engine_class(name: str) -> type[Engine]:
-    """The class behind an engine's name; the engine itself is imported when asked its version."""
+    """The class for an engine's name; ``version`` imports the engine itself."""
     module, _, attribute = ENGINES[name].partition(":")
     found: type[Engine] = getattr(importlib.import_module(module), attribute)
     return found

@@ -1,4 +1,4 @@
-"""What every engine offers the harness: the forms it has, their weights, products over them."""
+"""The interface of an engine for the harness: its low-bit forms, weights, and products."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-EVERY = 7  # the error is taken over each seventh out feature: no lane or tile is left out
+EVERY = 7  # the error is computed on every seventh out feature, so in every lane and tile
 TERNARY, DENSE = "ternary", "dense"
-LIMITS = "limits"  # the engine that measures the machine
-CLASSES = ("1", TERNARY, "2", "3", "4", "8", DENSE)  # of bits: what is compared with what
+LIMITS = "limits"  # the engine that measures the limits of the machine
+CLASSES = ("1", TERNARY, "2", "3", "4", "8", DENSE)  # of bits: forms of one class are compared
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One low-bit form of an engine: its type, the class of bits, and how it is computed."""
+    """One low-bit form of an engine: its type, its class of bits, and its scheme."""
 
     type: str
     bits: str
@@ -28,37 +28,37 @@ class Kind:
 
 
 class Steps(ABC):
-    """Work that is timed a step at a time; ``steps`` of them go once through all memory."""
+    """Work that is timed step by step; ``steps`` of them read all memory once."""
 
     steps: int
     per_step: int = 1  # products
-    work: float = 1  # in the unit of what is measured, where that is not a product
+    work: float = 1  # in the unit of the measurement, if that is not a product
 
     @abstractmethod
     def run(self, m: int, step: int) -> None:
-        """One step."""
+        """Run one step."""
 
     @abstractmethod
     def scheme(self, m: int) -> str:
-        """How M tokens are computed, where the kind does not say it all; else empty."""
+        """How M tokens are computed, if the kind does not say it already; else empty."""
 
 
 class Weight(Steps):
     """Copies of one weight [N, K] in memory, and the products with them.
 
-    A step makes ``per_step`` products, each with a copy of its own, from M float activations to
-    the outputs in memory.
+    A step computes ``per_step`` products, each with a copy of its own, from M float activations
+    to the outputs in memory.
     """
 
     stored_bytes: int  # of one copy, scales included
 
     @abstractmethod
     def output(self, m: int) -> F32:
-        """[M, N]: the product with the copy that ``dequantized`` tells of."""
+        """[M, N]: the product with the copy that ``dequantized`` describes."""
 
     @abstractmethod
     def dequantized(self) -> F64:
-        """Each ``EVERY``-th out feature of the weight as the engine stores it, [ceil(N / 7), K]."""
+        """Every ``EVERY``-th out feature as the engine stores it: [ceil(N / 7), K]."""
 
     def scheme(self, m: int) -> str:
         return ""
@@ -68,29 +68,29 @@ class Engine(ABC):
     """One engine in a process of its own, with the threads it was started with."""
 
     name: str
-    package: str  # what pip installs
+    package: str  # the name for pip
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
     @abstractmethod
     def version(self) -> str:
-        """The engine's version; importing it happens here, so an ImportError means: not there."""
+        """The engine's version. This imports it; an ImportError means that it is missing."""
 
     @abstractmethod
     def kinds(self, n: int, k: int) -> list[Kind]:
-        """What it can do with an [N, K] weight."""
+        """The forms that it has for an [N, K] weight."""
 
     @abstractmethod
     def weight(self, kind: Kind, n: int, k: int, tokens: Sequence[int], rotate: float) -> Steps:
-        """Weights of ``kind``: copies that take ``rotate`` bytes, products for each M."""
+        """Weights of ``kind``: copies that take ``rotate`` bytes, and products for each M."""
 
     def isa(self) -> str:
-        """The instruction sets it says it uses; empty where it does not say."""
+        """The instruction sets that it reports to use; empty if it does not report them."""
         return ""
 
     def notes(self) -> list[str]:
-        """What a reader of its rows should know."""
+        """Notes for a reader of its rows."""
         return []
 
 
@@ -111,12 +111,12 @@ def random_scales(*shape: int) -> F32:
 
 
 def group_for(k: int) -> int:
-    """The largest group up to 128 that K is a multiple of; 0 where there is none of 32."""
+    """The largest group size up to 128 that divides K; 0 if not even 32 does."""
     return next((g for g in (128, 64, 32) if k % g == 0), 0)
 
 
 def packed(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """Codes [N, K] with the first of a byte in its lowest bits: [N, K * bits / 8]."""
+    """Codes [N, K], packed with the first code of a byte in its lowest bits: [N, K * bits / 8]."""
     per = 8 // bits
     out = np.zeros((len(codes), codes.shape[1] // per), np.uint8)
     for i in range(per):

@@ -1,7 +1,7 @@
-"""llama.cpp: its quantized matrix products, driven through the C interface of its ggml libraries.
+"""llama.cpp: its quantized matrix products, called through the C interface of ggml's libraries.
 
-Weights go where llama.cpp itself would put them: into the first buffer type of the CPU device that
-supports the product (AMX tiles, repacked rows), else into plain memory.
+Weights are placed as by llama.cpp itself: in the first buffer type of the CPU device that supports
+the product (AMX tiles, repacked rows), else in plain memory.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TYPES = {
     "Q8_0": "8",
 }
 FLOAT32, MOST_TYPES = 0, 64
-DISTINCT_ROWS = 7 * 64  # quantized one by one; the weight repeats them
-STEPS, LEAST_A_STEP = 8, 4  # ggml starts its threads anew for every graph
+DISTINCT_ROWS = 7 * 64  # are quantized; the weight repeats them
+STEPS, LEAST_A_STEP = 8, 4  # ggml starts its threads again for every graph
 POINTERS = (
     "ggml_init ggml_new_tensor_2d ggml_mul_mat ggml_new_graph_custom ggml_gallocr_new "
     "ggml_backend_dev_by_type ggml_backend_dev_init ggml_backend_dev_buffer_type "
@@ -57,7 +57,7 @@ class _Init(ctypes.Structure):
 
 
 class Ggml:
-    """The libraries of one folder, as one set of C functions."""
+    """The libraries in one folder, as one set of C functions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,18 +86,18 @@ class Ggml:
         return function
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call by name: addresses and sizes are passed in 64 bits."""
+        """Call a function by name; addresses and sizes are passed as 64 bits."""
         return self[name](*(ctypes.c_int64(a) if isinstance(a, int) else a for a in args))
 
     def type_number(self, name: str) -> int | None:
-        """The number of a type in this version; None where it has none of that name."""
+        """The number of a type in this version; None if it has no type of that name."""
         wanted = name.lower().encode()
         every = range(MOST_TYPES)
         return next((i for i in every if (_type_name(self, i) or b"").lower() == wanted), None)
 
 
 def _type_name(ggml: Ggml, number: int) -> bytes | None:
-    """Numbers past the last type are not asked for: ggml would read beyond its table."""
+    """The name of a type; None after the last one, where ggml would read beyond its table."""
     if number > FLOAT32 and ggml.call("ggml_blck_size", number) <= 0:
         return None
     name: bytes | None = ggml.call("ggml_type_name", number)
@@ -105,7 +105,7 @@ def _type_name(ggml: Ggml, number: int) -> bytes | None:
 
 
 def _library(folder: Path, stem: str) -> Path:
-    """libggml.so, libggml.so.0 or libggml.v1.2.so."""
+    """The path of libggml.so, libggml.so.0 or libggml.v1.2.so."""
     found = sorted(f for f in folder.glob(f"{stem}*.so*") if f.name[len(stem)] == ".")
     if not found:
         raise ImportError(f"no {stem} in {folder}")
@@ -113,7 +113,7 @@ def _library(folder: Path, stem: str) -> Path:
 
 
 def folders() -> list[Path]:
-    """Where ggml's shared libraries are: LADDER_GGML, an npm package nearby, Python packages."""
+    """Folders with ggml's shared libraries: LADDER_GGML, an npm package nearby, Python packages."""
     if FOLDER_VARIABLE in os.environ:
         return [Path(os.environ[FOLDER_VARIABLE])]
     here = Path.cwd()
@@ -164,7 +164,7 @@ class LlamaCpp(Engine):
         return found
 
     def features(self) -> set[str]:
-        """Instruction sets that the loaded backend was built with, and the machine has."""
+        """Instruction sets that the loaded backend was built with and the machine has."""
 
         class Feature(ctypes.Structure):
             _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_char_p))
@@ -239,7 +239,7 @@ class _Products(Weight):
         self._graphs = {m: [self._graph(m, s) for s in range(self.steps)] for m in tokens}
 
     def _quantized(self) -> np.ndarray:
-        """DISTINCT_ROWS rows as ggml quantizes them, zeros behind K: uint8 [rows, bytes]."""
+        """DISTINCT_ROWS rows as ggml quantizes them, with zeros after K: uint8 [rows, bytes]."""
         rows = min(DISTINCT_ROWS, self._n)
         floats = np.zeros((rows, self._padded), np.float32)
         floats[:, : self._k] = np.random.default_rng(0).standard_normal((rows, self._k), np.float32)
@@ -288,7 +288,7 @@ class _Products(Weight):
         )
 
     def _context(self, tensors: int, graph: int = 0) -> ctypes.c_void_p:
-        """Room for the heads of tensors and a graph; their data is elsewhere."""
+        """Room for the headers of tensors and a graph; their data is elsewhere."""
         ggml = self._ggml
         size = (tensors + 2) * ggml.call("ggml_tensor_overhead")
         size += ggml.call("ggml_graph_overhead_custom", graph, False) if graph else 0

@@ -1,7 +1,7 @@
-"""Engines in processes of their own take turns: round by round, one product after the other.
+"""Engines run in separate processes and take turns: round by round, one product after the other.
 
-Weights of all engines lie in memory together, as far as it holds them; then every round times
-each product once, the machine's limits among them, so that a busy moment hits all alike.
+The weights of all engines are in memory together, as far as they fit. Every round times each
+product once, and the machine's limits too, so that other load affects all of them equally.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ladder.timing.rotation import ROTATED_BYTES
 Shape = tuple[int, int, int]  # M, N, K
 Row = dict[str, Any]
 SHARE_OF_MEMORY = 0.7  # that weights may take
-BYTES_BESIDE = 1.2  # engines keep part of a weight twice
-LEAST_ROUNDS, ENOUGH_SECONDS = 3, 3.0  # a slow product is not timed more often than this
-IDLE_SECONDS = 0.005  # between turns: threads that still spin go to sleep
+BYTES_OVERHEAD = 1.2  # engines keep part of a weight twice
+LEAST_ROUNDS, ENOUGH_SECONDS = 3, 3.0  # enough for a slow product
+IDLE_SECONDS = 0.005  # between turns, so that spinning threads go to sleep
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often: ``rounds`` turns of ``seconds`` each; bytes to rotate."""
+    """The settings of a run: ``rounds`` turns of ``seconds`` each; bytes to rotate."""
 
     rounds: int = 5
     seconds: float = 0.1
@@ -46,7 +46,7 @@ class Case:
     m: int
     row: Row
     times: list[float] = field(default_factory=list)
-    spent: float = 0.0  # seconds of turns
+    spent: float = 0.0  # seconds of its turns
     lost: bool = False
 
     def done(self) -> bool:
@@ -68,7 +68,7 @@ class Group:
 
 
 class Station:
-    """An engine's process, started again where it dies, with what it had prepared."""
+    """An engine's process; if it dies, it is started again with its weights."""
 
     def __init__(self, name: str, threads: int, settings: Settings, notes: list[str]) -> None:
         self.name, self.threads = name, threads
@@ -83,7 +83,7 @@ class Station:
         return list(reply["kinds"]) if reply else []
 
     def prepare(self, group: Group, kinds: dict[int, dict[str, str]]) -> None:
-        """Weights of ``kinds``; what fails is a note, and the others go on."""
+        """Prepare weights of ``kinds``; a failure becomes a note, and the others continue."""
         for id, kind in kinds.items():
             reply = self._prepared(group, id, kind)
             if reply is None:
@@ -95,7 +95,7 @@ class Station:
                 self.cases.append(Case(self, id, kind, m, row))
 
     def turn(self, case: Case, group: Group) -> None:
-        """One round of a case; a case that fails or kills the process is lost, and noted."""
+        """Run one round of a case; one that fails or kills the process is lost, with a note."""
         start = time.monotonic()
         try:
             seconds = self._settings.seconds
@@ -140,7 +140,7 @@ class Station:
         return None
 
     def _restart(self, group: Group) -> None:
-        """A new process with the same weights, but for those that were lost."""
+        """Start a new process with the same weights, except those that were lost."""
         self._process.end()
         self._process = EngineProcess(self.name, self.threads)
         self._ask_or_note("hello")
@@ -159,7 +159,7 @@ class Station:
 
 
 def groups_of(shapes: Sequence[Shape], threads: Sequence[int]) -> list[Group]:
-    """Shapes gathered by their weights, for each number of threads."""
+    """Shapes grouped by weight and number of threads."""
     tokens: dict[tuple[int, int], list[int]] = {}
     for m, n, k in shapes:
         found = tokens.setdefault((n, k), [])
@@ -170,9 +170,9 @@ def groups_of(shapes: Sequence[Shape], threads: Sequence[int]) -> list[Group]:
 def batches(
     kinds: list[tuple[Station, dict[str, str]]], settings: Settings
 ) -> Iterator[list[tuple[Station, dict[str, str]]]]:
-    """Kinds whose weights fit in memory together; a class of bits stays whole if one can."""
+    """Kinds whose weights fit in memory together; a class of bits is not split if it fits."""
     room = psutil.virtual_memory().available * SHARE_OF_MEMORY
-    most = max(1, int(room / (settings.rotate * BYTES_BESIDE)))
+    most = max(1, int(room / (settings.rotate * BYTES_OVERHEAD)))
     limits = [pair for pair in kinds if pair[1]["bits"] == LIMITS]
     batch: list[tuple[Station, dict[str, str]]] = []
     for bits in CLASSES:
@@ -191,11 +191,11 @@ def measure(
     settings: Settings,
     advance: Callable[[float], None],
 ) -> list[Case]:
-    """All rounds of a batch: its cases with their times. ``advance`` hears the part done."""
+    """Run all rounds of a batch; returns its cases with times. ``advance`` gets the share done."""
     by_station: dict[Station, dict[int, dict[str, str]]] = {}
     for id, (station, kind) in enumerate(batch):
         by_station.setdefault(station, {})[id] = kind
-    with ThreadPoolExecutor(len(by_station)) as pool:  # only turns are timed
+    with ThreadPoolExecutor(len(by_station)) as pool:  # in parallel, because only turns are timed
         list(pool.map(lambda pair: pair[0].prepare(group, pair[1]), by_station.items()))
     cases = sorted((c for s in by_station for c in s.cases), key=lambda c: (c.m, c.id))
     turns = max(1, len(cases) * settings.rounds)
@@ -211,7 +211,7 @@ def measure(
 
 
 def limit_rows(cases: Sequence[Case], group: Group) -> list[Row]:
-    """The limits of a group, each once for all its batches, in their unit."""
+    """The limits of a group, each once for all its batches, in its own unit."""
     by_name: dict[str, list[Case]] = {}
     for case in cases:
         by_name.setdefault(case.kind["type"], []).append(case)
@@ -225,14 +225,14 @@ def _limit_row(cases: Sequence[Case], group: Group) -> Row:
         "unit": cases[0].kind["scheme"],
         "what": cases[0].row["schemes"],
         "threads": group.threads,
-        "beside": [group.n, group.k],
+        "weight": [group.n, group.k],
         "median": statistics.median(rates),
         "spread": max(rates) - min(rates),
     }
 
 
 def product_row(case: Case, group: Group) -> Row:
-    """A product as the document has it."""
+    """The row of a product in the document."""
     hello, kind, n, k = case.station.hello, case.kind, group.n, group.k
     stored, products = case.row["stored_bytes"], case.row["products"]
     return {

@@ -1,7 +1,7 @@
-"""The machine's own limits, as one more engine: cold reads, and the peak of integer products.
+"""The machine's limits, as one more engine: cold reads, and the peak of integer products.
 
-Small kernels in TIR: sums over memory that no cache holds, and products of registers (or AMX
-tiles) in as many independent chains as hide their latency. A step of each takes some milliseconds.
+They are small TIR kernels: sums over memory that no cache holds, and products of registers (or AMX
+tiles) in enough independent chains to hide their latency. A step of each takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ladder.timing.product import level_here
 
 READ, INTEGER, MATRIX = "cold read", "int8 products", "AMX int8 products"
 LANES = 16
-STREAMS = 8  # vectors that a step of the read loop sums
+STREAMS = 8  # vectors that an iteration of the read loop sums
 READ_STEPS = 8
 CHAINS, TILES = 12, 4
 TURNS = 200_000  # of the loop over the chains
@@ -30,7 +30,7 @@ ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
 
 
 class Limit(Steps):
-    """One limit: a step does ``work`` bytes or operations (two a product)."""
+    """One limit: a step processes ``work`` bytes or operations (two per product)."""
 
     def __init__(self, what: str, work: float, functions: Sequence[Callable[[], object]]) -> None:
         self.what, self.work = what, work
@@ -83,7 +83,7 @@ def _filled(shape: tuple[int, ...], dtype: str, value: int) -> Any:
 
 
 def _read(level: Level, threads: int, rotate: float) -> Limit:
-    """A sum over int32 words: each thread its own part of every slice."""
+    """A sum over int32 words; each thread reads its own part of every slice."""
     from tvm.script import tirx as T
 
     width = STREAMS * LANES
@@ -109,7 +109,7 @@ def _read(level: Level, threads: int, rotate: float) -> Limit:
     lines = max(1, int(rotate / READ_STEPS / threads / (4 * width)))
     slices = []
     for _ in range(READ_STEPS):
-        # Not zeros: pages that were never written are all one page in memory.
+        # Not zeros: pages that were never written share one page in memory.
         slices.append(_filled((threads, lines, width), "int32", 1))
     out = _filled((threads, width), "int32", 0)
     function = _build(kernel, level.llvm)
@@ -120,7 +120,7 @@ def _read(level: Level, threads: int, rotate: float) -> Limit:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One that multiplies bytes: what the CPU must have, int32 lanes, products, LLVM's names."""
+    """An instruction that multiplies bytes: CPU features, int32 lanes, products, LLVM's names."""
 
     flags: str
     lanes: int
@@ -140,7 +140,7 @@ INSTRUCTIONS = (
 
 
 def _instruction() -> Instruction | None:
-    """The best that this CPU has."""
+    """The best instruction that this CPU has."""
     return next((i for i in INSTRUCTIONS if {*i.flags.split()} <= cpu_flags()), None)
 
 
@@ -188,7 +188,7 @@ def _integer(threads: int) -> Limit:
 
 
 def _tiles_allowed() -> bool:
-    """Ask the kernel for AMX; it may refuse."""
+    """Ask the operating system for AMX, which it may refuse."""
     answer: int = ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA)
     return answer == 0
 
@@ -231,7 +231,7 @@ def _matrix(threads: int) -> Limit:
     config[0] = 1  # palette; then bytes a row as uint16, and rows
     config[16:32].view(np.uint16)[:6], config[48:54] = 64, 16
     x, out = _filled((threads, 16, 64), "int8", 1), _filled((threads, TILES, 16, 16), "int32", 0)
-    told = _tensor(config)
+    configured = _tensor(config)
     function = _build(kernel, {"kind": "llvm", "mcpu": "sapphirerapids"})
     work = 2.0 * threads * TURNS * TILES * 16 * 16 * 64
-    return Limit("tdpbssd", work, [partial(function, x, out, told)])
+    return Limit("tdpbssd", work, [partial(function, x, out, configured)])

@@ -51,7 +51,7 @@ class OnnxRuntime(Engine):
 
 
 class _Products(Weight):
-    """Sessions of a few MatMulNBits nodes each, all on one activation."""
+    """Sessions with a few MatMulNBits nodes each, all on one activation."""
 
     def __init__(self, kind: Kind, n: int, k: int, threads: int, rotate: float) -> None:
         element, group = kind.type.split(":")
@@ -75,7 +75,7 @@ class _Products(Weight):
         (n, _groups, _), k = data.shape, self._k
         nodes, held, outputs = [], [], []
         for i in range(self.per_step):
-            turn = step * self.per_step + i  # copies differ, or they would be merged
+            turn = step * self.per_step + i  # copies differ, because equal ones would be merged
             parts = {"b": np.roll(data, turn, 0), "s": np.roll(self._scale, turn, 0)}
             held += [numpy_helper.from_array(a, f"{name}{i}") for name, a in parts.items()]
             attributes = {"K": k, "N": n, "bits": self._bits, "block_size": self._group}
@@ -109,7 +109,7 @@ class _Products(Weight):
 
 
 def _options(threads: int, look_ups: bool) -> Any:
-    """Threads spin within a run, for speed, and never after it: others are timed then."""
+    """Options of a session: threads spin during a run, but not after it, when others are timed."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

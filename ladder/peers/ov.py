@@ -1,4 +1,4 @@
-"""OpenVINO: compressed weights as NNCF writes them, decompressed inside its MatMul on the CPU."""
+"""OpenVINO: compressed weights as NNCF writes them, decompressed in its MatMul on the CPU."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OpenVino(Engine):
 
 
 class _Products(Weight):
-    """Compiled models of a few MatMul nodes each, all on one activation; M is dynamic."""
+    """Compiled models with a few MatMul nodes each, all on one activation; M is dynamic."""
 
     def __init__(self, core: Any, kind: Kind, n: int, k: int, threads: int, rotate: float) -> None:
         element, group, *_ = kind.type.split(":")

@@ -1,7 +1,7 @@
-"""Ladder itself: whole products as a compiled model runs them, from float activations on.
+"""Ladder itself: whole products as in a compiled model, including the rounding of activations.
 
-The product is lowered by the same pass, by the same choice of a scheme, and run by the same virtual
-machine as in an artifact: rounding the activations and making tables is part of the time.
+The product is lowered by the same pass, with the same choice of a scheme, and run by the same
+virtual machine as in an artifact. Rounding activations and making tables is part of the time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TYPES = (
 
 
 def class_of(dtype: DType) -> str:
-    """The class of bits of a type: what its peers are compared by."""
+    """The class of bits of a type, in which it is compared with peers."""
     bits = TERNARY if dtype.element.low == -1 and dtype.element.high == 1 else str(dtype.bits)
     return bits if dtype.bits > 1 else "1"
 
@@ -69,7 +69,7 @@ class Ladder(Engine):
 
 
 def own_kind(text: str) -> Kind:
-    """The kind of a type of Ladder's, refused where it is no low-bit type."""
+    """The kind of a type of Ladder; a type that is not low-bit is refused."""
     dtype = DType.parse(text)
     if dtype.is_float:
         raise LadderError(f"--types '{text}': give low-bit types, for example int4:g128")
@@ -114,7 +114,7 @@ class _Products(Weight):
 
 
 def lowered(dtype: DType, operands: Sequence[np.ndarray], m: int, level: Level) -> ir.Model:
-    """x [M, K] -> x w.T as a graph, its kernel chosen as in a compilation for ``level``."""
+    """x [M, K] -> x w.T as a graph, with the kernel that a compilation for ``level`` chooses."""
     n, k = operands[0].shape
     x = _float_value("x", (m, k))
     names = ("w.codes", "w.scale", "w.rest0", "w.rest1")
@@ -140,7 +140,7 @@ def lowered(dtype: DType, operands: Sequence[np.ndarray], m: int, level: Level) 
 
 
 def scheme_of(model: ir.Model) -> str:
-    """What the pass chose for the one product of ``lowered``."""
+    """The scheme that the pass chose for the only product of ``lowered``."""
     kernels = facts.get(model, facts.Kernels)
     assert kernels is not None
     (choice,) = kernels.choices.values()
@@ -148,7 +148,7 @@ def scheme_of(model: ir.Model) -> str:
 
 
 def compiled(graphs: dict[int, ir.Model], level: Level) -> tuple[dict[int, Any], list[np.ndarray]]:
-    """A callable for every M (activations, then weights), and the weights in their order."""
+    """A callable for every M (of activations, then weights), and the weights in order."""
     import tvm
     from tvm.relax import VirtualMachine
 

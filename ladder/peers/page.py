@@ -1,4 +1,4 @@
-"""The dated comparison in docs/results/performance.md: the part between two marks, written anew."""
+"""Writes the dated comparison in docs/results/performance.md, between two marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ladder.peers.table import (
     fastest_peer,
     key_of,
     limit_text,
-    limits_beside,
+    limits_at,
     share_of_reads,
 )
 from ladder.support.files import file_aside
@@ -64,9 +64,13 @@ def _lines(document: Row, command: str) -> Iterable[str]:
     for title, columns in _column_sets(rows):
         yield from ("", f"### {title}", "")
         yield from _limits(document, columns)
-        yield from ("", "Milliseconds a product; the fastest of its class of bits in bold:", "")
+        yield from ("", "Milliseconds per product; the fastest of each class of bits in bold:", "")
         yield from _table(rows, columns, _times)
-        yield from ("", "Ladder: times as fast as the fastest peer of the class, and which:", "")
+        yield from (
+            "",
+            "Speed of Ladder relative to the fastest peer of the class, and that peer:",
+            "",
+        )
         yield from _table([row for row in rows if row["engine"] == OWN], columns, _ratios(document))
     for note in document["notes"]:
         yield from ("", f"Note: {note}.")
@@ -75,11 +79,11 @@ def _lines(document: Row, command: str) -> Iterable[str]:
 def _noise(rows: Sequence[Row]) -> str:
     spreads = [row["spread"] / row["median_s"] for row in rows]
     middle, most = statistics.median(spreads), max(spreads)
-    return f"the rounds of a product lay {middle:.0%} apart (median of all; the worst {most:.0%})"
+    return f"the rounds of a product differ by {middle:.0%} (median of all; at most {most:.0%})"
 
 
 def _column_sets(rows: Sequence[Row]) -> Iterable[tuple[str, Columns]]:
-    """One token over all weights, then all M over each weight that has several; by threads."""
+    """For each number of threads: one token over all weights, then all M over each weight."""
     keys = list(dict.fromkeys(key_of(row) for row in rows))
     for threads in dict.fromkeys(key[0] for key in keys):
         here = [key for key in keys if key[0] == threads]
@@ -94,8 +98,8 @@ def _column_sets(rows: Sequence[Row]) -> Iterable[tuple[str, Columns]]:
 
 
 def _limits(document: Row, columns: Columns) -> Iterable[str]:
-    """The machine's limits beside each column's weight, each named once."""
-    by_weight = {key[2:]: limits_beside(document, key) for _, key in columns}
+    """The machine's limits over the columns' weights, each named once."""
+    by_weight = {key[2:]: limits_at(document, key) for _, key in columns}
     for name in dict.fromkeys(name for limits in by_weight.values() for name in limits):
         values = [limits[name] for limits in by_weight.values() if name in limits]
         low, high = (limit_text(name, v) for v in (min(values), max(values)))
@@ -103,8 +107,8 @@ def _limits(document: Row, columns: Columns) -> Iterable[str]:
 
 
 def _table(rows: Sequence[Row], columns: Columns, cell: Cell) -> Iterable[str]:
-    """One line for each form of a weight: by class of bits, then in the order of the document."""
-    heads = ["bits", "engine", "type", "bits a weight", "computed by", *(c for c, _ in columns)]
+    """One line for each form of a weight, by class of bits, then in the order of the document."""
+    heads = ["bits", "engine", "type", "bits per weight", "computed by", *(c for c, _ in columns)]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     wanted = {key for _, key in columns}
@@ -123,8 +127,8 @@ def _table(rows: Sequence[Row], columns: Columns, cell: Cell) -> Iterable[str]:
 
 def _times(row: Row, shown: Sequence[Row]) -> str:
     text = f"{1e3 * row['median_s']:.2f}"
-    alike = [r for r in shown if key_of(r) == key_of(row) and r["bits"] == row["bits"]]
-    return f"**{text}**" if row is min(alike, key=lambda r: float(r["median_s"])) else text
+    same = [r for r in shown if key_of(r) == key_of(row) and r["bits"] == row["bits"]]
+    return f"**{text}**" if row is min(same, key=lambda r: float(r["median_s"])) else text
 
 
 def _ratios(document: Row) -> Cell:
@@ -133,7 +137,7 @@ def _ratios(document: Row) -> Cell:
         parts = []
         if peer is not None:
             parts.append(f"{peer['median_s'] / row['median_s']:.2f} {peer['engine']}")
-        share = share_of_reads(row, limits_beside(document, key_of(row)))
+        share = share_of_reads(row, limits_at(document, key_of(row)))
         if row["m"] == 1 and share is not None:
             parts.append(f"{share:.0%} of reads")
         return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The harness's end of an engine's process: requests, answers, deaths."""
+"""The harness's side of an engine's process: requests, answers, deaths."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 from ladder.runtime.session import THREADS_VARIABLE
 
 PATIENCE = 300.0  # seconds for one answer
-GRACE = 5.0  # seconds to end by itself
+GRACE = 5.0  # seconds for a process to end by itself
 
 
 class EngineDied(Exception):
-    """The process is gone, or does not answer; the message says how."""
+    """The process ended or does not answer; the message says how."""
 
 
 class EngineFailed(Exception):
-    """The engine answered with an error of its own."""
+    """The engine answered with an error."""
 
 
 class EngineProcess:
-    """One engine, started with its number of threads."""
+    """The process of one engine, started with its number of threads."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
@@ -43,7 +43,7 @@ class EngineProcess:
         )
 
     def ask(self, do: str, **words: Any) -> dict[str, Any]:
-        """One request and its answer."""
+        """Send one request; returns its answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **words}) + "\n")
@@ -67,9 +67,9 @@ class EngineProcess:
         return self._process.pid
 
     def end(self) -> None:
-        """End the process, at once where it does not end by itself."""
+        """End the process; kill it if it does not end by itself."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        # a request that a dead process never read is still in the buffer: closing writes it
+        # a request that a dead process never read is still in the buffer, and closing writes it
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -89,6 +89,6 @@ class EngineProcess:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Threads for every engine's library; NumPy's own product, of the reference, has one."""
+    """The environment: threads for every engine's library, and one for NumPy's reference."""
     counted = (THREADS_VARIABLE, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     return {**dict.fromkeys(counted, str(threads)), "OPENBLAS_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""PyTorch: its own low-bit linear operators on CPUs, and plain bf16."""
+"""PyTorch: its low-bit linear operators for CPUs, and plain bf16."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ladder.peers.engine import (
 from ladder.timing.rotation import copies_of
 
 BF16_BYTES = 2
-K_TILES = 2  # the packing of int4 on CPUs ignores it, the operator asks for one of 2, 4, 8
+K_TILES = 2  # the packing of int4 on CPUs ignores it, but the operator requires 2, 4 or 8
 
 
 class PyTorch(Engine):
@@ -82,7 +82,7 @@ class _Products(Weight):
 
     @abstractmethod
     def _pack(self) -> Any:
-        """A copy as the operator wants it."""
+        """A copy in the form that the operator takes."""
 
     def _input(self, x: Any) -> Any:
         import torch
@@ -91,7 +91,7 @@ class _Products(Weight):
 
     @abstractmethod
     def _product(self, x: Any, copy: Any) -> Any:
-        """One product."""
+        """Compute one product."""
 
     def run(self, m: int, step: int) -> None:
         with self._no_grad():

@@ -1,4 +1,4 @@
-"""``ladder bench kernel --peers``: the whole comparison as one document, saved as it grows."""
+"""``ladder bench kernel --peers``: the comparison as one document, saved after every group."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def compare(
     settings: Settings | None = None,
     resume: Path | None = None,
 ) -> Document:
-    """Measure Ladder and ``peers``; with ``resume``, save after every group and go on from there.
+    """Measure Ladder and ``peers``; with ``resume``, save after every group and resume there.
 
-    ``types`` are Ladder's own; the peers show what they have of the same classes of bits.
+    ``types`` are types of Ladder; the peers measure their forms of the same classes of bits.
     """
     from ladder.peers.own import own_kind
 
@@ -83,7 +83,7 @@ def compare(
 
 
 def _start(asked: Document, resume: Path | None) -> Document:
-    """An empty document, or the one that ``resume`` holds if it was begun with the same options."""
+    """An empty document, or that in ``resume`` if it was started with the same options."""
     fresh: Document = {
         "machine": machine(), "asked": asked, "limits": [], "rows": [], "notes": [], "done": [],
     }  # fmt: skip
@@ -96,14 +96,14 @@ def _start(asked: Document, resume: Path | None) -> Document:
         raise LadderError(f"{resume}: not a run that was saved by --resume") from error
     if not same:
         raise LadderError(
-            f"{resume}: begun on another day or machine, or with other options; "
+            f"{resume}: started on another day or machine, or with other options; "
             "name another file, or remove it"
         )
     return found
 
 
 def machine() -> Document:
-    """What the rows were measured on, and when."""
+    """The machine that the rows were measured on, and the date."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -116,7 +116,7 @@ def machine() -> Document:
 def _stations(
     peers: Sequence[str], threads: int, settings: Settings, notes: list[str]
 ) -> list[Station]:
-    """The engines that are installed; the others are notes."""
+    """The engines that are installed; each other one becomes a note."""
     stations = []
     for name in (LIMITS, OWN, *peers):
         station = Station(name, threads, settings, notes)

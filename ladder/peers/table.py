@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def key_of(row: Row) -> Key:
-    """What a table's rows have in common."""
+    """The key of a table: what its rows have in common."""
     return row["threads"], row["m"], row["n"], row["k"]
 
 
@@ -30,26 +30,26 @@ def tables(document: Row) -> Iterable[tuple[str, list[list[Any]]]]:
             (row for row in document["rows"] if key_of(row) == key),
             key=lambda row: (CLASSES.index(row["bits"]), row["median_s"]),
         )
-        limits = limits_beside(document, key)
+        limits = limits_at(document, key)
         yield title_of(key, limits), [_cells(row, rows, limits) for row in rows]
 
 
-def limits_beside(document: Row, key: Key) -> dict[str, float]:
+def limits_at(document: Row, key: Key) -> dict[str, float]:
     """The limits that were measured in the same rounds, by name."""
     threads, _, n, k = key
     return {
         limit["name"]: limit["median"]
         for limit in document["limits"]
-        if limit["threads"] == threads and limit["beside"] == [n, k]
+        if limit["threads"] == threads and limit["weight"] == [n, k]
     }
 
 
 def title_of(key: Key, limits: dict[str, float]) -> str:
-    """Shape, threads and limits in a line."""
+    """Shape, threads and limits in one line."""
     threads, m, n, k = key
-    beside = [f"{name} {limit_text(name, value)}" for name, value in limits.items()]
+    shown = [f"{name} {limit_text(name, value)}" for name, value in limits.items()]
     count = "1 thread" if threads == 1 else f"{threads} threads"
-    return f"M={m}, {n}x{k}, {count}; measured beside: {', '.join(beside)}"
+    return f"M={m}, {n}x{k}, {count}; limits in the same rounds: {', '.join(shown)}"
 
 
 def limit_text(name: str, value: float) -> str:
@@ -57,7 +57,7 @@ def limit_text(name: str, value: float) -> str:
 
 
 def fastest_peer(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The fastest row of another engine than Ladder of the same class of bits and shape."""
+    """The fastest row of an engine other than Ladder, with the same class of bits and shape."""
     others = [
         other
         for other in rows
@@ -67,19 +67,19 @@ def fastest_peer(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def speed_up(row: Row, rows: Sequence[Row]) -> float | None:
-    """Times as fast as the fastest peer of the same class; None where it has no peer."""
+    """The speed relative to the fastest peer of the same class; None if it has no peer."""
     peer = fastest_peer(row, rows)
     return peer["median_s"] / row["median_s"] if peer else None
 
 
 def share_of_reads(row: Row, limits: dict[str, float]) -> float | None:
-    """Weight bytes a second, scales included, of what the machine reads."""
+    """Weight bytes per second, scales included, as a share of the machine's reads."""
     rate = row["bits_per_weight"] / 8 * row["n"] * row["k"] / row["median_s"]
     return rate / limits[READ] if READ in limits else None
 
 
 def share_of_peak(row: Row, limits: dict[str, float]) -> float | None:
-    """Operations a second of the machine's integer peak: of AMX where it has it."""
+    """Operations per second as a share of the machine's integer peak (of AMX if it has it)."""
     peak = limits.get(MATRIX, limits.get(INTEGER))
     operations = 2.0 * row["m"] * row["n"] * row["k"]
     return operations / row["median_s"] / peak if peak else None
@@ -103,15 +103,15 @@ def _cells(row: Row, rows: Sequence[Row], limits: dict[str, float]) -> list[Any]
 
 
 def legend(document: Row) -> list[str]:
-    """What the tables' columns and engines are, a line each."""
+    """The meaning of the tables' columns, and the engines, one line each."""
     engines = {row["engine"]: (row["version"], row["isa"]) for row in document["rows"]}
     lines = [f"{name} {version} {isa}".strip() for name, (version, isa) in engines.items()]
     return [
         "; ".join(lines),
-        "bpw: bits a weight with scales. spread: the slowest less the fastest round. error: "
-        "|y - x w| / |x w| in float64, w as the engine itself stores it. x peer: times as fast as "
-        "the fastest other engine of the same bits. reads: weight bytes a second of the cold read "
-        "rate. peak: operations of the integer peak.",
+        "bpw: bits per weight with scales. spread: slowest minus fastest round. error: "
+        "|y - x w| / |x w| in float64, w as the engine itself stores it. x peer: speed relative to "
+        "the fastest other engine of the same bits. reads: weight bytes per second as a share of "
+        "the cold read rate. peak: operations per second as a share of the integer peak.",
     ]
 
 

@@ -1,6 +1,6 @@
-"""One engine's process: reads a request a line, does it, answers a line.
+"""One engine's process: reads one request per line, and answers with one line.
 
-It computes only while it is asked to: everything else on the machine is timed in between.
+It computes only during a request, because other engines are timed in between.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from ladder.peers import engine_class
 from ladder.peers.engine import Engine, Kind, Steps, Weight, relative_errors
 
-# With few tokens the weights' bytes count, so all copies are taken in turn; with more, as many as
-# a warm-up of this length gets through.
+# With few tokens the weights' bytes matter, so all copies are used in turn; with more tokens, as
+# many as a warm-up of this length reaches.
 FEW_TOKENS, WARM_SECONDS = 16, 1.0
 
 Reply = dict[str, Any]
 
 
 class Server:
-    """Weights by the number that the harness gave them, and how far each M has come."""
+    """Weights by the number that the harness gave them, and the next step of each M."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -44,7 +44,7 @@ class Server:
     def prepare(
         self, id: int, kind: dict[str, str], n: int, k: int, tokens: list[int], rotate: float
     ) -> Reply:
-        """Weights and products of a kind, what is to be known of them, and a warm-up."""
+        """Make weights and products of a kind and warm up; returns what the harness must know."""
         made = self.engine.weight(Kind(**kind), n, k, tokens, rotate)
         reply: Reply = {"schemes": [made.scheme(m) for m in tokens], "work": made.work}
         if isinstance(made, Weight):
@@ -58,7 +58,7 @@ class Server:
         return reply
 
     def turn(self, id: int, m: int, seconds: float) -> Reply:
-        """Mean seconds of a product over at least ``seconds``; the step before is not counted."""
+        """Mean seconds of a product over at least ``seconds``; one step before is not counted."""
         made, count, steps = self._held[id], 0, self._warm[id, m]
         at = self._next.get((id, m), 0)
         made.run(m, at % steps)
@@ -80,7 +80,7 @@ class Server:
 
 
 def _steps_within(made: Steps, m: int, seconds: float) -> int:
-    """Steps run from the first on, each once, until ``seconds`` are over: at least one."""
+    """How many steps, run in order from the first, fit in ``seconds``: at least one."""
     start = time.perf_counter()
     for step in range(made.steps):
         made.run(m, step)
@@ -93,7 +93,7 @@ def main() -> None:
     """``python -m ladder.peers.worker ENGINE THREADS``: requests on stdin, answers on stdout."""
     name, threads = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what engines print is no answer
+    os.dup2(2, 1)  # what engines print is not an answer
     server = Server(engine_class(name)(threads))
     for line in sys.stdin:
         request = json.loads(line)

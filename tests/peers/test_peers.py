@@ -1,4 +1,4 @@
-"""Ladder beside real engines on a small product: whatever of them is installed."""
+"""Ladder and those real engines that are installed, on a small product."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ pytestmark = [pytest.mark.kernels, pytest.mark.models, pytest.mark.xdist_group("
 
 VNNI = {"avx_vnni", "avx512_vnni"}  # flags of CPUs
 QUICK = Settings(rounds=2, seconds=0.002, rotate=2e5)
-SHAPES = [(1, 128, 160), (3, 128, 160)]  # K is no multiple of 64: engines take groups of 32
+SHAPES = [(1, 128, 160), (3, 128, 160)]  # K is not a multiple of 64, so engines use groups of 32
 ROW = {
     "engine", "version", "type", "bits_per_weight", "scheme", "isa", "m", "n", "k", "threads",
     "median_s", "spread", "error",
 }  # fmt: skip
-ALWAYS = ("onnxruntime", "torch")  # the tests' own environment has them
+ALWAYS = ("onnxruntime", "torch")  # always installed for tests
 
 
 def installed(name: str) -> bool:
@@ -83,10 +83,10 @@ def test_rows_are_whole_and_right(run: tuple[dict[str, Any], Path]) -> None:
         assert {row["m"] for row in rows if row["engine"] == engine} == {1, 3}, engine
 
 
-def test_limits_are_measured_beside(run: tuple[dict[str, Any], Path]) -> None:
+def test_limits_are_measured_in_the_same_rounds(run: tuple[dict[str, Any], Path]) -> None:
     (read,) = (limit for limit in run[0]["limits"] if limit["name"] == READ)
     assert read["unit"] == "bytes/s" and 1e8 < read["median"] < 1e12
-    assert all(limit["beside"] == [128, 160] for limit in run[0]["limits"])
+    assert all(limit["weight"] == [128, 160] for limit in run[0]["limits"])
     assert all(limit["median"] > 1e8 for limit in run[0]["limits"])
 
 
@@ -108,7 +108,7 @@ def test_tables_are_sorted_and_compare_within_a_class(run: tuple[dict[str, Any],
     )
 
 
-def test_a_saved_run_goes_on(run: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+def test_a_saved_run_resumes(run: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     document, path = run
     again = compare([*PEERS], SHAPES, [1], ["int4:g32"], QUICK, path)
     assert again == document, "nothing was left to measure"
@@ -151,7 +151,7 @@ def test_an_engine_that_dies_is_a_note_and_starts_again(gone: bool) -> None:
         station.prepare(group, {0: four, 1: eight})
         dead, alive = station.cases
         os.kill(station.pid, signal.SIGKILL)
-        if gone:  # the request itself finds nobody; else it may be read and never answered
+        if gone:  # the request cannot be sent; otherwise it may be read but not answered
             os.waitid(os.P_PID, station.pid, os.WEXITED | os.WNOWAIT)
         station.turn(dead, group)
         assert dead.lost and notes == [
@@ -163,7 +163,7 @@ def test_an_engine_that_dies_is_a_note_and_starts_again(gone: bool) -> None:
         station.end()
 
 
-def test_what_an_engine_cannot_do_is_a_note() -> None:
+def test_a_failure_of_an_engine_is_a_note() -> None:
     notes: list[str] = []
     group = Group(1, 96, 128, [1])
     station = Station("onnxruntime", 1, QUICK, notes)
@@ -211,7 +211,7 @@ def test_classes_of_bits() -> None:
         own_kind("fp16")
 
 
-def test_copies_take_more_than_what_is_rotated() -> None:
+def test_copies_take_more_than_the_rotated_bytes() -> None:
     for stored in (1e3, 2.6e6, 45e6, 500e6):
         copies = copies_of(stored, 300e6)
         assert copies * stored > 300e6 or copies == 257
