@@ -1,13 +1,13 @@
-"""The allocated plan against what people do by hand, at the same bytes and by the same rounding.
+"""Compares the allocated plan with plans made by hand, with the same bytes and the same rounding.
 
     python benchmarks/compare_fills.py MODEL --bpw 2.5,3,3.5,4.25 --state s.jsonl -o out.json
 
-For each budget: the best uniform plan that fits; fills, which begin with a uniform plan and give
-the next larger type to block after block (from the first, from the last, in three random orders)
-while it fits; and the hand rule, lm_head and every block's ``down`` and ``v`` in the larger type.
-Where some of the types have zero points and some have none, there are fills of the ones and of the
-others: the plan, which takes from all of them, stands against the best of both.
-Every plan is rounded, and its perplexity and KL are measured on a text that calibration never saw.
+For each budget these are the best uniform plan that fits; fills, which begin with a uniform plan
+and give the next larger type to one block after the other (from the first, from the last, in three
+random orders) while it fits; and the hand rule, with lm_head and every block's ``down`` and ``v``
+in the larger type. If only some of the types have zero points, there are fills with those and fills
+with the others: the plan, which may use all types, is compared with the best of both. Every plan is
+rounded, and its perplexity and KL are measured on a text that is not used in calibration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ HAND_RULE = ("lm_head", "mlp.down", "attn.v")
 
 @dataclass(frozen=True)
 class Fills:
-    """Plans made without any sensitivity, of some of the types, within a number of bits."""
+    """Plans made without a sensitivity, of some of the types, within a number of bits."""
 
     problem: Problem
     types: tuple[str, ...]
@@ -63,7 +63,7 @@ class Fills:
     bits: float
 
     def plans(self) -> dict[str, Picks]:
-        """Name -> plan, of those that fit; none where no uniform plan of these types does."""
+        """Name -> plan, of those that fit; empty if no uniform plan of these types fits."""
         if not any(self._fits(picks) for picks in self._uniforms()):
             return {}
         order = sorted(range(len(self.blocks)), key=lambda i: self.blocks[i])
@@ -89,7 +89,7 @@ class Fills:
         return [picks for picks in self._uniforms() if self._fits(picks)][-1]
 
     def _filled(self, order: Sequence[int]) -> Picks:
-        """The next larger type for part after part, as long as all of it fits."""
+        """The next larger type for one part after the other, as long as the plan fits."""
         plans = self._uniforms()
         picks = self._uniform()
         wider = plans[min(plans.index(picks) + 1, len(plans) - 1)]
@@ -101,7 +101,7 @@ class Fills:
         return picks
 
     def _hand(self) -> Picks | None:
-        """The widest type for the roles of the rule over the widest base that leaves room."""
+        """The widest type for the roles of the rule, over the widest base that leaves room."""
         plans, best = self._uniforms(), None
         for base in plans:
             for wide in plans[plans.index(base) + 1 :]:
@@ -158,8 +158,8 @@ def _fills(problem: Problem, blocks: tuple[int, ...], bits: float) -> dict[str, 
     plain = tuple(t for t in problem.types if not DType.parse(t).zero_point)
     zeros = tuple(t for t in problem.types if DType.parse(t).zero_point)
     found = Fills(problem, plain, blocks, bits).plans() if plain else {}
-    beside = Fills(problem, zeros, blocks, bits).plans() if zeros else {}
-    return found | {f"{name}, zero points": picks for name, picks in beside.items()}
+    others = Fills(problem, zeros, blocks, bits).plans() if zeros else {}
+    return found | {f"{name}, zero points": picks for name, picks in others.items()}
 
 
 def _options() -> argparse.Namespace:
@@ -169,18 +169,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--types", default=",".join(DEFAULT_TYPES))
     parser.add_argument("--rounding", default="mse")
     parser.add_argument("--refine", type=int, default=0, help="rounds of refining the plan")
-    parser.add_argument("--windows", type=int, default=8, help="of calibration")
-    parser.add_argument("--tokens", type=int, default=128, help="of a window of calibration")
-    parser.add_argument("--long-tokens", type=int, default=0, help="of a long window")
-    parser.add_argument("--limit", type=int, default=8192, help="tokens of evaluation")
+    parser.add_argument("--windows", type=int, default=8, help="windows of calibration text")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens per calibration window")
+    parser.add_argument("--long-tokens", type=int, default=0, help="tokens per long window")
+    parser.add_argument("--limit", type=int, default=8192, help="evaluation tokens")
     parser.add_argument("--workers", default="0")
-    parser.add_argument("--state", type=Path, required=True, help="file of the sensitivity")
+    parser.add_argument("--state", type=Path, required=True, help="file of sensitivity scores")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 
 
 def _unseen(source: Source, limit: int) -> list[int]:
-    """Windows taken evenly from the articles that calibration has none of, one after the other."""
+    """Windows taken evenly from the articles that calibration does not use, concatenated."""
     text = wiki_text(package_file(*WIKIPEDIA))
     ids = encode(source, text[: len(text) // 2])
     count = max(limit // WINDOW, 1)
@@ -189,7 +189,7 @@ def _unseen(source: Source, limit: int) -> list[int]:
 
 
 def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
-    """The block of each part's last site: a tied embedding counts as lm_head."""
+    """The residual block of each part's last site: a tied embedding counts as lm_head."""
     chain = find_blocks(source.model)
     blocks = {site.name: chain.block_of(site.node) for site in find_sites(source.model)[0]}
     return tuple(max(blocks[name] for name in part.names) for part in problem.parts)
@@ -217,7 +217,7 @@ def _planned(
     rounder: RoundedWeights,
     rounds: int,
 ) -> Picks:
-    """What ``ladder plan`` makes of the budget."""
+    """The plan of ``ladder plan`` for the budget."""
     picks = allocate(problem, budget).picks
     check = PlanEvaluator(source.model, problem, data.feeds, lambda types: rounder, logits=True)
     done = refine(source.model, data, check, rounder, budget, picks, check.loss(picks), rounds)

@@ -1,12 +1,12 @@
-"""Outlier channels, in the form of MUXQ's table 1: perplexity by method, width and granularity.
+"""Outlier channels, as in MUXQ's table 1: perplexity by method, width and granularity.
 
     python benchmarks/outlier_table.py MODEL -o table.jsonl
 
-MODEL is prepared with outlier channels (``tests/outliers.py``) and evaluated as it is, too. naive,
-muxq, digits and auto run the dialect's own operators: the pass, rounded weights, lowered products.
+MODEL is evaluated both with added outlier channels (``tests/outliers.py``) and as it is. naive,
+muxq, digits and auto run the dialect's operators: the pass, rounded weights, lowered products.
 smooth is the pass, then naive. LLM.int8() is the test oracle: its outliers (over 6.0) are
-multiplied in float. Rows are kept in the file as they come; a second run goes on from there.
-``--only digits auto`` measures those methods alone, ``--print`` prints the table of a file.
+multiplied in float. Rows are saved to the file one by one, and a second run resumes there.
+``--only digits auto`` measures only those methods, ``--print`` prints the table of a file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ladder.support.packages import package_file
 from ladder.timing.cost_tables import cpu_name
 
 WINDOW = 512
-ROUNDING = "rtn"  # of weights, everywhere
+ROUNDING = "rtn"  # of the weights in all rows
 TYPES = {"W8": "int8:row", "W4": "int4:g32"}
 WIDTHS = [("W8", 8), ("W8", 7), ("W8", 6), ("W8", 5), ("W4", 8)]
 COLUMNS = ("none", "muxq", "digits", "llm.int8", "smooth", "auto")
@@ -56,7 +56,7 @@ Row = dict[str, Any]
 
 
 class Table:
-    """The rows of a file; each is measured once."""
+    """The rows of a file, each measured once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,12 +107,12 @@ def _measure(options: argparse.Namespace, table: Table) -> None:
 
 
 def _seen(source: Source) -> Activations:
-    """Calibration: the project's own text, of which evaluation reads nothing."""
+    """Activations on the project's own calibration text, which evaluation does not read."""
     return collect_activations(source, text_data(source, None, 16, 128))
 
 
 class Runner:
-    """Scores one model; rounded weights of the oracle are kept."""
+    """Scores one model; the oracle's rounded weights are kept."""
 
     def __init__(
         self, source: Source, seen: Activations, tokens: list[int], options: argparse.Namespace
@@ -126,7 +126,7 @@ class Runner:
         return evaluate(runner, self._tokens, WINDOW).perplexity
 
     def row(self, method: str, key: Row) -> float:
-        """Tokens that share no scale go through a window at a time: that is sooner."""
+        """Measure a row; if tokens do not share a scale, faster, a whole window at a time."""
         chunk = self._options.chunk if key["granularity"] == "tensor" else WINDOW
         if method == "llm.int8":
             return self.score(self._oracle(key), chunk)
@@ -175,11 +175,11 @@ def _key(row: Row) -> tuple[str, str, int, str]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model")
-    parser.add_argument("--limit", type=int, default=2048, help="tokens of evaluation")
-    parser.add_argument("--chunk", type=int, default=64, help="tokens of a call, as compiled")
+    parser.add_argument("--limit", type=int, default=2048, help="evaluation tokens")
+    parser.add_argument("--chunk", type=int, default=64, help="tokens per call, as compiled")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
     parser.add_argument("--only", nargs="+", choices=COLUMNS, default=COLUMNS, metavar="METHOD")
-    parser.add_argument("--print", action="store_true", help="the table of the file, nothing more")
+    parser.add_argument("--print", action="store_true", help="only print the table of the file")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 

@@ -2,10 +2,10 @@
 
     python benchmarks/rank_sites.py MODEL --type int2:g64 --sites 48 --state rank.jsonl
 
-Every site alone is rounded; its scores on a few calibration windows are compared with what its
-rounding does to the perplexity of a disjoint text. The change of a perplexity is itself a noisy
-number, so the text is scored in parts: the tables say how the agreement grows with the text, and
-how well two halves of the text agree with each other, above which no score can be expected to get.
+Each site is rounded alone. Its scores on a few calibration windows are compared with the change of
+perplexity on another text. Such a change is itself noisy, so the text is scored in parts: the
+tables show how the agreement grows with the text, and how well two halves of the text agree with
+each other, which is the best that a score can be expected to reach.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Scores = dict[str, float]
 
 @dataclass
 class Table:
-    """Scores by (part of the text, site), saved line by line so that a killed run goes on."""
+    """Scores by (part of the text, site), saved line by line so that a killed run can resume."""
 
     path: Path
     rows: dict[tuple[str, str], Scores]
@@ -73,17 +73,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model")
     parser.add_argument("--type", default="int2:g64")
-    parser.add_argument("--sites", type=int, default=48, help="so many, drawn at random")
-    parser.add_argument("--windows", type=int, default=8, help="of calibration text")
-    parser.add_argument("--tokens", type=int, default=128, help="of a calibration window")
+    parser.add_argument("--sites", type=int, default=48, help="number of sites, drawn at random")
+    parser.add_argument("--windows", type=int, default=8, help="windows of calibration text")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens per calibration window")
     parser.add_argument("--rounding", default="mse")
-    parser.add_argument("--parts", type=int, default=8, help="of 8 x 512 tokens of evaluation")
-    parser.add_argument("--state", type=Path, required=True, help="file of scores so far")
+    parser.add_argument("--parts", type=int, default=8, help="parts of 8 x 512 evaluation tokens")
+    parser.add_argument("--state", type=Path, required=True, help="file where scores are saved")
     return parser.parse_args()
 
 
 def _parts(source: Source, count: int) -> Iterator[np.ndarray]:
-    """Parts [windows, tokens] of the articles' first half: calibration is from the second."""
+    """Parts [windows, tokens] of the first half of the articles; calibration uses the second."""
     text = wiki_text(package_file(*WIKIPEDIA))
     ids = np.array(encode(source, text[: len(text) // 2]))
     size = PART_WINDOWS * PART_TOKENS
@@ -111,7 +111,7 @@ def _measure(
 def _print(
     table: Table, names: Sequence[str], parts: Sequence[str], options: argparse.Namespace
 ) -> None:
-    """Tau of every measure with the text so far, and of the text's halves with each other."""
+    """Print tau of every measure with the text so far, and of the text's halves."""
 
     def mean(measure: str, some: Sequence[str]) -> list[float]:
         return [float(np.mean([table.rows[p, n][measure] for p in some])) for n in names]
