@@ -260,7 +260,7 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
     cache, rows, start = inputs[:3]
     (_b, heads, c, d), s = _shape(cache), _shape(rows)[2]
     if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
-        raise _no_kernel("TensorScatter on another axis than the second last, or in batches,")
+        raise _no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise _no_kernel("TensorScatter into a computed value")
     return context.call_in_place(attention.scatter(heads, s, c, d), [cache, rows, start], 0)

@@ -81,7 +81,7 @@ class AuxLayout:
     @property
     def table(self) -> I32:
         """int32 [O, 4]: channel, byte of its body code, byte of its code in the first digit's
-        chunks, K-block."""
+        chunks, scale block."""
         channels = np.array(self.channels, np.int64)
         block_of, within = np.divmod(channels, self.block)
         front = self.mux.digits * int(self.starts[-1])

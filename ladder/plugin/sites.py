@@ -156,7 +156,7 @@ def _refuse(call: Any, weight: Any, gathers: bool) -> str | None:
         return None if kind == "float32" else f"its other operand is {kind}, not float32"
     axis = call.attrs.axis
     if axis is None or int(axis) != 0:
-        return "it gathers along an axis other than the rows"
+        return "it gathers along another axis than the rows"
     rows = int(weight.ty.shape[0])
     return "its table is too small to be worth it" if rows < SMALLEST_EMBEDDING_ROWS else None
 
