@@ -32,8 +32,9 @@ HEAD = f"""\
 
    out [M, N] = x [M, K] times weights [N, K] in one of the types below, bit for bit as on Ladder's
    other targets. M tokens, N out features, K in features; B scale blocks, C chunks of 16
-   weights along K, NT tiles of 64 rows, S = B if scales differ between blocks, else 1. `planes`, `w_scale`
-   and `zero` are the tensors NAME.planes, NAME.row_scale and NAME.row_zero of an artifact.
+   weights along K, NT tiles of 64 rows, S = B if scales differ between blocks, else 1.
+   `planes`, `w_scale` and `zero` are the tensors NAME.planes, NAME.row_scale and NAME.row_zero
+   of an artifact.
 
    int8 activations:   quantize_activation, then dot_gemm_hvx_TYPE,
                        or exact_tables, then lut_gemm_hvx_int8_TYPE: the same bits
