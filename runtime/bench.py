@@ -27,7 +27,10 @@ def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
     if context < 1:
         raise LadderError(f"--tokens {context}: give at least one token of context")
     if context + DECODED > model.context:
-        raise LadderError(f"--tokens {context}: the artifact's context is {model.context}")
+        raise LadderError(
+            f"--tokens {context}: the artifact's context is {model.context}, and "
+            f"{DECODED} more tokens are decoded; give fewer"
+        )
     tokens = [i % 1000 + 5 for i in range(context)]
     model.feed(tokens)
     prefill = statistics.median(_prefill_seconds(model, tokens) for _ in range(3))

@@ -48,7 +48,7 @@ def kernel(op: str, packing: Packing, mode: str, family: str) -> Any:
         raise LadderError(f"activation mode '{mode}' has no integer kernel; one of: {known}")
     if op not in KERNELS[family]:
         known = ", ".join(KERNELS[family])
-        raise LadderError(f"no kernel '{op}' for {family} instructions; one of {known}")
+        raise LadderError(f"no kernel '{op}' for {family} instructions; one of: {known}")
     func = KERNELS[family][op](packing, mode)
     return func.with_attr(DESCRIBED, json.dumps([op, asdict(packing), mode]))
 

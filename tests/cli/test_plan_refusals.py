@@ -49,7 +49,7 @@ BAD: dict[str, tuple[bytes, list[str], str]] = {
     "budgets that conflict": (
         TEXT.encode(),
         ["--bpw", "3.2", "--max-kl", "1e-9"],
-        r"--max-kl 1e-09 cannot be met: the least reachable is [\d.e-]+ nats a token",
+        r"--max-kl 1e-09 cannot be met: the least reachable is [\d.e-]+ nats per token",
     ),
 }
 

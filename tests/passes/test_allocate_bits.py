@@ -325,8 +325,8 @@ def test_latency_includes_the_head_but_not_the_embedding() -> None:
 REFUSED = [
     ("bpw=2", r"--bpw 2 cannot be met: the least reachable is 3 bits per weight with int2:g32"),
     ("size=1kB", r"--size 1kB cannot be met: the least reachable is 3\.\d+kB with"),
-    ("latency=1us", r"--latency 1us cannot be met: the least reachable is 24.58us a token"),
-    ("max-kl=0.001", r"--max-kl 0.001 cannot be met: the least reachable is 0.384 nats a token"),
+    ("latency=1us", r"--latency 1us cannot be met: the least reachable is 24.58us per token"),
+    ("max-kl=0.001", r"--max-kl 0.001 cannot be met: the least reachable is 0.384 nats per token"),
     ("bpw=3.2,rules=mlp.up=int8:row", r"\(sites fixed by --rule or --keep: 1\)"),
     ("bpw=3.2,max-kl=1", r"--bpw 3.2 and --max-kl 1 cannot be met together: within --max-kl 1 "),
     ("bpw=0", "--bpw '0': write a positive number, for example 3.5"),

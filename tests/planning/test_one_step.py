@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "-3"}, "--bpw '-3': write a positive number"),
     ({"bpw": "3", "types": "int4:g32"}, "--types: int4:g32 leaves nothing to choose"),
     ({"bpw": "3", "minimise": "all"}, "--minimise 'all': write one of loss, size, latency"),
-    ({"prefer": "size=1"}, "--prefer 'size=1': write memory, latency, accuracy once each"),
+    ({"prefer": "size=1"}, "--prefer 'size=1': write memory, latency, accuracy, each at most once"),
     ({"bpw": "3", "prefer": "memory=1", "minimise": "size"}, "--prefer and --minimise both say"),
     ({"save_plan": "p.toml"}, r"--save-plan p\.toml: no plan is made; give a budget"),
 ]

@@ -120,7 +120,7 @@ def test_files(tiny_chat_folder: Path, options: PlanOptions, tmp_path: Path) -> 
         assert [r[name] for r in rows] == sorted(r[name] for r in rows)
         assert all(sum(row["shares"].values()) == pytest.approx(1) for row in rows)
     columns, cells = pareto.table(planned.report["fronts"]["bytes"], "kl")
-    assert columns == ["KL", "MB", "bpw", "ms a token", "types"]
+    assert columns == ["KL", "MB", "bpw", "ms per token", "types"]
     assert all(len(row) == len(columns) for row in cells)
     pytest.importorskip("matplotlib")
     for suffix, magic in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
@@ -195,7 +195,7 @@ def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, options: Pla
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
 def test_a_time_that_cannot_be_reached(tiny_chat_folder: Path, options: PlanOptions) -> None:
-    message = r"--latency 1us cannot be met: the least reachable is \d[\d.]*us a token with int2"
+    message = r"--latency 1us cannot be met: the least reachable is \d[\d.]*us per token with int2"
     with pytest.raises(LadderError, match=message):
         plan_model(tiny_chat_folder, replace(options, latency="1us"))
 
