@@ -4,7 +4,7 @@
     ladder.compile("model.gguf", "artifact", type="int4:g128")
     model = ladder.runtime.load("artifact")
 
-Names are loaded when they are first used: ``import ladder`` costs nothing.
+Names are loaded when they are first used, so that ``import ladder`` is cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Python API: thin, typed; its keywords and their help come from the schema of options."""
+"""The Python API. Its keywords and their help come from the schema of options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load(
     options = {k: v for k, v in {**named, "output_names": output_names}.items() if v is not None}
     if isinstance(model, (str, Path)):
         if args is not None or options:
-            raise LadderError("a file is loaded as it is: args and names are for torch modules")
+            raise LadderError("args and names are for torch modules: leave them out for a file")
         from ladder.pipeline.sources import load_source
 
         return load_source(model)
@@ -68,7 +68,7 @@ def compile(
 def plan(
     model: str | Path | Source, output: str | Path | None = None, **options: Any
 ) -> PlanReport:
-    """Choose which site gets which type within a budget; writes the plan file ``output``.
+    """Choose a type for each site within a budget, and write the plan file ``output``.
 
     Raises ``LadderError`` for bad input and for a budget that no plan meets.
     """
@@ -82,9 +82,9 @@ def plan(
 
 
 def register_type(name: str, codebook: Iterable[float]) -> str:
-    """Make a code book of 2 to 256 values a type: ``name:g64`` works everywhere from here on.
+    """Register a code book of 2 to 256 values as a type; then ``name:g64`` works everywhere.
 
-    Raises ``LadderError`` where the name is taken or the values are no code book.
+    Raises ``LadderError`` if the name is taken or the values are not a valid code book.
     """
     from ladder.ir.element import code_book, register
 

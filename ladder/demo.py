@@ -1,4 +1,4 @@
-"""``make demo``: a real model, compiled at 4 and at 2 bits, measured beside ONNX Runtime."""
+"""``make demo``: a real model at 4 and at 2 bits, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
     for kind, bench in benches.items():
         _print_breakdown(kind, bench)
     for kind, (folder, _) in artifacts.items():
-        out.print(f"\n{kind} goes on:")
+        out.print(f"\n{kind} continues the prompt:")
         _run_cli(folder)
     err.print(f"{time.perf_counter() - start:.0f} s. Cache: {cache_folder()} (ladder cache clear)")
 
@@ -63,7 +63,7 @@ def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
 
 
 def _float_row(source: Source, tokens: list[int]) -> list[Any]:
-    """The float model under ONNX Runtime: its quality, and its speed on the same graph."""
+    """Quality and speed of the float model under ONNX Runtime, on the same graph."""
     with stage("time the float model under ONNX Runtime"):
         model = ReferenceLanguageModel(source.model, source.states, FILLED + 64, fast=True)
         text = [i % 1000 + 5 for i in range(FILLED)]
@@ -97,7 +97,7 @@ def _seconds(call: Any) -> float:
 
 
 def _bench(folder: Path) -> dict[str, Any]:
-    """In a process of its own: nothing but the runtime is loaded there."""
+    """Time an artifact in a separate process, which loads nothing but the runtime."""
     with stage(f"time {folder.name}"):
         command = [sys.executable, "-m", "ladder", "bench", str(folder), "--json"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

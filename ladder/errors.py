@@ -1,4 +1,4 @@
-"""The errors a user may see."""
+"""The errors that a user may see."""
 
 
 class LadderError(Exception):
@@ -6,4 +6,4 @@ class LadderError(Exception):
 
 
 class NothingToQuantize(LadderError):
-    """The graph has no weight that may change type, or is low-bit already."""
+    """The graph has no weight that may change type, or its weights are already low-bit."""

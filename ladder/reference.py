@@ -1,4 +1,4 @@
-"""ONNX Runtime as the IR's interpreter: any stage of a model runs, dialect functions and all."""
+"""ONNX Runtime as the IR's interpreter: it runs a model after any pass, the dialect included."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = ("session.qdq_matmulnbits_accuracy_level", "1")
 
 
 class Reference:
-    """A model under ONNX Runtime. States, where it has some, are carried from call to call."""
+    """A model under ONNX Runtime. States, if it has any, are carried from call to call."""
 
     def __init__(self, model: ir.Model, threads: int = 0, fast: bool = False) -> None:
         options = ort.SessionOptions()
@@ -42,7 +42,7 @@ class Reference:
 
 
 class ReferenceLanguageModel:
-    """A causal language model under ONNX Runtime, with the interface of the runtime's."""
+    """A causal language model under ONNX Runtime, with the interface of ``LanguageModel``."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The command line: parses, calls the driver, prints. Heavy imports wait until they are needed."""
+"""The command line: parse, call the compiler, print. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HINT = "run again with --debug for the traceback"
 
 @dataclass
 class MainOptions:
-    """Options of the main command that ``main`` needs when a command fails."""
+    """The options of the main command that ``main`` reads when a command fails."""
 
     debug: bool = False
 
 
 def main() -> None:
-    """Entry point: an error is one line on stderr, with ``--debug`` after its traceback.
+    """Entry point. An error is one line on stderr; ``--debug`` prints its traceback first.
 
     Exit codes: 1 for an error in Ladder, 2 for bad input, 3 for nothing to quantize.
     """
@@ -31,7 +31,7 @@ def main() -> None:
     try:
         app(obj=options)
     except BrokenPipeError:
-        # The reader has enough (| head): leave quietly, also when Python flushes at exit.
+        # The reader has closed the pipe (| head): exit quietly, also when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _report(error: Exception, debug: bool) -> int:
-    """Print the error; returns the exit code."""
+    """Print the error and return the exit code."""
     if debug:
         traceback.print_exception(error)
     message = str(error)

@@ -1,4 +1,4 @@
-"""``ladder --version``: Ladder's version, and those of what its results depend on."""
+"""``ladder --version``: the versions of Ladder and of the packages its results depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder import __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions by name; Ladder's own comes first."""
+    """Versions by package name; Ladder's own comes first."""
     return {
         "ladder": __version__,
         "TVM": _installed("apache-tvm"),
@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
 
 
 def print_versions(wanted: bool) -> None:
-    """One line each; then the command ends."""
+    """Print one line for each package, then exit."""
     if wanted:
         for name, number in versions().items():
             typer.echo(f"{name} {number}")
@@ -29,7 +29,7 @@ def print_versions(wanted: bool) -> None:
 
 
 def _installed(package: str) -> str:
-    """A device that only runs artifacts may lack what the compiler needs."""
+    """A package's version; a device that only runs artifacts may lack the compiler's packages."""
     try:
         return version(package)
     except PackageNotFoundError:

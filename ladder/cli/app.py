@@ -40,7 +40,9 @@ def common(
     ctx: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with types of your own; default: ./ladder.toml if it exists."),
+        typer.Option(
+            help="TOML file that defines your own types (default: ./ladder.toml if it exists)."
+        ),
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", envvar="LADDER_DEBUG", help="Show tracebacks of errors.")
@@ -52,7 +54,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """Read the types of a configuration file before any command."""
+    """Read the user's types from the configuration file before any command runs."""
     ctx.ensure_object(MainOptions).debug = debug
     from ladder.options.user_types import load_config
 
@@ -71,7 +73,9 @@ def run(
     artifact: Path,
     asked: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
-    input: Annotated[Path | None, typer.Option(help="NPZ file with the inputs by name.")] = None,
+    input: Annotated[
+        Path | None, typer.Option(help="NPZ file with one array for each input, by name.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="NPZ file for the outputs.")] = None,
     threads: o.Threads = 0,
     json: o.Json = False,
@@ -94,20 +98,20 @@ def run(
 def eval_command(
     model: Annotated[Path, typer.Argument(help="Artifact folder, or a model as for 'compile'.")],
     text: Annotated[Path, typer.Option(help="UTF-8 text file.")],
-    tokens: Annotated[int, typer.Option(help="Tokens to score at most.")] = 8192,
+    tokens: Annotated[int, typer.Option(help="Score at most this many tokens.")] = 8192,
     window: Annotated[
-        int, typer.Option(help="Tokens per window; 0: the context, 1024 at most.")
+        int, typer.Option(help="Tokens per window (0: the model's context, at most 1024).")
     ] = 0,
     reference: Annotated[bool, typer.Option(help="Compare with the float model.")] = True,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Perplexity of a text, and the KL divergence from the original float model."""
+    """Measure the perplexity of a text and the KL divergence from the original float model."""
     from ladder.evaluation.scoring import score_file
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
-        raise LadderError("--tokens is at least 2 and --window 0 or more")
+        raise LadderError("give --tokens of 2 or more and --window of 0 or more")
     with progress():
         score = score_file(model, text, tokens, window, reference)
     if json:
@@ -122,11 +126,11 @@ def eval_command(
 def report(
     artifact: Path,
     output: Annotated[
-        Path | None, typer.Option("-o", help="HTML file; default: DIR/report.html.")
+        Path | None, typer.Option("-o", help="HTML file (default: DIR/report.html).")
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """One HTML page: what each layer got, why, and what it costs."""
+    """Write an HTML page with the type and the cost of each layer, and the reasons."""
     from ladder.evaluation.report_page import write_page
     from ladder.runtime.artifact import read_manifest
 
@@ -153,7 +157,7 @@ def opt(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Run passes over a model and look at the IR between them."""
+    """Run passes over a model and show the IR between them."""
     from ladder.cli.opt import run_opt
 
     with progress():
@@ -172,7 +176,7 @@ def types(
     activation: Annotated[str, typer.Option(help="As for 'compile'.")] = "int8",
     json: o.Json = False,
 ) -> None:
-    """The weight types, what they cost, and how a target computes them."""
+    """List the weight types, their bits per weight, and how a target computes them."""
     from ladder.cli.listing import type_columns, type_rows
 
     rows = type_rows(target, activation)
@@ -181,7 +185,7 @@ def types(
 
 @app.command()
 def targets(json: o.Json = False) -> None:
-    """The targets, and which of them this machine is."""
+    """List the targets, and say which of them this machine can run."""
     from ladder.cli.listing import target_rows
 
     _list(target_rows(), json)
@@ -189,7 +193,7 @@ def targets(json: o.Json = False) -> None:
 
 @app.command()
 def passes(json: o.Json = False) -> None:
-    """The passes, their options, what they need and give."""
+    """List the passes with their options, and the facts that they need and give."""
     from ladder.cli.listing import pass_rows
 
     _list(pass_rows(), json)
@@ -197,7 +201,7 @@ def passes(json: o.Json = False) -> None:
 
 @cache_app.command("show")
 def cache_show(json: o.Json = False) -> None:
-    """Where the cache is and what it takes."""
+    """Show where the cache is and how large it is."""
     from ladder.support import cache
 
     where, size = cache.cache_folder(), cache.size_bytes()

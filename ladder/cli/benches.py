@@ -1,4 +1,4 @@
-"""``ladder bench``: a kernel, every type, Ladder next to its peers, or an artifact."""
+"""``ladder bench``: time a kernel, every type, Ladder next to its peers, or an artifact."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def artifact(
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Decode and prefill of a compiled language model."""
+    """Time decoding and prefill of a compiled language model."""
     from ladder.runtime.bench import bench_artifact
 
     o.set_threads(threads)
@@ -57,7 +57,7 @@ def artifact(
 @bench_app.command("kernel")
 @takes(BenchOptions)
 def kernel(asked: dict[str, Any], json: o.Json = False) -> None:
-    """Time a product, its weights rotated through memory: alone, every type, or next to peers."""
+    """Time a matrix product with weights that come from memory, not from the processor's caches."""
     options = options_of(BenchOptions, asked)
     options.check()
     if options.peers:
@@ -108,7 +108,7 @@ def _with_peers(options: BenchOptions, json: bool) -> None:
 
 
 def _one_product(options: BenchOptions, json: bool) -> None:
-    """A product as it is, or muxed."""
+    """Time one product, plain or muxed."""
     shape = (options.shapes or [SHAPE])[0]
     asked = (str(options.type), shape, options.activation, options.scheme, options.target)
     if options.outliers:
@@ -126,7 +126,7 @@ def _one_product(options: BenchOptions, json: bool) -> None:
 
 
 def _every_type(options: BenchOptions, json: bool) -> None:
-    """Every type, next to TVM where asked for; the times are saved as a cost table if asked for."""
+    """Time every type, on request also with TVM alone; on request save a cost table."""
     from ladder.timing.all_types import bench_types
     from ladder.timing.cost_tables import measured_on, write_table
     from ladder.timing.product import parse_shape

@@ -1,4 +1,4 @@
-"""``ladder compile`` and ``ladder quantize``; with a budget they plan first."""
+"""``ladder compile`` and ``ladder quantize``. With a budget, both make a plan first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compile_command(
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Compile a model into an artifact folder for 'ladder run'. With a budget, plan first."""
+    """Compile a model into an artifact folder for 'ladder run'. A budget makes a plan first."""
     o.set_threads(threads)
     from ladder.planning.one_step import compile_in_one_step
 
@@ -45,7 +45,7 @@ def quantize_command(
     save_plan: o.SavePlan = None,
     json: o.Json = False,
 ) -> None:
-    """ONNX in, ONNX out: low-bit weights for any ONNX Runtime. With a budget, plan first."""
+    """Give an ONNX file low-bit weights, for any ONNX Runtime. A budget makes a plan first."""
     from ladder.planning.one_step import quantize_in_one_step
 
     with progress():

@@ -1,4 +1,4 @@
-"""``ladder bench device``: time a device, so that another machine can plan for it."""
+"""``ladder bench device``: time products on a device, so that another machine can plan for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["bench_app"]
 @bench_app.command("device")
 @takes(DeviceOptions)
 def device(
-    output: Annotated[Path, typer.Option("-o", "--output", help="File of costs to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write the costs to.")],
     asked: dict[str, Any],
     model: Annotated[
-        Path | None, typer.Argument(help="Its products are timed; or give --shape.")
+        Path | None, typer.Argument(help="Model whose products are timed (or give --shape).")
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Time products on a device, one token and a prefill chunk: for 'ladder plan --costs'."""
+    """Time products on a device, for one token and a prefill chunk, for 'ladder plan --costs'."""
     options = options_of(DeviceOptions, asked)
     options.check()
     if (model is None) == (not options.shape):

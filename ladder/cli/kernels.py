@@ -25,16 +25,18 @@ def build_kernels(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Also copy the library to this file; of an NPU or GPU: a folder."
+            "-o",
+            "--output",
+            help="File to copy the library to; for an NPU or GPU, a folder to write.",
         ),
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="Of an NPU or GPU: kernels of this type; again for more."),
+        typer.Option("--type", help="For an NPU or GPU: build only this type. Repeatable."),
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """One library of every type's kernels for a target; 'bench kernel' and 'tune' then use it."""
+    """Build the kernels of every type for a target; 'bench kernel' and 'tune' then use them."""
     from ladder.hardware.targets import ACCELERATORS, levels_of
     from ladder.timing import kernel_cache
 
@@ -42,10 +44,12 @@ def build_kernels(
         build_folder(target, types or [], output, json)
         return
     if types:
-        raise LadderError(f"--type goes with {', '.join(ACCELERATORS)}; {target} gets all types")
+        raise LadderError(f"--type is only for {', '.join(ACCELERATORS)}: {target} gets every type")
     levels = levels_of(target)
     if output is not None and len(levels) > 1:
-        raise LadderError(f"--output takes one library, and {target} has {len(levels)}")
+        raise LadderError(
+            f"--output takes one library, but {target} has {len(levels)}: leave it out"
+        )
     with progress():
         rows = [kernel_cache.build(level, output) for level in levels]
     if json:
@@ -58,12 +62,12 @@ def build_kernels(
 
 
 def build_folder(target: str, types: list[str], output: Path | None, json: bool) -> None:
-    """Files for a host program that calls an NPU or a GPU."""
+    """Write the files for a host program that calls an NPU or a GPU."""
     from ladder.ir.dtype import DType
     from ladder.timing import kernel_cache
 
     if output is None:
-        raise LadderError(f"the kernels of {target} are a folder of files: give one with -o")
+        raise LadderError(f"the kernels of {target} are several files: give a folder with -o")
     with progress():
         row = kernel_cache.build_accelerator(target, [DType.parse(t) for t in types], output)
     if json:

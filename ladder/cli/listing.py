@@ -16,11 +16,11 @@ from ladder.passes.infra.registry import PASSES, pass_class
 from ladder.passes.kernel_choice import choose, rungs_of
 from ladder.timing.cost_tables import machine_of
 
-EXAMPLE = 4096  # features of the square weight that bits per weight are quoted for
+EXAMPLE = 4096  # bits per weight are given for a weight with so many in and out features
 
 
 def type_rows(target: str, activation: str) -> list[dict[str, Any]]:
-    """One row an element type and alias: its cost, and its rungs on ``target`` at M = 1 and 128."""
+    """A row for each element and alias: its cost and its kernels on ``target`` at M = 1 and 128."""
     check(activation)
     level = levels_of(target)[-1]
     machine = machine_of(level.name)
@@ -60,7 +60,7 @@ def _type_row(text: str, machine: Machine, activation: str) -> dict[str, Any]:
 
 
 def type_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as a table has room for: the reasons are in ``--json``."""
+    """The rows for a terminal; only ``--json`` has room for the reasons."""
     return [
         {
             "type": row["type"],
@@ -75,7 +75,7 @@ def type_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def target_rows() -> list[dict[str, Any]]:
-    """One row a target."""
+    """A row for each target."""
     rows: list[dict[str, Any]] = []
     for level in LEVELS.values():
         needs = " ".join(sorted(level.flags)) or "any"
@@ -106,7 +106,7 @@ def target_rows() -> list[dict[str, Any]]:
 
 
 def pass_rows() -> list[dict[str, Any]]:
-    """One row a pass."""
+    """A row for each pass."""
     rows = []
     for name in PASSES:
         cls = pass_class(name)

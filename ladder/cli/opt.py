@@ -1,4 +1,4 @@
-"""``ladder opt``: any passes over any model, the IR as text between them."""
+"""``ladder opt``: run any passes over any model and write the IR between them as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ladder.support.files import file_aside
 def run_opt(
     path: Path, pipeline: str, dump: Path | None, output: Path | None
 ) -> tuple[list[tuple[str, float]], str]:
-    """Run ``pipeline``; returns (pass, seconds) rows and the resulting IR as text."""
+    """Run ``pipeline``; return (pass, seconds) rows and the resulting IR as text."""
     passes = parse_pipeline(pipeline)
     model = load_source(path).model
     timing = TimingObserver()

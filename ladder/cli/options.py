@@ -1,4 +1,4 @@
-"""Parameters that commands share besides the options of the schema."""
+"""Parameters that several commands share and that are not options of the schema."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ladder.options.schema import described
 
 _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 
-# What the model is, and where things go.
+# The model, and where results are written.
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Threads = Annotated[int, typer.Option(help="Threads; 0: all cores this process may use.")]
+Threads = Annotated[int, typer.Option(help="Threads (0: all cores that this process may use).")]
 SavePlan = Annotated[
-    Path | None, typer.Option(help="With a budget: also write the plan (TOML) to this file.")
+    Path | None, typer.Option(help="With a budget, also write the plan (TOML) to this file.")
 ]
 
-# Options of the schema in commands that have no dataclass of their own.
+# Options of the schema for commands that have no options class.
 Type = Annotated[str, typer.Option("--type", help=_COMPILE["type"].option.help)]
 Types = Annotated[str, typer.Option(help=_PLAN["types"].option.help)]
 Target = Annotated[str, typer.Option(help=_COMPILE["target"].option.help)]
@@ -34,7 +34,7 @@ TYPES = ",".join(DEFAULT_TYPES)
 
 
 def set_threads(threads: int) -> None:
-    """TVM reads it when it is first loaded."""
+    """Set the number of threads for TVM, which reads it when it is first loaded."""
     if threads < 0:
         raise LadderError(f"--threads {threads}: give a positive number, or 0 for all cores")
     if threads:

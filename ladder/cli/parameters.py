@@ -13,14 +13,14 @@ import typer
 from ladder.options.schema import OPTIONAL, Described
 from ladder.options.signature import options_in
 
-ASKED = "asked"  # the parameter of a command that takes what was given, by name
+ASKED = "asked"  # the parameter through which a command gets the given options by name
 PLAIN = {"int": int, "float": float, "bool": bool}
 
 
 def takes(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[Any], Any]:
-    """Add the options of ``kinds`` to a command, which gets those that were given as ``asked``.
+    """Add the options of ``kinds`` to a command. It gets those that were given as ``asked``.
 
-    A default is not given: so it can be reported as assumed.
+    An option at its default is not passed on, so that it can be reported as assumed.
     """
     options = options_in(kinds, leave_out)
 
@@ -51,7 +51,7 @@ def takes(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[Any], Any]:
 
 
 def parameter(about: Described) -> inspect.Parameter:
-    """An option as Typer's parameter."""
+    """An option as a parameter of Typer."""
     kind, default = _kind(about)
     flags = about.flags if about.kind != "bool" else about.option.flags  # else --x / --no-x
     info = typer.Option(
@@ -69,7 +69,7 @@ def parameter(about: Described) -> inspect.Parameter:
 
 
 def _kind(about: Described) -> tuple[Any, Any]:
-    """The type that Typer reads, and the default that help shows."""
+    """The type that Typer parses, and the default that help shows."""
     if about.several and about.option.splits == ",":
         return str, ",".join(about.default)
     if about.several:
@@ -80,6 +80,6 @@ def _kind(about: Described) -> tuple[Any, Any]:
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether a parameter stands on the command line."""
+    """Whether a parameter is given on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -1,4 +1,4 @@
-"""``ladder plan``: which site gets which type within a budget."""
+"""``ladder plan``: choose a type for each site within a budget."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def plan_command(
         Path | None, typer.Option("-o", "--output", help="Plan file (TOML) to write.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the front: a .png or .svg file.")
+        Path | None, typer.Option(help="Draw the Pareto front to a .png or .svg file.")
     ] = None,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Choose each site's type: the least predicted loss within a budget, solved exactly."""
+    """Choose a type for each site: the least predicted loss within a budget, solved exactly."""
     o.set_threads(threads)
     from ladder.options.schema import options_of
     from ladder.planning.make import plan_model

@@ -15,15 +15,17 @@ MODES = ("int8", "table8")
 
 def project_command(
     target: Annotated[
-        str | None, typer.Option(help="A device; none: T-MAC's published figures beside ours.")
+        str | None, typer.Option(help="A device (default: compare with T-MAC's published figures).")
     ] = None,
-    type: Annotated[str, typer.Option(help="The weights' type.")] = "int4:g128",
-    shape: Annotated[str, typer.Option(help="1xNxK: one token.")] = "1x4096x4096",
+    type: Annotated[str, typer.Option(help="Type of the weights.")] = "int4:g128",
+    shape: Annotated[
+        str, typer.Option(help="1xNxK: one token, N out features, K in features.")
+    ] = "1x4096x4096",
     activation: Annotated[str, typer.Option(help="int8 or table8.")] = "int8",
-    cores: Annotated[int, typer.Option(help="Cores in use; 0: all.")] = 0,
+    cores: Annotated[int, typer.Option(help="Cores in use (0: all).")] = 0,
     json: o.Json = False,
 ) -> None:
-    """What a device could do at best, by arithmetic from published facts; nothing is measured."""
+    """Estimate the best time on a device from its published figures; nothing is measured."""
     from ladder.hardware.projection import LABEL, project, table
     from ladder.ir.dtype import DType
 
@@ -37,7 +39,7 @@ def project_command(
         return
     n, k = _sizes(shape)
     if activation not in MODES:
-        raise LadderError(f"--activation {activation}: one of {', '.join(MODES)} is projected")
+        raise LadderError(f"--activation {activation}: give one of {', '.join(MODES)}")
     row = project(target, DType.parse(type), n, k, cores, activation)
     if json:
         print_json(row)

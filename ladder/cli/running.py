@@ -1,4 +1,4 @@
-"""``ladder run``: text streamed, or arrays in and out."""
+"""``ladder run``: stream text, or read and write arrays."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_prompt(folder: Path, prompt: str, options: RunOptions, json: bool) -> No
 
 
 def run_arrays(folder: Path, source: Path, target: Path | None, json: bool) -> None:
-    """Feed an NPZ file; write the outputs to another, or describe them."""
+    """Feed the arrays of an NPZ file; write the outputs to another file, or describe them."""
     if not source.exists():
         raise LadderError(f"{source}: no such file; save the inputs by name with numpy.savez")
     session = Session(Artifact.load(folder))

@@ -1,4 +1,4 @@
-"""What the commands print: JSON, tables, progress with time left."""
+"""What the commands print: JSON, tables, and progress with the time left."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from rich.table import Table
 from ladder.passes.allocation.axes import AXES
 from ladder.support.progress import listening
 
-WIDTH_OF_A_FILE = 120  # tables that go to a file or a pipe
+WIDTH_OF_A_FILE = 120  # of tables that are written to a file or a pipe
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout; numbers to the right."""
+    """Print a table on stdout, with numbers aligned to the right."""
     table = Table(title=title or None, title_justify="left")
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(r[i], int | float) for r in rows)
@@ -44,9 +44,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """A plan's ``report``: what was asked, predicted and measured, beside the uniform plans.
+    """Print a plan's ``report``: what was asked, predicted and measured, and the uniform plans.
 
-    It may come from a file that was edited, so what is missing is left out.
+    The report may come from an edited file, so missing entries are left out.
     """
     asked, predicted, measured = plan["asked"], plan["predicted"], plan["measured"]
     metric = str(predicted.get("metric", "loss"))
@@ -68,7 +68,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 def print_uniform(
     uniform: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], metric: str
 ) -> None:
-    """The uniform plans, and the chosen one if there is one, on the same axes."""
+    """Print the uniform plans and the chosen one, if there is one, on the same axes."""
     rows = {**uniform, **({"this plan": chosen} if chosen else {})}
     known = [axis for axis in AXES if any(axis.key in row for row in rows.values())]
     shown = {axis.key: axis.column for axis in known if axis.column}
@@ -92,7 +92,7 @@ def _cell(value: Any) -> str:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Bars on stderr for all progress reported within; the time left where it can be known."""
+    """Show reported progress as bars on stderr, with the time left where it is known."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,5 +113,5 @@ def progress() -> Iterator[None]:
 
 
 def mega(size: float) -> str:
-    """Bytes as MB."""
+    """Bytes as text in MB."""
     return f"{size / 1e6:.1f} MB"

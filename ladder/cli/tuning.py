@@ -21,12 +21,13 @@ def tune() -> None:
 def tune_kernels(
     target: o.Target = "native",
     types: Annotated[
-        str, typer.Option(help="Types to time, with commas, or 'all'; default: common ones.")
+        str,
+        typer.Option(help="Types to time, separated by commas, or 'all' (default: common ones)."),
     ] = "",
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
-    """Time the kernels of every type on this machine; later commands choose by these times."""
+    """Time kernels on this machine; later commands choose kernels by these times."""
     o.set_threads(threads)
     from ladder.timing.tune import COMMON, tune_kernels
 

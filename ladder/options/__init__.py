@@ -1,1 +1,1 @@
-"""What a user may ask for. Nothing is imported here: the command line stays light."""
+"""The options of a user. Nothing is imported here, so that the command line starts fast."""

@@ -1,4 +1,4 @@
-"""Options of ``ladder bench``: of a kernel, alone or next to other engines, and of a device."""
+"""Options of ``ladder bench kernel`` and ``ladder bench device``."""
 
 from __future__ import annotations
 
@@ -41,20 +41,22 @@ class BenchOptions:
     scheme: str = option("auto", "Kernels: auto, lut, dot or tile.", panel=PRODUCT)
     target: str = option(NATIVE, _TARGET["target"].option.help, panel=PRODUCT)
     threads: str = option(
-        "0", "Threads; 0: all cores. With --peers: several, for example 1,2.", panel=PRODUCT
+        "0", "Threads (0: all cores). With --peers several, for example 1,2.", panel=PRODUCT
     )
     all_types: bool = option(
         False, "Time every type, at M = 1, 32 and 128.", flags=("--all-types",), panel=EVERY
     )
-    against: str = option("", "tvm: also time its default pipeline without Ladder.", panel=EVERY)
+    against: str = option("", "tvm: also time TVM's default pipeline, without Ladder.", panel=EVERY)
     save_costs: Path | None = option(
         None, "Write a cost table of every scheme.", metavar="FILE", panel=EVERY
     )
     outliers: float = option(
-        0.0, "Share of K that are outliers: times the muxed product and the plain one.",
+        0.0, "Share of outlier channels along K: times the muxed and the plain product.",
         panel=OUTLIERS,
     )  # fmt: skip
-    mux: str = option("digits6", "How outliers are written: digits6, muxq2, ...", panel=OUTLIERS)
+    mux: str = option(
+        "digits6", "How outliers are represented: digits6, muxq2, ...", panel=OUTLIERS
+    )
     peers: str = option(
         "",
         "Also benchmark these engines: onnxruntime, openvino, torch, llama-cpp, separated by "
@@ -84,19 +86,19 @@ class BenchOptions:
 
     @property
     def thread_counts(self) -> list[int]:
-        """0 for all cores."""
+        """The numbers of threads to time with; 0 is all cores."""
         return [_whole(text) for text in self.threads.split(",")]
 
     def check(self) -> None:
-        """Refuse options of one way of measuring in another."""
+        """Refuse options that do not belong to the chosen way of measuring."""
         if self.peers:
             return
         for name in ("types", "resume", "performance_page"):
             if getattr(self, name):
                 flag = described(BenchOptions)[name].flags[0]
-                raise LadderError(f"{flag} goes with --peers; add for example --peers all")
+                raise LadderError(f"{flag} needs --peers; add for example --peers all")
         if len(self.shapes) > 1:
-            raise LadderError("several --shape go with --peers; give one, or add --peers all")
+            raise LadderError("several --shape need --peers; give one shape, or add --peers all")
         if len(self.thread_counts) > 1:
             raise LadderError(f"--threads '{self.threads}': give one number, or add --peers all")
 
@@ -112,7 +114,7 @@ class DeviceOptions:
     """Options of ``ladder bench device``."""
 
     shape: tuple[str, ...] = option(
-        (), "Shape of a product: out and in features. Repeatable.", metavar="NxK"
+        (), "Shape of a product: out features x in features. Repeatable.", metavar="NxK"
     )
     types: tuple[DType, ...] = option(
         DEFAULT_TYPES, "Types to time, separated by commas.", splits=","
@@ -122,9 +124,9 @@ class DeviceOptions:
         "int8", _TARGET["activation"].option.help, flags=("--activation", "--activations")
     )
     chunk: int = option(64, _TARGET["chunk"].option.help, least=1)
-    threads: int = option(0, "Threads; 0: all cores this process may use.", least=0)
+    threads: int = option(0, "Threads (0: all cores that this process may use).", least=0)
     rpc: str = option(
-        "", "TVM's RPC server on the device; empty: this machine.", metavar="HOST:PORT"
+        "", "TVM's RPC server on the device (default: this machine).", metavar="HOST:PORT"
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user asks for: of a compilation, of an ONNX file, of a plan."""
+"""The options of ``ladder compile``, ``ladder quantize`` and ``ladder plan``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
-# Options of a plan that mean nothing where ONNX Runtime runs the result.
+# Options of a plan that have no meaning where ONNX Runtime runs the result.
 NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "overhead")
-TYPES, BUDGETS, DATA = "Types", "Budget: the plan is made first", "Calibration data"
+TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """Options about the sites of a model, whatever becomes of it."""
+    """Options about the sites of a model, common to all commands."""
 
     keep: tuple[str, ...] = option(
         (),
@@ -53,9 +53,9 @@ class SiteOptions:
     )
     outliers: str = option(
         NO_REMEDY,
-        "What to do about activation channels that are far larger than the others. "
-        "digits or muxq: write them as several integers. smooth: scale them down and the weights "
-        "up. none. auto: the best of these for each product, measured on --calib.",
+        "How to treat activation channels that are far larger than the others. "
+        "digits or muxq: represent them as several integers. smooth: scale them down and the "
+        "weights up. none: nothing. auto: the best of these for each product, measured on --calib.",
         panel=COMPUTE,
     )
     calib: Path | None = option(
@@ -64,7 +64,7 @@ class SiteOptions:
         "with samples of the inputs for other models.",
         metavar="FILE",
         panel=DATA,
-        changes_result=False,  # its bytes count, not its name
+        changes_result=False,  # its contents count, not its name
     )
     windows: int = option(8, "Number of windows of the calibration text.", least=1, panel=DATA)
     tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA)
@@ -74,14 +74,14 @@ class SiteOptions:
 
     @property
     def mode(self) -> str:
-        """How products round their activations; ``fp32`` for options that know no target."""
+        """How products round their activations; ``fp32`` for options without a target."""
         from ladder.ir.activation import check
 
         return check(str(getattr(self, "activation", FLOAT)))
 
     @property
     def observed(self) -> bool:
-        """Whether activations are measured: for their outliers, or for scales fixed in advance."""
+        """Whether activations are measured, for their outliers or for static scales."""
         from ladder.ir.activation import QUANTIZED, STATIC
 
         kind = QUANTIZED.get(self.mode)
@@ -115,7 +115,7 @@ class SiteOptions:
             )
 
     def assumed(self) -> dict[str, Any]:
-        """The options that are at their default, where they matter."""
+        """The options that are at their default and that matter."""
         unused = () if self.calibrated else ("windows", "tokens")
         found: dict[str, Any] = {}
         for name, about in described(type(self)).items():
@@ -128,7 +128,7 @@ class SiteOptions:
 
 @dataclass(frozen=True)
 class TargetOptions(SiteOptions):
-    """Options about a target besides."""
+    """Options about the sites of a model and about a target."""
 
     target: str = option(
         NATIVE, "Processor to compile for; see 'ladder targets'. native is this CPU.", panel=COMPUTE
@@ -153,7 +153,7 @@ class TargetOptions(SiteOptions):
 
 @dataclass(frozen=True)
 class CompileOptions(TargetOptions):
-    """Options of ``ladder compile``. Defaults are reported as assumed."""
+    """Options of ``ladder compile``. Those at their default are reported as assumed."""
 
     type: DType = option(
         "int4:g128",
@@ -190,12 +190,12 @@ class CompileOptions(TargetOptions):
 
     @property
     def dims_text(self) -> str:
-        """The dimensions as the pass bind-shapes reads them."""
+        """The dimensions as text for the pass bind-shapes."""
         return "/".join(dim.replace("=", ":") for dim in self.dims)
 
     @property
     def elements(self) -> list[str]:
-        """The names of the elements that it speaks of."""
+        """The names of the element types that the options name."""
         return sorted({self.type.name, *(rule.type.name for rule in self.rules)})
 
 
@@ -240,25 +240,25 @@ class QuantizeOptions(SiteOptions):
 
 @dataclass(frozen=True)
 class PlanOptions(TargetOptions):
-    """Options of a plan; budgets are texts with units as on the command line, or numbers."""
+    """Options of a plan. A budget is a text with a unit, as on the command line, or a number."""
 
-    bpw: str = option("", "Bits per weight at most, scales counted.", panel=BUDGETS)
-    size: str = option("", "Size of all weights at most, e.g. 180MB or 96MiB.", panel=BUDGETS)
-    latency: str = option("", "Time of a decoded token at most, e.g. 20ms.", panel=BUDGETS)
+    bpw: str = option("", "Limit on bits per weight, scales included.", panel=BUDGETS)
+    size: str = option("", "Limit on the size of all weights, e.g. 180MB or 96MiB.", panel=BUDGETS)
+    latency: str = option("", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS)
     max_kl: str = option(
         "",
-        "KL divergence from the float model at most, in nats per token; the smallest such plan "
+        "Limit on the KL divergence from the float model, in nats per token; the smallest plan "
         "is taken.",
         panel=BUDGETS,
     )
     prefer: str = option(
-        "", "Weights of what matters, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
+        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
     )
     minimise: str = option(
         "", "What to minimise within the limits: loss, size or latency.", panel=BUDGETS
     )
     types: tuple[DType, ...] = option(
-        DEFAULT_TYPES, "Types to choose among, separated by commas.", splits=",", panel=PLANNING
+        DEFAULT_TYPES, "Types to choose from, separated by commas.", splits=",", panel=PLANNING
     )
     workers: str = option(
         "0",
@@ -290,7 +290,7 @@ class PlanOptions(TargetOptions):
     )
     pareto: bool = option(
         False,
-        "Compute the whole front.",
+        "Compute the whole Pareto front.",
         flags=("--pareto",),
         reported=False,
         panel=PLANNING,
@@ -319,7 +319,7 @@ class PlanOptions(TargetOptions):
 
     @property
     def budget(self) -> Budget | None:
-        """None where the front alone is asked for."""
+        """The budget, or None where only the front is asked for."""
         from ladder.passes.allocation.budget import BUDGET, Budget
 
         texts = {name: getattr(self, name) for name in BUDGET}
@@ -327,7 +327,7 @@ class PlanOptions(TargetOptions):
 
     @property
     def timed(self) -> bool:
-        """Whether times are worth measuring: they are asked for, or drawn."""
+        """Whether times are measured: a limit or a picture needs them."""
         budget = self.budget
         return self.pareto or self.costs is not None or (budget is not None and budget.timed)
 
@@ -341,7 +341,7 @@ class PlanOptions(TargetOptions):
         if self.overhead:
             parse_time("--overhead", self.overhead)
         if self.refine and not self.verify:
-            raise LadderError("--refine runs plans, --no-verify forbids it: leave out one")
+            raise LadderError("--refine runs plans and --no-verify forbids it: leave out one")
         if self.long_tokens and self.long_tokens <= self.tokens:
             raise LadderError(
                 f"--long-tokens {self.long_tokens}: give more than --tokens {self.tokens}, or 0"

@@ -1,4 +1,4 @@
-"""Options as data: the metadata of a dataclass field says all there is to say of one option.
+"""Options as data: the metadata of a dataclass field describes one option completely.
 
 The command line, the signatures and docstrings of the Python API, the plug-in's options, what is
 reported as assumed, what a cache key holds and the tables of the documentation are made from it.
@@ -21,7 +21,7 @@ OPTIONAL = " | None"
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of one option besides its name, its kind and its default.
+    """The description of one option, without its name, its kind and its default.
 
     ``flags`` are those of the command line (made from the name where there are none). ``metavar``
     names the value in help. ``least`` is the smallest number allowed. ``reported`` says that a
@@ -53,7 +53,7 @@ class Described:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """How the command line spells it; the first is the usual one."""
+        """The names on the command line; the first is the usual one."""
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
 
     @property
@@ -62,7 +62,7 @@ class Described:
 
 
 def option(default: Any, help: str, **about: Any) -> Any:
-    """A dataclass field that is an option; ``about`` are the fields of ``Option``."""
+    """A dataclass field that is an option; ``about`` has the fields of ``Option``."""
     return field(default=default, metadata={KEY: Option(help, **about)})
 
 
@@ -76,7 +76,7 @@ def described(cls: type) -> dict[str, Described]:
 
 
 def options_of(cls: type[O], values: Mapping[str, Any]) -> O:
-    """``values`` by name as the dataclass ``cls``; an unknown name is refused."""
+    """An instance of the dataclass ``cls`` from ``values`` by name; refuse an unknown name."""
     known = described(cls)
     named = with_new_names(values, known)
     refuse_unknown(named, known)
@@ -84,13 +84,13 @@ def options_of(cls: type[O], values: Mapping[str, Any]) -> O:
 
 
 def with_new_names(values: Mapping[str, Any], known: Mapping[str, Described]) -> dict[str, Any]:
-    """``values`` with options that were renamed under the names that they have now."""
+    """``values`` with the old names of options replaced by their current names."""
     new = {about.option.old_name: name for name, about in known.items()}
     return {new.get(name, name): value for name, value in values.items()}
 
 
 def read_all(instance: Any) -> None:
-    """Give every field of a frozen dataclass of options the kind that it is declared with."""
+    """Convert every field of a frozen dataclass of options to its declared type."""
     for name, about in described(type(instance)).items():
         value = read(about, getattr(instance, name))
         object.__setattr__(instance, name, value)
@@ -101,7 +101,7 @@ def read_all(instance: Any) -> None:
 
 
 def read(about: Described, value: Any) -> Any:
-    """A value or its text as the option's kind. Several may be one text, or a mapping."""
+    """A value or its text as the option's kind. Several values may be one text, or a mapping."""
     if not about.several:
         return _read_one(about, about.kind, value)
     item = about.kind.removeprefix("tuple[").removesuffix(", ...]")
@@ -137,7 +137,7 @@ def _read_int(value: Any) -> int:
 
 
 def _read_text(value: Any) -> str:
-    """A text, a number, or a mapping as ``name=value`` with commas."""
+    """A value as text; a mapping becomes ``name=value`` pairs separated by commas."""
     if isinstance(value, Mapping):
         return ",".join(f"{key}={one}" for key, one in value.items())
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
@@ -182,7 +182,7 @@ _WANTED = {
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse the first name that is none of ``known``."""
+    """Refuse the first name that is not in ``known``."""
     unknown = sorted(set(names) - set(known))
     if unknown:
         valid = ", ".join(sorted(known))
@@ -190,7 +190,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def result_key(options: Any) -> tuple[tuple[str, str], ...]:
-    """The options that the result depends on, with their values: for the keys of the cache."""
+    """The options that the result depends on, with their values, for keys of the cache."""
     return tuple(
         (name, str(getattr(options, name)))
         for name, about in described(type(options)).items()
@@ -199,7 +199,7 @@ def result_key(options: Any) -> tuple[tuple[str, str], ...]:
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """The options by name as JSON has them."""
+    """The options by name, as values of JSON."""
     return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
 
 

@@ -15,7 +15,7 @@ WIDTH = 96
 
 
 def options_in(kinds: Sequence[type], leave_out: Sequence[str] = ()) -> dict[str, Described]:
-    """The options of several dataclasses by name; the first that has a name declares it."""
+    """The options of several dataclasses by name; the first class that has a name wins."""
     found: dict[str, Described] = {}
     for kind in kinds:
         for name, about in described(kind).items():
@@ -25,7 +25,7 @@ def options_in(kinds: Sequence[type], leave_out: Sequence[str] = ()) -> dict[str
 
 
 def takes_options(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[F], F]:
-    """Give a function of ``**options`` explicit keywords, and an option list in its docstring."""
+    """Give a function of ``**options`` explicit keywords, and list them in its docstring."""
 
     def decorate(function: F) -> F:
         options = options_in(kinds, leave_out)

@@ -1,4 +1,4 @@
-"""Options of a compilation in one step: what is the plan's, and what is the compilation's."""
+"""Split the options of a compilation with a budget into those of the plan and the rest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ W = TypeVar("W", CompileOptions, QuantizeOptions)
 
 
 def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | None]:
-    """Options of a compilation in one step: its own, and those of the plan that a budget asks for.
+    """The options of the compilation, and those of the plan that a budget asks for.
 
-    Empty options ask for nothing. Refuses those of a plan without a budget, and a budget where the
-    types are given already.
+    Empty options count as not given. Options of a plan without a budget are refused, and so is a
+    budget where the types are given already.
     """
     own, plan = described(kind), described(PlanOptions)
     named = with_new_names(given, {**own, **plan})
@@ -40,6 +40,6 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
                 f"leave out one ({hint})"
             )
     options = options_of(kind, mine)
-    if not options.calibrated:  # the text is the plan's alone
+    if not options.calibrated:  # only the plan uses the text
         options = replace(options, calib=None)
     return options, options_of(PlanOptions, {k: v for k, v in asked.items() if k in plan})

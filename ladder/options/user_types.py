@@ -1,4 +1,4 @@
-"""Types of one's own from a TOML file: ``[types.mine]`` with ``codebook = [...]``."""
+"""The user's own types from a TOML file: ``[types.mine]`` with ``codebook = [...]``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_config(path: Path | None = None) -> list[str]:
         raise LadderError(f"{file} is not TOML: {error}") from error
     unknown = [key for key in document if key != "types"]
     if unknown:
-        raise LadderError(f"{file}: unknown section '{unknown[0]}'; there is: {EXAMPLE}")
+        raise LadderError(f"{file}: unknown section '{unknown[0]}'; write {EXAMPLE}")
     for name, fields in document.get("types", {}).items():
         _register(file, name, fields)
     return list(document.get("types", {}))
@@ -40,13 +40,13 @@ def load_config(path: Path | None = None) -> list[str]:
 
 def _register(file: Path, name: str, fields: Any) -> None:
     if not isinstance(fields, dict) or set(fields) != {"codebook"}:
-        raise LadderError(f"{file}: type '{name}' has codebook and nothing else: {EXAMPLE}")
+        raise LadderError(f"{file}: type '{name}' takes codebook and nothing else: {EXAMPLE}")
     values = fields["codebook"]
     numbers = isinstance(values, list) and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) for v in values
     )
     if not numbers:
-        raise LadderError(f"{file}: type '{name}': codebook is a list of numbers: {EXAMPLE}")
+        raise LadderError(f"{file}: type '{name}': codebook must be a list of numbers: {EXAMPLE}")
     try:
         register(code_book(name, values))
     except LadderError as error:

@@ -88,7 +88,7 @@ def test_the_gpu_gets_sources_and_a_description_that_fits_the_weights(
             ("--target", "snapdragon-x-elite-npu", "--type", "nf4:g64", "-o", "FOLDER"),
             "type 'nf4:g64' has no kernel: code books are not supported on Hexagon",
         ),
-        (("--target", "x86-64", "--type", "int4:g64"), "--type goes with hexagon-v68"),
+        (("--target", "x86-64", "--type", "int4:g64"), "--type is only for hexagon-v68"),
         (("--target", "snapdragon-x-elite-gpu", "--type", "int9", "-o", "FOLDER"), "unknown type"),
     ],
 )

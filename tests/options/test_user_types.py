@@ -35,9 +35,9 @@ def test_a_type_from_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("text", "message"),
     [
         ("[types.x", "is not TOML"),
-        ("[kinds.x]", "unknown section 'kinds'; there is"),
-        ("[types.x]\nbook = [1.0]", "type 'x' has codebook and nothing else"),
-        ("[types.x]\ncodebook = ['a']", "type 'x': codebook is a list of numbers"),
+        ("[kinds.x]", "unknown section 'kinds'; write"),
+        ("[types.x]\nbook = [1.0]", "type 'x' takes codebook and nothing else"),
+        ("[types.x]\ncodebook = ['a']", "type 'x': codebook must be a list of numbers"),
         ("[types.x]\ncodebook = [1.0]", "type 'x': a code book has 2 to 256 values, not 1"),
         ("[types.x]\ncodebook = [0, 0]", "type 'x': its code book has nothing but zeros"),
         ("[types.x]\ncodebook = [0, inf]", "type 'x': its code book has values that are not"),
