@@ -1,1 +1,1 @@
-"""Quality of a model on a text, and the page that reports it."""
+"""The quality of a model on a text, and the report page of an artifact."""

@@ -1,4 +1,4 @@
-"""Quality: perplexity of a text, and the distance of one model's predictions from another's."""
+"""Perplexity of a text, and the KL divergence between the predictions of two models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ladder.support.progress import track
 
 
 class Predictor(Protocol):
-    """What evaluation needs of a language model: both runtimes have it."""
+    """The part of a language model's interface that evaluation needs."""
 
     context: int
 
@@ -45,11 +45,11 @@ class Score:
 def evaluate(
     model: Predictor, tokens: Sequence[int], window: int, reference: Predictor | None = None
 ) -> Score:
-    """Score ``model`` on ``tokens`` in windows without overlap; each window starts afresh."""
+    """Score ``model`` on ``tokens`` in separate windows; each starts with an empty context."""
     windows = [list(tokens[i : i + window]) for i in range(0, len(tokens), window)]
     windows = [w for w in windows if len(w) > 1]
     if not windows:
-        raise LadderError("the text is too short to score: it needs two tokens at least")
+        raise LadderError("the text is too short to score: it needs at least two tokens")
     losses, other_losses, divergences, agreements = [], [], [], []
     for piece in track(windows, "score the text"):
         own = _log_probabilities(model, piece)
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _log_probabilities(model: Predictor, piece: list[int]) -> np.ndarray:
-    """float32 [len(piece) - 1, vocabulary]: what the model expects after each token."""
+    """The model's log probabilities of the next token, float32 [len(piece) - 1, vocabulary]."""
     model.reset()
     logits: np.ndarray = model.feed(piece)[:-1]
     logits = np.subtract(logits, logits.max(-1, keepdims=True))

@@ -26,7 +26,7 @@ def write_page(manifest: dict[str, Any], target: Path) -> None:
 
 
 def page(manifest: dict[str, Any]) -> str:
-    """The page as text: summary, where the bytes are, every site, what was skipped."""
+    """The text of the page: summary, plan, sizes by role, sites, kernels, skipped nodes, notes."""
     report = manifest["report"]
     name = escape(Path(report["model"]).name)
     parts = [
@@ -53,7 +53,7 @@ def page(manifest: dict[str, Any]) -> str:
 def _summary(manifest: dict[str, Any]) -> str:
     report = manifest["report"]
     rows = [
-        ("bits per weight, scales counted", f"{report['bits_per_weight']:.3f}"),
+        ("bits per weight, scales included", f"{report['bits_per_weight']:.3f}"),
         ("size on disk", f"{report['size_bytes'] / 1e6:.1f} MB"),
         ("compiled in", f"{report['seconds']:.1f} s"),
         ("instruction-set levels", ", ".join(manifest["levels"])),
@@ -65,25 +65,25 @@ def _summary(manifest: dict[str, Any]) -> str:
 
 
 def _plan(plan: dict[str, Any] | None) -> list[str]:
-    """What was asked, predicted and measured, beside the uniform plans on the same axes."""
+    """What was asked for, predicted and measured, and the uniform plans on the same axes."""
     if not plan:
         return []
     asked, predicted, measured = plan["asked"], plan["predicted"], plan["measured"]
     metric = str(predicted.get("metric", "loss"))
-    told = {"budget": asked.get("budget"), "least": asked.get("minimised")}
-    told |= {key: asked[key] for key in ("types", "rules", "keep", "text") if asked.get(key)}
-    told |= {f"measured {key}": value for key, value in measured.items()}
+    facts = {"budget": asked.get("budget"), "least": asked.get("minimised")}
+    facts |= {key: asked[key] for key in ("types", "rules", "keep", "text") if asked.get(key)}
+    facts |= {f"measured {key}": value for key, value in measured.items()}
     columns = [c for c in ("loss", "bytes", "bpw", "seconds", "prefill") if c in predicted]
     rows = {**plan["uniform"], "this plan": predicted}
     shown = [(name, *(_number(row.get(c)) for c in columns)) for name, row in rows.items()]
     heads = ["predicted", *(metric if c == "loss" else c for c in columns)]
     notes = "".join(f"<p>{escape(str(note))}" for note in asked.get("notes", []))
-    summary = _table(["", ""], [(key, _number(value)) for key, value in told.items()])
+    summary = _table(["", ""], [(key, _number(value)) for key, value in facts.items()])
     return ["<h2>Plan</h2>", summary, _table(heads, shown), notes]
 
 
 def _number(value: Any) -> str:
-    """A plan's file may have been edited: whatever is there is shown."""
+    """A number as text. A plan file may have been edited, so any other value is shown as it is."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -119,7 +119,7 @@ def _sites(sites: list[dict[str, Any]]) -> str:
 
 
 def _outliers(site: dict[str, Any]) -> str:
-    """The remedy, why, and the errors of all that were tried."""
+    """The outlier method, its reason, and the errors of all methods that were tried."""
     errors = site.get("outlier_errors", {}).items()
     tried = ", ".join(f"{method} {error:.4f}" for method, error in errors)
     said = [f"{site.get('outliers', '-')}: {site.get('outlier_reason', '')}"]
@@ -129,7 +129,7 @@ def _outliers(site: dict[str, Any]) -> str:
 
 
 def _kernels(rows: list[dict[str, Any]]) -> str:
-    """Which kernel each product got on each level, and why."""
+    """The kernel of each product on each level, and the reason."""
     keys = ["level", "function", "type", "sites", "stack", "scheme", "activation", "reason"]
     return _table(keys, [tuple(row.get(key, "") for key in keys) for row in rows])
 

@@ -30,7 +30,7 @@ def _score_artifact(folder: Path, content: str, limit: int, window: int, compare
 
     artifact = Artifact.load(folder)
     if artifact.language_model is None:
-        raise LadderError(f"{folder}: not a language model: it has no perplexity")
+        raise LadderError(f"{folder}: not a language model, so it has no perplexity")
     model = LanguageModel(Session(artifact))
     size = min(window or LARGEST_WINDOW, model.context)
     tokens = model.encode(content)[:limit]
@@ -39,7 +39,7 @@ def _score_artifact(folder: Path, content: str, limit: int, window: int, compare
         found = known_model(artifact.manifest["origin"]["digest"])
         if found is None:
             notes.append(
-                "the float model is not in the cache: no KL; run 'ladder eval MODEL' first"
+                "no KL: the float model is not in the cache; run 'ladder eval MODEL' first"
             )
         else:
             reference = float_model(read_trace(found), size)
@@ -53,5 +53,5 @@ def float_model(source: Source, context: int) -> Predictor:
     from ladder.reference import ReferenceLanguageModel
 
     if not source.is_language_model:
-        raise LadderError(f"{source.origin}: not a language model: it has no perplexity")
+        raise LadderError(f"{source.origin}: not a language model, so it has no perplexity")
     return ReferenceLanguageModel(source.model, source.states, context)

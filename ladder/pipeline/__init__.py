@@ -1,1 +1,1 @@
-"""The way of a model through the compiler: sources, phases, artifacts, ONNX files."""
+"""From a model to an artifact or an ONNX file: sources, phases, plan files, reports."""

@@ -1,4 +1,4 @@
-"""The artifact folder as it is written: weights, tokenizer, manifest."""
+"""Writes an artifact folder: weights, tokenizer, manifest."""
 
 from __future__ import annotations
 

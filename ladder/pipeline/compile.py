@@ -1,4 +1,4 @@
-"""A model in, an artifact out: the phases in order, or the cache's entry for them."""
+"""Compile a model into an artifact: run the phases in order, or copy the result from the cache."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def compile_model(
     options: CompileOptions | None = None,
     planned: Plan | None = None,
 ) -> Compiled:
-    """Compile ``model`` into an artifact folder. Identical work is taken from the cache.
+    """Compile ``model`` into an artifact folder. Work that was done before comes from the cache.
 
-    ``planned`` says every site's type, or the file that ``options.plan`` names does.
+    The type of every site comes from ``planned``, or from the file that ``options.plan`` names.
     """
     options, start = options or CompileOptions(), time.perf_counter()
     options.check()
@@ -75,7 +75,7 @@ def compile_model(
 def _entry(
     source: Source, options: CompileOptions, levels: tuple[Level, ...], planned: Plan | None
 ) -> Path:
-    """The place of an artifact in the cache: by the model's digest and the types of its sites."""
+    """An artifact's folder in the cache. The key is the model's digest and its sites' types."""
     return cache.entry(
         "artifacts",
         source.digest,
@@ -91,9 +91,9 @@ def _entry(
 def _complete(
     path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float
 ) -> CompileReport:
-    """Write into a manifest of the cache what its key does not have; returns the report.
+    """Add to a manifest from the cache what is not in its key; return the report.
 
-    Two plans with the same types, or one model under two names, have one entry.
+    Two plans with the same types share an entry, and so do copies of a model under other names.
     """
     manifest = json.loads(path.read_text())
     manifest["origin"]["path"] = source.origin
@@ -115,7 +115,7 @@ def _compile_into(
     from ladder.codegen.packing import Weights
 
     shared = facts.clone(source.model)
-    if not source.is_language_model:  # a traced one was prepared before it went to the cache
+    if not source.is_language_model:  # a trace is prepared before it is cached
         run_passes(shared, PREPARE)
     put_types(shared, source, options, planned)
     _check_sites(shared, source)
@@ -137,7 +137,7 @@ def _compile_into(
 def _own_types(
     options: CompileOptions, planned: Plan | None
 ) -> list[tuple[str, tuple[float, ...]]]:
-    """The types of the user's own that are asked for, by name and code book."""
+    """The user's own types that the options name, with their code books."""
     asked = {dtype.name for dtype in planned.sites.values()} if planned else set()
     own = user_elements()
     return [(name, own[name].book) for name in sorted({*options.elements, *asked} & set(own))]
@@ -158,7 +158,7 @@ def _build_level(
     weights: Any,
     folder: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The functions of a level's library, and which kernels their products got."""
+    """Compile the library of a level; return its functions and the kernels of their products."""
     _need_compiler()
     from ladder.codegen.build import build_library
 
@@ -175,7 +175,7 @@ def _build_level(
 
 
 def _need_compiler() -> None:
-    """A process can load TVM only once, as runtime or as compiler."""
+    """Refuse to compile after TVM's runtime is loaded: a process can load TVM only once."""
     if getattr(sys.modules.get("tvm.base"), "_RUNTIME_ONLY", False):
         raise LadderError(
             "this process loaded an artifact before it compiled anything, which loads TVM without "
@@ -184,7 +184,7 @@ def _need_compiler() -> None:
 
 
 def _functions(source: Source, options: CompileOptions) -> dict[str, str]:
-    """Function name -> the dimensions it is bound to."""
+    """Function name -> the sizes of its open dimensions."""
     if not source.is_language_model:
         return {"main": options.dims_text}
     rows = options.context + options.chunk  # a padded last chunk never reaches past the end

@@ -1,11 +1,11 @@
-"""The whole compiler on one page: its phases in order, each a flat tuple of passes.
+"""The whole compiler on one page: its phases in order, each a tuple of passes.
 
     source -> PREPARE -> ALLOCATE -> mux outliers -> calibrate -> ROUND -> LOWER -> kernels
 
-``compile`` takes all of them, ``quantize`` leaves out LOWER and writes an ONNX file instead,
-``plan`` takes PREPARE and replaces ALLOCATE by its search, the plug-in for TVM takes ALLOCATE,
-ROUND and LOWER over the products that it finds in a Relax module. Between ALLOCATE and ROUND a
-model is calibrated, which is no pass since it needs data: ``ladder.pipeline.steps`` has that.
+``compile`` runs all of them. ``quantize`` leaves out LOWER and writes an ONNX file instead.
+``plan`` runs PREPARE and replaces ALLOCATE by its search. The plug-in for TVM runs ALLOCATE, ROUND
+and LOWER over the products that it finds in a Relax module. Calibration, between ALLOCATE and
+ROUND, is not a pass because it needs data: it is in ``ladder.pipeline.steps``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ladder.passes.stack_products import StackProducts
 
 Phase = tuple[Pass, ...]
 
-# A model that is compiled: in its simplest form, with the operators that have kernels.
+# For compilation: simplify the model, and leave only operators that have kernels.
 PREPARE: Phase = (CleanUp(), FuseOperators())
-# A file that is quantized: it stays as it is, but for products that have their weight first.
+# For an ONNX file: change nothing but products that have their weight as the first operand.
 PREPARE_FILE: Phase = (MoveWeightToRhs(),)
 
 
 def allocate(options: CompileOptions | QuantizeOptions) -> Phase:
-    """ALLOCATE by options; where there is a plan, ``put_plan`` takes its place."""
+    """ALLOCATE by the options. Where there is a plan, ``put_plan`` is called instead."""
     return (AllocateUniform(options.type, options.keep, options.rules),)
 
 
@@ -41,7 +41,7 @@ def round_weights(options: SiteOptions) -> Phase:
 
 
 def round_and_stack(options: SiteOptions) -> Phase:
-    """ROUND for kernels: products that share an activation become one."""
+    """ROUND for kernels: products that share an activation become one product."""
     return (*round_weights(options), StackProducts())
 
 
@@ -51,5 +51,5 @@ def lower(options: CompileOptions, dims: str) -> Phase:
 
 
 def lower_products(options: CompileOptions) -> Phase:
-    """LOWER for products alone: in a Relax module shapes are bound and there are no others."""
+    """LOWER for products only: a Relax module has its shapes bound and no other operators."""
     return (LowerTypes(options.activation, options.scheme),)

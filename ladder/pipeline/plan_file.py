@@ -1,7 +1,7 @@
 """A plan as a TOML file that a person reads, edits and passes back.
 
-``[sites]`` names every site of the model with its type (``fp32``: left as it is); the comments
-behind are for reading only. The digest ties the file to the model that it was made for.
+``[sites]`` names every site of the model with its type (``fp32`` leaves a site unchanged). The
+comments after the types are for the reader only. The digest identifies the model of the plan.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ladder.support.files import file_aside
 
 FORMAT = 1
 HEAD = """\
-# A plan of Ladder: which type each site of a model gets.
-# Edit the types under [sites] and pass the file back with --plan; fp32 leaves a site as it is.
+# A plan of Ladder: the type of each site of a model.
+# Edit the types under [sites] and pass the file back with --plan; fp32 leaves a site unchanged.
 """
 FLOAT_TYPE = DType(FLOAT)
-NAMED = 3  # sites that a message names
-TOLD = ("asked", "predicted", "measured", "uniform")  # tables that only tell
+NAMED = 3  # how many sites a message names
+REPORTED = ("asked", "predicted", "measured", "uniform")  # tables for the reader only
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the file holds. Only ``digest`` and ``sites`` are carried out; the rest is to be read.
+    """The contents of a plan file. Only ``digest`` and ``sites`` have an effect.
 
     ``predicted``, ``measured`` and ``uniform`` (by type) are as in the fact ``Allocation``,
     ``comments`` are by site and not read back, and ``name`` is what messages call the plan.
@@ -54,18 +54,18 @@ class Plan:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What an artifact keeps of it."""
-        return {table: getattr(self, table) for table in TOLD}
+        """The tables that an artifact keeps."""
+        return {table: getattr(self, table) for table in REPORTED}
 
     def reason(self, site: str) -> str:
-        """Why a site has its type: as the plan was made, or that its file says so."""
+        """Why a site has its type: the reason from planning, or the plan's file."""
         said = self.comments.get(site, "").partition(": ")[2]
         by = "kept by plan" if self.sites[site].is_float else "plan"
         return said or f"{by} {Path(self.name).name}"
 
 
 def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
-    """The plan that allocation left on a model; ``asked`` goes to the file with the budget."""
+    """The plan that allocation attached to a model; the file has ``asked`` next to the budget."""
     found, choices = facts.need(model, Allocation), facts.need(model, BitPlan).choices
     names = [site.name for site in find_sites(model)[0]]
     sites = {name: choices[name].type if name in choices else FLOAT_TYPE for name in names}
@@ -81,7 +81,7 @@ def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write the file aside and then in place."""
+    """Write a plan file; it appears only when it is complete."""
     if path.is_dir():
         raise LadderError(f"{path}: is a folder; give a file, for example -o plan.toml")
     with file_aside(path) as aside:
@@ -89,7 +89,7 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def plan_text(plan: Plan) -> str:
-    """The file's text."""
+    """The text of a plan file."""
     tables: dict[str, Mapping[str, Any]] = {
         "model": {"origin": plan.origin, "digest": plan.digest},
         **plan.report,
@@ -110,7 +110,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def _comments(model: ir.Model) -> dict[str, str]:
-    """For each site its role and the reason of its type."""
+    """For each site, its role and the reason for its type."""
     plan, alone = facts.get(model, BitPlan), facts.get(model, Skipped)
     reasons = dict(alone.reasons) if alone else {}
     reasons |= {name: choice.reason for name, choice in plan.choices.items()} if plan else {}
@@ -118,7 +118,7 @@ def _comments(model: ir.Model) -> dict[str, str]:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan; whatever is wrong with the file is one plain line."""
+    """Read a plan; an error in the file is reported in one line."""
     if not path.is_file():
         raise LadderError(f"{path}: no such plan file; make one with ladder plan MODEL -o {path}")
     try:
@@ -127,34 +127,34 @@ def read_plan(path: Path) -> Plan:
         raise LadderError(f"{path}: not a plan in TOML: {error}") from error
     if table.get("format") != FORMAT:
         raise LadderError(
-            f"{path}: its format is {table.get('format')}; this Ladder reads {FORMAT}"
+            f"{path}: plan format {table.get('format')}; this version of Ladder reads {FORMAT}"
         )
-    for name in ("model", "sites", *TOLD):
+    for name in ("model", "sites", *REPORTED):
         needed = name in ("model", "sites")
         if not isinstance(table.get(name, None if needed else {}), dict):
-            raise LadderError(f"{path}: has no table [{name}]; make the plan again")
+            raise LadderError(f"{path}: the table [{name}] is missing; make the plan again")
     if not all(isinstance(row, dict) for row in table.get("uniform", {}).values()):
-        raise LadderError(f"{path}: [uniform] holds a table for each type; make the plan again")
+        raise LadderError(f"{path}: [uniform] must hold a table for each type; make the plan again")
     model, sites = table["model"], table["sites"]
     return Plan(
         str(model.get("origin", "")),
         str(model.get("digest", "")),
         {name: _type(path, name, text) for name, text in sites.items()},
-        **{name: table.get(name, {}) for name in TOLD},
+        **{name: table.get(name, {}) for name in REPORTED},
         name=str(path),
     )
 
 
 def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
-    """Check that a plan is one of this model, and leave it as the facts BitPlan and Skipped.
+    """Check that a plan belongs to this model, and attach it as the facts BitPlan and Skipped.
 
-    A compilation cleans a model up before it looks for sites, an ONNX file is quantized as it is.
-    So a planned site may be none here: it is left alone, for the reason that ``find_sites`` has.
+    A compilation simplifies a model before it looks for sites; an ONNX file is quantized as it is.
+    So a planned site may not be a site here. It is skipped, with the reason of ``find_sites``.
     """
     if plan.digest != digest:
         raise LadderError(
-            f"{plan.name}: was made for another model ({plan.origin}, digest {plan.digest[:12]}; "
-            f"this one is {digest[:12]}): plan again"
+            f"{plan.name}: made for another model ({plan.origin}, digest {plan.digest[:12]}; "
+            f"this one has {digest[:12]}): make a plan for this model"
         )
     sites, refusals = find_sites(model)
     _check_names(plan, sites, {r.name for r in refusals})
@@ -167,7 +167,9 @@ def put_plan(model: ir.Model, plan: Plan, digest: str) -> None:
 
 def _type(path: Path, name: str, text: Any) -> DType:
     if not isinstance(text, str):
-        raise LadderError(f'{path}: site {name}: the type is a text, for example "int4:g128"')
+        raise LadderError(
+            f'{path}: site {name}: the type must be a string, for example "int4:g128"'
+        )
     try:
         dtype = DType.parse(text)
     except LadderError as error:
@@ -179,8 +181,8 @@ def _check_names(plan: Plan, sites: Sequence[Site], refused: set[str]) -> None:
     names = {site.name: None for site in sites}
     unknown = [n for n in plan.sites if n not in names and n not in refused]
     for what, found in (
-        ("names sites that the model has not", unknown),
-        ("lacks sites of the model", [n for n in names if n not in plan.sites]),
+        ("names sites that are not in the model", unknown),
+        ("has no type for sites of the model", [n for n in names if n not in plan.sites]),
     ):
         if found:
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -193,13 +195,13 @@ def _check_shared(plan: Plan, sites: Sequence[Site]) -> None:
         for site in group[1:]:
             if plan.sites[site.name] != plan.sites[first]:
                 raise LadderError(
-                    f"{plan.name}: {first} and {site.name} share one weight, so one type; "
+                    f"{plan.name}: {first} and {site.name} share a weight and need the same type; "
                     f"they have {plan.sites[first]} and {plan.sites[site.name]}"
                 )
 
 
 def _value(value: Any) -> str:
-    """A TOML value: JSON's texts and lists are TOML's, but for one control character."""
+    """A TOML value: strings and lists are as in JSON, except for one control character."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""A model with its sites in their final form: what planning and measuring look at."""
+"""A model with its sites in their final form, as planning and measuring need it."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def ready(model: str | Path | Source, prepare: Sequence[Pass] = PREPARE) -> Sour
     if not source.is_language_model:
         run_passes(graph, prepare)
     if not find_sites(graph)[0]:
-        raise NothingToQuantize(f"{source.origin}: no weight may change type: nothing to plan")
+        raise NothingToQuantize(f"{source.origin}: nothing to plan: no weight may change type")
     return replace(source, model=graph)

@@ -1,4 +1,4 @@
-"""ONNX file in, quantized ONNX file out, with a report of every site."""
+"""Quantize an ONNX file, and report every site."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ladder.pipeline.report import assumed_texts
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.support.results import Result
 
-NODE_BYTES = 200  # what the extra operator and its names take in the file
+NODE_BYTES = 200  # size of the extra operator and its names in the file
 
 
 @dataclass(frozen=True)
 class QuantizeReport(Result):
-    """What ``ladder quantize`` did: sizes in bytes, what each site got and why."""
+    """The result of ``ladder quantize``: sizes in bytes, and each site's type with its reason."""
 
     input: str
     output: str
@@ -53,10 +53,10 @@ class QuantizeReport(Result):
 def quantize_onnx(
     source: Path, target: Path, options: QuantizeOptions, planned: Plan | None = None
 ) -> QuantizeReport:
-    """Quantize the ONNX file ``source`` into ``target``; report what every site got and why.
+    """Quantize the ONNX file ``source`` into ``target``; report each site's type and its reason.
 
-    A plan gives the types instead of the options. Raises ``NothingToQuantize`` where no weight may
-    change; then nothing is written.
+    The types come from the plan, if there is one, else from the options. Raises
+    ``NothingToQuantize`` where no weight may change; then nothing is written.
     """
     start = time.perf_counter()
     options.check()
@@ -71,7 +71,7 @@ def quantize_onnx(
     chosen = [site for site in sites if site.name in plan.choices]
     if not chosen:
         raise NothingToQuantize(_nothing(source, left, bool(sites)))
-    if options.format == "nbits":  # before the work of rounding
+    if options.format == "nbits":  # rounding is slow, so check first
         for site in chosen:
             nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
     rows = [_row(site, plan, options.format, options.activation) for site in chosen]
@@ -98,14 +98,14 @@ def quantize_onnx(
 
 
 def _check_format(options: QuantizeOptions) -> None:
-    """Fail on a mistyped format before a large file is read."""
+    """Refuse an unknown format before a large file is read."""
     if options.format not in FORMATS:
         raise LadderError(f"unknown format '{options.format}'; one of: {', '.join(FORMATS)}")
     check_activation(options.format, options.activation)
 
 
 def _keep_floats(model: ir.Model, sites: list[Site], format: str) -> list[Refusal]:
-    """What stays float, by the plan or because this file could not hold it well; says so in it."""
+    """Add to a plan the sites that stay float because the file would not gain from their types."""
     plan, left = facts.need(model, BitPlan), facts.need(model, Skipped)
     kept = []
     for site in sites:
@@ -148,14 +148,14 @@ def _type(site: Site, plan: BitPlan) -> DType:
 
 
 def bits_per_weight(sites: list[Site], plan: BitPlan) -> float:
-    """Stored bits per weight of the quantized sites, scales counted, a tied weight once."""
+    """Stored bits per weight of the quantized sites, scales included; a tied weight counts once."""
     weights = {id(site.weight): site for site in sites}.values()
     stored = sum(_type(s, plan).stored_bits(s.n, s.k) for s in weights)
     return stored / sum(site.parameters for site in weights)
 
 
 def size_on_disk(source: Path, model: ir.Model) -> int:
-    """Bytes of the file and of the external data it names."""
+    """Size in bytes of the file and of the external data that it names."""
     values = [
         value
         for graph in [model.graph, *model.graph.subgraphs()]

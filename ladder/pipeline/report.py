@@ -1,4 +1,4 @@
-"""What a compilation tells: each site's type, kernel and reason; nothing is quiet."""
+"""The report of a compilation: each site's type, its kernel, and the reasons for both."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ladder.support.results import Result
 
 @dataclass
 class CompileReport(Result):
-    """What ``ladder compile`` did: what each site got and why, and what stayed as it was.
+    """The result of ``ladder compile``: each site's type with its reason, and the skipped nodes.
 
-    ``seconds`` and ``size_bytes`` are those of the whole compilation and of the artifact's files
-    but the manifest; ``weights_bytes`` those of the packed weights.
+    ``seconds`` is the time of the whole compilation. ``size_bytes`` is the size of the artifact's
+    files without the manifest, ``weights_bytes`` that of the packed weights.
     """
 
     model: str
@@ -43,7 +43,7 @@ class CompileReport(Result):
     def of(
         self, source: Source, options: CompileOptions, planned: Plan | None, seconds: float
     ) -> CompileReport:
-        """The report for whoever asked: plans with the same types share all that is above."""
+        """The report of one request. Plans with the same types share all fields but these."""
         names = {row["name"] for row in self.sites}
 
         def said(row: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def compile_report(
     weights_bytes: int,
     kernels: list[dict[str, Any]],
 ) -> CompileReport:
-    """The report of a model that was rounded and lowered."""
+    """The report of a model after rounding and lowering."""
     plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
     rows, bits, parameters, seen = [], 0.0, 0, set()
@@ -84,7 +84,7 @@ def compile_report(
             parameters += site.parameters
             bits += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)
-        if found:  # the outliers' codes stand once more for each of their digits
+        if found:  # the codes of outlier channels are stored once more for each digit
             again = Mux.parse(found.mux).digits * len(found.channels)
             bits += site.n * again * dtype.element.stored_bits
     return CompileReport(
@@ -100,7 +100,7 @@ def compile_report(
 
 
 def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
-    """Options at their default; with a plan those that it was made with, and no type."""
+    """The options at their default; with a plan, those it was made with, without a type."""
     own = [
         f"{k} = {shown(v)}" for k, v in options.assumed().items() if not (planned and k == "type")
     ]
@@ -108,12 +108,12 @@ def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """An option's value as the command line takes it."""
+    """An option's value as text for the command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def stack_notes(model: ir.Model) -> list[str]:
-    """Why products that share an activation are computed one by one, where some are."""
+    """Why some products that share an activation are computed one by one."""
     stacked = facts.get(model, facts.Stacked) or facts.Stacked()
     sites: dict[str, list[str]] = {}
     for site, reason in stacked.reasons.items():
@@ -126,9 +126,9 @@ def stack_notes(model: ir.Model) -> list[str]:
 
 
 def kernel_rows(graph: ir.Model, level: str, function: str) -> list[dict[str, Any]]:
-    """Which kernels a function's products got on a level and why, alike ones counted together.
+    """The kernels of a function's products on a level, with reasons; equal rows are merged.
 
-    ``stack`` names the sites that are one product together (``q_proj+k_proj+v_proj``).
+    ``stack`` names the sites that are computed as one product (``q_proj+k_proj+v_proj``).
     """
     kernels, plan = facts.need(graph, facts.Kernels), facts.need(graph, facts.BitPlan)
     stacked = facts.get(graph, facts.Stacked) or facts.Stacked()

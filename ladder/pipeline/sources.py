@@ -1,4 +1,4 @@
-"""Models as the compiler takes them: loaded once, traces kept in the cache."""
+"""Loads models for the compiler; traces are kept in the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ladder.support.progress import stage
 
 
 def load_source(model: str | Path | Source) -> Source:
-    """Load through the cache of traces: a language model is traced once."""
+    """Load a model. A language model is traced once, then read from the cache."""
     if isinstance(model, Source):
         return model
     frontend, path = find_frontend(Path(model))
@@ -40,7 +40,7 @@ def _traced(frontend: Frontend, path: Path) -> Source:
 
 
 def read_trace(place: Path) -> Source:
-    """A model of the cache of traces."""
+    """Read a trace from the cache."""
     rest = json.loads((place / "source.json").read_text())
     return Source.from_json(ir.load(place / "model.onnx"), rest)
 
@@ -50,7 +50,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def known_model(digest: str) -> Path | None:
-    """The traced float model with this digest, if the cache has it."""
+    """The traced float model with this digest, if it is in the cache."""
     for found in (cache.cache_folder() / "traces").glob("*/source.json"):
         if json.loads(found.read_text())["digest"] == digest:
             return found.parent

@@ -1,4 +1,4 @@
-"""What compilations of every kind do alike: types, outliers, calibration."""
+"""Steps that all kinds of compilation share: types, outliers, calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ladder.pipeline.plan_file import Plan, put_plan
 def put_types(
     model: ir.Model, source: Source, options: CompileOptions | QuantizeOptions, planned: Plan | None
 ) -> None:
-    """Give every site its type: by the plan if there is one, else by the options."""
+    """Give every site its type, from the plan if there is one, else from the options."""
     if planned is not None:
         put_plan(model, planned, source.digest)
     else:
@@ -24,5 +24,5 @@ def put_types(
 
 
 def calibrated(model: ir.Model, source: Source, options: CompileOptions | QuantizeOptions) -> None:
-    """Take care of outliers, and leave on ``model`` the facts that its rounding needs."""
+    """Handle outliers, and attach to ``model`` the facts that its rounding needs."""
     calibrate(model, mux_outliers(model, source, options), options)

@@ -1,1 +1,1 @@
-"""Plans: which site gets which type within a budget. ``make`` is the way through it."""
+"""Plans: a type for each site within a budget. Start reading at ``make``."""

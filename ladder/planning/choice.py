@@ -1,4 +1,4 @@
-"""From a budget to the plan that is handed out: chosen by prediction, held to what is measured."""
+"""Choose the plan for a budget by prediction, then correct it by measurement."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from ladder.planning.latency import hold
 from ladder.planning.refine import refine
 from ladder.planning.times import decode_options, decode_seconds, decodes_here
 
-TIGHTENED = 3  # how often a KL limit is tightened where the real run goes over it
-MARGIN = 0.98  # of the limit, when it is tightened
-SUMS = 0.25  # of predicted and measured loss, above which the prediction is said to be unreliable
+TIGHTENED = 3  # how often a KL limit is tightened when the real run exceeds it
+MARGIN = 0.98  # a tightened limit aims at this share of the limit asked for
+SUMS = 0.25  # relative error of the predicted loss above which a note calls it unreliable
 
 
 @dataclass
 class Chosen:
-    """A choice, the problem with the times that it was made by, and what was measured of it."""
+    """A choice, the problem (with the times) that it solves, and what was measured of it."""
 
     problem: Problem
     found: Allocated
@@ -48,18 +48,18 @@ class Chosen:
 def choose_plan(
     source: Source, options: PlanOptions, problem: Problem, budget: Budget, notes: list[str]
 ) -> Chosen:
-    """The allocation, checked by real runs; never worse than the best uniform plan that fits."""
+    """The allocation, checked by real runs: never worse than the best uniform plan that fits."""
     chosen = Chosen(problem, allocate(problem, budget), notes)
     if not options.verify:
-        notes.append("the plan was not run: its loss is a prediction")
+        notes.append("the plan was not run: its loss is only predicted")
         return chosen
     if budget.limit(LATENCY) is not None and decodes_here(source, options):
         _in_time(source, options, chosen, budget)
 
     if (stand_in := find_method(options.rounding).planned_as) != options.rounding:
         notes.append(
-            f"the plan was run as '{stand_in}' rounds it: compiling it continues from there "
-            f"by '{options.rounding}'"
+            f"the plan was run with '{stand_in}' rounding; compiling it continues from there "
+            f"with '{options.rounding}'"
         )
     data, hessians = long_data_of(source, options), hessians_of(source, options)
     alone = RoundedWeights(source, options.rounding, hessians)
@@ -69,7 +69,7 @@ def choose_plan(
     )
     _within_kl(check, chosen, budget)
     if budget.goal == LOSS.counted and not budget.prefer:
-        _tell_sum(chosen, options)
+        _check_sum(chosen, options)
         if options.refine:
             _refine(source, data, check, alone, chosen, budget, options)
     if budget.goal == LOSS.counted and not budget.prefer and chosen.found.fitting:
@@ -80,7 +80,7 @@ def choose_plan(
 def _rounder_of(
     source: Source, options: PlanOptions, alone: Rounder, hessians: Hessians | None
 ) -> RounderOf:
-    """How the options round a plan's weights: one by one, or in the model's order."""
+    """How the options round a plan's weights: each alone, or all in the model's order."""
 
     method = find_method(options.rounding)
 
@@ -101,7 +101,7 @@ def _rounder_of(
 
 
 def _in_time(source: Source, options: PlanOptions, chosen: Chosen, budget: Budget) -> None:
-    """Time whole plans, and take the one that is as fast as was asked."""
+    """Time whole plans, and take the one closest to the latency asked for."""
 
     def seconds_of(problem: Problem, picks: Picks) -> float:
         return decode_seconds(source, problem, picks, decode_options(options))
@@ -111,13 +111,13 @@ def _in_time(source: Source, options: PlanOptions, chosen: Chosen, budget: Budge
     chosen.measured["seconds"] = held.plan.seconds
     if held.why:
         chosen.notes.append(
-            f"a token takes {1e3 * held.plan.seconds:.3g} ms by this plan, the closest to the "
+            f"a token takes {1e3 * held.plan.seconds:.3g} ms with this plan, the closest to the "
             f"target among {held.plans} plans timed: {held.why}"
         )
 
 
 def _within_kl(check: PlanEvaluator, chosen: Chosen, budget: Budget) -> None:
-    """Run the plan; ask for less until the run is within a KL limit, if that can be reached."""
+    """Run the plan; tighten a KL limit until the run is within it, if that is possible."""
     asked, metric = budget.limit(LOSS), chosen.problem.metric
     loss = first = check.loss(chosen.found.picks)
     chosen.measured[metric] = loss
@@ -131,22 +131,22 @@ def _within_kl(check: PlanEvaluator, chosen: Chosen, budget: Budget) -> None:
         except LadderError:
             break
         loss = check.loss(chosen.found.picks)
-        chosen.measured = {metric: loss}  # a time was another plan's
+        chosen.measured = {metric: loss}  # drops the time, which was measured of another plan
         if loss <= asked:
             chosen.notes.append(
-                f"predicted {asked:.4g} was measured as {first:.4g}: the plan aims at a predicted "
-                f"{limit:.4g}, and is measured as {loss:.4g}"
+                f"a predicted {asked:.4g} was measured as {first:.4g}, so the plan aims at a "
+                f"predicted {limit:.4g} and is measured as {loss:.4g}"
             )
             return
-    chosen.notes.append(f"--max-kl {asked:.4g} is not met by the real run: {loss:.4g} nats a token")
+    chosen.notes.append(f"--max-kl {asked:.4g} is not met: measured {loss:.4g} nats per token")
 
 
-def _tell_sum(chosen: Chosen, options: PlanOptions) -> None:
-    """Say where the sum of the sites' losses is far from what the plan loses."""
+def _check_sum(chosen: Chosen, options: PlanOptions) -> None:
+    """Add a note if the sum of the sites' losses is far from the plan's measured loss."""
     predicted, measured = chosen.found.totals[LOSS.key], chosen.measured[chosen.problem.metric]
     if not options.refine and abs(measured - predicted) > SUMS * predicted:
         chosen.notes.append(
-            f"the sites' losses add up to {predicted:.3g}, the plan loses {measured:.3g}: the "
+            f"the sites' losses add up to {predicted:.3g}, but the plan loses {measured:.3g}: the "
             "additive prediction is unreliable here; --refine 2 measures each site again with the "
             "rest of the plan applied"
         )
@@ -166,7 +166,7 @@ def _refine(
     done = refine(source.model, data, check, rounder, budget, picks, first, options.refine)
     chosen.notes.append(
         f"refined in {done.rounds} rounds ({done.steps} steps measured): the plan that was "
-        f"predicted best loses {first:.4g}, this one {done.loss:.4g}"
+        f"predicted best loses {first:.4g}, the refined plan loses {done.loss:.4g}"
     )
     if done.picks == picks:
         return
@@ -174,16 +174,16 @@ def _refine(
     chosen.found = replace(chosen.found, picks=done.picks, totals=totals, status=status)
     timed = "seconds" in chosen.measured
     chosen.measured = {metric: done.loss}
-    if timed:  # what was measured is another plan's time
+    if timed:  # the time was measured of another plan
         seconds = decode_seconds(source, chosen.problem, done.picks, decode_options(options))
         chosen.measured["seconds"] = seconds
         limit = budget.limit(LATENCY)
         if limit is not None and seconds > limit:
-            chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms by the refined plan")
+            chosen.notes.append(f"a token takes {1e3 * seconds:.3g} ms with the refined plan")
 
 
 def _no_worse_than_uniform(check: PlanEvaluator, chosen: Chosen) -> None:
-    """Run the best uniform plan that fits, too; where it is measured better, it is the plan."""
+    """Also run the best uniform plan that fits; take it if it is measured better."""
     problem, found, metric = chosen.problem, chosen.found, chosen.problem.metric
     loss = chosen.measured[metric]
     best = min(found.fitting, key=lambda type: found.uniform[type][LOSS.key])
@@ -192,9 +192,9 @@ def _no_worse_than_uniform(check: PlanEvaluator, chosen: Chosen) -> None:
     if other < loss:
         chosen.notes.append(
             f"{best} everywhere is measured better ({other:.4g}) than the mixed plan that was "
-            f"predicted best ({loss:.4g}): it is the plan"
+            f"predicted best ({loss:.4g}), so it is chosen"
         )
-        chosen.measured = {metric: other}  # a time was another plan's
+        chosen.measured = {metric: other}  # drops the time, which was measured of another plan
         status = "measured better than the predicted best"
         chosen.found = replace(found, picks=picks, totals=problem.totals(picks), status=status)
     chosen.measured |= {"uniform": best, f"uniform_{metric}": other}

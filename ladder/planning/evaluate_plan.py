@@ -1,7 +1,7 @@
-"""A whole plan against the float model, block by block: the loss that it really has.
+"""The loss of a whole plan, measured against the float model block by block.
 
-Predictions add up what each site costs alone, and sites are not quite independent. The model need
-not fit into memory: apart from what goes between blocks, one block's weights are held at a time.
+A prediction adds up the losses of single sites, but sites are not quite independent. The model
+need not fit into memory: only the values between blocks and one block's weights are held.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ladder.support.progress import track
 from ladder.support.threads import own_threads
 
 R = TypeVar("R")
-RounderOf = Callable[[Mapping[str, DType]], Rounder]  # of a plan, site -> type: it may count
+RounderOf = Callable[[Mapping[str, DType]], Rounder]  # takes a plan (site -> type)
 
 
 class PlanEvaluator:
-    """Runs plans of one model on its calibration windows, against the float model.
+    """Runs plans of one model on its calibration windows, and compares them with the float model.
 
     ``windows`` are feeds by input name; ``logits`` says that the output's last axis is logits.
-    The loss of a plan is in the problem's metric. ``expected`` is what the float model makes;
-    ``groups`` are the weights by the names of their sites.
+    The loss of a plan is in the problem's metric. ``expected`` is the output of the float model;
+    ``groups`` has the weights by the names of their sites.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PlanEvaluator:
         self.expected = self._run({}, expect, "run the float model")
 
     def loss(self, picks: Picks) -> float:
-        """What the output loses when the whole plan is carried out."""
+        """The loss of the output when the whole plan is applied."""
         chosen = zip(self.problem.parts, picks, strict=True)
         types = {name: part.options[pick].type for part, pick in chosen for name in part.names}
         low_bit = {name: DType.parse(type) for name, type in types.items() if type != FLOAT}
@@ -81,16 +81,16 @@ class PlanEvaluator:
     def _run(
         self, types: Mapping[str, DType], finish: Callable[[np.ndarray, int], R], what: str
     ) -> list[R]:
-        """What ``finish`` makes of the output on each window, the named sites in their types."""
+        """The result of ``finish`` on each window's output, with the named sites in their types."""
         flow, tied = self._flow, dict[tuple[str, bool], np.ndarray]()
-        if flow.last < 0:  # it follows from the inputs, whatever the weights are
+        if flow.last < 0:  # the output does not depend on a weight
             return [finish(w[flow.output].copy(), i) for i, w in enumerate(self._windows)]
         states: list[dict[str, np.ndarray]] = [{} for _ in self._windows]
         pairs = list(zip(self._windows, states, strict=True))
         for number in track(range(flow.last), what):
             program = self._program(number, types, tied, states[0])
             list(self._pool.map(partial(self._step, number, program), pairs))
-            del program  # before the next block's weights are there
+            del program  # free its weights before the next block's are loaded
         program = self._program(flow.last, types, tied, states[0])
 
         def last(i: int) -> R:
@@ -102,7 +102,7 @@ class PlanEvaluator:
     def _step(
         self, number: int, program: Program, pair: tuple[Arrays, dict[str, np.ndarray]]
     ) -> None:
-        """Run a block on one window; of all values those stay that a later block reads."""
+        """Run a block on one window; keep only the values that a later block reads."""
         window, state = pair
         state.update(program.run({**window, **state}))
         for name in set(state) - self._flow.needed_after[number]:
@@ -115,7 +115,7 @@ class PlanEvaluator:
         tied: dict[tuple[str, bool], np.ndarray],
         state: Arrays,
     ) -> Program:
-        """A block with its rounded weights; those of more than one block are in ``tied``."""
+        """A block with its rounded weights; weights of several blocks are in ``tied``."""
         groups = [group for group in self._groups[number] if group.name in types]
 
         def weight(group: Group) -> np.ndarray:
@@ -135,7 +135,7 @@ class PlanEvaluator:
 
 
 def _groups_of_blocks(model: ir.Model, flow: Flow) -> list[list[Group]]:
-    """For each block its weights, with the sites that read them there."""
+    """For each block, its weights and the sites in it that read them."""
     rows: list[list[Group]] = [[] for _ in flow.chain.blocks]
     for group in find_groups(model, flow.chain):
         for number in group.blocks:

@@ -1,4 +1,4 @@
-"""What a plan is made from: the model is fed windows of text, or samples of its inputs."""
+"""The sensitivities that a plan is made from, measured on text or on samples of the inputs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from ladder.sensitivity.scaled import level_type, scaled
 def sensitivity_of(
     source: Source, options: PlanOptions, hessians: Hessians | None = None
 ) -> Sensitivity:
-    """Every site in every type; what a state file or the cache has is not measured again."""
+    """Measure every site in every type, except for scores in the state file or the cache."""
     how, types = MeasureOptions(options.workers, state=options.state), candidates(options.types)
     found = measure_data(source, types, data_of(source, options), options.rounding, how, hessians)
     if not options.long_tokens:
         return found
     type = level_type(types)
-    beside = options.state and options.state.with_name(
-        f"{options.state.name}.{options.long_tokens}"
-    )
-    how, long = replace(how, state=beside), long_data_of(source, options)
+    state = options.state and options.state.with_name(f"{options.state.name}.{options.long_tokens}")
+    how, long = replace(how, state=state), long_data_of(source, options)
     longer = measure_data(source, [type], long, options.rounding, how, hessians)
     return scaled(found, longer, type)

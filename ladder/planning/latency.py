@@ -1,8 +1,8 @@
-"""A latency held: plans are timed as a whole, and the next one aims by what those before took.
+"""Meet a latency limit: time whole plans, and choose the next plan by the times so far.
 
-A token's time is no multiple of what is predicted from products timed alone: it was seen to grow
-faster, and correcting by the ratio then swings to and fro. It is only larger where the prediction
-is larger. So the limit that the allocation is given is searched, by interpolation.
+The time of a token is not a multiple of the time predicted from single products: it has been
+seen to grow faster, and then a correction by the ratio oscillates. But a larger prediction does
+mean a larger time, so the limit for the allocation is found by interpolation.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ladder.passes.allocation.choose import Allocated, allocate
 from ladder.passes.allocation.problem import Picks, Problem
 from ladder.planning.times import faster
 
-PLANS = 6  # timed at most
-AGREEMENT = 0.03  # of predicted and measured time of a token
+PLANS = 6  # time at most this many plans
+AGREEMENT = 0.03  # relative difference between predicted and measured time that is close enough
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A plan that was timed: it was allowed ``aim`` seconds by prediction, and took ``seconds``.
+    """A timed plan: its predicted time was limited to ``aim`` seconds, and it took ``seconds``.
 
-    ``problem`` has the times multiplied so that ``aim`` is the budget there.
+    ``problem`` has its times multiplied so that ``aim`` becomes the budget.
     """
 
     aim: float
@@ -35,18 +35,18 @@ class Timed:
 
     @property
     def predicted(self) -> float:
-        """By ``problem``: the budget, or less where other limits keep the plan below it."""
+        """The time by ``problem``: the budget, or less where other limits are tighter."""
         return self.found.totals[LATENCY.key]
 
     @property
     def miss(self) -> float:
-        """What was measured is so much off, as a share."""
+        """Relative error of the prediction."""
         return abs(self.seconds / self.predicted - 1)
 
 
 @dataclass(frozen=True)
 class Held:
-    """The plan nearest to the budget, of how many, and why it is not nearer where it is not."""
+    """The plan closest to the budget, how many were timed, and why none is closer."""
 
     plan: Timed
     plans: int
@@ -59,7 +59,7 @@ def hold(
     budget: Budget,
     seconds_of: Callable[[Problem, Picks], float],
 ) -> Held:
-    """The plan whose measured time is nearest to the latency asked; ``found`` is the first."""
+    """The plan whose measured time is closest to the latency asked for, starting from ``found``."""
     asked = budget.limit(LATENCY)
     assert asked is not None
     timed: list[Timed] = []
@@ -81,7 +81,7 @@ def hold(
 
 
 def next_aim(timed: Sequence[Timed], asked: float) -> float:
-    """Between the nearest plan that was in time and the nearest that was not, else by ratio."""
+    """Interpolate between the closest plans below and above the limit, else use the ratio."""
     under = max((t for t in timed if t.seconds <= asked), key=lambda t: t.seconds, default=None)
     over = min((t for t in timed if t.seconds > asked), key=lambda t: t.seconds, default=None)
     if under and over and under.aim < over.aim:

@@ -1,4 +1,4 @@
-"""``ladder plan``: sensitivity, costs, allocation, and one real run of what comes out."""
+"""``ladder plan``: measure sensitivity and costs, allocate types, and run the plan once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from ladder.support.results import MISSING, Result
 
 @dataclass
 class PlanReport(Result):
-    """What ``ladder plan`` found; with a budget also the plan, else the front alone.
+    """The result of ``ladder plan``: the plan if there is a budget, and the front.
 
     ``uniform`` and ``predicted`` have totals by name: ``loss`` in ``metric``, ``bytes``, ``bpw``,
-    ``seconds`` of a decoded token, ``prefill`` seconds of a chunk. ``plan`` is site -> type.
+    ``seconds`` per decoded token, ``prefill`` seconds per prefill chunk. ``plan`` is site -> type.
     """
 
     model: str
@@ -62,7 +62,7 @@ class PlanReport(Result):
 
 @dataclass
 class Planned:
-    """The result: the plan if one was asked for, and everything there is to report."""
+    """The plan, if one was asked for, and the report."""
 
     plan: Plan | None
     report: PlanReport
@@ -74,7 +74,7 @@ class Planned:
         write_plan(path, self.plan)
 
     def draw(self, path: Path) -> None:
-        """Draw the front, and the plan in it."""
+        """Draw the front and the plan on it."""
         chosen = self.report.get("predicted")
         metric, title = self.report["metric"], Path(self.report["model"]).name
         pareto.draw(path, self.report["fronts"], self.report["uniform"], chosen, metric, title)
@@ -83,14 +83,14 @@ class Planned:
 def plan_model(
     model: str | Path | Source, options: PlanOptions, prepare: Sequence[Pass] = PREPARE
 ) -> Planned:
-    """Measure what is not known yet, choose, and run the choice once.
+    """Measure what is not known yet, choose a plan, and run it once.
 
-    ``prepare`` is what whoever carries the plan out does to a model before looking for its sites.
+    ``prepare`` does to the model what compiling or quantizing does before it looks for sites.
     """
     options.check()
     original, budget = ready(model, prepare), options.budget
     if options.long_tokens:
-        long_data_of(original, options)  # refuses what cannot be fed, before any work
+        long_data_of(original, options)  # refuses invalid data before any work
     source = provisionally_muxed(original, options)
     attach_product_costs(source, options)
     if budget is not None:

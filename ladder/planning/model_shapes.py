@@ -1,4 +1,4 @@
-"""The shapes of the products of a model."""
+"""The shapes of a model's products."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from ladder.timing.product_costs import Shape, shapes_of
 
 
 def shapes_of_model(model: str | Path) -> list[Shape]:
-    """Those of a model as it is compiled."""
+    """The shapes of the products after the model is prepared for compilation."""
     return shapes_of(find_sites(ready(model).model)[0])

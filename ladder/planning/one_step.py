@@ -1,4 +1,4 @@
-"""A budget in, an artifact or an ONNX file out: the plan is made and carried out in one step."""
+"""Compile or quantize within a budget: make a plan and apply it in one step."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def compile_in_one_step(
     given: Mapping[str, Any],
     save_plan: str | Path | None = None,
 ) -> Compiled:
-    """Compile by the options of ``ladder compile``, given by name; with a budget, plan first.
+    """Compile with the options of ``ladder compile``, given by name; with a budget, plan first.
 
-    ``save_plan`` is a file for the plan. The artifact's report has it under ``plan``.
+    The plan is written to the file ``save_plan``, and is in the artifact's report under ``plan``.
     """
     options, asked = split(given, CompileOptions)
     options.check()
@@ -52,7 +52,7 @@ def quantize_in_one_step(
     given: Mapping[str, Any],
     save_plan: str | Path | None = None,
 ) -> QuantizeReport:
-    """Quantize an ONNX file by the options of ``ladder quantize``, by name; returns the report."""
+    """Quantize an ONNX file with the options of ``ladder quantize``; return the report."""
     options, asked = split(given, QuantizeOptions)
     options.check()
     planned = read_plan(options.plan) if options.plan else None
@@ -68,15 +68,15 @@ def quantize_in_one_step(
     if size is not None and report.size_bytes > size:
         report.notes.append(
             f"the file is {show_size(report['size_bytes'], up=True)}, over --size "
-            f"{show_size(size)}: the budget is one of weights; the graph, and sites that "
-            "this format leaves float, come on top"
+            f"{show_size(size)}: the limit is on the weights of the plan; the graph, and sites "
+            "that this format leaves float, come on top"
         )
     return report
 
 
 def _planned(source: Source, asked: PlanOptions, save: str | Path | None, prepare: Any) -> Plan:
     found = plan_model(source, asked, prepare)
-    assert found.plan is not None  # ``split`` saw to a budget
+    assert found.plan is not None  # ``split`` gives plan options only with a budget
     if save is not None:
         found.save(Path(save))
     return found.plan
@@ -90,6 +90,6 @@ def _refuse_saving(save: str | Path | None) -> None:
 def _refuse_times(asked: PlanOptions) -> None:
     if asked.timed:
         raise LadderError(
-            "an ONNX file is run by ONNX Runtime, and Ladder's times are of its own kernels: "
+            "ONNX Runtime runs the file, but Ladder's times are those of its own kernels: "
             f"give {suggestion(axis for axis in limited() if not axis.timed)} instead of a latency"
         )

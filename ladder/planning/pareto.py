@@ -1,4 +1,4 @@
-"""The Pareto front of loss against size and latency: as rows, and as a picture."""
+"""The Pareto front of loss against size and latency, as rows and as a picture."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ladder.passes.allocation.problem import Problem
 from ladder.support.files import file_aside
 
 PICTURES = (".png", ".svg")
-LOSSES = {"kl": "predicted KL to the float model, nats a token", "mse": "predicted MSE"}
+LOSSES = {"kl": "predicted KL from the float model, nats per token", "mse": "predicted MSE"}
 TEXT_POINTS = 8
-MARGIN = 0.12  # so that the names of plans at the edges stay inside
+MARGIN = 0.12  # room for the names of plans at the edges
 
 
 def fronts(problem: Problem) -> dict[str, list[dict[str, Any]]]:
-    """Key of an axis that has a front, and has times if it needs them -> rows, cheapest first."""
+    """The rows of each axis that has a front, cheapest first; axes without times are left out."""
     drawn = [axis for axis in AXES if axis.front and (problem.timed or not axis.timed)]
     return {axis.key: [_row(problem, p) for p in front(problem, axis)] for axis in drawn}
 
 
 def _row(problem: Problem, point: Point) -> dict[str, Any]:
-    """Totals of a plan, and which share of the weights has which type."""
+    """Totals of a plan, and the share of the weights in each type."""
     shares: dict[str, float] = {}
     for part, pick in zip(problem.parts, point.picks, strict=True):
         type = part.options[pick].type
@@ -37,7 +37,7 @@ def _row(problem: Problem, point: Point) -> dict[str, Any]:
 def table(
     rows: Sequence[Mapping[str, Any]], metric: str
 ) -> tuple[list[str], list[list[float | str]]]:
-    """Columns and cells for a terminal."""
+    """Columns and cells of a table for a terminal."""
     shown = [(axis, axis.column) for axis in AXES if axis.column and rows and axis.key in rows[0]]
     columns = [column.title or LABELS.get(metric, metric) for _, column in shown]
     cells: list[list[float | str]] = []
@@ -48,7 +48,7 @@ def table(
 
 
 def check_picture(path: Path) -> None:
-    """Refuse before the work what could not be drawn after it."""
+    """Refuse a picture that cannot be drawn, before any work."""
     if path.suffix.lower() not in PICTURES:
         raise LadderError(f"--picture {path}: give a file that ends in {' or '.join(PICTURES)}")
     try:
@@ -65,7 +65,7 @@ def draw(
     metric: str,
     title: str,
 ) -> None:
-    """One plot a front, the uniform plans and the chosen one marked; PNG or SVG by the suffix."""
+    """Draw a plot for each front, with the uniform plans and the chosen one, as PNG or SVG."""
     check_picture(path)
     from matplotlib.figure import Figure
 

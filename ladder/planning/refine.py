@@ -1,11 +1,11 @@
-"""A plan improved by what its sites cost with the rest of the plan applied.
+"""Improve a plan by measuring each site with the rest of the plan applied.
 
-Sensitivities are of one site, all else float; where many sites are coarse, errors meet errors and
-the sum of the scores goes wrong. Here all sites are as planned but one, which takes the next
-smaller or the next larger type: what the output then loses, less what the plan itself loses, is
-what that step costs or gains. The best set of steps within the budget is again a mixed-integer
-program. It is a linear step: a price on every change keeps it short where a long one fails, and
-what is taken is what the real run shows to be best.
+A sensitivity is measured with all other sites float. Where many sites have few bits, their errors
+interact, and the sum of the scores is wrong. Here all sites are as planned except one, which takes
+the next smaller or the next larger type; the change of the loss is the effect of that step. The
+best set of steps within the budget is again the solution of a mixed-integer program. Effects add
+up only for small changes, so several prices on each change are tried, and the set of steps that
+measures best is taken.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from ladder.sensitivity.state import Scores
 from ladder.sensitivity.workers import Alone, run_all
 from ladder.support.threads import own_threads
 
-PRICES = (0.0, 0.5, 2.0)  # of a change, in mean sizes of a step's effect
+PRICES = (0.0, 0.5, 2.0)  # added to the effect of a step, as multiples of the mean effect
 
 
 @dataclass(frozen=True)
 class Refined:
-    """A plan, what it is measured to lose, and in how many rounds it was found."""
+    """A plan, its measured loss, and the number of rounds and measured steps that led to it."""
 
     picks: Picks
     loss: float
     rounds: int
-    steps: int  # that were measured
+    steps: int
 
 
 def refine(
@@ -55,10 +55,10 @@ def refine(
     loss: float,
     rounds: int,
 ) -> Refined:
-    """Rounds of measuring single steps and taking the best set of them, as long as it helps.
+    """Measure single steps and take the best set of them, in rounds, as long as the loss falls.
 
-    ``model`` is the float model; ``rounder`` makes its weights in a type; ``loss`` is what
-    ``picks`` is measured to lose.
+    ``model`` is the float model; ``rounder`` rounds its weights to a type; ``loss`` is the measured
+    loss of ``picks``.
     """
     steps = done = 0
     for _ in range(rounds):
@@ -76,7 +76,7 @@ def refine(
 def measure_steps(
     model: ir.Model, data: Data, check: PlanEvaluator, rounder: Rounder, picks: Picks, loss: float
 ) -> dict[tuple[int, int], float]:
-    """(part, option) -> what the output loses more than ``loss`` if that one part takes it."""
+    """(part, option) -> the change of the loss if that one part takes the option."""
     problem, groups = check.problem, check.groups
     planned, weights = facts.clone(model), _weights(problem, picks, groups, rounder)
     for name, array in weights.items():
@@ -103,7 +103,7 @@ def measure_steps(
 def _weights(
     problem: Problem, picks: Picks, groups: Mapping[str, Group], rounder: Rounder
 ) -> dict[str, np.ndarray]:
-    """The plan's rounded weights by their initializers."""
+    """The plan's rounded weights by the names of their initializers."""
     chosen = [(p.names[0], p.options[k].type) for p, k in zip(problem.parts, picks, strict=True)]
     return {
         groups[name].weight_name: rounder(groups[name], DType.parse(type))
@@ -113,7 +113,7 @@ def _weights(
 
 
 def _neighbours(part: Part, pick: int) -> list[int]:
-    """The next smaller and the next larger option."""
+    """The next smaller and the next larger option of a part."""
     order = sorted(range(len(part.options)), key=lambda i: part.options[i].along(SIZE.counted))
     at = order.index(pick)
     near = [order[i] for i in (at - 1, at + 1) if 0 <= i < len(order)]

@@ -1,7 +1,7 @@
-"""Times of plans: of their products, of what else a token takes, and of a whole plan when it runs.
+"""Times of plans: of their products, of the overhead of a token, and of a whole plan.
 
-Products are timed alone. What a decoded token takes is compared with their sum by running plans
-on this machine; on another one it has to be given.
+Products are timed alone. The overhead is found by running plans on this machine and comparing a
+token's time with the sum of its products. For another machine the overhead has to be given.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
 
 BENCH_CONTEXT = 128  # tokens in the cache while decoding is timed
-DECODE_CONTEXT = 512  # that the timed artifact has room for
-# A line through two measured plans is taken where its slope is plausible.
+DECODE_CONTEXT = 512  # tokens that the cache of the timed artifact holds
+# A line through two measured plans is used only if its slope is plausible.
 PLAUSIBLE = (0.5, 2.0)
 
 
 def attach_product_costs(source: Source, options: PlanOptions) -> None:
-    """Leave the costs of products on the model, where they are wanted."""
+    """Attach the costs of products to the model, if they are needed."""
     if options.timed:
         facts.put(source.model, _costs(source.model, options))
 
 
 def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> None:
-    """Refuse sizes that no plan has, and rules that contradict, before anything is measured."""
+    """Refuse sizes that no plan reaches, and rules that contradict, before anything is measured."""
     types = candidates(options.types)
     problem = problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[
         0
@@ -55,7 +55,7 @@ def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> 
 
 
 def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Problem:
-    """The problem, with the times of what is not a product where they can be had."""
+    """The problem, with the overhead of a token where it can be measured."""
     problem, said = _problem(source, options)
     if options.timed and not options.overhead:
         problem = _with_measured_overhead(source, options, problem, notes)
@@ -82,10 +82,12 @@ def _costs(graph: ir.Model, options: PlanOptions) -> ProductCosts:
 def _with_measured_overhead(
     source: Source, options: PlanOptions, problem: Problem, notes: list[str]
 ) -> Problem:
-    """The problem with what a token takes outside its products, where it can be measured."""
+    """The problem with the measured overhead of a token, where it can be measured."""
     budget = options.budget
     if budget is None or not budget.timed or not decodes_here(source, options):
-        notes.append("latency counts products alone; give what else a token takes with --overhead")
+        notes.append(
+            "latency counts only the products; give the rest of a token's time with --overhead"
+        )
         return problem
     with stage("time two uniform plans"):
         decode = decode_of(source, problem, decode_options(options))
@@ -96,7 +98,7 @@ def _with_measured_overhead(
 
 
 def decodes_here(source: Source, options: PlanOptions) -> bool:
-    """Whether a token's time can be measured, and was not given."""
+    """Whether the overhead can be measured here and was not given."""
     here = (
         options.costs is None and not options.overhead and runs_here(levels_of(options.target)[-1])
     )
@@ -104,7 +106,7 @@ def decodes_here(source: Source, options: PlanOptions) -> bool:
 
 
 def decode_options(options: PlanOptions) -> CompileOptions:
-    """What a plan is compiled with, to be timed: its weights' values do not matter."""
+    """The options to compile a plan with for timing; the values of its weights do not matter."""
     return CompileOptions(
         target=options.target,
         rounding=QUICKEST,
@@ -118,7 +120,7 @@ def decode_options(options: PlanOptions) -> CompileOptions:
 
 @dataclass(frozen=True)
 class Decode:
-    """How a decoded token's time follows from its products': ``scale`` x products + overhead."""
+    """The time of a decoded token is ``scale`` x the time of its products + ``overhead``."""
 
     scale: float
     overhead: float
@@ -126,9 +128,9 @@ class Decode:
 
 
 def decode_of(source: Source, problem: Problem, options: CompileOptions) -> Decode:
-    """Compile the fastest and the slowest uniform plan, time them, and draw the line.
+    """Compile and time the fastest and the slowest uniform plan, and fit a line through them.
 
-    ``options`` has the target and what rules and keep fix; its type is not looked at.
+    ``options`` has the target, the rules and the sites to keep; its type is not used.
     """
     sums = {type: problem.sum(problem.uniform(type), LATENCY.counted) for type in problem.types}
     fast, slow = (pick(sums, key=lambda type: sums[type]) for pick in (min, max))
@@ -138,8 +140,8 @@ def decode_of(source: Source, problem: Problem, options: CompileOptions) -> Deco
     }
     slope, overhead = _line([sums[type] for type in times], list(times.values()))
     note = (
-        f"a token is {slope:.3g} x its products + {1e3 * overhead:.3g} ms, "
-        f"from {fast} and {slow} everywhere at a context of {BENCH_CONTEXT}"
+        f"a token takes {slope:.3g} x its products + {1e3 * overhead:.3g} ms, "
+        f"measured with {fast} and {slow} everywhere at a context of {BENCH_CONTEXT}"
     )
     return Decode(slope, overhead, note)
 
@@ -147,7 +149,7 @@ def decode_of(source: Source, problem: Problem, options: CompileOptions) -> Deco
 def decode_seconds(
     source: Source, problem: Problem, picks: Picks, options: CompileOptions
 ) -> float:
-    """Measured seconds of a decoded token of a plan: each site has a rule of its own."""
+    """Measured seconds of a decoded token of a plan, compiled with a rule for each site."""
     chosen = [part.options[pick].type for part, pick in zip(problem.parts, picks, strict=True)]
     rules = [
         Rule(name, DType.parse(type))
@@ -161,7 +163,7 @@ def decode_seconds(
 
 
 def faster(problem: Problem, factor: float) -> Problem:
-    """The problem with every time of decoding multiplied."""
+    """The problem with every decoding time multiplied by ``factor``."""
     parts = tuple(
         replace(part, options=tuple(_scaled_time(option, factor) for option in part.options))
         for part in problem.parts
@@ -180,19 +182,19 @@ def _with_overhead(problem: Problem, seconds: float) -> Problem:
 
 
 def _line(sums: list[float], times: list[float]) -> tuple[float, float]:
-    """Slope and overhead of a token's times over its products'; plain where noise bends it."""
+    """Slope and overhead of tokens' times over products' times; slope 1 if it is not plausible."""
     spread = sums[-1] - sums[0]
     slope = (times[-1] - times[0]) / spread if spread > 0 else 0.0
     if not PLAUSIBLE[0] <= slope <= PLAUSIBLE[1]:
         slope = 1.0
     overhead = float(np.mean(times) - slope * np.mean(sums))
-    if overhead < 0:  # never free: the products are faster than when timed alone
+    if overhead < 0:  # the products are faster than when timed alone: there is only a slope
         return float(np.mean(np.array(times) / np.array(sums))), 0.0
     return slope, overhead
 
 
 def _decode_seconds(source: Source, options: CompileOptions) -> float:
-    """Measured seconds of a decoded token of a plan."""
+    """Measured seconds of a decoded token of the model compiled with ``options``."""
     import ladder.codegen.build  # noqa: F401  # or a cached plan's run would load TVM without it
     from ladder.pipeline.compile import compile_model
     from ladder.runtime.bench import bench_artifact
@@ -203,7 +205,7 @@ def _decode_seconds(source: Source, options: CompileOptions) -> float:
 
 
 def _scaled(costs: ProductCosts, decode: Decode) -> ProductCosts:
-    """The costs as a token sees them."""
+    """The costs with decoding times as measured within a token."""
     table = {
         type: {shape: seconds * decode.scale for shape, seconds in row.items()}
         for type, row in costs.decode.items()

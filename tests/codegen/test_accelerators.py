@@ -83,7 +83,7 @@ def test_the_gpu_gets_sources_and_a_description_that_fits_the_weights(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--target", "snapdragon-x-elite-npu"), "a folder of files: give one with -o"),
+        (("--target", "snapdragon-x-elite-npu"), "several files: give a folder with -o"),
         (
             ("--target", "snapdragon-x-elite-npu", "--type", "nf4:g64", "-o", "FOLDER"),
             "type 'nf4:g64' has no kernel: code books are not supported on Hexagon",

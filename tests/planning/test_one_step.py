@@ -114,7 +114,7 @@ def test_a_budget_that_the_file_goes_over_is_told(net: Path, tmp_path: Path) -> 
     asked: dict[str, Any] = {"types": "int4:g32,int8:g32", "calib": tmp_path / "x.npz"}
     report = ladder.export_onnx(net, tmp_path / "out.onnx", size="5.8kB", **asked)
     assert report["plan"]["predicted"]["bytes"] <= 5800 < report["size_bytes"]
-    assert any("over --size 5.8kB: the budget is one of weights" in n for n in report["notes"])
+    assert any("over --size 5.8kB: the limit is on the weights" in n for n in report["notes"])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -152,7 +152,7 @@ def test_refused_before_anything_is_loaded(
 
 def test_a_latency_is_not_one_of_an_onnx_file(tmp_path: Path) -> None:
     for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
-        with pytest.raises(LadderError, match="an ONNX file is run by ONNX Runtime, and Ladder's"):
+        with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 
 

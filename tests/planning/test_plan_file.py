@@ -108,11 +108,11 @@ def test_a_file_in_the_way(model: ir.Model, written: Path, tmp_path: Path) -> No
 
 
 BROKEN = [
-    (r"^format = 1", "format = 9", "its format is 9; this Ladder reads 1"),
-    (r"^\[sites\]", "[places]", r"has no table \[sites\]; make the plan again"),
-    (r"^\[model\]", "model = 3\n[other]", r"has no table \[model\]"),
+    (r"^format = 1", "format = 9", "plan format 9; this version of Ladder reads 1"),
+    (r"^\[sites\]", "[places]", r"the table \[sites\] is missing; make the plan again"),
+    (r"^\[model\]", "model = 3\n[other]", r"the table \[model\] is missing"),
     (r"^\[sites\]", "[sites", "not a plan in TOML: .*line"),
-    (r'^"down_proj" = "int8:row"', '"down_proj" = 8', "site down_proj: the type is a text"),
+    (r'^"down_proj" = "int8:row"', '"down_proj" = 8', "site down_proj: the type must be a string"),
     (
         r'^"down_proj" = "int8:row"',
         '"down_proj" = "int9:row"',
@@ -130,12 +130,12 @@ def test_broken_files(written: Path, old: str, new: str, message: str) -> None:
 
 
 STALE = [
-    (r'^"down_proj".*\n', "", r"lacks sites of the model: down_proj$"),
-    (r"^\[sites\]", '[sites]\n"lm" = "int8:row"', "names sites that the model has not: lm$"),
+    (r'^"down_proj".*\n', "", r"has no type for sites of the model: down_proj$"),
+    (r"^\[sites\]", '[sites]\n"lm" = "int8:row"', "names sites that are not in the model: lm$"),
     (
         r'^"head" = "int8:row"',
         '"head" = "int3:g32"',
-        "head and head#2 share one weight, so one type; they have int3:g32 and int8:row",
+        "head and head#2 share a weight and need the same type; they have int3:g32 and int8:row",
     ),
 ]
 
@@ -152,7 +152,7 @@ def test_plans_that_do_not_fit(
 def test_a_plan_of_another_model(model: ir.Model, written: Path) -> None:
     facts.put(model, BitPlan({}))
     with pytest.raises(
-        LadderError, match=r"(?s)made for another model .*digest d1d1d1d1d1d1; this one is"
+        LadderError, match=r"(?s)made for another model .*digest d1d1d1d1d1d1; this one has"
     ):
         put_plan(model, read_plan(written), "e2" * 32)
     assert facts.get(model, BitPlan) == BitPlan({})
@@ -161,7 +161,7 @@ def test_a_plan_of_another_model(model: ir.Model, written: Path) -> None:
 def test_many_sites_are_not_listed(model: ir.Model, written: Path) -> None:
     names = "\n".join(f'"s{i}" = "int8:row"' for i in range(9))
     plan = read_plan(edit(written, r"^\[sites\]", f"[sites]\n{names}"))
-    with pytest.raises(LadderError, match=r"has not: s0, s1, s2 and 6 more$"):
+    with pytest.raises(LadderError, match=r"not in the model: s0, s1, s2 and 6 more$"):
         put_plan(model, plan, DIGEST)
 
 

@@ -166,7 +166,7 @@ def test_a_kl_limit_is_one_of_the_real_run(
     assert any(note.startswith("predicted 0.2 was measured as") for note in report["notes"])
     monkeypatch.setattr(plan_check.PlanEvaluator, "loss", lambda self, picks: 9.0)
     report = plan_model(tiny_chat_folder, replace(options, max_kl="0.2")).report
-    assert any("--max-kl 0.2 is not met by the real run: 9" in note for note in report["notes"])
+    assert any("--max-kl 0.2 is not met: measured 9" in note for note in report["notes"])
 
 
 @pytest.mark.models

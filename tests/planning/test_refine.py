@@ -99,7 +99,7 @@ def test_a_plan_says_what_refining_gained(source: Source, text: Path) -> None:
 
 
 def test_it_needs_runs() -> None:
-    with pytest.raises(LadderError, match="--refine runs plans, --no-verify forbids it"):
+    with pytest.raises(LadderError, match="--refine runs plans and --no-verify forbids it"):
         PlanOptions(bpw="3", refine=1, verify=False).check()
     with pytest.raises(LadderError, match="--refine -1: give 0 or more"):
         PlanOptions(bpw="3", refine=-1).check()

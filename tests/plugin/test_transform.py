@@ -160,5 +160,5 @@ def test_a_plan_with_other_names_is_used_in_order(
         file,
         Plan("a.onnx", "0" * 64, {"up": DType.parse("int2:g64"), "down": DType.parse("int8:row")}),
     )
-    with pytest.raises(LadderError, match="names sites that the model has not"):
+    with pytest.raises(LadderError, match="names sites that are not in the model"):
         transform.RoundWeights(plan=str(file))(modules.product(WEIGHT))
