@@ -1,1 +1,1 @@
-"""A model run block by block, with one block's weights in memory."""
+"""Runs a model block by block, with the weights of one block in memory at a time."""

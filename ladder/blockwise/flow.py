@@ -1,4 +1,4 @@
-"""A model block by block: what each makes for the later ones, and the programs that run them."""
+"""The flow of values between the blocks of a model, and the programs that run the blocks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ladder.ir.blocks import find_blocks
 
 
 class Flow:
-    """The chain of blocks up to the one that makes the graph's first output.
+    """The chain of blocks up to the one that computes the graph's first output.
 
-    ``wanted`` are for each block the values that later ones read, or the output; ``needed_after``
-    those that a later block reads, whoever made them; ``last`` is the block that makes the output
-    (-1: none does, it follows from the inputs alone).
+    ``wanted`` has, for each block, its values that later blocks read, or the output.
+    ``needed_after`` has, for each block, all values that later blocks read. ``last`` is the block
+    that computes the output (-1 if the output depends on the inputs alone).
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -34,7 +34,7 @@ class Flow:
             self.wanted[self.last] = [self.output]
 
     def side_values(self, window: Arrays) -> dict[str, np.ndarray]:
-        """A window's inputs and the values made of them alone."""
+        """A window's inputs and the values that depend on them alone."""
         values = dict(window)
         read = {v.name for block in self.chain.blocks for v in block.sides} | {self.output}
         side = self.chain.side
@@ -44,12 +44,12 @@ class Flow:
         return values
 
     def program(self, number: int, feeds: Arrays, replaced: Arrays | None = None) -> Program:
-        """One block, with ``replaced`` weights; ``feeds`` tell the types of its inputs."""
+        """A block with ``replaced`` weights; ``feeds`` give the types of its inputs."""
         block = self.chain.blocks[number]
         return Program(self.model, block, self.wanted[number], feeds, replaced)
 
     def kept(self, number: int, values: Arrays) -> dict[str, np.ndarray]:
-        """Of values seen by a block those that later blocks read: its inputs, sides included."""
+        """Select from ``values`` those that later blocks read."""
         sides = {v.name for block in self.chain.blocks for v in block.sides}
         later = self.needed_after[number]
         return {name: array for name, array in values.items() if name in later or name in sides}

@@ -1,10 +1,10 @@
-"""Blocks as programs: one ONNX Runtime session for one block.
+"""Programs of blocks: one ONNX Runtime session for each block.
 
-A session holds its weights as initializers. As session inputs, alike blocks could share one
-session and a weight could be swapped without building another; measured on SmolLM2 (128 tokens,
-one thread, ONNX Runtime 1.31): 6.9 ms a block against 6.2 ms, and 106 against 150 GFLOP/s in
-lm_head, because initializers are packed once. Building a session takes 16 ms a block and is done
-once for thousands of runs, so initializers it is.
+A session holds its weights as initializers. If they were inputs, equal blocks could share a
+session, and a weight could be replaced without a new one. But initializers are packed once, so
+they are faster: 6.2 ms a block instead of 6.9 ms, and 150 instead of 106 GFLOP/s in lm_head
+(SmolLM2, 128 tokens, one thread, ONNX Runtime 1.31). Building a session takes 16 ms a block, and
+is done once for thousands of runs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ladder.ir.blocks import Block
 from ladder.ir.site import constant_of
 from ladder.reference import EXACT
 
-SMALL = 256  # initializers of fewer elements lie in the model itself: they may be shapes
+SMALL = 256  # smaller initializers are stored in the model itself, since they may be shapes
 Arrays = Mapping[str, np.ndarray]
 
 
 class Program:
-    """A block that runs on one thread; runs may overlap."""
+    """A block that runs on one thread; several runs may overlap."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Program:
         feeds: Arrays,
         replaced: Arrays | None = None,
     ) -> None:
-        """``feeds`` give the types of the inputs; ``replaced`` are weights to swap, by name."""
+        """``feeds`` give the types of the inputs; ``replaced`` has weights to replace, by name."""
         replaced = replaced or {}
         self.inputs = [v.name or "" for v in (*block.inputs, *block.sides)]
         self.outputs = list(outputs)
@@ -59,12 +59,12 @@ class Program:
         return sum(array.nbytes for array in self._weights.values())
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
-        """Outputs by name; feeds that are not inputs are ignored."""
+        """The outputs by name; feeds that are not inputs are ignored."""
         given = {name: feeds[name] for name in self.inputs}
         return dict(zip(self.outputs, self.session.run(self.outputs, given), strict=True))
 
     def run_into(self, feeds: Arrays, out: np.ndarray) -> None:
-        """Write the only output into ``out``: no copy of large logits."""
+        """Write the only output into ``out``, which saves a copy of large logits."""
         binding = self.session.io_binding()
         for name in self.inputs:
             binding.bind_cpu_input(name, feeds[name])
@@ -75,7 +75,7 @@ class Program:
 def _initializers(
     block: Block, replaced: Arrays
 ) -> tuple[list[onnx.TensorProto], dict[str, np.ndarray]]:
-    """Those that go into the model, and those that are handed over as they lie in memory."""
+    """The initializers stored in the model, and those that the session reads from memory."""
     inline, given = [], {}
     constants = [v for n in block.nodes for v in n.outputs if v.name in replaced]
     for value in (*block.weights, *constants):
@@ -96,7 +96,7 @@ def _initializers(
 
 
 def _nodes(block: Block, replaced: Arrays) -> list[onnx.NodeProto]:
-    """The block's nodes; weights inside of subgraphs are swapped in place."""
+    """The block's nodes; weights inside subgraphs are replaced in place."""
     kept = [n for n in block.nodes if not any(v.name in replaced for v in n.outputs)]
     protos = [ir.to_proto(node) for node in kept]
     for proto in protos if replaced else []:
@@ -122,7 +122,7 @@ def _renamed(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
 
 def _session(proto: onnx.ModelProto, weights: Arrays) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    # The work is spread over windows and candidates: products need no threads of their own.
+    # The work is spread over windows and candidates, so one thread for each product is enough.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry(*EXACT)

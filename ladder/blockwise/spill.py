@@ -1,4 +1,4 @@
-"""Arrays that are kept for the whole measurement: in memory, beyond a limit on disk."""
+"""Keeps arrays for a whole measurement: in memory up to a limit, then on disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-SHARE = 0.5  # of the memory that is free at the start
+SHARE = 0.5  # the limit, as a share of the memory that is free at the start
 
 
 class SpillStore:
-    """Takes arrays and gives back equal ones that may lie on disk."""
+    """Takes arrays and returns equal ones that may be stored on disk."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = int(psutil.virtual_memory().available * SHARE) if limit is None else limit
@@ -20,7 +20,7 @@ class SpillStore:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def fits(self, size: int, share: float = 1.0) -> bool:
-        """Whether ``size`` bytes more stay within this share of the limit."""
+        """Whether ``size`` more bytes stay within this share of the limit."""
         return self.used + size <= share * self.limit
 
     def put(self, array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is measured: sites that share a weight, and the weight they get in a type."""
+"""Sites that share a weight, and the weight after rounding to a type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A = TypeVar("A", bound=Any)  # an array of NumPy or of torch
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: the sites of a weight, named by the first, in one type."""
+    """One measurement: the sites of a weight, named by the first site, in one type."""
 
     group: str
     type: str
@@ -32,10 +32,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Group:
-    """Sites that share a weight (a tied embedding and lm_head): they have one score together.
+    """Sites that share a weight (such as a tied embedding and lm_head), and so have one score.
 
-    ``blocks`` are the numbers of the blocks that read the weight. If one site reads it
-    transposed and another not, it is rounded as the first one's.
+    ``blocks`` are the numbers of the blocks that read the weight. If only some sites read it
+    transposed, it is rounded as the first site reads it.
     """
 
     sites: tuple[Site, ...]
@@ -73,7 +73,7 @@ class Group:
         return weight
 
     def stored(self, done: Rounded, dtype: DType) -> np.ndarray:
-        """A rounded weight as the model's initializer has it, float32."""
+        """A rounded weight in the layout of the model's initializer, float32."""
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
         return np.ascontiguousarray(as_stored(self.sites[0], w))
 
@@ -83,12 +83,12 @@ Rounder = Callable[[Group, DType], np.ndarray]
 
 
 def rounder(method: str, hessians: Hessians | None = None) -> Rounder:
-    """Rounds every weight by itself."""
+    """A rounder that rounds every weight by itself."""
     return lambda group, dtype: group.rounded(dtype, method, hessians)
 
 
 def find_groups(model: ir.Model, chain: Chain) -> list[Group]:
-    """All sites, those with a common weight together, in the order of their first blocks."""
+    """All sites, grouped by weight, in the order of their first blocks."""
     by_weight: dict[ir.Value, list[Site]] = {}
     for site in find_sites(model)[0]:
         by_weight.setdefault(site.weight, []).append(site)
@@ -100,7 +100,7 @@ def find_groups(model: ir.Model, chain: Chain) -> list[Group]:
 
 
 def tasks_of(groups: Sequence[Group], types: Sequence[str]) -> list[Task]:
-    """Every weight in every type; refuses what cannot be rounded, in one line."""
+    """Every weight in every type. Weights that cannot be rounded are refused."""
     if not types:
         raise LadderError("no types to measure: give some, for example int2:g64|int4:g128")
     named = list(dict.fromkeys(str(DType.parse(t)) for t in types))
@@ -108,7 +108,7 @@ def tasks_of(groups: Sequence[Group], types: Sequence[str]) -> list[Task]:
 
 
 def as_stored(site: Site, w: A) -> A:
-    """Undo ``Site.array``: [N, K], of NumPy or of torch, as the weight's initializer has it."""
+    """Undo ``Site.array``: bring [N, K] (NumPy or torch) into the layout of the initializer."""
     tensor = constant_of(site.weight)
     assert tensor is not None
     shape = [int(d) for d in tensor.shape]  # type: ignore[arg-type]

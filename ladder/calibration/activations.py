@@ -1,4 +1,4 @@
-"""Activations: how large each channel of a product's input gets, and some tokens of it."""
+"""The magnitude of each channel of a product's input, and the rows of some tokens."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ladder.ir.site import find_sites
 from ladder.support import cache
 from ladder.support.threads import own_threads
 
-KEPT_ROWS = 256  # of each operand: enough to tell errors apart that differ by a few percent
+KEPT_ROWS = 256  # of each operand: enough to rank errors that differ by a few percent
 
 
 class Magnitudes:
-    """The largest magnitudes [K] of rows [M, K], and ``rows`` of each of them that are added."""
+    """The largest magnitudes [K] of rows [M, K], and some rows of every batch that is added."""
 
     def __init__(self, rows: int) -> None:
         self._rows, self._kept = rows, [np.zeros((1, 0), np.float32)]
@@ -28,7 +28,7 @@ class Magnitudes:
         self._kept[0] = np.maximum(
             self._kept[0] if self._kept[0].size else 0, np.abs(x).max(0)[None]
         )
-        # From the first on: the first token of a text is often the hardest.
+        # The first token of a text often has the largest magnitudes, so it is always kept.
         chosen = np.linspace(0, len(x) - 1, min(self._rows, len(x))).astype(np.int64)
         self._kept.append(x[chosen])
 
@@ -39,9 +39,9 @@ class Magnitudes:
 def collect_activations(
     source: Source, data: Data, threads: int = 0, folder: Path | None = None
 ) -> Activations:
-    """The fact ``Activations`` of the sites of a source's model; from the cache if it is there.
+    """The fact ``Activations`` for the sites of a source's model, from the cache if it is there.
 
-    ``folder`` is where the files go (a place in the cache).
+    The files are written to ``folder`` in the cache.
     """
     sites = find_sites(source.model)[0]
     place = folder or cache.entry("activations", source.digest, data.digest, len(sites))

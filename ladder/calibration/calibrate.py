@@ -1,4 +1,4 @@
-"""From options to the facts that their rounding method needs: Hessians, weights rounded before."""
+"""Make the facts that the rounding method of the options needs: Hessians, pre-rounded weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ladder.support.lookup import named
 
 
 def calibrate(model: ir.Model, source: Source, options: SiteOptions) -> None:
-    """Leave on ``model``, which has its plan, the facts that the rounding method needs.
+    """Attach to ``model``, which has its plan, the facts that the rounding method needs.
 
-    Call it when the sites have their final form.
+    The sites must have their final form.
     """
     here, method = replace(source, model=model), find_method(options.rounding)
     plan = facts.get(model, BitPlan) or BitPlan()
@@ -37,7 +37,7 @@ def calibrate(model: ir.Model, source: Source, options: SiteOptions) -> None:
 
 
 def hessians_of(source: Source, options: SiteOptions) -> Hessians | None:
-    """The Hessians of the source's model, if the method needs them, on the data it begins with."""
+    """The Hessians of the source's model, if the method needs them."""
     if not find_method(options.rounding).needs.hessians:
         return None
     return collect(source, _first_data(source, options))
@@ -46,7 +46,7 @@ def hessians_of(source: Source, options: SiteOptions) -> Hessians | None:
 def pre_rounded_of(
     source: Source, options: SiteOptions, types: Mapping[str, DType], hessians: Hessians
 ) -> PreRounded:
-    """The weights of a plan (site -> type) by a method that needs the whole model."""
+    """The weights of a plan (site -> type), rounded by a method that needs the whole model."""
     method = find_method(options.rounding)
     begun: Hessians | PreRounded = hessians
     if method.start is not None:
@@ -64,7 +64,7 @@ def _made(
 
 
 def _first_data(source: Source, options: SiteOptions) -> Data:
-    """What Hessians are collected on, and what the method that is begun with is given."""
+    """The data for the Hessians, and for the method that ``learned`` starts from."""
     method = find_method(options.rounding)
     if method.start is None:
         return _at_least(source, options, method.tokens)

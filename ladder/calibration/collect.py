@@ -1,8 +1,8 @@
-"""A float model on calibration windows, block by block: what its products read, summed up.
+"""Run a float model on calibration windows, block by block, and summarize products' inputs.
 
-In memory are one block's weights, what is being summed up of its operands, and the activations at
-its edge. What an operand comes to is a file as soon as its block has run, so that a run that was
-killed goes on from there.
+Memory holds the weights of one block, the summaries of its operands, and the activations at its
+border. A summary is written to a file as soon as its block has run, so that a run that was killed
+resumes there.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ladder.support.files import file_aside
 from ladder.support.progress import track
 
 INDEX = "index.json"
-WINDOWS_AT_A_TIME = 8  # whose inputs of one block are in memory together
+WINDOWS_AT_A_TIME = 8  # inputs of a block for this many windows are in memory together
 Values = dict[str, np.ndarray]
 
 
 class Summary(Protocol):
-    """What an operand comes to: rows [M, K] are added, an array is left."""
+    """A summary of an operand: rows [M, K] are added, and an array results."""
 
     def add(self, x: F32) -> None: ...
 
@@ -47,7 +47,7 @@ def summarised(
     threads: int,
     place: Path,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Site -> the file in ``place`` that has its operand's summary, and site -> why it has none."""
+    """Site -> the file in ``place`` with its operand's summary, and site -> why it has none."""
     if not (place / INDEX).exists():
         place.mkdir(parents=True, exist_ok=True)
         _summarise(model, sites, data, make, threads, place)
@@ -97,7 +97,7 @@ def advance(
     sums: dict[Operand, Summary],
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Run a block on all windows: ``values`` become what later blocks read; operands are added."""
+    """Run a block on all windows. ``values`` become those that later blocks read."""
     read = [operand.value for operand in sums]
     for some, seen in run_block(flow, number, values, [*flow.wanted[number], *read], {}, pool):
         for operand, summary in sums.items():
@@ -113,9 +113,9 @@ def run_block(
     replaced: Values,
     pool: ThreadPoolExecutor,
 ) -> Iterator[tuple[slice, list[Values]]]:
-    """Some windows at a time: which, and their values with those named ones that the block makes.
+    """Run a block on a few windows at a time; yield which, and their old and new values.
 
-    ``replaced`` are weights, by name, that the block has instead of its own.
+    ``names`` are the new values that are wanted. ``replaced`` has weights to replace, by name.
     """
     block = flow.chain.blocks[number]
     made = {v.name for node in block.nodes for v in node.outputs}
@@ -133,8 +133,8 @@ def run_block(
 def _checked(array: F32, operand: Operand, number: int) -> F32:
     if not np.isfinite(array).all():
         raise LadderError(
-            f"block {number}: value '{operand.value}' has NaN or infinity on the calibration data; "
-            "check the data, and the model's weights"
+            f"block {number}: value '{operand.value}' contains NaN or infinity on the calibration "
+            "data; check the data and the model's weights"
         )
     return array
 

@@ -1,4 +1,4 @@
-"""What a model is fed to measure or to calibrate it: windows of a text, or samples of inputs."""
+"""Data to measure or to calibrate a model on: windows of a text, or samples of its inputs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ladder.ir.states import StateSpec
 
 @dataclass(frozen=True)
 class Data:
-    """What the model is fed: windows by input name, each of ``tokens`` tokens.
+    """The feeds of a model: windows by input name, each of ``tokens`` tokens.
 
-    ``labels`` are the tokens that follow, for a language model: then its output is logits.
+    For a language model, whose output is logits, ``labels`` are the tokens that follow.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Data:
 
 
 def text_data(source: Source, text: Path | None, windows: int, tokens: int) -> Data:
-    """Windows of a text, or of the built-in one, for a language model."""
+    """Windows of a text, or of the built-in text, for a language model."""
     if not source.is_language_model:
         raise LadderError(
-            f"{source.origin}: not a language model: text cannot be fed to it; "
+            f"{source.origin}: not a language model, so text cannot be fed to it; "
             "measure it on samples of its inputs (measure_feeds)"
         )
     found = calibration(source, text, windows, tokens)
@@ -43,12 +43,12 @@ def text_data(source: Source, text: Path | None, windows: int, tokens: int) -> D
 
 
 def sample_data(source: Source, samples: dict[str, np.ndarray], name: str) -> Data:
-    """Samples of any model's inputs: name -> [samples, *input's shape]."""
+    """Samples of the inputs of any model: name -> [samples, *shape of the input]."""
     inputs = {v.name or "" for v in source.model.graph.inputs}
     if set(samples) != inputs or len({len(s) for s in samples.values()}) != 1:
         shapes = ", ".join(f"{name} {list(s.shape)}" for name, s in samples.items())
         raise LadderError(
-            f"{source.origin}: its inputs are {', '.join(sorted(inputs))}, the samples {shapes}; "
+            f"{source.origin}: the inputs are {', '.join(sorted(inputs))}, the samples {shapes}; "
             "give each input one array, all with the same number of samples"
         )
     count = len(next(iter(samples.values())))
@@ -57,7 +57,7 @@ def sample_data(source: Source, samples: dict[str, np.ndarray], name: str) -> Da
 
 
 def language_model_feeds(states: Iterable[StateSpec], ids: np.ndarray) -> dict[str, np.ndarray]:
-    """One window from the start of a text: states are as at reset, with just enough room."""
+    """Feeds for one window at the start of a text, with states as after a reset."""
     initial = {state.name: state.initial(len(ids)) for state in states}
     return {"input_ids": ids[None], "position": np.zeros(1, np.int64), **initial}
 

@@ -1,14 +1,16 @@
-"""Weights rounded in the order of the model, each on what the rounded layers before it make.
+"""Round weights in the order of the model, each for the outputs of the rounded layers before it.
 
 Li et al., "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", ICML'25: a
-site of the finished model does not read the float model's inputs X but X~, those of layers that
-are rounded already. Its weights first become those whose products of X~ are nearest to W X,
+site of the final model does not read the inputs X of the float model but X~, the outputs of layers
+that are rounded already. So its weight is first replaced by the one whose products with X~ are
+closest to W X,
 
     W + (W (X - X~) + D) X~' (X~ X~' + ridge)^-1,
 
-and these are rounded by GPTQ under the Hessian X~ X~'. D, beyond the paper, is what the residual
-stream has lost so far where the product is added to it: each block makes good some of the errors
-of all before. Two streams of activations go through the model, block by block.
+and then rounded by GPTQ with the Hessian X~ X~'. D, which the paper does not have, is the error of
+the residual stream that the product is added to: each block compensates for some of the errors of
+all blocks before it. Two streams of activations, float and rounded, run through the model block by
+block.
 """
 
 from __future__ import annotations
@@ -41,19 +43,19 @@ from ladder.support.files import file_aside
 from ladder.support.progress import track
 from ladder.support.threads import own_threads
 
-RIDGE = 0.01  # of the mean diagonal of X~ X~'
+RIDGE = 0.01  # relative to the mean diagonal of X~ X~'
 INDEX = "index.json"
-NAME = "gptaq"  # among the rounding methods
+NAME = "gptaq"  # of the rounding method
 
 
 def round_in_order(
     source: Source, data: Data, types: Mapping[str, DType], static: Hessians, threads: int = 0
 ) -> PreRounded:
-    """The fact ``PreRounded`` for the sites in ``types``; from the cache where it is there.
+    """The fact ``PreRounded`` for the sites in ``types``, from the cache if it is there.
 
-    Weights that more than one block reads (a tied embedding) are rounded first, under ``static``,
-    the float model's Hessians; those that no Hessian is known of are left to the pass. Every
-    weight is a file as soon as it is rounded: a run that was killed resumes there.
+    Weights that several blocks read (such as a tied embedding) are rounded first, with ``static``,
+    the Hessians of the float model. Weights without a Hessian are left to the pass. Every weight
+    is written to a file as soon as it is rounded, so that a run that was killed resumes there.
     """
     about = (data.digest, user_books(), sorted(types.items()))
     place = cache.entry("ordered", source.digest, *about)
@@ -68,7 +70,7 @@ def round_in_order(
 
 
 class _Order:
-    """The two streams, the weights so far, and where they lie."""
+    """The two streams, the weights rounded so far, and the folder of their files."""
 
     def __init__(
         self,
@@ -83,13 +85,13 @@ class _Order:
         self._flow, self._place, self._pool = Flow(model), place, pool
         self._float = [self._flow.side_values(window) for window in data.feeds]
         self._rounded: list[Values] = [dict(window) for window in self._float]
-        self._weights: dict[str, np.ndarray] = {}  # rounded ones, by their initializers
+        self._weights: dict[str, np.ndarray] = {}  # rounded weights by initializer
         self._files: dict[str, str] = {}
         groups = find_groups(model, self._flow.chain)
         self._groups = [g for g in groups if g.name in types]
 
     def run(self) -> dict[str, str]:
-        """Round everything; site -> file name."""
+        """Round every weight; return site -> file name."""
         for group in self._groups:
             if len(group.blocks) > 1 or not isinstance(self._operand(group), Operand):
                 self._round_alone(group)
@@ -103,7 +105,7 @@ class _Order:
         return operand_of(group.sites[0], self._model)
 
     def _stages(self, number: int) -> dict[Operand, list[Group]]:
-        """Weights of a block by what they read, in the order in which it is made."""
+        """The weights of a block by the operand they read, in the order of the graph."""
         found: dict[Operand, list[Group]] = {}
         order = {id(node): i for i, node in enumerate(self._flow.chain.blocks[number].nodes)}
         here = [g for g in self._groups if g.blocks == (number,) and g.name not in self._files]
@@ -119,7 +121,7 @@ class _Order:
             self._put(group, lambda: self._by_gptq(group, group.sites[0].array(), hessian))
 
     def _round_stage(self, number: int, operand: Operand, groups: Sequence[Group]) -> None:
-        """Round weights that read the same value, on what the rounded ones before make of it."""
+        """Round the weights that read the same value, for that value in the rounded stream."""
         added = [residual_of(group.sites[0]) for group in groups]
         names = [operand.value, *(name for name in added if name)]
         moments = _Moments.zero(len(groups))
@@ -142,7 +144,7 @@ class _Order:
         return round_by(NAME, weight, self._types[group.name], hessian)
 
     def _put(self, group: Group, make: Callable[[], Outcome]) -> None:
-        """Keep a weight, made or read from where an earlier run left it."""
+        """Add a rounded weight, from the file of an earlier run if there is one."""
         file = f"{self._groups.index(group)}.npz"
         path = self._place / file
         if not path.exists():
@@ -153,7 +155,7 @@ class _Order:
         self._files.update({site.name: file for site in group.sites})
 
     def _advance(self, number: int) -> None:
-        """Both streams to the next block; of the weights after it none stays in memory."""
+        """Move both streams to the next block, and free weights that no later block reads."""
         flow, last = self._flow, number == len(self._flow.chain.blocks) - 1
         wanted = [] if last else flow.wanted[number]
         for values, weights in ((self._float, {}), (self._rounded, self._weights)):
@@ -164,7 +166,7 @@ class _Order:
 
 
 class _Moments:
-    """Sums over tokens: X~ X~', (X - X~) X~', and what the residual stream has lost, times X~'."""
+    """Sums over tokens: X~ X~', (X - X~) X~', and the error of the residual stream times X~'."""
 
     def __init__(self, lost: list[F32 | float]) -> None:
         self._square: F32 | float = 0.0
@@ -187,7 +189,7 @@ class _Moments:
         exact: Sequence[Values],
         rounded: Sequence[Values],
     ) -> None:
-        """Some windows of both streams; ``added`` is for each site what its product is added to."""
+        """Add windows of both streams; ``added`` has what each site's product is added to."""
         x = np.concatenate([operand.rows(window[operand.value]) for window in exact])
         y = np.concatenate([operand.rows(window[operand.value]) for window in rounded])
         self._rows += len(y)
@@ -203,7 +205,7 @@ class _Moments:
                 self._lost[i] = self._lost[i] + miss.T @ y
 
     def corrected(self, weight: F32, i: int) -> F32:
-        """The weights [N, K] whose products of X~ come nearest to what is wanted of site i."""
+        """The weight [N, K] of site i whose products with X~ are closest to the wanted outputs."""
         square = np.asarray(self._square, np.float64)
         mean = float(np.diag(square).mean())
         if mean <= 0:
@@ -215,7 +217,7 @@ class _Moments:
 
 
 def residual_of(site: Site) -> str | None:
-    """The value that a site's product is added to, where that is all that becomes of it."""
+    """The value that a site's product is added to, if the product has no other use."""
     product = site.node.outputs[0]
     uses = list(product.uses())
     if len(uses) != 1 or uses[0].node.op_type != "Add":

@@ -1,4 +1,4 @@
-"""Hessians: for each product the mean of x x' over calibration windows, under the float model."""
+"""Hessians: the mean of x x' for each product's input in the float model, on calibration data."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Moments:
 
 
 def collect(source: Source, data: Data, threads: int = 0, folder: Path | None = None) -> Hessians:
-    """The fact ``Hessians`` of the sites of a source's model; from the cache if it is there.
+    """The fact ``Hessians`` for the sites of a source's model, from the cache if it is there.
 
-    ``folder`` is where the files go (a place in the cache).
+    The files are written to ``folder`` in the cache.
     """
     sites = find_sites(source.model)[0]
     place = folder or cache.entry("hessians", source.digest, data.digest, len(sites))

@@ -1,4 +1,4 @@
-"""What a site multiplies its weight with: the value, and its rows as [M, K]."""
+"""The operand of a site: the value that multiplies its weight, and its rows [M, K]."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from ladder.ir.convolution import Window
 from ladder.ir.numerics import F32
 from ladder.ir.site import Site
 
-TABLE = "a table: no product, each of its rows counts alone"
-INSIDE = "inside a subgraph (If, Loop): what it reads is not seen from outside"
-GROUPED = "a grouped convolution: each group of rows reads channels of its own"
+TABLE = "a table, not a product: its rows are rounded independently"
+INSIDE = "inside a subgraph (If, Loop): its input cannot be observed"
+GROUPED = "a grouped convolution: each group of rows reads different channels"
 
 
 @dataclass(frozen=True)
 class Operand:
-    """The value that sites read, and how rows are cut from it. Equal ones have equal moments."""
+    """The value that sites read, and how it becomes rows. Equal operands have equal moments."""
 
     value: str
     window: Window | None
 
     def rows(self, x: np.ndarray) -> F32:
-        """[M, K]: a token or an output pixel a row."""
+        """[M, K], with a row for each token or output pixel."""
         if self.window is not None:
             x = _patches(x, self.window)
         return np.ascontiguousarray(x.reshape(-1, x.shape[-1]), np.float32)
 
 
 def operand_of(site: Site, model: ir.Model) -> Operand | str:
-    """What the site reads, or why nothing can be told of it."""
+    """The operand of a site, or the reason why it cannot be observed."""
     node, window = site.node, site.window
     if node.op_type == "Gather":
         return TABLE
@@ -46,7 +46,7 @@ def operand_of(site: Site, model: ir.Model) -> Operand | str:
 
 
 def _patches(x: np.ndarray, window: Window) -> np.ndarray:
-    """im2col: [B, C, *size] -> [B, *out, taps * C], a tap's channels side by side (``rows_of``)."""
+    """im2col: [B, C, *size] -> [B, *out, taps * C], channels innermost (``rows_of``)."""
     rank = len(window.kernel)
     pads = list(zip(window.pads[:rank], window.pads[rank:], strict=True))
     x = np.pad(x, [(0, 0), (0, 0), *pads])

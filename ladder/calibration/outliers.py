@@ -1,4 +1,4 @@
-"""From options to products whose outlier channels are taken care of."""
+"""Handle outlier channels of products as the options ask."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ladder.passes.infra.runner import run_passes
 from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.muxing.remedies import SMOOTH
 
-# Magnitudes of fewer tokens than this say little of the largest there are.
+# The magnitudes of fewer tokens are a poor estimate of the largest ones.
 LEAST_TOKENS = 2048
 
 
 def observe(source: Source, options: SiteOptions) -> Activations:
-    """What the products of the source's model read, on ``LEAST_TOKENS`` tokens at least."""
+    """Statistics of the inputs of the products, on at least ``LEAST_TOKENS`` tokens."""
     windows = max(options.windows, -(-LEAST_TOKENS // options.tokens))
     return collect_activations(source, data_of(source, replace(options, windows=windows)))
 
 
 def provisionally_muxed(source: Source, options: PlanOptions) -> Source:
-    """The source as outliers leave it where types are still to be chosen: as if all had the last.
+    """The source with outliers handled before types are chosen, as if all sites had the last type.
 
-    Sensitivities are then those of the folded weights, and costs count what is muxed. Whoever
-    carries the plan out chooses again, by the types of the plan.
+    Sensitivities are then those of the folded weights, and costs include muxed products. When the
+    plan is applied, outlier methods are chosen again, for the types of the plan.
     """
     if not options.observed:
         return source
@@ -47,19 +47,19 @@ def provisionally_muxed(source: Source, options: PlanOptions) -> Source:
 
 
 def mux_outliers(model: ir.Model, source: Source, options: SiteOptions) -> Source:
-    """Run the pass on ``model``, whose types are planned, if the options ask for it.
+    """Run the pass mux-outliers on ``model``, whose types are planned, if the options ask for it.
 
-    Returns the source as it now is for what is calibrated after: folding changes activations.
+    Return the source for later calibration: folding changes the activations.
     """
     if not options.observed:
         return source
     facts.put(model, observe(replace(source, model=model), options))
     run_passes(model, [MuxOutliers(options.outliers, options.mode)])
-    told = facts.get(model, Outliers) or Outliers()
-    folded = sorted(name for name, choice in told.choices.items() if choice.method == SMOOTH)
+    outliers = facts.get(model, Outliers) or Outliers()
+    folded = sorted(name for name, choice in outliers.choices.items() if choice.method == SMOOTH)
     if not folded:
         return source
     digest = hashlib.sha256(
-        "\n".join([source.digest, str(told.calibrated), *folded]).encode()
+        "\n".join([source.digest, str(outliers.calibrated), *folded]).encode()
     ).hexdigest()
     return replace(source, digest=f"{digest[:32]}-smooth")

@@ -15,19 +15,19 @@ HINT = "give samples of its inputs by name with --calib FILE.npz"
 
 
 def long_data_of(source: Source, options: PlanOptions) -> Data:
-    """What whole plans are run on: long windows where they are asked for."""
+    """The data that whole plans are run on: long windows if the options ask for them."""
     if not options.long_tokens:
         return data_of(source, options)
     if not source.is_language_model or _is_samples(options):
         raise LadderError(
-            f"{source.origin}: --long-tokens {options.long_tokens}: samples have no length; "
-            "it is for language models and text"
+            f"{source.origin}: --long-tokens {options.long_tokens} is for language models and "
+            "text; leave it out for samples of inputs"
         )
     return data_of(source, replace(options, tokens=options.long_tokens))
 
 
 def data_of(source: Source, options: SiteOptions) -> Data:
-    """What the model is fed for its sensitivity, once more for the whole plan."""
+    """The data for measuring sensitivity and for calibration."""
     if source.is_language_model and not _is_samples(options):
         return text_data(source, options.calib, options.windows, options.tokens)
     return sample_data(source, _samples(source, options), str(options.calib))
@@ -38,7 +38,7 @@ def _is_samples(options: SiteOptions) -> bool:
 
 
 def _samples(source: Source, options: SiteOptions) -> dict[str, np.ndarray]:
-    """Inputs by name, one sample a row, of a model that text cannot be fed to."""
+    """Samples of the inputs, by name, of a model that does not read text."""
     if options.calib is None:
         raise LadderError(f"{source.origin}: not a language model: {HINT}")
     if not options.calib.is_file():

@@ -1,4 +1,4 @@
-"""A model's weights one by one in any type, each rounded once and kept as a file of its codes."""
+"""Single weights of a model in any type; each is rounded once, and its codes kept in a file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ladder.support.files import file_aside
 
 
 class RoundedWeights:
-    """Plans of one model differ in some sites: what they share is rounded for the first of them.
+    """Rounded weights that several plans of a model share.
 
-    A weight counts with all sites that read it, whichever of them are asked for.
+    A weight is rounded for all sites that read it, even if only some of them are asked for.
     """
 
     def __init__(self, source: Source, rounding: str, hessians: Hessians | None) -> None:

@@ -1,4 +1,4 @@
-"""Calibration text: any UTF-8 file, or JSONL with a field "text"; cut into windows of tokens."""
+"""Calibration text: a UTF-8 file, or JSONL with a field "text", cut into windows of tokens."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from ladder.calibration.texts import WIKIPEDIA, encode, read_text, wiki_text
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 
-CHARACTERS = 24  # of a token, at most on average; what is cut off a long text for each of its
+CHARACTERS = 24  # upper bound of the mean length of a token; a long text is cut by it
 JSONL = (".jsonl", ".ndjson")
 BUILT_IN = "Wikipedia articles of gensim's test data, second half"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``tokens`` is int64 [windows, tokens]; ``name`` says where they are from."""
+    """``tokens`` is int64 [windows, tokens]; ``name`` names the text."""
 
     tokens: np.ndarray
     name: str
 
 
 def calibration(source: Source, text: Path | None, windows: int, tokens: int) -> Calibration:
-    """Windows spread evenly over ``text``, or over the built-in text if there is none.
+    """Windows spread evenly over ``text``, or over the built-in text by default.
 
-    A text too short for all of them gives as many as it has; one window at least.
+    A text that is too short gives fewer windows, but at least one.
     """
     if windows < 1 or tokens < 2:
         raise LadderError(
-            f"{windows} windows of {tokens} tokens: at least one window of 2 tokens is needed"
+            f"{windows} windows of {tokens} tokens: give at least one window of 2 tokens"
         )
     content = built_in_text() if text is None else calibration_text(text)
     name = BUILT_IN if text is None else str(text)
@@ -49,7 +49,7 @@ def calibration(source: Source, text: Path | None, windows: int, tokens: int) ->
 
 
 def calibration_text(path: Path) -> str:
-    """What is in the file; refuses what is empty or no text."""
+    """The text of a file; an empty or a binary file is refused."""
     content = read_text(path)
     if "\0" in content:
         raise LadderError(f"{path}: a binary file (it holds zero bytes); give a text")
@@ -57,7 +57,7 @@ def calibration_text(path: Path) -> str:
 
 
 def built_in_text() -> str:
-    """The articles that evaluation does not begin with: the demo scores the first ones."""
+    """The second half of the articles. The demo scores a model on the first ones."""
     from ladder.support.packages import package_file
 
     try:
@@ -77,7 +77,9 @@ def _joined(path: Path, content: str) -> str:
         except json.JSONDecodeError as error:
             raise LadderError(f"{path}:{number}: not JSON ({error.msg})") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise LadderError(f'{path}:{number}: has no field "text"; one object a line, with it')
+            raise LadderError(
+                f'{path}:{number}: no field "text"; give one object per line that has it'
+            )
         texts.append(row["text"])
     content = "\n\n".join(texts)
     if not content.strip():
@@ -86,7 +88,7 @@ def _joined(path: Path, content: str) -> str:
 
 
 def _spread(source: Source, content: str, windows: int, tokens: int) -> list[list[int]] | None:
-    """Windows out of a long text, without encoding all of it; None where it is not long enough."""
+    """Windows from a long text, without encoding all of it; None if it is not long enough."""
     size = tokens * CHARACTERS
     if len(content) < 2 * windows * size:
         return None

@@ -1,4 +1,4 @@
-"""Texts: files, their tokens, and one that a package ships (Wikipedia, gensim's test data)."""
+"""Text files, their tokens, and a text from a package (Wikipedia, in gensim's test data)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIKIPEDIA = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
 
 
 def wiki_text(path: Path) -> str:
-    """Plain text of the articles in a MediaWiki dump: markup stripped, redirects left out."""
+    """Plain text of the articles in a MediaWiki dump, without markup and redirects."""
     import xml.etree.ElementTree as ElementTree
 
     with bz2.open(path) as file:
@@ -26,7 +26,7 @@ def wiki_text(path: Path) -> str:
 
 
 def _strip_markup(text: str) -> str:
-    for _ in range(5):  # templates nest
+    for _ in range(5):  # templates are nested
         text = re.sub(r"\{\{[^{}]*\}\}", "", text)
     for pattern, kept in (
         (r"<ref[^>/]*/>|<ref[^>]*>.*?</ref>|<!--.*?-->|<[^>]+>", ""),
@@ -42,7 +42,7 @@ def _strip_markup(text: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file; anything else is refused plainly."""
+    """Read a UTF-8 text file; refuse anything else."""
     if not path.is_file():
         raise LadderError(f"{path}: no such text file")
     try:
@@ -57,7 +57,7 @@ def read_text(path: Path) -> str:
 
 
 def encode(source: Source, content: str) -> list[int]:
-    """Text to tokens by the source's tokenizer."""
+    """Encode a text with the source's tokenizer."""
     if source.tokenizer is None:
         raise LadderError(f"{source.origin}: has no tokenizer, so no text can be scored")
     from tokenizers import Tokenizer

@@ -1,1 +1,1 @@
-"""Export: the quantized IR -> an ONNX file that stock ONNX Runtime runs."""
+"""Exports the quantized IR to an ONNX file that stock ONNX Runtime runs."""

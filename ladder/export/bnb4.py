@@ -11,16 +11,16 @@ from ladder.ir.element import NF4
 
 OPERATOR = "MatMulBnb4"
 SMALLEST_BLOCK = 16
-NF4_TABLE = 1  # the attribute quant_type; 0 is another table of 4-bit floats than fp4_e2m1
+NF4_TABLE = 1  # the attribute quant_type; 0 is a table of 4-bit floats other than fp4_e2m1
 
 
 def takes(dtype: DType) -> bool:
-    """Whether the operator has this code book, whatever its groups are."""
+    """Whether the operator has this code book, for some group size."""
     return dtype.element.book == NF4
 
 
 def refuse(dtype: DType, k: int) -> str | None:
-    """Why it has no form for this K, or None: its blocks run on from row to row."""
+    """Why it cannot hold this type at this K, or None. Its groups ignore the ends of rows."""
     if dtype.groups(k) > 1 and k % dtype.group_size(k):
         return f"{OPERATOR} needs groups that divide K = {k}, not {dtype.group}"
     if block_size(dtype, k) < SMALLEST_BLOCK:
@@ -36,7 +36,7 @@ def block_size(dtype: DType, k: int) -> int:
 
 
 def constants(emit: Emitter) -> list[ir.Value]:
-    """Bytes [N * K / 2], the first code of a pair in the high half, and a scale for every block."""
+    """Bytes [N * K / 2] with the first code of a pair in the high half, and a scale per group."""
     weight = emit.weight
     k = weight.shape[1]
     pairs = weight.code_array().reshape(-1, 2)

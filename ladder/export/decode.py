@@ -1,4 +1,4 @@
-"""A low-bit weight as standard operators: the nodes that give w in float32."""
+"""A low-bit weight as standard operators: the nodes that compute w in float32."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ BLOCKED_OPSET = 21  # DequantizeLinear with block_size
 OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
 FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
 # ONNX Runtime replaces MatMul(x, DequantizeLinear(w)) by a product with int8 activations (an
-# error of 0.5 %) when w is stored [K, N] in blocks of these sizes.
+# error of 0.5 %) when w is stored [K, N] with groups of these sizes.
 FUSED_BLOCKS = (16, 32, 64, 128, 256)
 
 
 def form(dtype: DType) -> str:
-    """What a weight of this type becomes, as reports call it."""
+    """The operators that decode a weight of this type, as text for reports."""
     if container(dtype) is not None:
         return DEQUANTIZE
     return BOOK if dtype.element.book else ARITHMETIC
 
 
 def container(dtype: DType) -> ir.DataType | None:
-    """The ONNX type from which DequantizeLinear gets the values, or None where there is none.
+    """The ONNX type that DequantizeLinear can read the values from, or None.
 
-    A code book that takes a byte anyway is stored as a FLOAT8 that has all its values: fp6
-    without loss. ONNX Runtime 1.31 has no kernel for FLOAT4E2M1.
+    A code book that takes a byte per code is stored as a FLOAT8 that has all its values, such as
+    fp6. ONNX Runtime 1.31 has no kernel for FLOAT4E2M1.
     """
     element = dtype.element
     if not element.book:
@@ -43,16 +43,16 @@ def container(dtype: DType) -> ir.DataType | None:
 
 
 def least_opset(dtype: DType) -> int:
-    """The opset that the form needs; types of scales ask for none."""
+    """The opset that decoding needs; scale types need none."""
     codes = OPSET_OF_BITS[dtype.element.onnx.bitwidth]
     return max(codes, BLOCKED_OPSET) if form(dtype) == DEQUANTIZE else codes
 
 
 def block_size(dtype: DType, k: int) -> int:
-    """Weights along K that share a scale, as DequantizeLinear is told it."""
+    """Weights along K that share a scale, as the attribute of DequantizeLinear."""
     if dtype.groups(k) > 1:
         return dtype.group_size(k)
-    return k + 1 if k in FUSED_BLOCKS else k  # one block: any size from K on means the same
+    return k + 1 if k in FUSED_BLOCKS else k  # one group: any size of K or more means the same
 
 
 def decoded(emit: Emitter, turned: bool) -> ir.Value:
@@ -78,8 +78,8 @@ def _dequantized(emit: Emitter, kind: ir.DataType, turned: bool) -> ir.Value:
 def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
     """book[codes] * scale, or (codes - zero) * scale, on [N, groups, group].
 
-    Scales broadcast over their group: written out for every weight, ONNX Runtime would compute
-    them when it loads the file and keep as many floats as the weight has.
+    Scales broadcast over their group. If they were repeated for every weight, ONNX Runtime would
+    compute that when it loads the file, and keep as many floats as there are weights.
     """
     weight, dtype = emit.weight, emit.weight.dtype
     (n, k), zero = weight.shape, weight.zero_array()
@@ -98,10 +98,10 @@ def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
 
 
 def _numbers(emit: Emitter, codes: np.ndarray) -> ir.Value:
-    """What the codes stand for before scales: float32, in the shape of ``codes``.
+    """The values of the codes before scaling: float32, in the shape of ``codes``.
 
-    A DequantizeLinear by 1 reads them: alone among the operators, ONNX Runtime does not compute
-    it when it loads the file, which would keep the whole weight in float32.
+    A DequantizeLinear with scale 1 converts them. It is the only operator that ONNX Runtime does
+    not compute when it loads the file, which would keep the whole weight in float32.
     """
     element = emit.weight.dtype.element
     stored = emit.constant("quantized", codes, element.onnx)
@@ -116,7 +116,7 @@ def _numbers(emit: Emitter, codes: np.ndarray) -> ir.Value:
 
 
 def _flat(emit: Emitter, w: ir.Value, padded: int, turned: bool) -> ir.Value:
-    """[N, groups, group] -> [N, K], without what fills up the last group."""
+    """[N, groups, group] -> [N, K], without the padding of the last group."""
     n, k = emit.weight.shape
     shape = [padded, n] if turned else [n, padded]
     name = "dequantized" if padded == k else "padded"

@@ -1,4 +1,4 @@
-"""Constants and nodes that take the place of one low-bit weight."""
+"""Writes the constants and nodes that replace a low-bit weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ladder.export.weights import Names, Weight, add_initializer
 
 FLOAT = ir.DataType.FLOAT
-# The opset from which on ONNX's Cast reads a type; float and float16 have always been there.
+# The first opset whose Cast reads a type; every opset has float and float16.
 SINCE = {
     ir.DataType.BFLOAT16: 13,
     ir.DataType.FLOAT8E4M3FN: 19,
@@ -20,9 +20,10 @@ SINCE = {
 
 
 class Emitter:
-    """Writes for one weight: constants into its graph, nodes before its first user.
+    """Writes for one weight: constants to its graph, nodes before its first user.
 
-    Names begin with the site's; a node and its output share one. ``opset`` is the model's.
+    Names begin with the name of the site; a node and its output have the same name. ``opset`` is
+    that of the model.
     """
 
     def __init__(self, weight: Weight, names: Names, opset: int) -> None:
@@ -31,7 +32,7 @@ class Emitter:
         self._opset = opset
 
     def constant(self, part: str, array: np.ndarray, kind: ir.DataType | None = None) -> ir.Value:
-        """An initializer; ``kind`` is its ONNX type where NumPy's does not tell it."""
+        """An initializer; ``kind`` is its ONNX type if NumPy has no such type."""
         return add_initializer(self.weight.graph, self._name(part), array, kind)
 
     def node(
@@ -43,7 +44,7 @@ class Emitter:
         shape: Sequence[int],
         kind: ir.DataType = FLOAT,
     ) -> ir.Value:
-        """The output of a new standard node."""
+        """Add a standard node; return its output."""
         name = self._name(part)
         made = ir.node(op, inputs, attributes, name=name)
         out = made.outputs[0]
@@ -57,7 +58,7 @@ class Emitter:
         return self.node("Reshape", [value, wanted], {}, part, shape)
 
     def as_float(self, part: str, array: np.ndarray) -> ir.Value:
-        """float32 from a constant in its own type, so that the file stays small.
+        """Cast a constant to float32 in the graph, so that the file stays small.
 
         ONNX Runtime computes the Cast once, when it loads the file.
         """
@@ -68,7 +69,7 @@ class Emitter:
         return self.node("Cast", [value], {"to": int(FLOAT)}, f"{part}.float", array.shape)
 
     def scale(self, part: str, array: np.ndarray) -> ir.Value:
-        """Scales of the weight, laid out as ``array``, as float32 with the tensor's own in them."""
+        """The weight's scales, in the layout of ``array``, as float32 times the tensor scale."""
         scale, tensor_scale = self.as_float(part, array), self.weight.tensor_scale_array()
         if tensor_scale is None:
             return scale
@@ -79,6 +80,6 @@ class Emitter:
         return self._names.fresh(f"{self.weight.name}.{part}")
 
     def _readable(self, kind: ir.DataType) -> ir.DataType:
-        """The type, or where the opset lacks it, the next one that holds all its values."""
+        """The type, or if the opset lacks it, a type that holds all its values."""
         wider = (kind, ir.DataType.BFLOAT16, FLOAT)
         return next(k for k in wider if SINCE.get(k, 0) <= self._opset)

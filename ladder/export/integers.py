@@ -1,7 +1,7 @@
-"""Integer activations in standard operators: what stock ONNX Runtime runs as MatMulInteger.
+"""Integer activations in standard operators, with products as MatMulInteger.
 
-The dialect's lowered operators are functions in standard operators (``ladder.ir.dialect``); put in
-their places, they are the file. So its integers are those of the compiled kernels.
+The dialect's lowered operators are functions of standard operators (``ladder.ir.dialect``). They
+are inlined here, so the integers in the file are those of the compiled kernels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ladder.ir.dtype import DType
 from ladder.passes.lower_types import LowerTypes
 
 FORM = "MatMulInteger"
-# From the opset on: Reduce operators take axes as inputs, Cast reads packed codes.
+# In this opset Reduce operators take axes as inputs, and Cast reads packed codes.
 LEAST_OPSET, OPSET_OF_BITS = 18, {4: 21, 2: 25}
 
 
 def to_integers(model: ir.Model, activation: str) -> None:
-    """Rewrite every low-bit product in place, muxed where the fact Muxing says so.
+    """Rewrite every low-bit product in place, muxed if the fact Muxing has its site.
 
     %y = LowBitMatMul[t](%x, %w...)  -->  %s = Div(ReduceMax(Abs(%x)), 127)
                                           %q = Cast(Round(Mul(%x, Reciprocal(%s))))
@@ -31,7 +31,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
     opset = model.graph.opset_imports[""]
     for function in model.functions.values():
         if _is_lowered(function):
-            function.opset_imports[""] = opset  # they mean the same in each of these
+            function.opset_imports[""] = opset  # the operators mean the same in all of these opsets
     common.InlinePass(_is_lowered)(model)
     for tidy in (
         common.IdentityEliminationPass(),
@@ -42,7 +42,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
 
 
 def _types(model: ir.Model) -> set[DType]:
-    """Of the products."""
+    """The types of the products."""
     return {
         DType.parse(node.overload)
         for node in model.graph.all_nodes()

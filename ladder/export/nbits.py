@@ -1,4 +1,4 @@
-"""ONNX Runtime's own low-bit operators: MatMulNBits, MatMulBnb4 and GatherBlockQuantized."""
+"""The low-bit operators of ONNX Runtime: MatMulNBits, MatMulBnb4 and GatherBlockQuantized."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def operator(op: str, dtype: DType) -> str:
 
 
 def refuse(op: str, dtype: DType, k: int) -> str | None:
-    """Why a site of this operator, type and K has no such form, or None."""
+    """Why a site of this operator, type and K cannot use one of these operators, or None."""
     name, element = operator(op, dtype), dtype.element
     if op == "Conv":
         return "ONNX Runtime has no low-bit convolution"
@@ -47,12 +47,12 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):
         return f"{name} needs groups that are a power of two from 16 on, not {dtype.group}"
     if op == "Gather" and k * width(dtype) % 8:
-        return f"{name} stores whole bytes in a row, not {k} codes of {width(dtype)} bits"
+        return f"{name} needs whole bytes per row, not {k} codes of {width(dtype)} bits"
     return None
 
 
 def width(dtype: DType) -> int:
-    """Bits that a code takes: those of one bit take two, like ternary."""
+    """Bits that a code takes; 1-bit codes and ternary take two."""
     return max(dtype.bits, WIDTHS[0])
 
 
@@ -74,7 +74,7 @@ def to_nbits(model: ir.Model, accuracy_level: int = 0) -> None:
 
 
 def check(site: str, op: str, dtype: DType, k: int) -> None:
-    """Raise where a site cannot be written."""
+    """Refuse a site that cannot be written."""
     reason = refuse(op, dtype, k)
     if reason is not None:
         raise LadderError(
@@ -88,10 +88,10 @@ def _fits(group: int) -> bool:
 
 
 def block_size(dtype: DType, k: int) -> int:
-    """The operator's block: the group, or where that is larger, the cheapest part of it."""
+    """The operator's group size: the type's group, or the cheapest part of a larger group."""
     if dtype.groups(k) > 1 and dtype.group_size(k) in BLOCKS:
         return dtype.group_size(k)
-    # ONNX Runtime has fast 2-bit products (accuracy_level 4) for blocks of up to 128.
+    # ONNX Runtime has fast 2-bit products (accuracy_level 4) for groups of up to 128.
     blocks = BLOCKS[:-1] if width(dtype) == 2 else BLOCKS
     if dtype.groups(k) > 1:
         return blocks[-1]
@@ -112,7 +112,7 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
 def _rewrite(emit: Emitter, accuracy_level: int) -> None:
     weight = emit.weight
     names = [operator(original_op(node), weight.dtype) for node in weight.users]
-    # Everything is written before the first user goes: new nodes stand before it.
+    # Write everything before the first user is removed: new nodes are inserted before it.
     forms = {name: _form(emit, name, accuracy_level) for name in dict.fromkeys(names)}
     for node, name in zip(list(weight.users), names, strict=True):
         constants, attributes = forms[name]
@@ -123,7 +123,7 @@ def _rewrite(emit: Emitter, accuracy_level: int) -> None:
 
 
 def _form(emit: Emitter, name: str, accuracy_level: int) -> tuple[list[ir.Value], dict[str, int]]:
-    """An operator's constants, in order, and its attributes."""
+    """The constants of an operator, in order, and its attributes."""
     dtype, (n, k) = emit.weight.dtype, emit.weight.shape
     if name == bnb4.OPERATOR:
         return bnb4.constants(emit), bnb4.attributes(dtype, n, k)
@@ -135,9 +135,10 @@ def _form(emit: Emitter, name: str, accuracy_level: int) -> tuple[list[ir.Value]
 
 
 def _constants(emit: Emitter, gather: bool) -> list[ir.Value]:
-    """Bytes [N, blocks, bytes] (a Gather's: [N, bytes]), scales and zero points [N, blocks].
+    """Bytes [N, groups, bytes] ([N, bytes] for a Gather), scales and zero points [N, groups].
 
-    A group wider than a block repeats its scale; behind K the last block holds zeros.
+    A group that is larger than the operator's repeats its scale. The last group is padded with
+    zeros.
     """
     weight, dtype = emit.weight, emit.weight.dtype
     bits, (n, k) = width(dtype), weight.shape

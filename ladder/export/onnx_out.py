@@ -1,4 +1,4 @@
-"""ONNX out: the IR after rounding -> a file that stock ONNX Runtime runs."""
+"""Export the IR after rounding to a file that stock ONNX Runtime runs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def export_onnx(
 ) -> int:
     """Rewrite ``model`` in place, save it and return the bytes on disk.
 
-    ``qdq`` is standard operators, ``nbits`` ONNX Runtime's own. ``accuracy_level`` is
-    MatMulNBits's attribute: 0 keeps activations in float. With an integer ``activation`` mode
-    products are MatMulInteger, of the same integers as in compiled kernels.
+    ``qdq`` uses standard operators, ``nbits`` operators of ONNX Runtime. ``accuracy_level`` is the
+    attribute of MatMulNBits; 0 keeps activations in float. With an integer ``activation`` mode,
+    products are MatMulInteger, with the same integers as in compiled kernels.
     """
     rewrite(model, format, accuracy_level, activation)
     model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
@@ -54,15 +54,15 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: s
 
 
 def check_activation(format: str, activation: str) -> None:
-    """Refuse activations that a file of this format cannot hold."""
+    """Refuse an activation mode that this format does not have."""
     if activation != FLOAT:
         parse_mode(activation)
         if format != "qdq":
-            raise LadderError(f"--activation {activation} goes with --format qdq, not {format}")
+            raise LadderError(f"--activation {activation} needs --format qdq, not {format}")
 
 
 def form(format: str, op: str, dtype: DType, activation: str = FLOAT) -> str:
-    """What a MatMul, Gemm or Gather over this type becomes, in a word for reports."""
+    """The operators that a MatMul, Gemm or Gather over this type becomes, as text for reports."""
     if activation != FLOAT and op in ("MatMul", "Gemm"):
         return FORM
     return nbits.operator(op, dtype) if format == "nbits" else decode.form(dtype)

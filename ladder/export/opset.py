@@ -1,4 +1,4 @@
-"""Raise a model's opset by ONNX's own converter, keeping what the converter would lose."""
+"""Raise a model's opset with ONNX's converter, and restore what the converter loses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ladder.ir import dialect
 def raise_opset(model: ir.Model, opset: int) -> None:
     """Convert ``model`` in place to ``opset`` of the standard domain, if it is older.
 
-    Weights stay out of the converter. Nodes keep their names, values theirs; what a newer opset
-    spells differently (a Softmax over flattened axes, axes that became inputs) is rewritten.
+    Weights are kept out of the converter. Nodes and values keep their names. Operators that differ
+    in the newer opset (a Softmax over flattened axes, axes that became inputs) are rewritten.
     """
     current = model.graph.opset_imports.get("", opset)
     if current < opset:
@@ -52,7 +52,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_functions(model: ir.Model, current: int, opset: int) -> None:
-    """The converter does not look into functions; the dialect's own are written for any opset."""
+    """Refuse local functions, which the converter ignores; the dialect's work in any opset."""
     for function in model.functions.values():
         if function.domain != dialect.DOMAIN and "" in function.opset_imports:
             reason = f"it has the local function {function.domain}.{function.name}"
@@ -64,7 +64,7 @@ def _value_names(graph: ir.Graph) -> set[str]:
 
 
 def _restore_initializers(before: ir.Graph, after: ir.Graph) -> None:
-    """Initializers went through the converter as inputs behind the model's own."""
+    """Turn the inputs that stood for initializers in the converter back into initializers."""
     values = {value.name: value for value in after.inputs}
     del after.inputs[len(before.inputs) :]
     for name, old in before.initializers.items():
@@ -84,7 +84,7 @@ def _restore_notes(before: ir.Graph, after: ir.Graph) -> None:
 
 
 def _restore_value(node: ir.Node, value: ir.Value, old: ir.Value | None) -> None:
-    """Inferred shapes go: hundreds of them can outweigh what quantization saves."""
+    """Drop inferred shapes: hundreds of them can take more space than quantization saves."""
     if old is None:
         value.shape = value.type = None
         return

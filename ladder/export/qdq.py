@@ -1,4 +1,4 @@
-"""Standard operators: the decoded weight before the original MatMul, Gemm, Gather or Conv."""
+"""Export to standard operators: the decoded weight, then a MatMul, Gemm, Gather or Conv."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ladder.export.weights import (
 
 
 def to_qdq(model: ir.Model) -> None:
-    """Rewrite in place; the model's opset is raised as far as its types need (21, 2 bits: 25).
+    """Rewrite in place; raise the model's opset if its types need that (21, for 2 bits 25).
 
     %y = LowBitMatMul(%x, %codes, %scale)
       -->  %w = DequantizeLinear[block_size](%codes, %scale); %y = MatMul(%x, %w)
 
-    Where DequantizeLinear has no such type, %w = Mul(Gather(%book, %codes), %scale) or
+    If DequantizeLinear has no such type, %w = Mul(Gather(%book, %codes), %scale) or
     %w = Mul(Sub(%codes, %zero), %scale).
     """
     needed = max((least_opset(weight.dtype) for weight in find_weights(model)), default=1)
@@ -46,7 +46,7 @@ def _rewrite(emit: Emitter) -> None:
     weight = emit.weight
     turned = stored_transposed(weight)
     kernel = decoded(emit, turned)
-    # Everything is written before the first user goes: new nodes stand before it.
+    # Write everything before the first user is removed: new nodes are inserted before it.
     by_op = {} if turned else _layouts(emit, kernel)
     for node in list(weight.users):
         op, x = original_op(node), node.inputs[0]
@@ -62,9 +62,9 @@ def _rewrite(emit: Emitter) -> None:
 
 
 def _layouts(emit: Emitter, kernel: ir.Value) -> dict[str, ir.Value]:
-    """w [N, K] as a MatMul reads it, and as a Conv does, where there is one.
+    """w [N, K] in the layout of MatMul, and in that of Conv if there is one.
 
-    Convolutions share a weight only if they share its window: one layout is enough.
+    Convolutions that share a weight have the same window, so one layout is enough.
     """
     users = {original_op(node): node for node in emit.weight.users}
     made = {}
@@ -78,7 +78,7 @@ def _layouts(emit: Emitter, kernel: ir.Value) -> dict[str, ir.Value]:
 
 
 def _window(emit: Emitter, kernel: ir.Value, node: ir.Node) -> ir.Value:
-    """A weight [N, K], a tap's channels side by side, as a convolution's [O, C/group, *taps]."""
+    """A weight [N, K] with channels innermost, as the kernel [O, C/group, *taps] of a Conv."""
     (n, k), taps = emit.weight.shape, list(node.attributes["kernel_shape"].as_ints())
     channels = k // prod(taps)
     if channels < k and channels > 1:
@@ -90,7 +90,7 @@ def _window(emit: Emitter, kernel: ir.Value, node: ir.Node) -> ir.Value:
 
 
 def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: list[ir.Attr]) -> None:
-    """Take back the Add that rounding split off for the bias.
+    """Merge the Add of a bias, which rounding split off, back into the product.
 
     %p = LowBitMatMul(%x, ...); %y = Add(%p, %b)  -->  %y = Gemm[transB=1](%x, %w, %b)
     %p = LowBitConv(%x, ...); %y = Add(%p, Reshape(%b))  -->  %y = Conv(%x, %w, %b)
@@ -115,7 +115,7 @@ def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: lis
 
 
 def _unshaped(bias: ir.Value | None, op: str) -> tuple[ir.Value | None, ir.Node | None]:
-    """A Conv's bias [O] and the Reshape that rounding put before it, which nobody else reads."""
+    """A Conv's bias [O], and the Reshape of it that rounding added, if it has no other user."""
     column = bias.producer() if bias is not None and op == "Conv" else None
     return (bias, None) if column is None else (column.inputs[0], column)
 

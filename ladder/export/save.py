@@ -1,4 +1,4 @@
-"""Write an ONNX file aside, check it, then put it in place."""
+"""Save an ONNX file: write a temporary file, check it, then rename it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 
-LARGEST_INLINE = 1_900_000_000  # protobuf ends at 2 GB
+LARGEST_INLINE = 1_900_000_000  # protobuf has a limit of 2 GB
 SMALLEST_EXTERNAL = 1024
 
 
 def save(model: ir.Model, target: Path) -> int:
-    """Save and return the bytes on disk; a model over 1.9 GB gets its weights in TARGET.data.
+    """Save, and return the size on disk. Weights of a model over 1.9 GB go to TARGET.data.
 
-    The file passes ONNX's full check before it takes its name. Nothing is left half-written.
+    The file must pass ONNX's full check before it gets its name. No partial file is left.
     """
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
@@ -36,7 +36,7 @@ def save(model: ir.Model, target: Path) -> int:
 
 
 def _write(model: ir.Model, aside: Path) -> list[Path]:
-    """The files written, the model last: it must never name data that is not there yet."""
+    """Write the files and return them, the model last, since it names the data."""
     if _bytes(model) <= LARGEST_INLINE:
         _load(model)
         ir.save(model, aside)
@@ -52,7 +52,7 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _load(model: ir.Model) -> None:
-    """Take weights out of files. onnx_ir's own way closes maps that other models may still read."""
+    """Load external weights. onnx_ir's function would close maps that other models still read."""
     for value in _initializers(model):
         if isinstance(tensor := value.const_value, ir.ExternalTensor):
             value.const_value = ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name)

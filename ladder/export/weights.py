@@ -1,4 +1,4 @@
-"""The low-bit weights of a model and the nodes that read them."""
+"""Finds the low-bit weights of a model and the nodes that read them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ladder.ir import dialect
 from ladder.ir.dtype import DType
 from ladder.ir.site import OP_KEY, SITE_KEY
 
-# The dialect's operators that read a weight, and what they stand for where they do not say it.
+# The dialect's operators that read a weight, and the operators they stand for by default.
 HIGH_RUNG = {"LowBitMatMul": "MatMul", "LowBitGather": "Gather", "LowBitConv": "Conv"}
 
 
@@ -39,16 +39,16 @@ class Weight:
         return int(n), int(k)
 
     def code_array(self) -> np.ndarray:
-        """Codes [N, K] as whole bytes."""
+        """Codes [N, K], one per byte."""
         byte = np.int8 if self.dtype.element.low < 0 else np.uint8
         return array_of(self.codes).astype(byte)
 
     def scale_array(self) -> np.ndarray:
-        """Scales [N, groups] in their stored type, repeated where there is one for all rows."""
+        """Scales [N, groups] in their stored type; a single scale is repeated."""
         return self._per_row(array_of(self.scale))
 
     def zero_array(self) -> np.ndarray | None:
-        """Zero points [N, groups], uint8 or of the scale's type, or None."""
+        """Zero points [N, groups], of type uint8 or the scale's type, or None."""
         if self.zero is None:
             return None
         return self._per_row(array_of(self.zero).astype(self.dtype.zero_kind))
@@ -63,7 +63,7 @@ class Weight:
 
 
 def array_of(value: ir.Value) -> np.ndarray:
-    """The constant behind an initializer."""
+    """The array of an initializer."""
     assert value.const_value is not None
     return value.const_value.numpy()
 
@@ -116,7 +116,7 @@ class Names:
 def add_initializer(
     graph: ir.Graph, name: str, array: np.ndarray, kind: ir.DataType | None = None
 ) -> ir.Value:
-    """Register a constant; ``kind`` is its ONNX type where NumPy's does not tell it."""
+    """Register a constant; ``kind`` is its ONNX type if NumPy has no such type."""
     kind = kind or ir.DataType.from_numpy(array.dtype)
     tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=name)
     value = ir.Value(
@@ -127,7 +127,7 @@ def add_initializer(
 
 
 def replace_node(old: ir.Node, new: ir.Node) -> None:
-    """Put ``new`` where ``old`` is, under its name and output names."""
+    """Replace ``old`` by ``new``, which takes its name and the names of its outputs."""
     new.name, new.doc_string = old.name, old.doc_string
     kept = {k: v for k, v in old.metadata_props.items() if k != OP_KEY}
     new.metadata_props.update(kept)

@@ -1,1 +1,1 @@
-"""Frontends: anything a user has (ONNX file, torch module, HF folder, GGUF) -> the IR."""
+"""Frontends: read a model (ONNX file, torch module, Hugging Face folder, GGUF) into the IR."""

@@ -1,7 +1,7 @@
-"""Weights of a checkpoint, read one at a time: a model may be larger than memory.
+"""Reads the weights of a checkpoint one at a time, since a model may be larger than memory.
 
-A model is traced with parameters that take none; its weights are read when they are written
-behind the trace, each for itself.
+A model is traced with parameters that take no memory. Each weight is read when it is written to the
+traced model.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 
 Stored = Mapping[str, Callable[[], np.ndarray]]
-"""Name of a parameter -> its values, float32, read when asked for."""
+"""Name of a parameter -> a function that reads its values as float32."""
 
 
 def in_safetensors(folder: Path) -> Stored:
-    """The tensors of a folder's safetensors files, under the names they have there."""
+    """The tensors of a folder's safetensors files, by their names in the files."""
     from safetensors import safe_open
 
     found: dict[str, Callable[[], np.ndarray]] = {}
@@ -42,9 +42,9 @@ def _reader(path: Path, name: str) -> Callable[[], np.ndarray]:
 
 
 def in_gguf(path: Path, module: Any) -> Stored:
-    """The tensors of a GGUF file under their names in ``module``, as transformers converts them.
+    """The tensors of a GGUF file by their names in ``module``, converted as transformers does.
 
-    Empty for an architecture whose parameters are made of several tensors of the file.
+    Empty for an architecture whose parameters combine several tensors of the file.
     """
     from gguf import GGUFReader, dequantize
     from transformers import modeling_gguf_pytorch_utils as conversion
@@ -69,7 +69,7 @@ def in_gguf(path: Path, module: Any) -> Stored:
             except NotImplementedError as error:
                 kind = tensor.tensor_type.name
                 raise LadderError(
-                    f"{path}: {tensor.name} is of type {kind}, which gguf cannot decode; "
+                    f"{path}: {tensor.name} has type {kind}, which gguf cannot decode; "
                     "convert the file to another type"
                 ) from error
             return np.ascontiguousarray(processor.process(weights=values, name=tensor.name).weights)
@@ -80,7 +80,7 @@ def in_gguf(path: Path, module: Any) -> Stored:
 
 
 def of_parameters(module: Any, stored: Stored) -> Stored | None:
-    """What is stored for each parameter, by all names that a tied one has; None if one lacks."""
+    """The stored tensor of each parameter, by every name of a tied one; None if one is missing."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -94,7 +94,7 @@ def of_parameters(module: Any, stored: Stored) -> Stored | None:
 
 
 def without_memory(module: Any) -> None:
-    """Give the parameters of ``module``, which have no values yet, zeros that share one number."""
+    """Give the parameters of ``module``, which have no values yet, zeros that take no memory."""
     import torch
 
     tied: dict[int, Any] = {}
@@ -107,7 +107,7 @@ def without_memory(module: Any) -> None:
 
 
 def fill(model: ir.Model, stored: Stored) -> None:
-    """Let the weights of a traced ``model`` be what the checkpoint holds under their names."""
+    """Set the weights of a traced ``model`` to the checkpoint's tensors with the same names."""
     for name, value in model.graph.initializers.items():
         if value.const_value is None:
             continue
@@ -120,7 +120,7 @@ def fill(model: ir.Model, stored: Stored) -> None:
                 name=name,
             )
         elif _is_without_memory(value.const_value):
-            raise LadderError(f"{name}: the trace gave a parameter a name the model has not")
+            raise LadderError(f"{name}: the trace has a parameter that is not in the model")
 
 
 def _is_without_memory(tensor: ir.TensorProtocol) -> bool:

@@ -1,8 +1,8 @@
-"""Causal language models of transformers, from a folder or a GGUF file.
+"""Loads causal language models of transformers, from a folder or a GGUF file.
 
-The cache becomes named states of a fixed length that the graph updates in place
-(``TensorScatter``), and attention stays one operator (ONNX ``Attention``), so that grouped-query
-heads are never expanded. One trace with dynamic ``tokens`` serves prefill and decode.
+The key/value cache becomes named states of a fixed length that the graph updates in place
+(``TensorScatter``). Attention stays one operator (ONNX ``Attention``), so that grouped-query heads
+are never expanded. One trace with dynamic ``tokens`` serves prefill and decode.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from ladder.frontend.types import TOKENS, Source
 from ladder.ir.states import CONTEXT, ROWS, STATE_PREFIX, StateSpec
 
 ATTENTION = "ladder"
-EXAMPLE_ROWS = 16  # of the states that a model is traced with
+EXAMPLE_ROWS = 16  # rows of the states that a model is traced with
 WHOLE = (
-    "not every weight of the model is a tensor of its own name in safetensors or GGUF: the "
-    "checkpoint was read as a whole, 4 bytes a weight of memory"
+    "some weights of the model have other names in the checkpoint, so the checkpoint was read as a "
+    "whole, which takes 4 bytes of memory per weight"
 )
 
 
 def load_folder(folder: Path) -> Source:
-    """A Hugging Face folder: config.json, safetensors, tokenizer.json."""
+    """Load a Hugging Face folder: config.json, safetensors, tokenizer.json."""
     files = sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")])
     return _load(Checkpoint(folder), file_digest(*files))
 
 
 def load_gguf(path: Path) -> Source:
-    """A GGUF file, its weights dequantized to float32 as transformers does it."""
+    """Load a GGUF file; its weights are dequantized to float32 as in transformers."""
     _check_gguf(path)
     return _load(Checkpoint(path.parent, path), file_digest(path))
 
@@ -72,7 +72,7 @@ def _check_gguf(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder, or a GGUF file in one."""
+    """A folder with a model, or with a GGUF file."""
 
     folder: Path
     gguf: Path | None = None
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How transformers finds it. Python code in the folder is refused, not asked about."""
+        """Arguments for transformers. Python code in the folder is refused without asking."""
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         return options | ({"gguf_file": self.gguf.name} if self.gguf else {})
 
@@ -122,7 +122,7 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
 
 
 def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
-    """The model without its weights, and these; or with them, if they have other names there."""
+    """The model without weights, and its weights; or, if names differ, the model with weights."""
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -137,7 +137,7 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
         return model, {}
     without_memory(model)
-    with contextlib.suppress(OSError):  # it has none
+    with contextlib.suppress(OSError):  # the file is optional
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model, stored
 
@@ -162,7 +162,7 @@ def states_of_config(config: Any) -> tuple[StateSpec, ...]:
 
 
 def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
-    """Trace a transformers causal language model into the IR, states named, dims symbolic."""
+    """Trace a causal language model into the IR, with named states and symbolic dimensions."""
     import torch
     from transformers import AttentionInterface
 
@@ -211,7 +211,7 @@ def _step_module(model: Any) -> Any:
     from transformers.cache_utils import Cache
 
     class States(Cache):  # type: ignore[misc, valid-type, unused-ignore]
-        """The states as transformers' cache: update writes the new rows in place."""
+        """The states as a cache of transformers; ``update`` writes the new rows in place."""
 
         def __init__(self, tensors: list[Any], start: Any) -> None:
             self.tensors, self.start = list(tensors), start
@@ -260,7 +260,7 @@ def _step_module(model: Any) -> Any:
 
 
 def _name_dims(model: ir.Model) -> None:
-    """Give the exporter's s17, s70 their meaning, and weights their names in the model."""
+    """Rename the exporter's dimensions (s17, s70), and weights as in the model."""
     from ladder.ir.shapes import rename_dims
 
     first = model.graph.inputs[0].shape
@@ -278,7 +278,7 @@ def _name_dims(model: ir.Model) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Transformers' progress bars and advice stay out of our own progress."""
+    """Silence the progress bars and the advice of transformers."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging as hf_logging
 

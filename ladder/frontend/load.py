@@ -1,4 +1,4 @@
-"""Which frontend reads what."""
+"""Finds the frontend for a model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ladder.frontend.types import Source
 class Frontend:
     """One kind of model: a file with ``suffix``, or a folder that holds the file ``marker``.
 
-    ``reader`` is MODULE:FUNCTION, imported when it is needed. ``traced`` says that reading takes
-    long, so that its result is worth keeping.
+    ``reader`` is MODULE:FUNCTION, imported when it is needed. ``traced`` says that reading is slow,
+    so that its result is cached.
     """
 
     reader: str
@@ -44,9 +44,9 @@ SUFFIXES = tuple(frontend.suffix for frontend in FRONTENDS if frontend.suffix)
 
 
 def find_frontend(path: Path) -> tuple[Frontend, Path]:
-    """The frontend for a path and what it is to read; refuses what none reads.
+    """The frontend for a path, and the path that it reads; refuse what no frontend reads.
 
-    A folder without a marker stands for the one model file in it.
+    For a folder without a marker, the path is the only model file in it.
     """
     if not path.exists():
         raise LadderError(f"{path}: no such file or folder; give an ONNX or GGUF file, or a folder")
@@ -59,7 +59,7 @@ def find_frontend(path: Path) -> tuple[Frontend, Path]:
 
 
 def load(path: str | Path) -> Source:
-    """Read a model file or folder by what it holds; anything unreadable is a ``LadderError``."""
+    """Read a model file or folder; raise a ``LadderError`` if it cannot be read."""
     frontend, where = find_frontend(Path(path))
     return frontend.read(where)
 
@@ -69,4 +69,4 @@ def _only_file(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     held = "no" if not found else "more than one"
-    raise LadderError(f"{folder}: holds no config.json and {held} .gguf or .onnx; name the file")
+    raise LadderError(f"{folder}: holds no config.json and {held} .gguf or .onnx; give the file")

@@ -1,4 +1,4 @@
-"""ONNX files: loaded lazily, external data memory-mapped, checked before anything is done."""
+"""Loads ONNX files: lazily, with external data mapped into memory, and checked first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _parse(path: Path) -> ir.Model:
 
 
 def _fix_weights(model: ir.Model) -> list[str]:
-    """A weight that is also a graph input could be given at run time: it becomes a constant."""
+    """Make weights that are also graph inputs constant: an input could be replaced at run time."""
     given = [v.name or "" for v in model.graph.inputs if v.name in model.graph.initializers]
     if not given:
         return []
@@ -65,7 +65,7 @@ def _check_external(model: ir.Model, path: Path) -> None:
 
 
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
-    """Every constant: of initializers and of Constant nodes, in subgraphs and functions too."""
+    """The tensors of all initializers and Constant nodes, also in subgraphs and functions."""
     for graph in [model.graph, *model.graph.subgraphs()]:
         yield from (value.const_value for value in graph.initializers.values())
     owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
@@ -78,7 +78,7 @@ def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
 
 def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
     data = Path(tensor.path)
-    # onnx_ir checks it when a weight is read, and not where the model has no folder in its path.
+    # onnx_ir checks this only when a weight is read, and only if the model's path has a folder.
     if not _absolute(data).is_relative_to(_absolute(path.parent)):
         raise LadderError(
             f"{path}: weight '{tensor.name}' is in {tensor.location}, outside the model's folder; "
@@ -87,7 +87,7 @@ def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
     if not data.is_file():
         raise LadderError(
             f"{path}: weight '{tensor.name}' is in {data.name}, which is missing; "
-            "put the external data file beside the model"
+            "put the external data file next to the model"
         )
     end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
     if data.stat().st_size < end:
@@ -98,12 +98,12 @@ def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
 
 
 def _absolute(path: Path) -> Path:
-    """Without ``..``; links are not followed."""
+    """The absolute path without ``..``; links are not followed."""
     return Path(os.path.abspath(path))
 
 
 def file_digest(*paths: Path) -> str:
-    """SHA-256 over the contents of files, in order."""
+    """SHA-256 of the contents of files, in order."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -113,7 +113,7 @@ def file_digest(*paths: Path) -> str:
 
 
 def _digest(path: Path, model: ir.Model) -> str:
-    """The file's content; external data by name, size and time: it may be huge."""
+    """Digest of the file's content; external data, which may be huge, by name, size and time."""
     digest = hashlib.sha256(file_digest(path).encode())
     graphs = [model.graph, *model.graph.subgraphs()]
     tensors = [v.const_value for g in graphs for v in g.initializers.values()]
@@ -128,5 +128,5 @@ def _first_line(error: Exception) -> str:
 
 
 def check(model: onnx.ModelProto) -> None:
-    """Full ONNX check: shapes and types inferred strictly."""
+    """Run ONNX's full check, with strict inference of shapes and types."""
     onnx.checker.check_model(model, full_check=True)

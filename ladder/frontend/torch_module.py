@@ -1,4 +1,4 @@
-"""Torch modules: traced by torch.export, translated by torch.onnx into the IR."""
+"""Loads torch modules: torch.export traces them, torch.onnx translates them into the IR."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder.errors import LadderError
 from ladder.frontend.types import Source, states_of
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
-OPSET = 25  # the same operators, which take 2-bit types too
+OPSET = 25  # the same operators, also for 2-bit types
 
 
 def trace(
@@ -27,7 +27,7 @@ def trace(
     input_names: list[str] | None = None,
     output_names: list[str] | None = None,
 ) -> ir.Model:
-    """Trace ``module`` on example inputs; nothing is folded, so weights keep their names."""
+    """Trace ``module`` on example inputs. Nothing is folded, so weights keep their names."""
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -54,7 +54,7 @@ def trace(
 
 
 def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) -> Source:
-    """A torch module with example inputs."""
+    """Load a torch module with example inputs."""
     model = trace(module, args, **options)
     return Source(model, type(module).__name__, _digest(module), states=states_of(model))
 
@@ -69,7 +69,7 @@ def _digest(module: torch.nn.Module) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's chatter (torchvision is not installed, ...) is not the user's concern."""
+    """Silence messages of the exporter that do not concern the user."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What a frontend returns."""
+"""The result of a frontend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENS = "tokens"
 
 @dataclass
 class Source:
-    """A model in the IR, with what a language model needs next to its graph.
+    """A model in the IR, with a language model's tokenizer and states.
 
     A causal language model has inputs ``input_ids`` [1, tokens], ``position`` [1] (where the
     tokens start) and ``states``, and outputs ``logits`` and each state's ``next``.
@@ -32,19 +32,19 @@ class Source:
 
     @property
     def is_language_model(self) -> bool:
-        """Whether it has these inputs and no others: what else there is, nobody would feed."""
+        """Whether it has exactly these inputs: nothing would feed another one."""
         states = (state.name for state in self.states)
         return {v.name for v in self.model.graph.inputs} == {"input_ids", "position", *states}
 
     @property
     def vocabulary(self) -> int:
-        """Size of a language model's vocabulary: the logits' last axis."""
+        """Size of a language model's vocabulary, the last axis of the logits."""
         shape = self.model.graph.outputs[0].shape
         assert shape is not None and isinstance(shape[-1], int)
         return shape[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the model, for a file next to it."""
+        """All fields except the model, for a file next to it."""
         rest = {name: value for name, value in vars(self).items() if name != "model"}
         return {**rest, "states": [state.to_json() for state in self.states]}
 
@@ -55,7 +55,7 @@ class Source:
 
 
 def states_of(model: ir.Model) -> tuple[StateSpec, ...]:
-    """The states of a graph that follows the naming convention, as files and modules may."""
+    """The states of a graph that follows the naming convention."""
     outputs = {value.name: value for value in model.graph.outputs}
     pairs = ((value, outputs.get(next_name(value.name or ""))) for value in model.graph.inputs)
     found = (
@@ -67,9 +67,9 @@ def states_of(model: ir.Model) -> tuple[StateSpec, ...]:
 
 
 def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
-    """The kind is what the graph does: rows are scattered into the input, or it is replaced.
+    """A state; its kind depends on whether the graph scatters rows into the input or replaces it.
 
-    None where the output is another size than the input, as of a cache that is concatenated to.
+    None where the output has another size than the input, such as a cache that grows.
     """
     if before.name is None or before.shape is None or before.dtype is None:
         return None

@@ -128,7 +128,9 @@ def test_a_convolution_reads_patches(tmp_path: Path) -> None:
 def test_nan_is_refused(tmp_path: Path) -> None:
     source = conv_source()
     data = Data("d", "d", [{"x": np.full((2, 4, 9, 8), np.nan, np.float32)}], 1)
-    with pytest.raises(LadderError, match="value 'x' has NaN or infinity on the calibration data"):
+    with pytest.raises(
+        LadderError, match="value 'x' contains NaN or infinity on the calibration data"
+    ):
         collect(source, data, 1, tmp_path / "h")
     assert not list((tmp_path / "h").glob("*"))
 

@@ -73,7 +73,7 @@ OPERATORS = {
 }
 HEADS = "q_num_heads = 2, kv_num_heads = 2"
 REFUSED = {
-    f"y = Attention <{HEADS}> (x, x, x, , cache, cache)": "Attention with a cache of its own",
+    f"y = Attention <{HEADS}> (x, x, x, , cache, cache)": "Attention with an internal cache",
     f"y = Attention <{HEADS}, softcap = 2.0> (x, x, x)": "Attention with a softcap",
     'y = Conv <auto_pad = "SAME_UPPER"> (x, w)': "Conv with auto_pad SAME_UPPER",
     "a = Cast <to = 3> (x) y = Cast <to = 1> (a)": "Cast to INT8",
@@ -237,7 +237,7 @@ def test_what_does_not_get_better_stays_as_it_was(
     monkeypatch.setattr(train, "FACTOR_RATE", 3.0)
     done = learned_of(source, data, types, begun)
     assert done.files == begun.files
-    assert done.note.endswith("it was not used: the weights are those of gptaq")
+    assert done.note.endswith("no improvement, so the weights are those of gptaq")
 
 
 def test_a_whole_compilation_learns_and_says_so(
@@ -267,18 +267,18 @@ def test_what_cannot_be_learned_is_refused(
     from ladder.calibration.learned.graph import Graph
 
     model = ir.from_proto(graph("g (float[4] x) => (float[4] y) { y = Mish (x) }", {}, opset=23))
-    with pytest.raises(LadderError, match="no derivative is known of Mish; use --rounding gptaq"):
+    with pytest.raises(LadderError, match="does not support Mish; use --rounding gptaq"):
         Graph(model, torch.float32)
     weights = {"cache": random(1, 2, 3, 4), "w": random(4, 4, 2)}
     for body, what in REFUSED.items():
         text = f"g (float[1, 4, 8] x) => (float[1, 4, 8] y) {{ {body} }}"
         model = ir.from_proto(graph(text, weights, opset=23))
-        with pytest.raises(LadderError, match=f"no derivative is known of {what};"):
+        with pytest.raises(LadderError, match=f"does not support {what};"):
             Graph(model, torch.float32)
     source, _ = chain
     monkeypatch.setattr(result, "BYTES_EACH", 1e12)
-    types = {site.name: DType.parse("int4:g32") for site in find_sites(source.model)[0]}
-    with pytest.raises(LadderError, match=r"GB for 0 M weights, and .* GB are free; use"):
+    types = {site.name: "int4:g32" for site in find_sites(source.model)[0]}
+    with pytest.raises(LadderError, match=r"GB for 0 M weights, but only .* GB are free; use"):
         check_learnable(source, types)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(result, "BYTES_EACH", 1)

@@ -84,7 +84,7 @@ def test_unknown_kind_of_file(refuses: Cli, tmp_path: Path) -> None:
     message = "model.bin: unknown kind of file; give .onnx, .gguf or a Hugging Face folder"
     refuses(message, "compile", tmp_path / "model.bin", "-o", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    message = "empty: holds no config.json and no .gguf or .onnx; name the file"
+    message = "empty: holds no config.json and no .gguf or .onnx; give the file"
     refuses(message, "compile", tmp_path / "empty", "-o", tmp_path / "out")
 
 

@@ -113,7 +113,7 @@ def test_a_file_from_a_file(tmp_path: Path) -> None:
 
 
 def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LadderError, match="goes with --format qdq"):
+    with pytest.raises(LadderError, match="needs --format qdq"):
         export_onnx(rounded("int4:g32", ""), tmp_path / "y.onnx", "nbits", activation="int8")
     with pytest.raises(LadderError, match="has no integer codes"):
         rewrite(rounded("int4:g32", ""), "qdq", activation="table8")

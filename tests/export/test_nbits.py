@@ -158,4 +158,4 @@ def test_refusals(type: str, match: str) -> None:
 def test_gather_refusals() -> None:
     assert refuse("Gather", DType.parse("int4:g32"), 64) is None
     assert "stores 2, 4, 8 bits, not 3" in (refuse("Gather", DType.parse("int3:g32"), 64) or "")
-    assert "whole bytes in a row" in (refuse("Gather", DType.parse("int4:g32"), 33) or "")
+    assert "whole bytes per row" in (refuse("Gather", DType.parse("int4:g32"), 33) or "")

@@ -232,7 +232,7 @@ def test_embedding_without_an_nbits_form_stays_float(tmp_path: Path) -> None:
     report = quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int4:g32", format="nbits")
     assert [site["name"] for site in report["sites"]] == ["y"]
     (left,) = report["skipped"]
-    assert left["name"] == "x" and "whole bytes in a row, not 63 codes of 4 bits" in left["reason"]
+    assert left["name"] == "x" and "whole bytes per row, not 63 codes of 4 bits" in left["reason"]
 
 
 OCR = "rapidocr-onnxruntime==1.4.4"

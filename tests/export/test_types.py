@@ -105,7 +105,7 @@ def test_float_zeros_and_a_short_last_group(text: str, k: int) -> None:
         ("uint4:g32:zpf", "Gather", 64, "GatherBlockQuantized has no float zero points;"),
         ("uint3:g32:zpf", "MatMul", 64, "stores 2, 4, 8 bits, not 3"),
         ("int1:g20", "MatMul", 60, "groups that are a power of two from 16 on, not 20"),
-        ("int1:row", "Gather", 63, "whole bytes in a row, not 63 codes of 2 bits"),
+        ("int1:row", "Gather", 63, "whole bytes per row, not 63 codes of 2 bits"),
     ],
 )
 def test_nbits_refusals(text: str, op: str, k: int, match: str) -> None:

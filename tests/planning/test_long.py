@@ -62,5 +62,5 @@ def test_what_has_no_length_is_refused(tiny_chat_folder: Path, tmp_path: Path) -
         PlanOptions(bpw="3", long_tokens=128).check()
     np.savez(tmp_path / "x.npz", x=np.zeros((1, 2), np.float32))
     options = PlanOptions(bpw="3", long_tokens=256, calib=tmp_path / "x.npz")
-    with pytest.raises(LadderError, match="--long-tokens 256: samples have no length"):
+    with pytest.raises(LadderError, match="--long-tokens 256 is for language models and text"):
         plan_model(tiny_chat_folder, options)

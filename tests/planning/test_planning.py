@@ -163,7 +163,7 @@ def test_a_kl_limit_is_one_of_the_real_run(
     monkeypatch.setattr(plan_check.PlanEvaluator, "loss", worse)
     report = plan_model(tiny_chat_folder, replace(options, max_kl="0.2")).report
     assert report["measured"]["kl"] <= 0.2 and report["predicted"]["loss"] <= 0.2 / 1.5
-    assert any(note.startswith("predicted 0.2 was measured as") for note in report["notes"])
+    assert any(note.startswith("a predicted 0.2 was measured as") for note in report["notes"])
     monkeypatch.setattr(plan_check.PlanEvaluator, "loss", lambda self, picks: 9.0)
     report = plan_model(tiny_chat_folder, replace(options, max_kl="0.2")).report
     assert any("--max-kl 0.2 is not met: measured 9" in note for note in report["notes"])
@@ -171,14 +171,17 @@ def test_a_kl_limit_is_one_of_the_real_run(
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_what_a_token_takes_beside_products(tiny_chat_folder: Path, options: PlanOptions) -> None:
+def test_the_overhead_of_a_token(tiny_chat_folder: Path, options: PlanOptions) -> None:
     """A line through two measured plans."""
     alone = plan_model(tiny_chat_folder, replace(options, latency="1ms")).report
     report = plan_model(tiny_chat_folder, replace(options, latency="1ms", overhead="")).report
     for type, row in report["uniform"].items():
         products = alone["uniform"][type]["seconds"] - 100e-6
         assert row["seconds"] == pytest.approx(MIXED * (SLOPE * products + REST))
-    assert any("a token is 1.25 x its products + 0.1 ms, from int2" in n for n in report["notes"])
+    assert any(
+        "a token takes 1.25 x its products + 0.1 ms, measured with int2" in n
+        for n in report["notes"]
+    )
     assert report["measured"]["seconds"] == pytest.approx(report["predicted"]["seconds"])
     within = plan_model(tiny_chat_folder, replace(options, latency="200us", overhead="")).report
     assert within["measured"]["seconds"] <= 200e-6 and within["predicted"]["seconds"] > 190e-6

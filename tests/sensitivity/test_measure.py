@@ -245,7 +245,7 @@ def test_samples_must_fit_the_inputs() -> None:
     import onnx_ir as ir
 
     source = Source(ir.from_proto(proto), "small.onnx", "d")
-    with pytest.raises(LadderError, match="its inputs are x, the samples z"):
+    with pytest.raises(LadderError, match="the inputs are x, the samples z"):
         measure_feeds(source, ["int4:row"], {"z": np.zeros((1, 2, 16), np.float32)})
     with pytest.raises(LadderError, match="not a language model"):
         measure(source, ["int4:row"])

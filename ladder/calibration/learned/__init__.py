@@ -1,5 +1,5 @@
-"""Rounding learned from end to end: codes and scales under which the model's output is kept.
+"""Learned rounding: codes and scales trained end to end to preserve the model's output.
 
-``latent`` is a weight on its way to codes; ``graph``, ``operators`` and ``products`` are the model
-in torch, ``train`` the steps, ``result`` what is kept of them.
+``latent`` has the trained form of a weight. ``graph``, ``operators`` and ``products`` run the model
+in torch, ``train`` has the training steps, and ``result`` stores the outcome.
 """

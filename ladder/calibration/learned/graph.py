@@ -1,4 +1,4 @@
-"""A model in torch, node by node: its first output, differentiable in weights that are given."""
+"""Runs a model in torch, node by node: its first output, differentiable in given weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Key = tuple[str, str, str]
 class Graph:
     """Runs the nodes that the first output needs.
 
-    ``precision`` is the type of products; what is between them is float32. ``weights`` are the
-    names of the constants that it reads. Operators without a form in torch are refused when the
-    graph is made.
+    ``precision`` is the type of products; everything else is float32. ``weights`` are the names of
+    the constants that it reads. Operators that have no torch form here are refused when the graph
+    is made.
     """
 
     def __init__(self, model: ir.Model, precision: torch.dtype) -> None:
@@ -36,7 +36,7 @@ class Graph:
         _check(self._nodes, self._functions)
 
     def __call__(self, feeds: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> Tensor:
-        """The output for ``feeds``; ``weights`` stand for initializers of their names."""
+        """The output for ``feeds``; ``weights`` replace the initializers with their names."""
         values = {v: torch.from_numpy(feeds[v.name or ""]) for v in self._inputs}
         for node, dead in zip(self._nodes, self._dead, strict=True):
             self._run(node, values, weights)
@@ -88,7 +88,7 @@ class Graph:
 
 
 def _needed(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
-    """The nodes that ``outputs`` follow from, in order."""
+    """The nodes that ``outputs`` depend on, in order."""
     wanted, found = set(outputs), []
     for node in reversed(nodes):
         if wanted & set(node.outputs):
@@ -98,7 +98,7 @@ def _needed(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.No
 
 
 def _dead_after(nodes: Sequence[ir.Node], output: ir.Value) -> list[list[ir.Value]]:
-    """For each node the values that it is the last to read."""
+    """For each node, the values that no later node reads."""
     dead: list[list[ir.Value]] = []
     seen = {output}
     for node in reversed(nodes):
@@ -119,17 +119,17 @@ def _check(nodes: Sequence[ir.Node], functions: Mapping[Key, ir.Function]) -> No
             unknown.update(_left_out(node))
     if unknown:
         raise LadderError(
-            f"rounding 'learned': no derivative is known of {', '.join(sorted(unknown))}; "
+            f"rounding 'learned' does not support {', '.join(sorted(unknown))}; "
             "use --rounding gptaq"
         )
 
 
 def _left_out(node: ir.Node) -> list[str]:
-    """What a node asks for that its operator does not do here."""
+    """The features of a node that its operator does not support here."""
     kind, found = node.op_type, []
     attributes = {name: a.value for name, a in node.attributes.items()}
     if kind == "Attention" and any(v is not None for v in node.inputs[4:]):
-        found.append("Attention with a cache of its own")
+        found.append("Attention with an internal cache")
     if kind == "Attention" and attributes.get("softcap", 0):
         found.append("Attention with a softcap")
     if kind == "Conv" and attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):

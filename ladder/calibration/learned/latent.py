@@ -1,4 +1,4 @@
-"""A weight on its way to codes: numbers that round to them, and factors on its scales."""
+"""The trained form of a weight: latents that round to codes, and factors of its scales."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ladder.ir.dtype import SCALES, DType
 from ladder.ir.numerics import F32, stored_scale
 from ladder.passes.rounding.matrix import Rounded
 
-TOWARDS_FLOAT = 0.5  # where a latent begins, on the way from its code to the float weight
-WITHIN_CELL = 0.9  # as far as it may go there, of the way to where the next code begins
-LEAST_FACTOR = 0.1  # of a scale: it keeps its sign
+TOWARDS_FLOAT = 0.5  # a latent starts at this share of the way from its code to the float weight
+WITHIN_CELL = 0.9  # but at most at this share of the way to the border of the next code
+LEAST_FACTOR = 0.1  # of a scale, so that it keeps its sign
 
 
 class Latent:
-    """A weight [N, K] of a low-bit type that torch can learn.
+    """A weight [N, K] of a low-bit type that torch can train.
 
-    ``u`` [N, groups, group size] are latents in units of the scale: what rounds to the value of a
-    code. ``factor`` [N or 1, groups or 1, 1] multiplies the scales that it began with. The weight
-    is (nearest(u) - zero) * scale * factor. Zero points stay as they are. Gradients go straight
-    through rounding, where ``u`` is within the type's reach (Bengio et al., arXiv 1308.3432), and
-    are exact for the factors; in these units one learning rate serves every weight.
+    ``u`` [N, groups, group size] are the latents, in units of the scale; each rounds to the value
+    of a code. ``factor`` [N or 1, groups or 1, 1] multiplies the original scales. The weight is
+    (nearest(u) - zero) * scale * factor. Zero points do not change. The gradient passes straight
+    through rounding where ``u`` is in the range of the type (Bengio et al., arXiv 1308.3432), and
+    is exact for the factors. In these units one learning rate serves every weight.
     """
 
     def __init__(self, weight: F32, dtype: DType, start: Rounded) -> None:
@@ -41,18 +41,18 @@ class Latent:
         self._zero = torch.from_numpy(zero).unsqueeze(-1)
         self.u = self._begin(np.nan_to_num(values)[dtype.element.to_unsigned(start.codes)])
         self.factor = torch.ones_like(self._scale)
-        self.learns_scales = dtype.scale_type.fine  # of others a small step changes nothing
+        self.learns_scales = dtype.scale_type.fine  # a small step does not change a coarse scale
 
     def parameters(self) -> list[torch.Tensor]:
-        """What an optimizer changes, the factors last."""
+        """The tensors that an optimizer changes, the factors last."""
         return [self.u, self.factor] if self.learns_scales else [self.u]
 
     def weight(self) -> torch.Tensor:
-        """The rounded weight [N, K], float32, without a history."""
+        """The rounded weight [N, K], float32, detached from the graph."""
         return self._flat((self._nearest() - self._zero) * (self._scale * self.factor))
 
     def backward(self, gradient: torch.Tensor) -> None:
-        """Turn the gradient of the loss by the weight [N, K] into those of the parameters."""
+        """Set the parameters' gradients from the gradient of the loss by the weight [N, K]."""
         g = self._grouped(gradient.float())
         value = self._nearest()
         reach = self.spacing / 2
@@ -63,11 +63,11 @@ class Latent:
             self.factor.grad = each.sum_to_size(self.factor.shape)
 
     def after_step(self) -> None:
-        """Keep scales on their side of zero."""
+        """Keep the sign of the scales."""
         self.factor.clamp_(min=LEAST_FACTOR)
 
     def rounded(self) -> Rounded:
-        """Codes and scales as they are stored."""
+        """The codes and scales to store."""
         element, start = self._dtype.element, self._start
         place = {float(v): i for i, v in reversed(list(enumerate(element.values)))}
         index = np.array([place[float(v)] for v in self._values], np.uint8)
@@ -83,16 +83,16 @@ class Latent:
         return Rounded(codes, scale, start.zero, relative, start.tensor_scale)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a later run resumes with."""
+        """The tensors that a later run needs to resume."""
         return {"u": self.u, "factor": self.factor}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Undo ``state``; the tensors stay those that an optimizer knows."""
+        """Load a ``state`` in place, so that the optimizer keeps its tensors."""
         self.u.copy_(state["u"])
         self.factor.copy_(state["factor"])
 
     def _begin(self, values: F32) -> torch.Tensor:
-        """Latents that round to ``values`` [N, K], some way towards the float weight."""
+        """The first latents: they round to ``values`` [N, K] and lean towards the float weight."""
         code = self._grouped(torch.from_numpy(values))
         exact = self._grouped(torch.tensor(self._float)) / self._scale.clamp(min=1e-30)
         at = torch.bucketize(code, self._between)
@@ -102,14 +102,14 @@ class Latent:
         return code + TOWARDS_FLOAT * ((exact + self._zero).clamp(low, high) - code)
 
     def _nearest(self) -> torch.Tensor:
-        """The value of the code that each latent rounds to."""
+        """The value of the code nearest to each latent."""
         if self._even:
             low, high = float(self._values[0]), float(self._values[-1])
             return torch.round(self.u).clamp_(low, high)
         return self._values[torch.bucketize(self.u, self._between)]
 
     def _grouped(self, w: torch.Tensor) -> torch.Tensor:
-        """[N, K] as [N, groups, group size]; a short last group is filled up with zeros."""
+        """[N, K] as [N, groups, group size]; a short last group is padded with zeros."""
         n, k = self._shape
         short = -k % self._size
         w = torch.nn.functional.pad(w, (0, short)) if short else w

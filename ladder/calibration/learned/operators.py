@@ -1,7 +1,7 @@
-"""ONNX operators as torch has them: what a model must be made of to be learned.
+"""ONNX operators in torch: those that learned rounding supports.
 
-Each takes the node's operands (None where one is left out) and its attributes, and gives its first
-output, or a tuple of all. Shapes are known when they run: integers are read as they are.
+Each takes the attributes of the node and its operands (None if one is omitted), and returns the
+first output, or a tuple of all. Shapes are concrete, so integers are read from tensors directly.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def gather(a: Attributes, x: Tensor, index: Tensor) -> Tensor:
     axis = a.get("axis", 0) % x.ndim
     index = torch.where(index < 0, index + x.shape[axis], index)
     taken = x.index_select(axis, index.reshape(-1))
-    taken = taken.float() if taken.is_floating_point() else taken  # a residual stream begins here
+    taken = taken.float() if taken.is_floating_point() else taken  # start of the residual stream
     return taken.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
@@ -203,11 +203,11 @@ def unsqueeze(a: Attributes, x: Tensor, axes: Tensor) -> Tensor:
 
 @operator("TensorScatter")
 def tensor_scatter(a: Attributes, past: Tensor, update: Tensor, at: Tensor | None = None) -> Tensor:
-    """A cache [B, ..., S, ...] with new rows along ``axis``: one place for every row of B."""
+    """A cache [B, ..., S, ...] with new rows along ``axis``, at the same position for all of B."""
     axis = a.get("axis", -2)
     first = 0 if at is None else int(at[0])
-    before, behind = past.narrow(axis, 0, first), first + update.shape[axis]
-    rest = past.narrow(axis, behind, past.shape[axis] - behind)
+    before, end = past.narrow(axis, 0, first), first + update.shape[axis]
+    rest = past.narrow(axis, end, past.shape[axis] - end)
     return torch.cat([before, update, rest], axis)
 
 
@@ -220,10 +220,10 @@ def _axes(x: Tensor, axes: Tensor | None) -> tuple[int, ...]:
 
 
 def constant(node: ir.Node) -> Tensor:
-    """What a Constant node holds."""
+    """The value of a Constant node."""
     for name, attribute in node.attributes.items():
         if name == "value":
             return torch.from_numpy(attribute.as_tensor().numpy().copy())
         kind = torch.int64 if name.startswith("value_int") else torch.float32
         return torch.tensor(attribute.value, dtype=kind)
-    raise LadderError(f"node {node.name}: a constant without a value")
+    raise LadderError(f"node {node.name}: the Constant node has no value; check the model file")

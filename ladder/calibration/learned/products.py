@@ -1,4 +1,4 @@
-"""The operators that take the time: products, in the precision that the machine is fast in."""
+"""The slow operators, products, in the precision that is fast on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def attention(
     mask: Tensor | None = None,
     *absent: None,
 ) -> Tensor:
-    """[B, heads, T, D], or [B, T, heads * D], of an Attention without a cache of its own."""
+    """Attention without an internal cache: [B, heads, T, D], or [B, T, heads * D]."""
     flat = q.ndim == 3
     if flat:
         heads, others = a["q_num_heads"], a["kv_num_heads"]

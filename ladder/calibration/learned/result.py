@@ -1,4 +1,4 @@
-"""What was learned of a model's weights, kept in the cache: the fact PreRounded."""
+"""Learned weights as the fact PreRounded, kept in the cache."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.support import cache
 from ladder.support.files import file_aside
 
-NAME = "learned"  # among the rounding methods
+NAME = "learned"  # of the rounding method
 INDEX = "index.json"
-BYTES_EACH = 30  # of a weight: latent, gradients, the optimizer's moments, copies in bfloat16
+BYTES_EACH = 30  # per weight: latent, gradients, the optimizer's moments, copies in bfloat16
 
 
-def learned_of(
-    source: Source, data: Data, types: Mapping[str, DType], start: PreRounded
-) -> PreRounded:
-    """The weights of ``start`` (rounded in the types of a plan) learned from end to end.
+def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRounded) -> PreRounded:
+    """Train the weights of ``start`` (rounded to the types of a plan) end to end.
 
-    From the cache where it is there. If the loss does not get smaller, ``start`` is what is left.
+    The result comes from the cache if it is there. If the loss does not fall, it is ``start``.
     """
     about = (data.digest, user_books(), sorted(types.items()), sorted(start.files.values()))
     place = cache.entry("learned", source.digest, *about)
@@ -45,8 +43,8 @@ def learned_of(
     return PreRounded({**start.files, **files}, found["note"])
 
 
-def check_learnable(source: Source, types: Mapping[str, DType]) -> None:
-    """Refuse, before any work is done, what cannot be learned: no torch, no room, no derivative."""
+def check_learnable(source: Source, types: dict[str, str]) -> None:
+    """Refuse before any work: no torch, too little memory, or an unsupported operator."""
     _check_room([group for group in _groups(source) if group.name in types])
     try:
         import torch
@@ -66,7 +64,7 @@ def _groups(source: Source) -> list[Group]:
 def _learn(
     source: Source, data: Data, types: Mapping[str, DType], start: PreRounded, place: Path
 ) -> None:
-    from ladder.calibration.learned.latent import Latent  # torch: an extra, and slow to import
+    from ladder.calibration.learned.latent import Latent  # imports torch, an optional extra
     from ladder.calibration.learned.train import Training
 
     groups = [group for group in _groups(source) if group.name in types]
@@ -89,32 +87,32 @@ def _learn(
                 save_outcome(aside, Outcome(latents[group.weight_name][1].rounded(), NAME, {}))
             files.update({site.name: f"{number}.npz" for site in group.sites})
     else:
-        note += f"; it was not used: the weights are those of {_start()}"
+        note += f"; no improvement, so the weights are those of {_start()}"
     with file_aside(place / INDEX) as aside:
         aside.write_text(json.dumps({"files": files, "note": note}))
     training.forget()
 
 
 def _begun(group: Group, dtype: DType, start: PreRounded) -> Rounded:
-    """What a weight is before it is learned; by ``mse`` where no Hessian was known."""
+    """A weight before training; rounded by ``mse`` if it has no Hessian."""
     if group.name in start.files:
         return load_outcome(Path(start.files[group.name])).rounded
     return round_by(UNCALIBRATED, group.sites[0].array(), dtype).rounded
 
 
 def _start() -> str:
-    """The method that learning begins with."""
+    """The method whose weights training starts from."""
     start = find_method(NAME).start
     assert start is not None
     return start.method
 
 
 def _check_room(groups: list[Group]) -> None:
-    """Refuse what cannot be in memory, before the first step."""
+    """Refuse a model that does not fit into memory."""
     weights = sum(group.sites[0].parameters for group in groups)
     needed, there = BYTES_EACH * weights, psutil.virtual_memory().available
     if needed > there:
         raise LadderError(
-            f"rounding 'learned' takes about {needed / 1e9:.1f} GB for {weights / 1e6:.0f} M "
-            f"weights, and {there / 1e9:.1f} GB are free; use --rounding {_start()}"
+            f"rounding 'learned' needs about {needed / 1e9:.1f} GB for {weights / 1e6:.0f} M "
+            f"weights, but only {there / 1e9:.1f} GB are free; use --rounding {_start()}"
         )

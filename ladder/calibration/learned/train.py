@@ -1,4 +1,4 @@
-"""Latents and scales changed step by step until the model says what the float model says."""
+"""Train latents and scales so that the model's output comes close to the float model's."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from ladder.support.progress import track
 
 EPOCHS = 2
 STEP_TOKENS = 2048
-STEP_SAMPLES = 8  # of a model that is not fed text
+STEP_SAMPLES = 8  # samples per step, for a model that does not read text
 LEAST_STEPS = 100
-LATENT_RATE = 0.008  # codes a step, at most
-FACTOR_RATE = 0.005  # of a scale
-WARM_UP = 0.05  # of all steps
+LATENT_RATE = 0.008  # learning rate of latents, in codes per step
+FACTOR_RATE = 0.005  # learning rate of the factors of scales
+WARM_UP = 0.05  # share of all steps
 CLIP = 1.0  # norm of all gradients
 SAVE_SECONDS = 300
-COMPARED = 16  # windows that tell what was gained
+COMPARED = 16  # windows on which the loss is compared before and after
 FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as the system calls them
 STATE = "state.pt"
 
 
 class Training:
-    """Learns the latents of some weights (by their initializers) on windows of calibration data.
+    """Trains the latents of weights (by initializer) on windows of calibration data.
 
-    The loss is KL(float || rounded), nats a token, where the output is logits (Hinton et al.,
-    arXiv 1503.02531); else the mean squared error relative to the output's own mean square. Its
-    state is a file in ``place`` every few minutes: a run that was killed resumes there.
-    ``losses`` are those of the steps so far, of ``batch`` windows each; ``precision`` is the type
-    of products.
+    The loss is KL(float || rounded) in nats per token if the output is logits (Hinton et al., arXiv
+    1503.02531), else the mean squared error relative to the mean square of the output. The state is
+    saved to a file in ``place`` every few minutes, so that a run that was killed resumes there.
+    ``losses`` has the loss of each step so far, ``batch`` is the number of windows in a step, and
+    ``precision`` is the type of products.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Training:
         self._float = {name: self._exact(model, name) for name in used}
         self._divergence = _kl if data.labels is not None else _relative_error
         self.batch = max(STEP_TOKENS // data.tokens, 1) if data.labels else STEP_SAMPLES
-        self._each = max(len(data.feeds) // self.batch, 1)  # steps of an epoch
+        self._each = max(len(data.feeds) // self.batch, 1)  # steps per epoch
         self.steps = max(EPOCHS * self._each, LEAST_STEPS)
         groups = [
             {"params": [p], "lr": rate}
@@ -68,7 +68,7 @@ class Training:
                 latent.parameters(), (LATENT_RATE * latent.spacing, FACTOR_RATE), strict=False
             )
         ]
-        # Gradients through a softmax of many words are tiny: Adam's usual epsilon would drown them.
+        # Gradients through a softmax over a large vocabulary are smaller than Adam's usual epsilon.
         self._optimizer = torch.optim.AdamW(
             groups, betas=(0.9, 0.95), eps=1e-12, weight_decay=0.0, fused=True
         )
@@ -80,7 +80,7 @@ class Training:
         )
 
     def loss(self) -> float:
-        """Of the weights as they are now, on a few windows spread over the data."""
+        """The loss of the current weights on a few windows spread over the data."""
         weights = self._weights()
         every = max(len(self._data.feeds) // COMPARED, 1)
         with torch.no_grad():
@@ -88,7 +88,7 @@ class Training:
         return float(np.mean(losses))
 
     def run(self) -> None:
-        """All steps that are still to do."""
+        """Run the remaining steps."""
         self._restore()
         saved = time.monotonic()
         for step in track(range(len(self.losses), self.steps), "learn the weights"):
@@ -98,7 +98,7 @@ class Training:
                 saved = time.monotonic()
 
     def forget(self) -> None:
-        """Remove the state of the run."""
+        """Remove the saved state of the run."""
         self._place.unlink(missing_ok=True)
 
     def _step(self, windows: Iterable[int]) -> float:
@@ -128,18 +128,18 @@ class Training:
         return mean
 
     def _weights(self) -> dict[str, Tensor]:
-        """The rounded weights [N, K] by their initializers."""
+        """The rounded weights [N, K] by initializer."""
         return {name: latent.weight().to(self._precision) for name, latent in self._latents.items()}
 
     def _loss(self, feeds: Mapping[str, np.ndarray], weights: Mapping[str, Tensor]) -> Tensor:
-        """How far the output of weights [N, K] is from the float model's, on one window."""
+        """The loss of the weights [N, K] on one window."""
         with torch.no_grad():
             wanted = self._graph(feeds, self._float)
         stored = {name: as_stored(self._sites[name], w) for name, w in weights.items()}
         return self._divergence(self._graph(feeds, stored), wanted)
 
     def _windows_of(self, step: int) -> list[int]:
-        """Every window once an epoch, in an order of its own, the same in every run."""
+        """The windows of a step. An epoch uses every window once, in a reproducible order."""
         order = np.random.default_rng(step // self._each).permutation(len(self._data.feeds))
         first = step % self._each * self.batch
         return [int(i) for i in order[first : first + self.batch]]
