@@ -1,1 +1,1 @@
-"""What is known of processors: targets, devices, instruction budgets. Nothing is imported here."""
+"""Facts about processors: targets, devices, instruction budgets. Nothing is imported here."""

@@ -1,4 +1,4 @@
-"""Processors beside the CPU: published facts that projections read. None was measured by Ladder."""
+"""NPUs and GPUs: published facts for projections. Ladder measured none of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from ladder.hardware.devices import GB, Device, Fact
 X_ELITE = "Snapdragon X Elite product brief (X1E-80-100)"
 T_MAN = "T-MAN (arXiv 2511.11248), measured there on Snapdragon 8 Gen 3"
 HEXAGON = "LLVM's Hexagon v73 packets: four instructions, of them one load, one vlut32, two vrmpy"
-NOT_TOLD = "Qualcomm publishes no clock of the vector unit: 1 GHz stands in, so read it per GHz"
-OPENCL = "assumed: one 32-bit operation a lane and cycle, as the TFLOPS figure counts them"
+NO_CLOCK = "Qualcomm publishes no clock of the vector unit: 1 GHz is assumed, so read it per GHz"
+OPENCL = "assumed: one 32-bit operation per lane and cycle, as in the TFLOPS figure"
 
 NPU = Device(
     "snapdragon-x-elite-npu",
     "snapdragon-x-elite-npu",
     "Hexagon, 4 HVX contexts",
     4,
-    Fact(1e9, NOT_TOLD),
-    Fact(59 * GB, f"{T_MAN}: DMA from memory into the NPU's own"),
-    Fact(0, "HVX loads pass by the first cache"),
+    Fact(1e9, NO_CLOCK),
+    Fact(59 * GB, f"{T_MAN}: DMA from memory into the memory of the NPU"),
+    Fact(0, "HVX loads bypass the first cache"),
     Fact(1024 * 1024, f"{T_MAN}: L2"),
     {
         "load": Fact(1, HEXAGON),

@@ -1,6 +1,6 @@
-"""Devices with an ARM CPU: published facts that projections read. None was measured by Ladder.
+"""Devices with an ARM CPU: published facts for projections. Ladder measured none of them.
 
-Rates of instructions are of vectors of 16 bytes, for one core and cycle. Light: no import of TVM.
+Instruction rates are for vectors of 16 bytes, per core and cycle. Light: TVM is not imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ M1 = "Apple M1 announcement (2020); caches: sysctl hw.perflevel0 of that chip"
 
 @dataclass(frozen=True)
 class Fact:
-    """A number and where it was published."""
+    """A number and its source."""
 
     value: float
     source: str
@@ -31,16 +31,16 @@ class Fact:
 
 @dataclass(frozen=True)
 class Device:
-    """What a projection needs: of the fast cores, where a chip has several kinds."""
+    """The facts that a projection needs; of the fast cores, if a chip has several kinds."""
 
     name: str
-    level: str  # of ``ladder.hardware.targets``: what its code is compiled for
+    level: str  # the level of ``ladder.hardware.targets`` that its code is compiled for
     cpu: str
     cores: int
     clock: Fact  # Hz
-    bandwidth: Fact  # bytes a second, to memory, all cores together
-    l1: Fact  # bytes of data cache of a core
-    l2: Fact  # bytes of a core, or its share
+    bandwidth: Fact  # of memory, in bytes per second, for all cores together
+    l1: Fact  # bytes of the data cache of a core
+    l2: Fact  # bytes per core, or a core's share
     per_cycle: Mapping[str, Fact]  # "load", "vector", "tbl1", "tbl4", "sdot", "smmla"
 
 

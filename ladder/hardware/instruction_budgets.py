@@ -1,12 +1,12 @@
-"""What the inner loops of kernels may cost: instructions for 256 weight bits, by kernel family.
+"""Limits for the inner loops of kernels: instructions per 256 weight bits, by kernel family.
 
-A test compiles every kernel and counts (``ladder.codegen.inner_loop``), so that a compiler that
-makes something else of a loop is noticed without the hardware. Light: no import of TVM.
+A test compiles every kernel and counts (``ladder.codegen.inner_loop``), so that a regression in
+generated loops is caught without the hardware. Light: TVM is not imported.
 
-A kernel has one loop or three. ``lut_gemm``: *table8* and *int8*, look-ups in tables of one byte
-and of two. ``dot_gemm``: *one*, a token by itself, codes unpacked and multiplied in registers;
-*unpack*, the codes of a block put into memory; *more*, several tokens multiplied with them, for
-256 bits of unpacked codes and a token.
+A kernel has one loop or three. ``lut_gemm`` has *table8* or *int8*: look-ups in tables with entries
+of one byte or two. ``dot_gemm`` has *one*: a single token, codes unpacked and multiplied in
+registers; *unpack*: the codes of a scale block are unpacked to memory; *more*: several tokens are
+multiplied with them, counted per token and 256 bits of unpacked codes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from dataclasses import dataclass
 
 from ladder.errors import LadderError
 
-WEIGHT_BITS = 256  # that budgets are stated for
+WEIGHT_BITS = 256  # the unit of budgets
 SUBJECT = "instructions for 256 weight bits"
 BITS = tuple(f"int{bits}:g128" for bits in range(1, 9))
-# Five blocks of two chunks: the longest that one token multiplies in a row.
+# Five scale blocks of two chunks: the longest run that one token multiplies at once.
 SHARED_BYTES = "ternary:g32"
 BOOKS = ("fp4_e2m1:g128", "nf4:g128", "fp8_e5m2:g128")  # of one, two and three digits
-# Types by what of them changes a loop: bits and digits. Zero points and scales stand outside.
+# Loops differ by bits and digits of a type only: zero points and scales are applied outside.
 TYPES = (*BITS, SHARED_BYTES, *BOOKS)
-STORED_BITS = {SHARED_BYTES: 1.6}  # where they are not those of a code
-Cost = float | Sequence[float | None]  # of every type, or of each in the order of ``TYPES``
+STORED_BITS = {SHARED_BYTES: 1.6}  # where they differ from the bits of a code
+Cost = float | Sequence[float | None]  # for all types, or for each in the order of ``TYPES``
 Anchor = tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Family:
-    """Of kernels: bytes of a register, codes that one multiplication takes, and of what the two
-    loops of look-ups need how much for 256 weight bits, by their definition."""
+    """A kernel family: bytes of a register, codes that one multiplication takes, and the
+    instructions that the two look-up loops need per 256 weight bits, by their definition."""
 
     register: int
     codes: int
@@ -42,7 +42,7 @@ class Family:
 
 _TBL = ("lookup", 4), ("lookup", 8)  # 16 look-ups of 4 bits
 _VPERMB = ("lookup", 1), ("lookup", 2)  # 64
-_VPSHUFB = ("dot", 2), ("lookup", 5)  # 32; four more bring the bytes of a K-group together
+_VPSHUFB = ("dot", 2), ("lookup", 5)  # 32; four more gather the bytes of a table group
 FAMILIES = {
     "neon": Family(16, 8, *_TBL),
     "dotprod": Family(16, 16, *_TBL),
@@ -50,11 +50,11 @@ FAMILIES = {
     "avx2": Family(32, 16, *_VPSHUFB),
     "avxvnni": Family(32, 32, *_VPSHUFB),
     "avx512": Family(64, 64, *_VPERMB),
-    "hvx": Family(128, 128, *_VPERMB),  # vlut32 looks 128 up, but in half a table
+    "hvx": Family(128, 128, *_VPERMB),  # vlut32 does 128 look-ups, but in half a table
 }
 
-# What a loop costs at most; a kind that is not named, nothing. None: there is no such loop (large
-# code books have none for a token by itself), or LLVM split it.
+# The most that a loop may cost, 0 for kinds that are not named. None: there is no such loop (large
+# code books have none for a single token), or LLVM split it.
 # fmt: off
 BUDGETS: dict[str, dict[str, dict[str, Cost]]] = {
     "neon": {
@@ -170,9 +170,9 @@ BUDGETS: dict[str, dict[str, dict[str, Cost]]] = {
 
 
 def anchor_of(family: str, loop: str, type: str, bits: int, digits: int) -> Anchor:
-    """(kind, how many) that the loop needs for 256 weight bits: they tell how many a pass is for.
+    """(kind, count) that the loop needs per 256 weight bits, which says how much one pass covers.
 
-    ``bits`` of a code; ``digits`` of a code book, 1 of other types.
+    ``bits`` is the width of a code, ``digits`` the digits of a code book (1 for other types).
     """
     facts = FAMILIES[family]
     if loop in ("table8", "int8"):
@@ -184,7 +184,7 @@ def anchor_of(family: str, loop: str, type: str, bits: int, digits: int) -> Anch
 
 
 def budget_of(family: str, loop: str, type: str) -> dict[str, float] | None:
-    """The most of each kind; None where the family has no such loop for the type."""
+    """The limit for each kind; None if the family has no such loop for the type."""
     at = TYPES.index(type)
     if loop in ("table8", "int8") and type not in BITS:
         return None
@@ -200,7 +200,7 @@ def budget_of(family: str, loop: str, type: str) -> dict[str, float] | None:
 def check(
     family: str, loop: str, type: str, anchor: Anchor, mix: Mapping[str, int]
 ) -> dict[str, float]:
-    """Refuse a loop that costs more than its budget; returns the costs for 256 weight bits."""
+    """Refuse a loop over its budget; return its costs per 256 weight bits."""
     kind, rate = anchor
     name, most = f"{family} {loop} {type}", budget_of(family, loop, type) or {}
     bits = mix.get(kind, 0) / rate * WEIGHT_BITS

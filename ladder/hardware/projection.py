@@ -1,7 +1,7 @@
-"""What a device could do at best, by arithmetic from published facts: never a measurement.
+"""The best time on a device, calculated from published facts: never a measurement.
 
-A product is bound by memory (bytes of its weights over the bandwidth) or by instructions (those
-of its inner loop, as budgeted for 256 weight bits, over what a core issues), whichever is slower.
+A product is bound by memory (bytes of its weights / bandwidth) or by instructions (those of its
+inner loop, as budgeted per 256 weight bits, / the rate of a core), whichever takes longer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ladder.ir.dtype import DType
 
 LABEL = "projection, not a measurement"
 ALL_DEVICES = {**DEVICES, NPU.name: NPU, GPU.name: GPU}
-# A budget's kind of instruction -> the rate of a device that it goes by.
+# Kind of instruction in a budget -> the rate of a device that applies.
 RATES = {"load": "load", "lookup": "tbl1", "dot": "sdot"}
 IN_VECTOR_UNITS = ("lookup", "dot", "vector")
-# Hexagon's scalar unit combines blocks: load the sum and the scale, take off the zero, convert,
-# multiply, multiply, add, for each row and block.
+# Hexagon's scalar unit combines scale blocks: load the sum and the scale, subtract the zero,
+# convert, multiply, multiply, add, for each row and scale block.
 STEPS_OF_A_ROW = 7
-# OpenCL's dot_gemm in a work item: for each of four quads of a chunk and each bit plane a shift,
-# an and, a shift and an or; a dot product for each quad. A chunk has 16 weights of a row.
+# OpenCL's dot_gemm in a work item: a shift, an and, a shift and an or for each of the four quads
+# of a chunk and each bit plane; a dot product for each quad. A chunk has 16 weights of a row.
 STEPS_OF_A_PLANE, STEPS_OF_A_DOT, QUADS, CHUNK = 4, 1, 4, 16
 
 # Products of whole models: (what, weights in products), and T-MAC's published tokens a second
@@ -50,7 +50,7 @@ NOTES = {"snapdragon-x-elite-npu": "Qualcomm's NPU software, as T-MAC's table 7 
 
 @dataclass(frozen=True)
 class Bound:
-    """Seconds of one token's product, and the arithmetic in words."""
+    """Seconds of a product for one token, and the calculation as text."""
 
     what: str
     seconds: float
@@ -60,16 +60,18 @@ class Bound:
 def device_of(name: str) -> Device:
     """The facts of a device."""
     if name not in ALL_DEVICES:
-        raise LadderError(f"no published facts of '{name}'; one of {', '.join(ALL_DEVICES)}")
+        raise LadderError(
+            f"no published facts about '{name}'; give one of {', '.join(ALL_DEVICES)}"
+        )
     return ALL_DEVICES[name]
 
 
 def project(
     name: str, dtype: DType, n: int, k: int, cores: int = 0, mode: str = "int8"
 ) -> dict[str, Any]:
-    """One token through weights [N, K] on ``cores`` cores (0: all) of a device, by look-ups.
+    """Project a product for one token with weights [N, K] on ``cores`` cores (0: all) of a device.
 
-    Seconds, what bounds them, and each bound's arithmetic.
+    The result has the seconds, the bound, and the calculation of each bound.
     """
     device = device_of(name)
     used = min(cores or device.cores, device.cores)
@@ -86,7 +88,9 @@ def project(
         "bound_by": slowest.what,
         "bounds": [vars(bound) for bound in bounds],
         "sources": sorted({fact.source for fact in _facts(device)}),
-        "not_projected": "" if len(bounds) > 1 else "instructions: no budget or rates of them",
+        "not_projected": ""
+        if len(bounds) > 1
+        else "instructions: there are no budgets or rates for them",
     }
 
 
@@ -127,7 +131,7 @@ def _instructions(
 
 
 def _work(device: Device, most: Mapping[str, float], dtype: DType) -> list[tuple[str, float]]:
-    """(kind, instructions for 256 weight bits)."""
+    """(kind, instructions per 256 weight bits)."""
     work = [(kind, most[kind]) for kind in RATES if kind in most]
     work.append(("vector", sum(most.get(kind, 0) for kind in IN_VECTOR_UNITS)))
     if device is NPU:
@@ -136,7 +140,7 @@ def _work(device: Device, most: Mapping[str, float], dtype: DType) -> list[tuple
 
 
 def _closest(dtype: DType) -> str:
-    """The integer type of as many bits: counts of look-up kernels depend on nothing else."""
+    """The integer type with as many bits: counts of look-up kernels depend only on bits."""
     return min(BITS, key=lambda type: abs(DType.parse(type).bits - dtype.bits))
 
 
@@ -148,9 +152,9 @@ def _on_lanes(device: Device, dtype: DType, n: int, k: int, lanes: int) -> Bound
 
 
 def table() -> list[dict[str, Any]]:
-    """T-MAC's published tokens a second beside the projection for the same weights.
+    """T-MAC's published tokens per second next to the projection for the same weights.
 
-    By ``table8``, whose tables are T-MAC's.
+    The projection uses ``table8``, which has T-MAC's tables.
     """
     rows = []
     for name, model, text, cores, published in PUBLISHED:

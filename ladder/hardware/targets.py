@@ -1,4 +1,4 @@
-"""The targets by name, and what each needs of the machine. Light: the runtime imports it."""
+"""The targets by name, and the features that each needs. Light: the runtime imports it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from ladder.errors import LadderError
 
-WITH_TILES = ("amx",)  # families that have matrix tiles
+WITH_TILES = ("amx",)  # kernel families that have matrix tiles
 VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
-MACHINES = {"AMD64": "x86_64", "aarch64": "arm64"}  # architectures by what Python calls them
+MACHINES = {"AMD64": "x86_64", "aarch64": "arm64"}  # platform.machine() -> architecture
 LINUX_ARM, MACOS_ARM = "aarch64-linux-gnu", "arm64-apple-macosx"
 DOTS = "asimd asimddp"
 ARMV8_2 = f"{DOTS} fphp asimdhp atomics"
 ARMV8_6 = f"{ARMV8_2} i8mm bf16"
-# Snapdragon's phones do not let programs use SVE, which LLVM takes a Cortex-X4 to have.
+# Snapdragon phones do not let programs use SVE, but LLVM expects it of a Cortex-X4.
 NO_SVE = ("-sve", "-sve2")
-# Where Linux tells of an ARM CPU: getauxval(AT_HWCAP, AT_HWCAP2) with the bits of arch/arm64's
-# asm/hwcap.h. /proc/cpuinfo says the same in words, but under qemu-user it is the host's.
+# Linux reports the features of an ARM CPU by getauxval(AT_HWCAP, AT_HWCAP2), with the bits of
+# arch/arm64's asm/hwcap.h. /proc/cpuinfo has their names, but under qemu-user it is the host's.
 HARDWARE, HARDWARE_2 = 16, 26
 ARM_FLAGS = {
     "asimd": (HARDWARE, 1),
@@ -34,30 +34,30 @@ ARM_FLAGS = {
     "i8mm": (HARDWARE_2, 13),
     "bf16": (HARDWARE_2, 14),
 }
-# Linux gives the tile registers to who asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), see
-# Documentation/arch/x86/xstate.rst. The call has no name in the C library, but a number.
+# A process must ask Linux for the matrix tiles: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), see
+# Documentation/arch/x86/xstate.rst. The C library has no name for the call, only its number.
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True)
 class Level:
-    """One instruction-set level: kernels are compiled once for each."""
+    """An instruction level: kernels are compiled once for each."""
 
     name: str
     arch: str
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
     kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, ...
-    system: str = ""  # the system that its libraries are for, as sys.platform; empty: this one
+    system: str = ""  # the system of its libraries, as in sys.platform; empty: this one
 
     @property
     def schemes(self) -> tuple[str, ...]:
-        """How its kernels compute a product."""
+        """The schemes by which its kernels compute a product."""
         return ("lut", "dot", "tile") if self.kernels in WITH_TILES else ("lut", "dot")
 
 
 def _x86(name: str, mcpu: str, flags: str, kernels: str, *more: str) -> Level:
-    """``more`` are extensions that LLVM is told of besides those of ``mcpu``."""
+    """An x86 level; ``more`` are LLVM features in addition to those of ``mcpu``."""
     options: dict[str, object] = {"kind": "llvm", "mcpu": mcpu}
     if more:
         options["mattr"] = [f"+{name}" for name in more]
@@ -71,8 +71,8 @@ def _arm(name: str, mcpu: str, flags: str, kernels: str, *mattr: str) -> Level:
     return Level(name, "arm64", options, frozenset(flags.split()), kernels, "linux")
 
 
-# Ordered from the plainest to the most able: the runtime takes the last one the CPU has. A device
-# stands before the level that is named by instructions, so that only its own name means it.
+# In ascending order: the runtime takes the last level that the CPU has. A device comes before the
+# level with the same instructions, so that it is only used by its own name.
 LEVELS = {
     level.name: level
     for level in (
@@ -116,7 +116,7 @@ LEVELS = {
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A processor beside the CPU: low-bit products are built for it, not whole models."""
+    """An NPU or a GPU: low-bit products are built for it, not whole models."""
 
     name: str
     arch: str  # hexagon or adreno
@@ -144,11 +144,11 @@ ACCELERATORS = {
         ),
     )
 }
-# In TVM a target is one level, or an accelerator: its tag is ladder/NAME.
+# TVM has a target for each level and each accelerator, with the tag ladder/NAME.
 TAGS = {name: dict(level.llvm) for name, level in LEVELS.items()} | {
     name: dict(accelerator.config) for name, accelerator in ACCELERATORS.items()
 }
-SAME_KERNELS = ("x86-64-v4",)  # those of x86-64-v3: not worth a library of its own in a family
+SAME_KERNELS = ("x86-64-v4",)  # has the kernels of x86-64-v3, so a family leaves it out
 FAMILIES = {
     "x86-64-all": tuple(
         name
@@ -161,7 +161,7 @@ NATIVE = "native"
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets of this machine, by their Linux names (empty where they cannot be read)."""
+    """Instruction sets of this machine by their Linux names; empty if they cannot be read."""
     if platform.machine() in ("aarch64", "arm64"):
         return _arm_flags()
     try:
@@ -196,7 +196,7 @@ def runs_here(level: Level) -> bool:
 
 @cache
 def tiles_permitted() -> bool:
-    """Whether the system lets this process use AMX's tiles: asked for once, a refusal logged."""
+    """Ask the system once whether this process may use AMX; log a refusal."""
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -204,13 +204,13 @@ def tiles_permitted() -> bool:
         return True
     why = os.strerror(ctypes.get_errno())
     logging.getLogger("ladder").warning(
-        "this CPU has AMX, but the system refuses its tiles (arch_prctl: %s): going without", why
+        "this CPU has AMX, but the system refuses it (arch_prctl: %s): AMX is not used", why
     )
     return False
 
 
 def native_level() -> Level:
-    """The most able level of this machine."""
+    """The highest level that this machine runs."""
     able = [level for level in LEVELS.values() if runs_here(level)]
     if not able:
         raise LadderError(
@@ -226,7 +226,7 @@ def known_targets() -> list[str]:
 
 
 def levels_of(target: str) -> tuple[Level, ...]:
-    """The instruction-set levels that an artifact for ``target`` carries."""
+    """The instruction levels that an artifact for ``target`` contains."""
     if target == NATIVE:
         return (native_level(),)
     if target in LEVELS:

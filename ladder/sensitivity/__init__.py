@@ -1,1 +1,1 @@
-"""Sensitivity: what a model's output loses when one site alone has one type."""
+"""Sensitivity: the loss of a model's output when a single site has a low-bit type."""

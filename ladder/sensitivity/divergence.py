@@ -1,12 +1,12 @@
-"""How far an output moved from the float model's: KL both ways, MSE, SQNR, cosine.
+"""The distance of an output from the float model's: KL both ways, MSE, SQNR, cosine.
 
-For logits z of the changed and l of the float model let d = z - l. KL and its reverse are of second
-order in d, so their terms of first order are taken away before anything is rounded: with
-p = softmax(l), c = d - sum_v p d and s = sum_v p expm1(c),
+Let z be the logits of the changed model, l those of the float model, and d = z - l. KL and its
+reverse are of second order in d, so the terms of first order are removed before anything is
+rounded: with p = softmax(l), c = d - sum_v p d and s = sum_v p expm1(c),
 
     KL(q || p) = sum_v p expm1(c) c / (1 + s) - log1p(s)        KL(p || q) = log1p(s)
 
-in float32. Rows are taken a few at a time so that all of it stays in the cache.
+in float32. A few rows are processed at a time, so that all values stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ladder.ir.numerics import F32
 
 ELEMENTS_AT_A_TIME = 1 << 17
 LOGITS, PROBABILITIES, VALUES = "logits", "probabilities", "values"
-SMALLEST = np.float32(1e-30)  # a probability of 0 has a logarithm, too
-LARGEST_SQNR = 300.0  # decibels; stands for "the same bits"
+SMALLEST = np.float32(1e-30)  # keeps the logarithm of a probability finite
+LARGEST_SQNR = 300.0  # decibels; means equal bits
 SUM_TOLERANCE = 1e-3
 
 
 @dataclass
 class Sums:
-    """Sums over tokens, float64. ``power`` and ``error`` are over all elements as well."""
+    """Sums over tokens, float64; ``power`` and ``error`` are sums over all elements."""
 
     tokens: float = 0.0
     elements: float = 0.0
@@ -42,7 +42,7 @@ class Sums:
 
     @staticmethod
     def total(parts: Iterable[Sums]) -> Sums:
-        """In the order given, so that the last bit does not depend on who computed what."""
+        """Add in the given order, so that the last bit does not depend on the workers."""
         out = Sums()
         for part in parts:
             for f in fields(Sums):
@@ -50,7 +50,7 @@ class Sums:
         return out
 
     def scores(self, kind: str) -> dict[str, float]:
-        """Measure -> value; KL and loss in nats per token, SQNR in decibels."""
+        """Name of a measure -> value; KL and loss in nats per token, SQNR in decibels."""
         found = {
             "mse": self.error / self.elements,
             "sqnr": LARGEST_SQNR,
@@ -71,12 +71,12 @@ class Sums:
 
 
 def metric_of(kind: str) -> str:
-    """The measure that stands for the loss."""
+    """The name of the measure that serves as the loss."""
     return "mse" if kind == VALUES else "kl"
 
 
 def kind_of(output: np.ndarray) -> str:
-    """Whether the last axis holds probabilities; logits cannot be told from other values."""
+    """The kind of an output by its values: probabilities or others. Logits are not recognised."""
     if output.ndim == 0 or output.shape[-1] < 2 or output.min() < 0:
         return VALUES
     return PROBABILITIES if np.abs(output.sum(-1) - 1).max() < SUM_TOLERANCE else VALUES
@@ -86,7 +86,7 @@ def kind_of(output: np.ndarray) -> str:
 class Expected:
     """The float model's output on one window: ``output`` [tokens, V] and its softmax.
 
-    ``labels`` [tokens - 1] are the tokens that follow, where there are some.
+    ``labels`` [tokens - 1] are the tokens that follow, for a language model.
     """
 
     kind: str
@@ -106,7 +106,7 @@ class Expected:
         return Expected(kind, rows, softmax, labels)
 
     def compare(self, output: np.ndarray) -> Sums:
-        """The distance of another output of the same shape, which is overwritten."""
+        """The distance of another output of the same shape; the output is overwritten."""
         z = as_rows(output)
         step = max(1, ELEMENTS_AT_A_TIME // max(1, z.shape[1]))
         parts = [self._rows(z, slice(i, i + step)) for i in range(0, len(z), step)]
@@ -147,20 +147,20 @@ class Expected:
             kl[row], reverse[row] = _far_apart(p[row], d[row])
         sums.kl, sums.reverse_kl = _sum(kl), _sum(reverse)
         if self.labels is not None:
-            labels = self.labels[rows]  # one fewer than rows: nothing follows the last token
+            labels = self.labels[rows]  # nothing follows the last token, so one fewer than rows
             found = d[np.arange(len(labels)), labels]
             sums.labels = len(labels)
             sums.loss_change = _sum(reverse[: len(labels)] - found)
 
 
 def as_rows(output: np.ndarray) -> F32:
-    """[..., V] -> [tokens, V]; a scalar is one token of one value. Shares memory."""
+    """[..., V] -> [tokens, V], with shared memory; a scalar is one token of one value."""
     rows: F32 = output.reshape(-1, output.shape[-1] if output.ndim else 1)
     return rows
 
 
 def _dot(a: F32, b: F32) -> F32:
-    """Row by row."""
+    """The dot products of rows."""
     out: F32 = np.einsum("ij,ij->i", a, b)
     return out
 
@@ -170,7 +170,7 @@ def _sum(x: np.ndarray) -> float:
 
 
 def _cosine(error: F32, power: F32, cross: F32) -> np.ndarray:
-    """cos(l, l + d) from |d|^2, |l|^2 and l.d; of two zeros it is 1."""
+    """cos(l, l + d) from |d|^2, |l|^2 and l.d; 1 if both are zero."""
     e, p, x = (part.astype(np.float64) for part in (error, power, cross))
     length = np.sqrt(p * np.maximum(p + 2 * x + e, 0))
     same = (p == 0) & (e == 0)
@@ -186,7 +186,7 @@ def _softmax(rows: F32) -> F32:
 
 
 def _far_apart(p: F32, d: F32) -> tuple[float, float]:
-    """One row of logits so far off that exp overflows: float64, with the largest taken out."""
+    """A row of logits so far off that exp overflows: in float64, less the largest logit."""
     with np.errstate(divide="ignore"):
         logs = np.log(p.astype(np.float64)) + d
     top = logs.max()

@@ -1,9 +1,9 @@
-"""The engine: runs candidates from their own block on, against activations kept from the float run.
+"""The engine: runs candidates from their own block on, with activations from the float run.
 
-The float model runs once, block by block; what every block reads is kept. A candidate's weight is
-rounded and put into its own block; from there on only the suffix runs. Candidates of one block run
-together, block after block: so a block's weights are read (and, where memory is scarce, its session
-is built) once for all of them. Work is spread over windows and candidates, one thread each.
+The float model runs once, block by block, and the inputs of every block are kept. The rounded
+weight of a candidate replaces the float one in its block, and only this block and the later ones
+run. Candidates of one block run together, so that a block's weights are read (and, if memory is
+scarce, its session is built) once for all of them. Each thread runs one candidate on one window.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from ladder.sensitivity.divergence import (
 )
 from ladder.support.progress import track
 
-SESSIONS_SHARE = 0.5  # of the memory limit: the float model's sessions
-ROUNDED_SHARE = 0.25  # and the weights of candidates that run together
-COPIES = 3  # of a rounded weight: itself, transposed by ONNX Runtime, packed
+SESSIONS_SHARE = 0.5  # of the memory limit, for the sessions of the float model
+ROUNDED_SHARE = 0.25  # of the memory limit, for the weights of candidates that run together
+COPIES = 3  # of a rounded weight: the original, transposed by ONNX Runtime, packed
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass
 class _Run:
-    """A candidate on its way: its weight, and per window the values that are not the float ones."""
+    """A candidate that runs: its weight, and for each window the values that differ from float."""
 
     task: Task
     group: Group
@@ -55,9 +55,9 @@ class Engine:
     """Scores candidates of one model on one set of windows.
 
     ``windows`` are feeds by input name. ``logits`` says that the output's last axis is logits;
-    otherwise it is looked at. ``labels``, where given, are for each window the tokens that follow
-    each token but the last. The output is the graph's first. ``rounded`` makes a candidate's
-    weight. Outputs are compared with the model's own, or with ``expected``.
+    otherwise the values decide. ``labels``, if given, has for each window the tokens that follow
+    each token except the last. The output is the graph's first. ``rounded`` computes a candidate's
+    weight. Outputs are compared with those of the model, or with ``expected``.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Engine:
         return metric_of(self.expected[0].kind)
 
     def score(self, tasks: Sequence[Task]) -> list[dict[str, float]]:
-        """Scores of candidates, in order. Those of one block are cheapest together."""
+        """The scores of candidates, in order. Those of one block are cheapest together."""
         room = int(self.kept.limit * ROUNDED_SHARE)
         found: list[dict[str, float]] = []
         batch: list[Task] = []
@@ -108,7 +108,7 @@ class Engine:
             active = [run for run in runs if run.group.blocks[0] <= number]
             self._advance(number, active)
         for run in runs:
-            if not run.sums:  # nothing that the output depends on
+            if not run.sums:  # the output does not depend on the site
                 run.sums = [e.compare(e.output.copy()) for e in self.expected]
         return [Sums.total(run.sums).scores(self.expected[0].kind) for run in runs]
 
@@ -118,7 +118,7 @@ class Engine:
         return _Run(task, group, weight, [{} for _ in self._values])
 
     def _advance(self, number: int, runs: list[_Run]) -> None:
-        """Run one block for all candidates that have got to it."""
+        """Run one block for all candidates that have reached it."""
         changed = [run for run in runs if number in run.group.blocks]
         swapped = [{run.group.weight_name: run.weight} for run in changed]
         own = self._each(lambda weights: self._build(number, weights), swapped)
@@ -141,7 +141,7 @@ class Engine:
         run.windows[w] = {k: v for k, v in {**values, **made}.items() if k in later}
 
     def _finish(self, number: int, program: Program, run: _Run, w: int) -> Sums:
-        """Run the last block and compare; logits are large, so their buffers are used again."""
+        """Run the last block and compare; logits are large, so their buffers are reused."""
         expected, feeds = self.expected[w], {**self._values[w], **run.windows[w]}
         buffer = self._buffers.get()
         try:
@@ -155,7 +155,7 @@ class Engine:
             self._buffers.put(buffer)
 
     def _run_model(self, logits: bool, labels: Sequence[np.ndarray] | None) -> list[Expected]:
-        """Run the model once and keep what every block reads."""
+        """Run the float model once and keep the inputs of every block."""
         for number in track(range(self.flow.last + 1), "run the model"):
             program = self._program(number)
             made = self._each(program.run, self._values)
@@ -164,12 +164,12 @@ class Engine:
         outputs = [values[self.flow.output] for values in self._values]
         if outputs[0].dtype != np.float32:
             raise LadderError(
-                f"output '{self.flow.output}' is {outputs[0].dtype}, not float32: it has no score"
+                f"output '{self.flow.output}' is {outputs[0].dtype}: only float32 can be scored"
             )
         self._shapes = [output.shape for output in outputs]
         kind = LOGITS if logits else kind_of(outputs[0])
         found = []
-        for i, output in enumerate(outputs):  # one after the other: they may be larger than memory
+        for i, output in enumerate(outputs):  # one at a time: together they may exceed memory
             expected = Expected.of(output, kind, labels[i] if labels else None)
             if kind == LOGITS and expected.softmax is not None:
                 expected = replace(expected, softmax=self.kept.put(expected.softmax))
@@ -177,11 +177,11 @@ class Engine:
         return found
 
     def _program(self, number: int) -> Program:
-        """The float block; kept as long as all of them fit."""
+        """The program of a float block; kept while it fits into the memory limit."""
         if number in self._programs:
             return self._programs[number]
         program = self._build(number, {})
-        size = 2 * program.weight_bytes  # as it lies in memory, and packed
+        size = 2 * program.weight_bytes  # the weights, and ONNX Runtime's packed copy
         if self.kept.fits(size, SESSIONS_SHARE):
             self.kept.used += size
             self._programs[number] = program

@@ -1,4 +1,4 @@
-"""``measure``: a source and a text in, the fact ``Sensitivity`` out; resumes what was begun."""
+"""Measure the fact ``Sensitivity`` of a source on a text or on samples; resume earlier runs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ladder.support.threads import own_threads
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """MeasureOptions to measure: none of it changes a score.
+    """How to measure; none of the options changes a score.
 
-    ``workers`` is a number of processes (0: this one) or ``dask://host:port``; ``threads`` are
-    those of all local workers, 0 for every processor; ``limit`` is the memory for what is kept, in
-    bytes (half of what is free); ``state`` is the file that scores are saved to, and read from.
+    ``workers`` is a number of processes (0: this one) or ``dask://host:port``. ``threads`` is the
+    number for all local workers (0: every processor). ``limit`` is the memory for kept values, in
+    bytes (default: half of the free memory). ``state`` is the file that keeps the scores.
     """
 
     workers: str = "0"
@@ -55,8 +55,7 @@ def measure(
 ) -> Sensitivity:
     """Score every site of a language model in every type on a calibration text.
 
-    Sites that share a weight are measured together, and each has the score of them all: it counts
-    once.
+    Sites that share a weight are measured together. Each has their common score, which counts once.
     """
     data = text_data(source, text, windows, tokens)
     return measure_data(source, types, data, method, how or MeasureOptions())
@@ -70,10 +69,10 @@ def measure_feeds(
     name: str = "samples",
     how: MeasureOptions | None = None,
 ) -> Sensitivity:
-    """Score every site of any model on samples of its inputs: name -> [samples, *input's shape].
+    """Score every site of any model on samples: name of an input -> [samples, *shape of the input].
 
-    The measure is KL where the output's last axis holds probabilities, else MSE; ``metric`` of
-    what is returned says which.
+    The measure is KL if the output's last axis holds probabilities, else MSE; ``metric`` of the
+    result says which.
     """
     data = sample_data(source, samples, name)
     return measure_data(source, types, data, method, how or MeasureOptions())
@@ -87,14 +86,16 @@ def measure_data(
     how: MeasureOptions,
     hessians: Hessians | None = None,
 ) -> Sensitivity:
-    """Score every site on what the model is fed; calibrated methods need the sites' Hessians."""
+    """Score every site on the given data; calibrated methods need the Hessians of the sites."""
     calibrated = find_method(method).needs.hessians
     if calibrated and hessians is None:
-        raise LadderError(f"rounding '{method}' needs Hessians: give ladder.calibration.collect's")
+        raise LadderError(
+            f"rounding '{method}' needs Hessians: give those of ladder.calibration.hessians.collect"
+        )
     chain = find_blocks(source.model)
     groups = find_groups(source.model, chain)
     if not groups:
-        raise LadderError(f"{source.origin}: has no weights to measure")
+        raise LadderError(f"{source.origin}: no weights to measure")
     blocks = {group.name: group.blocks[0] for group in groups}
     tasks = tasks_of(groups, types)
     said = f"{method} by {hessians.tokens} tokens" if calibrated and hessians else method
@@ -148,12 +149,12 @@ def _with(job: Job, threads: int, limit: int | None, model: Path = Path()) -> Jo
 def _count(workers: str) -> int:
     if workers.isdecimal():
         return int(workers)
-    raise LadderError(f"workers '{workers}': write a number of processes, or dask://HOST:PORT")
+    raise LadderError(f"workers '{workers}': give a number of processes, or dask://HOST:PORT")
 
 
 @contextmanager
 def _saved(model: ir.Model) -> Iterator[Path]:
-    """The model as a file that workers can read; in the cache, which clusters can share."""
+    """The model as a file in the cache, which the workers of a cluster can share."""
     root = cache.cache_folder() / "sensitivity"
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="model-", dir=root) as folder:

@@ -1,8 +1,7 @@
-"""The state of a measurement: one line of JSON for each score, added as it comes.
+"""The state of a measurement: one line of JSON for each score, appended when it is known.
 
-Lines are appended and synchronised, so a killed run loses only what it had not finished; a last
-line that was cut off is ignored and written again. Types are not part of the key: more of them
-are a longer list.
+Lines are synchronised to disk, so that a killed run loses only unfinished scores. A truncated last
+line is ignored and written again. Types are not part of the key, so a later run can add types.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from ladder.blockwise.weights import Task
 from ladder.errors import LadderError
 from ladder.support.files import full_disk_is_plain
 
-FORMAT = 2  # 2: gptq improves scales and codes in turns
+FORMAT = 2  # since 2, gptq improves scales and codes in turn
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Key:
-    """What scores depend on, types aside. Digests are of the model's files and of the feeds."""
+    """All that scores depend on, except types. There are digests of the model and the feeds."""
 
     model: str
     text: str
@@ -37,7 +36,7 @@ class Key:
 NAMES = {
     "model": "another model",
     "text": "another calibration text",
-    "windows": "another number of windows",
+    "windows": "a different number of windows",
     "tokens": "windows of another length",
     "method": "another rounding",
     "format": "another version of Ladder",
@@ -48,7 +47,7 @@ class State:
     """The scores known so far, and the file that they are added to."""
 
     def __init__(self, path: Path, key: Key) -> None:
-        """Read ``path`` if it is there; refuse it where it belongs to another measurement."""
+        """Read ``path`` if it exists; refuse the file of another measurement."""
         self.path, self.scores = path, dict[Task, Scores]()
         lines = _lines(path)
         if lines:
@@ -58,7 +57,7 @@ class State:
         self._begin([asdict(key), *lines[1:]])
 
     def add(self, found: Iterable[tuple[Task, Scores]]) -> None:
-        """Append scores; they are on disk when this returns."""
+        """Append scores. They are on disk when this returns."""
         with full_disk_is_plain(self.path), self.path.open("a", encoding="utf-8") as file:
             for task, scores in found:
                 self.scores[task] = scores
@@ -68,7 +67,7 @@ class State:
             os.fsync(file.fileno())
 
     def _begin(self, lines: list[dict[str, Any]]) -> None:
-        """Write anew what is whole: the file may end in the middle of a line."""
+        """Rewrite the complete lines, since the file may end in the middle of a line."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         if self.path.exists() and self.path.read_text(encoding="utf-8") == text:
             return
@@ -81,16 +80,16 @@ class State:
         except OSError as error:
             reason = error.strerror
             raise LadderError(
-                f"{self.path}: the state cannot be written ({reason}); give another place"
+                f"{self.path}: the state cannot be written ({reason}); give another --state"
             ) from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a state file; none where there is no file."""
+    """The complete lines of a state file; none if there is no file."""
     if not path.exists():
         return []
     if not path.is_file():
-        raise LadderError(f"{path}: is not a file; give another place for the state")
+        raise LadderError(f"{path}: not a file; give another place for the state")
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
         whole = [json.loads(text) for text in texts[:-1]]
@@ -99,7 +98,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             return whole
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
         pass
-    raise LadderError(f"{path}: holds no scores of Ladder's; give another place for the state")
+    raise LadderError(f"{path}: not a state file of Ladder; give another place for the state")
 
 
 def _check(path: Path, header: Mapping[str, Any], key: Key) -> None:

@@ -1,7 +1,7 @@
-"""Who measures: this process, processes of this machine, or a Dask cluster. The scores are equal.
+"""Workers: this process, processes of this machine, or a Dask cluster. All give equal scores.
 
-Work comes in units: candidates of one block, as many as take about ``UNIT_SECONDS``. A unit's
-scores are saved when it ends, so no more than that is lost. Workers read the model from a path.
+A unit of work is some candidates of one block that take about ``UNIT_SECONDS``. The scores of a
+unit are saved when it ends, so at most one unit is lost. Workers read the model from a path.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ WHAT = "measure the sensitivity"
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know; see ``Engine`` for most of it."""
+    """All that a worker needs; ``Engine`` describes most of it."""
 
-    key: str  # tells jobs apart: a worker keeps the engine of the last one
+    key: str  # identifies the job: a worker keeps the engine of the last one
     windows: list[dict[str, np.ndarray]]
     method: str
-    labels: list[np.ndarray] | None = None  # where there are some, the output is logits
-    books: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # types of one's own
+    labels: list[np.ndarray] | None = None  # given if the output is logits
+    books: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # the user's own types
     threads: int = 1
     limit: int | None = None
     model: Path = Path()
-    hessians: Hessians | None = None  # names files: in the cache, which clusters can share
+    hessians: Hessians | None = None  # names files in the cache, which a cluster can share
 
     def engine(self, model: ir.Model | None = None) -> Engine:
         for name, book in self.books.items():
@@ -68,20 +68,20 @@ class Job:
     def _load(self) -> ir.Model:
         if not self.model.is_file():
             raise LadderError(
-                f"a worker cannot read {self.model}: workers on other machines need the cache on "
-                "a folder that all share; set LADDER_CACHE to one"
+                f"a worker cannot read {self.model}: workers on other machines need a shared "
+                "cache; set LADDER_CACHE to a folder that all can read"
             )
         return ir.load(self.model)
 
 
 Unit = Sequence[Task]
-Result = tuple[list[Scores], float]  # of the unit's tasks in order; seconds for them
+Result = tuple[list[Scores], float]  # the scores of a unit's tasks in order; seconds for them
 _LOCK = Lock()
 _ENGINES: dict[str, Engine] = {}
 
 
 def score_unit(job: Job, unit: Unit) -> Result:
-    """Runs in a worker. One unit at a time there: it uses all of the worker's threads."""
+    """Score a unit in a worker, which runs one unit at a time with all of its threads."""
     with _LOCK:
         if job.key not in _ENGINES:
             _ENGINES.clear()
@@ -96,7 +96,7 @@ def _timed(engine: Engine, unit: Unit) -> Result:
 
 
 class Crew(ABC):
-    """Takes units, at most ``size`` at a time."""
+    """Runs units, at most ``size`` at a time."""
 
     size = 1
 
@@ -105,7 +105,7 @@ class Crew(ABC):
         """A future of the unit's ``Result``."""
 
     def wait(self, futures: Sequence[Any]) -> list[Any]:
-        """Those that are done, once there is one."""
+        """Wait until at least one is done; return all that are."""
         return list(wait(futures, return_when=FIRST_COMPLETED).done)
 
 
@@ -122,7 +122,7 @@ class Alone(Crew):
 
 
 class Processes(Crew):
-    """Processes of this machine; the threads and the memory are shared out."""
+    """Processes of this machine, which share its threads and its memory."""
 
     def __init__(self, pool: ProcessPoolExecutor, job: Job, size: int) -> None:
         self._pool, self._job, self.size = pool, job, size
@@ -132,7 +132,7 @@ class Processes(Crew):
 
 
 class DaskWorkers(Crew):
-    """The workers of a Dask cluster; each gets one unit at a time."""
+    """The workers of a Dask cluster; each runs one unit at a time."""
 
     def __init__(self, client: Any, job: Job) -> None:
         self._client, self._idle = client, list(client.nthreads())
@@ -160,8 +160,8 @@ def processes(count: int, job: Job) -> Iterator[Crew]:
             yield Processes(pool, job, count)
         except BrokenProcessPool as error:
             raise LadderError(
-                "a worker process died, perhaps for lack of memory; the scores so far are kept: "
-                "run again, with fewer workers"
+                "a worker process died, perhaps for lack of memory; the scores so far are saved: "
+                "run again with fewer workers"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -173,13 +173,13 @@ def _distributed() -> Any:
         return import_module("distributed")
     except ImportError as error:
         raise LadderError(
-            "workers on Dask need it installed: pip install 'ladder[dask]'"
+            "workers on Dask need the package dask: pip install 'ladder[dask]'"
         ) from error
 
 
 @contextmanager
 def dask(address: str, make_job: Callable[[int], Job]) -> Iterator[Crew]:
-    """The workers behind ``dask://host:port``; ``make_job`` takes the threads each has."""
+    """The workers of ``dask://host:port``; ``make_job`` takes the number of threads of each."""
     try:
         client = _distributed().Client(
             "tcp://" + address.removeprefix(DASK), timeout=CONNECT_SECONDS
@@ -187,7 +187,7 @@ def dask(address: str, make_job: Callable[[int], Job]) -> Iterator[Crew]:
     except (OSError, ValueError) as error:
         raise LadderError(
             f"{address}: no Dask scheduler answers there ({type(error).__name__}); "
-            "write dask://HOST:PORT of one that runs"
+            "give dask://HOST:PORT of a running scheduler"
         ) from error
     with client:
         threads = client.nthreads()
@@ -203,7 +203,7 @@ def run_all(
     save: Callable[[list[tuple[Task, Scores]]], None],
     known: int = 0,
 ) -> None:
-    """Measure ``tasks`` block by block; ``known`` others were there before."""
+    """Measure ``tasks`` block by block; ``known`` tasks were measured before."""
     queue, size, done = deque(sorted(tasks, key=block_of)), FIRST_UNIT, known
     running: dict[Any, Unit] = {}
     report(WHAT, done, done + len(queue))

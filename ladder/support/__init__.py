@@ -1,1 +1,1 @@
-"""What knows nothing of models: the cache, files, progress, packages, threads."""
+"""Code that does not depend on models: the cache, files, progress, packages, threads."""

@@ -1,6 +1,6 @@
 """The content-addressed cache: traces, compiled artifacts, downloaded packages.
 
-It lives in ``$LADDER_CACHE``, else ``~/.cache/ladder``. Keys hash what the result depends on: the
+It is in ``$LADDER_CACHE``, else ``~/.cache/ladder``. Keys hash what the result depends on: the
 model's bytes, the options, the versions, and the modules of Ladder that make entries of its kind.
 """
 
@@ -16,8 +16,8 @@ from ladder.support.import_closure import closure_digest
 
 VARIABLE = "LADDER_CACHE"
 # The modules that make the entries of each kind. A key hashes them and all that they import.
-# What follows from a model's graph follows from whatever reads it, too: keys have the digest of
-# the file that was read.
+# Results depend on a model's graph, and so on the modules that read a model: a key has only the
+# digest of the model's file.
 READ = (
     "ladder.frontend.load",
     "ladder.frontend.huggingface",
@@ -35,7 +35,7 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "artifacts": (
         *READ,
         "ladder.pipeline.compile",
-        "ladder.calibration.gptaq",  # methods of rounding that are found by name
+        "ladder.calibration.gptaq",  # rounding methods are imported by name
         "ladder.calibration.learned.result",
     ),
     "kernels": ("ladder.codegen.kernel_library", "ladder.timing.catalogue"),
@@ -45,30 +45,30 @@ MAKERS: dict[str, tuple[str, ...]] = {
 
 
 def cache_folder() -> Path:
-    """The cache's root."""
+    """The folder of the cache."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "ladder")
 
 
 def entry(kind: str, *parts: object) -> Path:
-    """Where the result of ``kind`` for these inputs lies, or is to be put."""
+    """The path of the result of ``kind`` for these inputs, which need not exist yet."""
     text = "\n".join(str(part) for part in (*parts, code_digest(kind)))
     return cache_folder() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @cache
 def code_digest(kind: str) -> str:
-    """Hash of the code that makes the entries of ``kind``: other code makes other entries."""
+    """Hash of the code that makes the entries of ``kind``."""
     return closure_digest(*MAKERS[kind])
 
 
 def clear() -> int:
-    """Remove everything; returns the bytes freed."""
+    """Remove everything; return the bytes freed."""
     size = size_bytes()
     shutil.rmtree(cache_folder(), ignore_errors=True)
     return size
 
 
 def size_bytes() -> int:
-    """Bytes the cache takes."""
+    """Bytes that the cache takes."""
     root = cache_folder()
     return sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) if root.exists() else 0

@@ -1,4 +1,4 @@
-"""Writing without harm: aside first, then renamed; a full disk leaves nothing behind."""
+"""Safe writing: to a temporary name, then renamed; a full disk leaves no partial file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ladder.errors import LadderError
 
 
 def check_folder(target: Path, marker: str) -> None:
-    """Refuse a folder with something in it that is not ours."""
+    """Refuse a folder that holds files not written by Ladder."""
     if target.exists() and not (target / marker).exists() and any(_entries(target)):
         raise LadderError(f"{target}: exists and is not a Ladder artifact; give another -o")
 
 
 @contextmanager
 def folder_aside(target: Path, marker: str) -> Iterator[Path]:
-    """A new folder that takes ``target``'s place when the block succeeds.
+    """A temporary folder that replaces ``target`` when the ``with`` block succeeds.
 
-    An existing ``target`` is replaced only if it holds ``marker``: it was one of ours.
+    An existing ``target`` is replaced only if it holds ``marker``, which says that Ladder wrote it.
     """
     check_folder(target, marker)
     _make_folder(target)
@@ -34,7 +34,7 @@ def folder_aside(target: Path, marker: str) -> Iterator[Path]:
         aside.chmod(0o755)
         old = target.with_name(f"{aside.name}.old")
         if target.exists():
-            os.rename(target, old)  # readers keep what they have open
+            os.rename(target, old)  # readers keep the files that they have open
         os.replace(aside, target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
@@ -42,7 +42,7 @@ def folder_aside(target: Path, marker: str) -> Iterator[Path]:
 
 
 def _make_folder(target: Path) -> None:
-    """The folder that ``target`` goes to; refused where nothing can be written."""
+    """Create the parent folder of ``target``; refuse if it cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,7 +63,7 @@ def _entries(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def file_aside(target: Path) -> Iterator[Path]:
-    """A new file that takes ``target``'s place when the block succeeds."""
+    """A temporary file that replaces ``target`` when the ``with`` block succeeds."""
     _make_folder(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -76,7 +76,7 @@ def file_aside(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_is_plain(target: Path) -> Iterator[None]:
-    """Turn "no space left" into one clear line."""
+    """Turn "no space left" into a clear error of one line."""
     try:
         yield
     except OSError as error:

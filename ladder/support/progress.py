@@ -1,4 +1,4 @@
-"""Progress of long work: whoever does it reports here, whoever shows it listens."""
+"""Progress of long work: the code that works reports here, the code that shows it listens."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-Listener = Callable[[str, int, int], None]  # (what, done, total); total 0 where it is not known
+Listener = Callable[[str, int, int], None]  # (what, done, total); total 0 if it is not known
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Send all progress within the block to ``listener``."""
+    """Send all progress within the ``with`` block to ``listener``."""
     token = _listener.set(listener)
     try:
         yield
@@ -24,7 +24,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def report(what: str, done: int, total: int) -> None:
-    """Tell the listener, if there is one."""
+    """Report to the listener, if there is one."""
     listener = _listener.get()
     if listener is not None:
         listener(what, done, total)
@@ -40,7 +40,7 @@ def track(items: Sequence[T], what: str) -> Iterator[T]:
 
 @contextmanager
 def stage(what: str) -> Iterator[None]:
-    """A step whose length is not known beforehand."""
+    """A step whose length is not known in advance."""
     report(what, 0, 0)
     yield
     report(what, 1, 1)

@@ -1,4 +1,4 @@
-"""What a command returns: a dataclass that is read by attribute or by name, and saved as JSON."""
+"""The result of a command: a dataclass that is read by attribute or by name, or saved as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RENAMED = {"left_alone": "skipped"}
 
 
 class Result(Mapping[str, Any]):
-    """Base of the reports. ``report.bits_per_weight`` and ``report["bits_per_weight"]`` are one."""
+    """Base of reports: ``report.bits_per_weight`` and ``report["bits_per_weight"]`` are equal."""
 
     def __getitem__(self, name: str) -> Any:
         if name in RENAMED:
@@ -26,12 +26,12 @@ class Result(Mapping[str, Any]):
         return len(self._names())
 
     def _names(self) -> tuple[str, ...]:
-        """Fields without a value are left out, so that ``in`` says what a report has."""
+        """The names of the fields that have a value, so that ``in`` says what a report has."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
         return tuple(f.name for f in fields if getattr(self, f.name) is not MISSING)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON documents have it."""
+        """The report as JSON values."""
         return dict(self)
 
 

@@ -1,4 +1,4 @@
-"""How many threads there are to use."""
+"""The number of threads to use."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def own_threads() -> int:
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

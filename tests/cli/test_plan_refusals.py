@@ -87,7 +87,7 @@ def test_a_state_of_another_model(refuses: Cli, tmp_path: Path) -> None:
     refuses(r"state\.jsonl: holds scores of another model .another, not .*give another", *words)
     assert state.read_text() == header
     state.write_text("dear diary")
-    refuses(r"state\.jsonl: holds no scores of Ladder's; give another place", *words)
+    refuses(r"state\.jsonl: not a state file of Ladder; give another place", *words)
     assert state.read_text() == "dear diary"
 
 

@@ -74,7 +74,7 @@ def test_the_command(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--target", "pdp-11"), "no published facts of 'pdp-11'; one of raspberry-pi-5"),
+        (("--target", "pdp-11"), "no published facts about 'pdp-11'; give one of raspberry-pi-5"),
         (("--target", "raspberry-pi-5", "--shape", "4096"), "--shape 4096: give 1xNxK"),
         (("--target", "raspberry-pi-5", "--activation", "int4"), "give one of int8, table8"),
         (("--target", "raspberry-pi-5", "--type", "int9"), "unknown type 'int9'"),

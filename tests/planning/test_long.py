@@ -54,7 +54,7 @@ def test_the_plan_is_run_on_the_long_windows(tiny_chat_folder: Path, options: Pl
     fixed = [Rule(site, DType.parse(type)) for site, type in report["plan"].items()]
     same = plan_model(tiny_chat_folder, replace(options, tokens=24, rules=tuple(fixed))).report
     assert report["measured"]["kl"] == pytest.approx(same["measured"]["kl"])
-    assert "levels by int4:g32 on 72 tokens" in report["text"]
+    assert "scaled by int4:g32 on 72 tokens" in report["text"]
 
 
 def test_what_has_no_length_is_refused(tiny_chat_folder: Path, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_windows_are_spread_over_the_text(source: Source, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("workers", "message"),
     [
-        ("many", "workers 'many': write a number of processes, or dask://HOST:PORT"),
+        ("many", "workers 'many': give a number of processes, or dask://HOST:PORT"),
         ("dask://127.0.0.1:1", "dask://127.0.0.1:1: no Dask scheduler answers there"),
     ],
 )
@@ -233,7 +233,7 @@ def test_other_bad_input_is_refused(source: Source, text: Path, tmp_path: Path) 
         measure(source, TYPES, text, 0, 8)
     strange = tmp_path / "notes.txt"
     strange.write_text("my notes\n")
-    with pytest.raises(LadderError, match="holds no scores of Ladder's"):
+    with pytest.raises(LadderError, match="not a state file of Ladder"):
         run(source, text, MeasureOptions(state=strange))
     assert strange.read_text() == "my notes\n"
 

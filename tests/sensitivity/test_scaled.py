@@ -20,7 +20,7 @@ def test_each_site_keeps_its_ratios_and_takes_the_level_of_long_windows() -> Non
     assert found.scores["q"]["int2:row"] == {"kl": 0.4, "mse": 7.0}
     assert found.scores["v"]["int2:row"] == {"kl": 0.8, "mse": 7.0}
     assert all(found.scores[s]["int4:row"] == long.scores[s]["int4:row"] for s in "qv")
-    assert found.text == "a text, levels by int4:row on 256 tokens of it" and found.tokens == 64
+    assert found.text == "a text, scaled by int4:row on 256 tokens of it" and found.tokens == 64
     assert short.scores["q"]["int2:row"]["kl"] == 0.8
 
 
@@ -30,7 +30,7 @@ def test_losses_of_nothing_move_nothing_far() -> None:
     found = scaled(short, long, "int4:row")
     losses = [found.scores[site]["int4:row"]["kl"] for site in "qvo"]
     assert losses == [FURTHEST * 1e-9, 0.0, -1e-9]
-    assert found.text.endswith("(3 sites of next to no loss moved by 4 at most)")
+    assert found.text.endswith("(3 sites with very small losses scaled by 4 at most)")
 
 
 def test_the_level_is_taken_in_the_middle_type_by_size() -> None:
