@@ -1,1 +1,1 @@
-"""Seconds of kernels: measured, cached, read from tables."""
+"""Times of kernels: measured, cached, or read from tables."""

@@ -1,4 +1,4 @@
-"""``ladder bench kernel --all-types``: every type, next to what TVM does without Ladder."""
+"""``ladder bench kernel --all-types``: time every type, next to TVM without Ladder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RIVALS = ("tvm",)
 def bench_types(
     n: int, k: int, activation: str, target: str, against: str = "", every_scheme: bool = False
 ) -> list[dict[str, Any]]:
-    """One row a type and M: our time, TVM's on dequantize + matmul, and their ratio.
+    """A row for each type and M: our time, TVM's time for dequantize + matmul, and their ratio.
 
-    ``every_scheme`` times all schemes that a type has, not the chosen one alone: a cost table.
+    ``every_scheme`` times all schemes of a type, not only the chosen one, for a cost table.
     """
     if against not in ("", *RIVALS):
-        raise LadderError(f"--against '{against}': one of: {', '.join(RIVALS)}")
+        raise LadderError(f"--against '{against}': give one of: {', '.join(RIVALS)}")
     level, rivals = level_here(target), {}
     rows = []
     for m in COST_TOKENS if every_scheme else TOKENS:
@@ -50,7 +50,7 @@ def bench_types(
 def _schemes(
     dtype: DType, activation: str, m: int, k: int, level: Level, every: bool
 ) -> Iterator[tuple[str, str]]:
-    """The chosen scheme first, then all others that the type has on this level."""
+    """The schemes of a type on this level, the chosen one first."""
     seen: set[str] = set()
     for scheme in SCHEMES if every else SCHEMES[:1]:
         found = choose(
@@ -82,7 +82,7 @@ def _row(
 
 
 def _program(dtype: DType) -> tuple[Any, ...]:
-    """What TVM's program depends on: types that it sees alike are timed once."""
+    """What TVM's program depends on: types that are equal in this are timed once."""
     kind = len(dtype.element.book) if dtype.levels else dtype.element.low < 0
     return kind, dtype.group, dtype.scale, dtype.zero
 
@@ -90,8 +90,8 @@ def _program(dtype: DType) -> tuple[Any, ...]:
 def time_tvm(dtype: DType, m: int, n: int, k: int, level: Level) -> float:
     """Median seconds of TVM's default pipeline on dequantize + matmul.
 
-    Codes lie in bytes, as a compiler without low-bit types has them; the weights are decoded to
-    float32 and multiplied by the transposed matrix.
+    Each code takes a byte, as in a compiler without low-bit types. The weights are decoded to
+    float32 and transposed for the product.
     """
     import tvm
     from tvm import relax

@@ -1,4 +1,4 @@
-"""Measured times of low-bit products, a table a target level: shipped, or tuned on this machine."""
+"""Measured times of low-bit products, a table for each level: shipped, or tuned on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Times = dict[str, dict[str, dict[int, float]]]  # element -> scheme -> M -> seco
 
 
 def machine_of(level: str) -> Machine:
-    """What passes may know of a level: times tuned on this machine, else the shipped ones."""
+    """The fact Machine of a level, with times tuned on this machine, else the shipped ones."""
     shipped, tuned = FOLDER / f"{level}.json", tuned_file(level)
     costs, measured = _read_table(shipped) if shipped.exists() else ({}, "")
     own, tuning = _read_table(tuned) if tuned.exists() else ({}, "")
@@ -38,7 +38,7 @@ def machine_of(level: str) -> Machine:
 
 
 def tuned_file(level: str) -> Path:
-    """Where ``ladder tune kernels`` saves: by CPU, level, threads, and the kernels' own source."""
+    """The file of ``ladder tune kernels``, by CPU, level, threads and the source of the kernels."""
     return cache.entry("tuned", cpu_name(), level, threads()).with_suffix(".json")
 
 
@@ -60,13 +60,13 @@ def _read_table(file: Path) -> tuple[Times, str]:
 
 
 def measured_on(n: int, k: int, threads: int) -> str:
-    """What a table says of itself: the size, the machine and the day."""
+    """How a table was measured: the size, the machine and the date."""
     cpu = cpu_name()
     return f"{n}x{k}, {threads} threads, {cpu}, {date.today().isoformat()}"
 
 
 def cpu_name() -> str:
-    """The processor's name as the system has it."""
+    """The processor's name as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def cpu_name() -> str:
 def write_table(
     path: Path, rows: Iterable[dict[str, Any]], measured: str, keep: bool = False
 ) -> None:
-    """Rows of ``ladder bench kernel --all-types`` as a cost table; ``keep`` what is there."""
+    """Write rows of ``ladder bench kernel --all-types`` as a cost table; ``keep`` has old rows."""
     seconds: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         element = DType.parse(row["type"]).name

@@ -1,4 +1,4 @@
-"""The kernel libraries in the cache: one a level, built once for this version of Ladder."""
+"""The kernel libraries in the cache: one for each level, built once for a version of Ladder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ladder.support.progress import stage
 
 
 def place_of(level: Level) -> Path:
-    """Where the library of a level lies, or is to be put."""
+    """The path of the library of a level, which need not exist yet."""
     return cache.entry("kernels", level.name, version("apache-tvm")).with_suffix(".so")
 
 
 def build(level: Level, output: Path | None = None) -> dict[str, Any]:
-    """Build the library of every type of ``ladder types`` if the cache has none; copy it out."""
+    """Build the library of every type of ``ladder types`` if the cache has none, and copy it."""
     from ladder.codegen.kernel_library import build_kernels
     from ladder.timing.catalogue import all_types
 
@@ -46,9 +46,9 @@ def build(level: Level, output: Path | None = None) -> dict[str, Any]:
 
 
 def build_accelerator(target: str, types: Sequence[DType], folder: Path) -> dict[str, Any]:
-    """The kernels of ``types`` for a processor beside the CPU, as files for a host program.
+    """Build the kernels of ``types`` for an NPU or a GPU, as files for a host program.
 
-    Without ``types``: all that have kernels there; the others are named with the reason.
+    Without ``types``, build all that have kernels there; the others are reported with the reason.
     """
     from ladder.codegen import hexagon_library, opencl_library
     from ladder.timing.catalogue import all_types
@@ -73,7 +73,7 @@ def build_accelerator(target: str, types: Sequence[DType], folder: Path) -> dict
 
 
 def function(name: str, level: str) -> Any | None:
-    """A kernel by name out of the level's library; None where there is none, or it lacks it."""
+    """A kernel of the level's library by name; None if there is no library or no such kernel."""
     library = _loaded(place_of(LEVELS[level]))
     if library is None or not library.implements_function(name):
         return None
@@ -81,7 +81,7 @@ def function(name: str, level: str) -> Any | None:
 
 
 def forget() -> None:
-    """Look for libraries anew: one was built, or removed."""
+    """Forget loaded libraries, because one was built or removed."""
     _loaded.cache_clear()
 
 

@@ -1,7 +1,7 @@
-"""``ladder bench kernel --outliers``: a muxed product next to the plain one, in turns.
+"""``ladder bench kernel --outliers``: time a muxed product and the plain one in turns.
 
-Both have the same type, activations and shape; the muxed one multiplies chunks of outliers first.
-The kernel that quantizes the activation is timed too, because it gathers the outliers' digits.
+Both have the same type, activations and shape; the muxed one also multiplies chunks of outliers.
+The kernel that quantizes the activation is timed too, because it collects the outliers' digits.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ladder.timing.product import (
     rotated,
 )
 
-if TYPE_CHECKING:  # TVM is loaded where it is needed
+if TYPE_CHECKING:  # TVM is loaded only when it is needed
     from ladder.codegen.layout import Packing
 
-SECONDS, ROUNDS = 0.02, 120  # of one turn, and how many turns each gets: short, for the load varies
-OUTLIERS = ("starts", "numbers")  # operands that say where outliers are
-MUXED_TILES = "outliers have no place in them"
-Run = Callable[[int], Any]  # number of the call -> nothing of interest
+SECONDS, ROUNDS = 0.02, 120  # of a turn, and turns of each: short, because the load varies
+OUTLIERS = ("starts", "numbers")  # operands that hold the positions of outliers
+MUXED_TILES = "matrix tiles have no outliers"
+Run = Callable[[int], Any]  # takes the number of the call; the result is not used
 
 
 @dataclass(frozen=True)
 class Product:
-    """What is timed: a type's product at a shape, its activations and outliers (None: plain)."""
+    """The timed product: type, shape, activations, and outliers (None: plain)."""
 
     dtype: DType
     mode: str
@@ -59,7 +59,7 @@ class Product:
         return block_of(self.dtype, self.mode, self.k)
 
     def layout(self) -> Any:
-        """Where the outliers go; None without."""
+        """The layout of the outliers; None without outliers."""
         from ladder.codegen.mux_layout import AuxLayout
 
         if self.mux is None:
@@ -70,11 +70,11 @@ class Product:
 
     @property
     def whole(self) -> bool:
-        """Whether one integer sum goes over all of K."""
+        """Whether one integer sum covers all of K."""
         return self.block >= self.k and QUANTIZED[self.mode].granularity != BLOCK
 
     def sizes(self) -> dict[str, int]:
-        """What the letters in the shapes of operands stand for."""
+        """The sizes for the letters in the shapes of operands."""
         from ladder.codegen.layout import blocks_of, chunks_of, total_chunks
 
         layout = self.layout()
@@ -83,7 +83,7 @@ class Product:
         return {"M": self.m, "N": self.n, "K": self.k, "B": blocks, "C": chunks}
 
     def runs(self) -> tuple[Run, Run, int]:
-        """Calls of the activation's kernel and of the product's, and the weight's bytes."""
+        """Calls of the activation's kernel and of the product's, and the bytes of the weight."""
         import tvm
 
         from ladder.codegen.kernels.signature import in_order, read_operands
@@ -109,7 +109,7 @@ class Product:
         return quantize, product, sum(a.nbytes for n, a in weights.items() if n not in OUTLIERS)
 
     def _quantize(self, sizes: dict[str, int]) -> tuple[Run, dict[str, Any]]:
-        """Calls of the activation's kernel, and what it writes by the operands' names."""
+        """Calls of the activation's kernel, and its outputs by the names of operands."""
         import tvm
 
         from ladder.codegen.kernels.quantize import quantize_activation
@@ -131,7 +131,7 @@ class Product:
         return lambda _: built(*arguments), written
 
     def _weights(self, op: str, packing: Packing) -> dict[str, np.ndarray]:
-        """Random weights by the names of a kernel's operands, in its order."""
+        """Random weights by the names of a kernel's operands, in order."""
         from ladder.codegen.kernels.signature import present, weight_operands
         from ladder.codegen.packing import StoredWeight
 
@@ -143,14 +143,14 @@ class Product:
 def bench_mux(
     type: str, shape: str, activation: str, scheme: str, target: str, outliers: float, mux: str
 ) -> dict[str, Any]:
-    """Seconds of the muxed product over those of the plain one, in turns, and of activations.
+    """Time the muxed and the plain product in turns, and their activations; return the ratios.
 
-    ``outliers`` is their part of K, spread at random.
+    ``outliers`` is the share of K that is outliers, at random positions.
     """
     (m, n, k), level, dtype = parse_shape(shape), level_here(target), DType.parse(type)
     mode, how, count = parse_mode(activation).name, Mux.parse(mux), max(1, round(outliers * k))
     if not 0 < outliers < 1 or scheme not in SCHEMES:
-        what = f"--outliers {outliers}: give a part of K, for example 0.01"
+        what = f"--outliers {outliers}: give a share of K, for example 0.01"
         raise LadderError(what if scheme in SCHEMES else f"unknown scheme '{scheme}'")
     why = how.refuse(mode, dtype, k, count)
     if why is not None or dtype.tensor_scale:
@@ -160,7 +160,7 @@ def bench_mux(
     plain = Product(dtype, mode, chosen.scheme, m, n, k, level)
     muxed = Product(dtype, mode, chosen.scheme, m, n, k, level, how, tuple(channels.tolist()))
     (quantize, product, bytes_), (digits, muxed_product, muxed_bytes) = plain.runs(), muxed.runs()
-    # One thread's own time says more than the wall's where others are at work, too.
+    # With one thread, CPU time is less noisy than wall time if other processes run.
     clock = time.process_time if threads() == 1 else time.perf_counter
     times = in_turns([product, muxed_product], SECONDS, ROUNDS, clock)
     rounding = in_turns([quantize, digits], SECONDS / 10, ROUNDS, clock)
@@ -191,9 +191,9 @@ def bench_mux(
 def in_turns(
     runs: list[Run], seconds: float, rounds: int, clock: Callable[[], float]
 ) -> list[list[float]]:
-    """Mean seconds of a call in every round, for each of ``runs``: they take turns.
+    """Mean seconds of a call in every round, for each of ``runs``, which take turns.
 
-    Calls are counted on from turn to turn, so that weights go round.
+    The call number continues from turn to turn, so that the copies of weights rotate.
     """
     times: list[list[float]] = [[] for _ in runs]
     calls = [0 for _ in runs]

@@ -1,4 +1,4 @@
-"""``ladder bench kernel``: one low-bit product, timed over weights that no cache holds."""
+"""``ladder bench kernel``: time a low-bit product with weights that no processor cache holds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of
 from ladder.timing.rotation import ROTATED_BYTES, copies_of
 
-if TYPE_CHECKING:  # TVM is loaded where it is needed
+if TYPE_CHECKING:  # TVM is loaded only when it is needed
     from ladder.codegen.layout import Packing
 
 SECONDS, ROUNDS = 0.4, 5
-Call = Callable[[list[Any]], Any]  # weights -> nothing of interest
+Call = Callable[[list[Any]], Any]  # takes the weights; the result is not used
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
@@ -38,7 +38,7 @@ def parse_shape(text: str) -> tuple[int, int, int]:
 
 
 def level_here(target: str) -> Level:
-    """The most able level of a target; refused where this CPU cannot run it."""
+    """The highest level of a target; refuse it if this CPU cannot run it."""
     level = levels_of(target)[-1]
     if not runs_here(level):
         raise LadderError(f"target {level.name}: this CPU cannot run it; see 'ladder targets'")
@@ -80,7 +80,7 @@ def bench_kernel(
 def prepared(
     dtype: DType, m: int, n: int, k: int, activation: str, scheme: str, level: Level
 ) -> tuple[Call, list[Any], int]:
-    """A compiled product, its weights several times over, and the bytes of one copy."""
+    """A compiled product, several copies of its weights, and the bytes of one copy."""
     call_of, sets, stored = loaded(dtype, n, k, activation, scheme, level)
     return call_of(m), sets, stored
 
@@ -88,7 +88,7 @@ def prepared(
 def loaded(
     dtype: DType, n: int, k: int, activation: str, scheme: str, level: Level, size: float = 0
 ) -> tuple[Callable[[int], Call], list[Any], int]:
-    """As ``prepared`` for any M: the first function takes M. ``size`` as for ``rotated``."""
+    """Like ``prepared`` for any M: the first function takes M. ``size`` as in ``rotated``."""
     import tvm
 
     library = compiled(packing_of(dtype, activation, k), activation, scheme, level.name)
@@ -106,7 +106,7 @@ def loaded(
 
 
 def packing_of(dtype: DType, activation: str, k: int, mux: bool = False) -> Packing:
-    """The packing of a product: with one sum over all of K where the mode allows it."""
+    """The packing of a product, with one sum over all of K if the mode allows it."""
     from ladder.codegen.layout import Packing
 
     return Packing.of(dtype, block_of(dtype, activation, k) != dtype.block, mux)
@@ -114,7 +114,7 @@ def packing_of(dtype: DType, activation: str, k: int, mux: bool = False) -> Pack
 
 @lru_cache(maxsize=256)
 def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
-    """The kernel of a product, for any shape: out of the level's library where it was built."""
+    """The kernel of a product for any shape, from the level's library if it was built."""
     import tvm
 
     from ladder.codegen.kernels.library import kernel, name_of
@@ -128,7 +128,7 @@ def compiled(packing: Packing, activation: str, scheme: str, level: str) -> Any:
 
 
 def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
-    """A weight at random: codes, scales and what else the type has, as the dialect's operands."""
+    """A random weight as operands of the dialect: codes, scales, and the type's other parts."""
     random, element = np.random.default_rng(0), dtype.element
     used = np.flatnonzero(np.isfinite(element.values)).astype(np.uint8)
     shape = dtype.scale_shape(n, k)
@@ -141,7 +141,7 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
 
 
 def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -> list[np.ndarray]:
-    """Random weights, packed as an artifact has them, in the order of a kernel's operands."""
+    """Random weights, packed as in an artifact, in the order of a kernel's operands."""
     from ladder.codegen.kernels.signature import present, weight_operands
     from ladder.codegen.packing import StoredWeight
 
@@ -153,7 +153,7 @@ def packed_weights(dtype: DType, n: int, k: int, scheme: str, activation: str) -
 def random_activations(
     dtype: DType, m: int, k: int, scheme: str, activation: str
 ) -> list[np.ndarray]:
-    """What a product reads of the activation, in the order of a kernel's operands."""
+    """The operands of a product that come from the activation, in the kernel's order."""
     from ladder.codegen.kernels.signature import in_order, read_operands, two_planes
     from ladder.codegen.layout import blocks_of, chunk_starts, total_chunks
 
@@ -162,7 +162,7 @@ def random_activations(
     read = read_operands(f"{scheme}_gemm", table_mode(activation))
     codes = random.integers(-3, 4, read[0].sized(M=m, C=c)).astype(np.int8)
     total = random.integers(-99, 99, (m, b)).astype(np.int32)
-    # What kernels rely on: sums of codes are that, and entries of two bytes are those of codes.
+    # Kernels rely on this: totals are sums of codes, and two-byte entries are sums of codes.
     if scheme != "lut":
         total = np.add.reduceat(codes.sum(-1), chunk_starts(k, block), 1).astype(np.int32)
     elif two_planes(activation):
@@ -179,15 +179,15 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def rotated(weights: list[np.ndarray], size: float = 0) -> list[list[np.ndarray]]:
-    """Copies of the weights that take more than ``size`` bytes (0: more than any cache holds)."""
+    """Copies of the weights with over ``size`` bytes in total (0: more than any cache holds)."""
     copies = copies_of(sum(a.nbytes for a in weights), size or ROTATED_BYTES)
     return [list(row) for row in zip(*(_copies(a, copies) for a in weights), strict=True)]
 
 
 def _copies(array: np.ndarray, count: int) -> list[np.ndarray]:
-    """Copies in one piece: NumPy asks for large pages where an array is large.
+    """Copies in one array, because NumPy asks for large pages if an array is large.
 
-    An artifact's weights, a mapped file, are read as fast as large pages are.
+    The weights of an artifact, a mapped file, are read as fast as from large pages.
     """
     size = -(-array.nbytes // ALIGNMENT) * ALIGNMENT
     whole = aligned_zeros((count, size), "uint8")
@@ -200,9 +200,9 @@ def _copies(array: np.ndarray, count: int) -> list[np.ndarray]:
 def time_calls(
     call: Callable[[Any], Any], sets: list[Any], seconds: float = SECONDS, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """(median, spread) over rounds of the mean seconds of a call, the weight sets in turn.
+    """(median, spread) over rounds of the mean seconds of a call, with the weight sets in turn.
 
-    The spread is the largest less the smallest round. A call longer than a round is one round.
+    The spread is the largest minus the smallest round. A call longer than a round is one round.
     """
     call(sets[0])
     times = []

@@ -1,7 +1,7 @@
-"""Seconds of every product that a plan may hold: measured here, from a device's file, or a model.
+"""Times of the products of plans: measured here, from the file of a device, or from a model.
 
-Times measured here are kept in the cache by CPU, level, threads and Ladder's own source, so that
-another plan for the same shapes measures nothing.
+Times measured here are cached by CPU, level, threads and Ladder's source, so that another plan for
+the same shapes measures nothing.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from ladder.timing.product import prepared, time_calls
 Shape = tuple[int, int]  # N, K
 Key = tuple[str, int, Shape]  # type, M, shape
 FORMAT = 1
-SECONDS, ROUNDS = 0.08, 5  # a round, and how many; their median is the time
-# The model for a target that is not at hand: plain numbers of a small board, and said to be so.
+SECONDS, ROUNDS = 0.08, 5  # of a round, and rounds; the time is their median
+# The model for a target that is not available: round numbers of a small board, reported as such.
 BYTES_PER_SECOND, PRODUCTS_PER_SECOND, CALL_SECONDS = 8e9, 50e9, 5e-6
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What times hold for, the threads and the CPU aside: they are in ``ProductCosts.source``."""
+    """What times are valid for. The threads and the CPU are in ``ProductCosts.source``."""
 
     target: str  # the name of a level
     activation: str
-    chunk: int  # tokens of a prefill call
+    chunk: int  # tokens in a prefill call
 
     @staticmethod
     def of(target: str, activation: str, chunk: int) -> Setting:
-        """``target`` as on the command line; of a family the most able level."""
+        """A setting for ``target`` as on the command line; a family means its highest level."""
         return Setting(levels_of(target)[-1].name, activation, chunk)
 
 
@@ -80,13 +80,13 @@ def bench_device(
     rpc: str = "",
     threads: int = 0,
 ) -> ProductCosts:
-    """Measure on this machine, or on the one at ``rpc``, and write the file to plan by.
+    """Measure on this machine, or on the one at ``rpc``, and write the file for planning.
 
-    On another machine the bits are compared first; ``threads`` are its own (0: all).
+    On another machine, the bits are compared first, and ``threads`` is its number (0: all).
     """
     level = LEVELS[setting.target]
     if check_activation(setting.activation) == FLOAT:
-        raise LadderError("--activation fp32 has no low-bit product to time; give int8")
+        raise LadderError("--activation fp32 has no low-bit products to time; give int8")
     if not rpc and not runs_here(level):
         raise LadderError(
             f"--target {level.name}: this CPU cannot run it; run ladder bench device on the device "
@@ -102,7 +102,7 @@ def bench_device(
 
 
 def parse_shapes(texts: Iterable[str]) -> list[Shape]:
-    """``NxK`` each -> (N, K): out features, in features."""
+    """Texts ``NxK`` -> (N, K): out features, in features."""
     found = []
     for text in texts:
         parts = text.lower().split("x")
@@ -113,12 +113,12 @@ def parse_shapes(texts: Iterable[str]) -> list[Shape]:
 
 
 def shapes_of(sites: Iterable[Site]) -> list[Shape]:
-    """The shapes of products; a table that is looked up in is none."""
+    """The shapes of products; embedding tables are left out."""
     return sorted({(s.n, s.k) for s in sites if s.node.op_type != LOOK_UP})
 
 
 def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> ProductCosts:
-    """Times on this machine; what the cache has is not measured again."""
+    """Times on this machine; those in the cache are not measured again."""
     place = (cpu_name(), level.name, threads(), activation, machine_of(level.name))
     path = cache.entry("costs", *place).with_suffix(".json")
     known: dict[str, float] = _json(path) if path.exists() else {}
@@ -134,7 +134,7 @@ def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> 
 def measured_there(
     keys: Sequence[Key], chunk: int, level: Level, activation: str, rpc: str, threads: int
 ) -> ProductCosts:
-    """Times on the device whose RPC server is at ``rpc``, after its bits were compared."""
+    """Times on the device with the RPC server ``rpc``, after a comparison of bits."""
     from ladder.timing.rpc import Remote, way_of
 
     ways = {(type, m): way_of(type, m, activation, level) for type, m, _ in keys}
@@ -149,35 +149,35 @@ def measured_there(
         device.close()
     source = (
         f"measured: over RPC at {rpc}, {level.name}, {device.threads} threads; {compared} outputs "
-        "had the bits of this machine's"
+        "had the same bits as on this machine"
     )
     return _costs(times, chunk, source)
 
 
 def modelled(keys: Sequence[Key], chunk: int, level: str) -> ProductCosts:
-    """An analytic model: bytes over a bandwidth or operations over a rate, and a fixed part."""
+    """An analytic model: bytes / bandwidth or operations / rate, plus a constant."""
     times = {}
     for type, m, (n, k) in keys:
         moved = DType.parse(type).stored_bits(n, k) / 8 / BYTES_PER_SECOND
         times[type, m, (n, k)] = max(moved, m * n * k / PRODUCTS_PER_SECOND) + CALL_SECONDS
     source = (
-        f"a model, not measured: {level} is not at hand; {BYTES_PER_SECOND / 1e9:g} GB/s or "
+        f"a model, not measured: {level} is not available; {BYTES_PER_SECOND / 1e9:g} GB/s or "
         f"{PRODUCTS_PER_SECOND / 1e9:g} G products/s, and {CALL_SECONDS * 1e6:g} us a product"
     )
     return _costs(times, chunk, source)
 
 
 def write_costs(path: Path, costs: ProductCosts, setting: Setting) -> None:
-    """As a file for another machine's planning."""
+    """Write a file for planning on another machine."""
     table = {"format": FORMAT, **asdict(setting), **asdict(costs)}
     with file_aside(path) as aside:
         aside.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def read_costs(path: Path, setting: Setting) -> ProductCosts:
-    """A file that ``write_costs`` wrote on the device; refused if it was for something else."""
+    """Read a file of ``write_costs``; refuse it if it was measured for another setting."""
     if not path.is_file():
-        raise LadderError(f"{path}: no such file of costs; make one with ladder bench device")
+        raise LadderError(f"{path}: no such costs file; make one with ladder bench device")
     table = _json(path)
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         raise LadderError(f"{path}: not a file of product costs, format {FORMAT}")
@@ -185,8 +185,8 @@ def read_costs(path: Path, setting: Setting) -> ProductCosts:
     for name, wanted in asdict(setting).items():
         if table.get(name) != wanted:
             raise LadderError(
-                f"{path}: was measured with --{name} {table.get(name)}, and the plan is for "
-                f"--{name} {wanted}: plan with what was measured, or measure again"
+                f"{path}: was measured with --{name} {table.get(name)}, but the plan is for "
+                f"--{name} {wanted}: change the plan, or measure again"
             )
     return ProductCosts(decode, prefill, f"{table.get('source', 'unknown')} (from {path.name})")
 
@@ -194,7 +194,7 @@ def read_costs(path: Path, setting: Setting) -> ProductCosts:
 def _refuse_missing(
     path: Path, costs: ProductCosts, types: list[str], shapes: list[Shape], setting: Setting
 ) -> None:
-    """Say what has to be measured, as a command."""
+    """Refuse missing times, with the command that measures them."""
     tables = (costs.decode, costs.prefill)
     absent = [
         (type, f"{n}x{k}")
@@ -207,14 +207,14 @@ def _refuse_missing(
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         every = " ".join(f"--shape {n}x{k}" for n, k in shapes)
         raise LadderError(
-            f"{path}: has no time of {type} at {shape}{more}; on the device run: ladder bench "
+            f"{path}: has no time for {type} at {shape}{more}; on the device run: ladder bench "
             f"device --target {setting.target} --activation {setting.activation} --chunk "
             f"{setting.chunk} --types {','.join(types)} {every} -o {path.name}"
         )
 
 
 def _checked(path: Path, table: Any) -> dict[str, dict[str, float]]:
-    """Types in their usual text, positive seconds."""
+    """The times with types in their usual text; refuse anything but positive seconds."""
     try:
         rows = {
             str(DType.parse(type)): {shape: float(s) for shape, s in row.items()}
@@ -239,7 +239,7 @@ def _costs(times: dict[Key, float], chunk: int, source: str) -> ProductCosts:
 
 
 def _seconds(key: Key, level: Level, activation: str) -> float:
-    """Median seconds of one product by the kernel that a compilation would take."""
+    """Median seconds of one product with the kernel that a compilation would choose."""
     type, m, (n, k) = key
     dtype = DType.parse(type)
     kernel = choose(

@@ -1,7 +1,7 @@
-"""A device that runs TVM's RPC server: from here, its kernels' bits are checked and timed.
+"""A device that runs TVM's RPC server: checks the bits of its kernels and times them.
 
-The library of kernels is compiled and linked here for the device's level, and sent over. The device
-needs TVM's runtime alone: ``python -m tvm.exec.rpc_server``.
+The library of kernels is compiled and linked on this machine for the device's level, then sent. The
+device needs only TVM's runtime: ``python -m tvm.exec.rpc_server``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ladder.timing.product import compiled, packed_weights, packing_of, random_a
 
 SERVER = "python -m tvm.exec.rpc_server --host 0.0.0.0 --port 9090"
 ROUNDS = 5
-FLUSHED = 64 << 20  # bytes written between rounds, so that no cache holds the weights
-CHECKED = ((1, 70, 83), (5, 33, 209))  # M, N, K whose bits are compared: no whole tile or block
-ASK = "arm_hardware"  # the function that says what the device's CPU has
+FLUSHED = 64 << 20  # bytes written between rounds to flush the weights from caches
+CHECKED = ((1, 70, 83), (5, 33, 209))  # M, N, K for comparing bits: no multiples of tile or block
+ASK = "arm_hardware"  # the function that reports the features of the device's CPU
 Way = tuple[DType, str, str]  # type, activation mode, scheme
 
 
 def way_of(type: str, m: int, activation: str, level: Level) -> Way:
-    """The kernel that a compilation takes for a product."""
+    """The kernel that a compilation chooses for a product."""
     dtype = DType.parse(type)
     chosen = choose(dtype, activation, m, machine_of(level.name))
     return dtype, chosen.activation, chosen.scheme
@@ -39,7 +39,7 @@ def way_of(type: str, m: int, activation: str, level: Level) -> Way:
 
 @dataclass
 class Remote:
-    """A connected device with the kernels of some products."""
+    """A connected device with kernels of some products."""
 
     where: str
     level: Level
@@ -49,7 +49,7 @@ class Remote:
 
     @staticmethod
     def connect(where: str, level: Level, ways: set[Way], threads: int = 0) -> Remote:
-        """Send the kernels to the server at ``where``, HOST:PORT; 0 threads: all it has."""
+        """Send the kernels to the server at ``where`` (HOST:PORT); 0 threads means all."""
         session = _session(where)
         _refuse_other_cpu(session, where, level)
         library = _sent(session, {_name(way, level): _kernel(way, level) for way in ways}, level)
@@ -59,12 +59,12 @@ class Remote:
         return Remote(where, level, session, library, threads or count)
 
     def close(self) -> None:
-        """Let the server serve others: TVM ends a session once nothing refers to it."""
+        """Free the server for others: TVM ends a session when nothing refers to it."""
         self.session = self.library = None
         gc.collect()
 
     def check(self, way: Way) -> int:
-        """Compare the bits of a product with this machine's; returns how many outputs."""
+        """Compare the bits of a product with this machine's; return the number of outputs."""
         compared, here = 0, native_level()
         for m, n, k in CHECKED:
             operands = _operands(way, m, n, k)
@@ -75,13 +75,13 @@ class Remote:
             if not np.array_equal(near, far.numpy()):
                 raise LadderError(
                     f"--rpc {self.where}: {_name(way, self.level)} gives other bits there than "
-                    f"{here.name} here ({m}x{n}x{k}): do not use it, and report it"
+                    f"{here.name} here ({m}x{n}x{k}): do not use this device, and report the error"
                 )
             compared += m * n
         return compared
 
     def seconds(self, way: Way, m: int, n: int, k: int) -> float:
-        """Median seconds of a product there, the weights out of no cache."""
+        """Median seconds of a product on the device, with weights that no cache holds."""
         operands = [*map(self._tensor, _operands(way, m, n, k)), self._zeros(m, n)]
         name = _name(way, self.level)
         self._run(way, operands)
@@ -110,14 +110,14 @@ def _session(where: str) -> Any:
 
     try:
         return rpc.connect(host, int(port))
-    except Exception as error:  # TVM has no type of its own for it
+    except Exception as error:  # TVM has no specific type for this error
         raise LadderError(
             f"--rpc {where}: no TVM RPC server answers there; start one on the device: {SERVER}"
         ) from error
 
 
 def _refuse_other_cpu(session: Any, where: str, level: Level) -> None:
-    """An instruction that the CPU lacks would end the server."""
+    """Refuse a level that the CPU lacks, because a missing instruction would end the server."""
     if level.arch != "arm64" or level.system != "linux":
         return
     words = sorted({word for word, _ in ARM_FLAGS.values()})
@@ -140,7 +140,7 @@ def _refuse_other_cpu(session: Any, where: str, level: Level) -> None:
 
 
 def _hardware(words: list[int]) -> Any:
-    """A function that asks the C library there for the hardware's capabilities."""
+    """A function that asks the device's C library for the features of its CPU."""
     from tvm.script import tirx as T
 
     count = len(words)
@@ -172,7 +172,7 @@ def _sent(session: Any, functions: dict[str, Any], level: Level) -> Any:
 
 
 def _packing(way: Way) -> Any:
-    """How the weights of any shape lie: K is of no consequence, but that it is no short block."""
+    """The packing of the weights, for any K that is at least a whole scale block."""
     return packing_of(way[0], way[1], max(k for _, _, k in CHECKED))
 
 

@@ -1,7 +1,7 @@
-"""``ladder tune kernels``: which scheme is the fastest on this machine, by a coarse measurement.
+"""``ladder tune kernels``: find the fastest scheme on this machine by a coarse measurement.
 
-Only types that have a choice are timed. The schemes of a type take turns, so that what else the
-machine does falls on all of them.
+Only types with several schemes are timed. The schemes of a type take turns, so that other load on
+the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ COMMON = ("int2:g128", "int3:g128", "int4:g128", "int8:g128", "nf4:g128", "terna
 N, K = 1024, 2048
 TOKENS = (1, 4, 16, 64)
 ACTIVATION = "int8"
-ROTATED = 64e6  # bytes of weights taken in turn
+ROTATED = 64e6  # bytes of weights that are used in turn
 SECONDS, ROUNDS = 0.012, 3
 
 
 def tune_kernels(target: str, types: Sequence[str] = COMMON) -> tuple[list[dict[str, Any]], Path]:
-    """Time every scheme of types that have more than one, save the table, say what it changes.
+    """Time every scheme of types that have several, save the table, and report what changes.
 
-    Times are kept by element: of types that differ in their group alone one is enough. A row a
-    type and M: the times by scheme, the ``fastest``, and the scheme taken ``before``.
+    Times are kept by element, so one type is timed of those that differ only in their group. There
+    is a row for each type and M: times by scheme, the ``fastest``, and the scheme ``before``.
     """
     wanted = all_types() if tuple(types) == (ALL,) else [DType.parse(text) for text in types]
     level = level_here(target)
@@ -65,7 +65,7 @@ def schemes_of(dtype: DType, level: Level) -> list[str]:
 
 
 def _choices(wanted: Sequence[DType], level: Level) -> list[DType]:
-    """One type an element, of those that have more than one scheme."""
+    """One type for each element that has several schemes."""
     elements: dict[str, DType] = {}
     for dtype in wanted:
         if dtype.is_float:
@@ -74,7 +74,7 @@ def _choices(wanted: Sequence[DType], level: Level) -> list[DType]:
     found = [dtype for dtype in elements.values() if len(schemes_of(dtype, level)) > 1]
     if not found:
         raise LadderError(
-            f"--types: on {level.name} each of them has one scheme alone: nothing to tune"
+            f"--types: nothing to tune: on {level.name} each of them has only one scheme"
         )
     return found
 
@@ -94,7 +94,7 @@ def _times(dtype: DType, level: Level) -> dict[int, dict[str, float]]:
 
 
 def _round(call: Call, sets: list[Any]) -> float:
-    """Mean seconds of a call over a short while, the first call aside."""
+    """Mean seconds of a call over a short time, without the first call."""
     call(sets[-1])
     start, done = time.perf_counter(), 0
     while done == 0 or time.perf_counter() - start < SECONDS:

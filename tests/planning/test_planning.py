@@ -280,15 +280,15 @@ def test_costs_of_another_device(tmp_path: Path) -> None:
     others: list[tuple[dict[str, Any], str]] = [
         (
             {"chunk": 64, "target": "arm64"},
-            f"was measured with --target {level}, and the plan is for --target arm64",
+            f"was measured with --target {level}, but the plan is for --target arm64",
         ),
         (
             {"chunk": 64, "target": "native", "activation": "table8"},
-            "was measured with --activation int8, and the plan is for --activation tab",
+            "was measured with --activation int8, but the plan is for --activation tab",
         ),
         (
             {"chunk": 32, "target": "native"},
-            "was measured with --chunk 64, and the plan is for --chunk 32",
+            "was measured with --chunk 64, but the plan is for --chunk 32",
         ),
     ]
     for asked, message in others:
@@ -299,7 +299,7 @@ def test_costs_of_another_device(tmp_path: Path) -> None:
             ("int2:g32", "nf4:g32"), [*SHAPES, (9, 9)], 64, "native", file=path
         )
     words = str(caught.value)
-    assert "has no time of int2:g32 at 9x9 and 3 more; on the device run: ladder bench" in words
+    assert "has no time for int2:g32 at 9x9 and 3 more; on the device run: ladder bench" in words
     assert "--types int2:g32,nf4:g32 --shape 9x9 --shape 32x65 --shape 65x32" in words
 
 
@@ -314,14 +314,14 @@ def test_files_that_are_no_costs(tmp_path: Path) -> None:
         path.write_text(broken)
         with pytest.raises(LadderError, match=message):
             product_costs.read_costs(path, setting)
-    with pytest.raises(LadderError, match="no such file of costs; make one with ladder bench dev"):
+    with pytest.raises(LadderError, match="no such costs file; make one with ladder bench dev"):
         product_costs.read_costs(tmp_path / "none.json", setting)
 
 
 def test_a_device_measures_what_it_can_run(tmp_path: Path) -> None:
     for setting, message in (
         (product_costs.Setting.of("arm64", "int8", 64), "run ladder bench device on the device"),
-        (product_costs.Setting.of("native", "fp32", 64), "fp32 has no low-bit product to time"),
+        (product_costs.Setting.of("native", "fp32", 64), "fp32 has no low-bit products to time"),
     ):
         with pytest.raises(LadderError, match=message):
             product_costs.bench_device(TYPES, SHAPES, setting, tmp_path / "x.json")
@@ -332,12 +332,12 @@ def test_a_device_measures_what_it_can_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_target_that_is_not_at_hand_has_a_model_that_says_so(
+def test_a_target_that_is_not_available_has_a_model_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(product_costs, "runs_here", lambda level: False)
     costs = product_costs.product_costs(TYPES, [(4096, 4096)], 64, "arm64")
-    assert costs.source.startswith("a model, not measured: arm64 is not at hand")
+    assert costs.source.startswith("a model, not measured: arm64 is not available")
     assert levels_of("arm64")[-1].name == "arm64"
     times = [costs.decode[type]["4096x4096"] for type in TYPES]
     assert times == sorted(times) and costs.prefill["int2:g32"]["4096x4096"] > times[0]

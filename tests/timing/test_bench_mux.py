@@ -29,7 +29,7 @@ def test_runs_take_turns_and_their_calls_are_counted_on() -> None:
     ("type", "mode", "outliers", "mux", "words"),
     [
         ("nf4:g64", "int8:tensor", 0.01, "digits6", "names the entries of a book"),
-        ("int8:row", "int8:tensor", 1.5, "digits6", "give a part of K"),
+        ("int8:row", "int8:tensor", 1.5, "digits6", "give a share of K"),
         ("int8:row", "int4:tensor", 0.01, "digits6", "does not fit int4:tensor"),
         ("int8:row", "table8", 0.01, "digits6", "has no integer codes"),
         ("int8:row", "int8:tensor", 0.01, "digit6", "write for example digits7"),
