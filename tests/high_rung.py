@@ -1,4 +1,4 @@
-"""Models on the high rung of the dialect from random codes, and what they compute in float64."""
+"""Models of the dialect's high-level operators with random codes, and their results in float64."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Operands:
         return Operands(dtype, codes, scale, zero)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The dialect's operands behind the first, in order."""
+        """The dialect's operands after the first, in order."""
         kind = self.dtype.element.onnx.numpy()
         found = {"codes": self.codes.astype(kind), "scale": self.scale}
         if self.zero is not None:
@@ -97,7 +97,7 @@ def high_rung(op: str, operands: Operands, opset: int) -> ir.Model:
 
 
 def case(op: str, operands: Operands) -> tuple[np.ndarray, np.ndarray]:
-    """What goes in, and what must come out, in float64."""
+    """The inputs, and the expected outputs in float64."""
     n, k = operands.codes.shape
     weight = operands.weight()
     if op == "Gather":

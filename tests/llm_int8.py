@@ -3,7 +3,7 @@
 A column of activations with any magnitude of 6.0 or more is multiplied in float with its column
 of the weight; all others are rounded to integers, with one scale a token (as published) or one
 for all of them. Float arithmetic throughout: rounded values times their scales. That differs from
-integer sums by float rounding alone, which is nothing beside what the rounding itself loses.
+integer sums only by float rounding, which is negligible next to the error of the rounding itself.
 """
 
 from __future__ import annotations

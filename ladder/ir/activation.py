@@ -1,7 +1,7 @@
-"""Numeric modes of activations: what a product rounds its activations to.
+"""Activation modes: how a product rounds its activations.
 
-A mode is written ``int8``, ``int6:tensor``, ``int8:static``: the width of a code, and what shares
-a scale. ``table8`` and ``fp32`` stand for themselves.
+A mode is written ``int8``, ``int6:tensor`` or ``int8:static``: the width of a code, and what shares
+a scale. ``table8`` and ``fp32`` are modes of their own.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP
 
 BLOCK, TOKEN, TENSOR, STATIC = "block", "token", "tensor", "static"
 GRANULARITIES = {
-    BLOCK: "one scale a token and K-block",
-    TOKEN: "one scale a token",
+    BLOCK: "one scale per token and scale block",
+    TOKEN: "one scale per token",
     TENSOR: "one scale for all tokens together",
     STATIC: "one scale, found in calibration",
 }
-NARROW = 4  # bits from which on a token is the default: as in BitNet
+NARROW = 4  # up to so many bits, one scale per token is the default, as in BitNet
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One mode: ``bits`` of a code, and what shares a scale, one of ``GRANULARITIES``."""
+    """A mode: the ``bits`` of a code, and what shares a scale (one of ``GRANULARITIES``)."""
 
     bits: int
     granularity: str
@@ -37,7 +37,7 @@ class Activation:
 
     @property
     def name(self) -> str:
-        """The text of the mode, as short as can be."""
+        """The shortest text of the mode."""
         default = TOKEN if self.bits <= NARROW else BLOCK
         return self.element if self.granularity == default else f"{self.element}:{self.granularity}"
 
@@ -53,7 +53,7 @@ class Activation:
 
     @property
     def exact_tables_fit_a_byte(self) -> bool:
-        """Whether the sum of four codes fits int8, so that tables need no second byte."""
+        """Whether the sum of four codes fits int8, so that table entries need one byte."""
         return LUT_GROUP * int(self.levels) < 128
 
 
@@ -66,13 +66,13 @@ WHAT = {
     TABLE8: "tables of four activations, rounded to int8 (integer types only)",
     FLOAT: "activations stay as they are; the slow kernel decodes weights",
 }
-# One of each kind of look-up table; what look-ups of every other mode are computed as.
+# A mode for each kind of look-up table; the look-ups of every other mode are those of one of these.
 INTEGER_MODES = ("int8", "int4", "int2", TABLE8)
 MODES = (*QUANTIZED, TABLE8, FLOAT)
 
 
 def check(mode: str) -> str:
-    """The mode in its short form, or a ``LadderError`` that says how to write one."""
+    """The short text of a mode, or a ``LadderError`` that says how to write one."""
     if mode in (TABLE8, FLOAT):
         return mode
     short = {f"{m.element}:{m.granularity}": m.name for m in QUANTIZED.values()}
@@ -88,25 +88,27 @@ def check(mode: str) -> str:
 
 
 def parse_mode(mode: str) -> Activation:
-    """An integer mode from its text, or a ``LadderError``."""
+    """Parse the text of an integer mode, or raise a ``LadderError``."""
     name = check(mode)
     if name not in QUANTIZED:
-        raise LadderError(f"activation mode '{mode}' has no integer codes; give for example int8")
+        raise LadderError(
+            f"activation mode '{mode}' has no integer codes; give an integer mode, for example int8"
+        )
     return QUANTIZED[name]
 
 
 def table_mode(mode: str) -> str:
-    """The mode of ``INTEGER_MODES`` whose look-ups are those of ``mode``: only codes differ."""
+    """The mode of ``INTEGER_MODES`` with the same look-ups as ``mode``; only codes differ."""
     if mode in INTEGER_MODES:
         return mode
     return "int4" if QUANTIZED[mode].exact_tables_fit_a_byte else "int8"
 
 
 def block_of(dtype: DType, mode: str, k: int) -> int:
-    """The K-block of a product with K in features.
+    """The size of a product's scale blocks, for K in features.
 
-    It is all of K where one scale holds there on both sides: then a product is integer to the
-    end, and one number multiplies each output. A code book's digits are added as floats.
+    It is K if the weight and the activation both have one scale along K: then the whole sum is an
+    integer, and one factor multiplies each output. The digits of a code book are added as floats.
     """
     kind = QUANTIZED.get(mode)
     narrow = kind is None or kind.granularity == BLOCK
@@ -116,17 +118,17 @@ def block_of(dtype: DType, mode: str, k: int) -> int:
 
 
 def fits_int32(mode: str, dtype: DType, k: int) -> bool:
-    """Whether no sum of K products can leave an int32, whatever the codes."""
+    """Whether a sum of K products fits an int32, for any codes."""
     largest = dtype.element.step * ((1 << dtype.bits) - 1)
     return int(QUANTIZED[mode].levels) * largest * k < 1 << 31
 
 
 def overload(mode: str, block: int) -> str:
-    """How a dialect operator on activations spells its mode and K-block."""
+    """The overload of a dialect operator on activations: its mode and the size of scale blocks."""
     return f"k{block}" if mode in ("int8", TABLE8) else f"{mode}:k{block}"
 
 
 def parse_overload(text: str) -> tuple[str, int]:
-    """Undo ``overload``: (mode, block); ``int8`` where none is spelled."""
+    """Undo ``overload``: (mode, size of scale blocks); an empty overload is ``int8``."""
     mode, _, block = text.rpartition(":")
     return mode or "int8", int(block.removeprefix("k"))

@@ -7,9 +7,9 @@ from ladder.ir.numerics import ACTIVATION_LEVELS, LUT_GROUP, SMALLEST_SCALE
 
 
 def blocks(block: int, source: str = "x", to: str = "") -> list[str]:
-    """``source`` [..., K] -> blocks [..., B, block padded to whole tables].
+    """``source`` [..., K] -> scale blocks [..., B, block padded to whole tables].
 
-    ``to`` begins the names that are made, where there are several such steps.
+    ``to`` is a prefix of the new names, for bodies with several such steps.
     """
     padded = -(-block // LUT_GROUP) * LUT_GROUP
     lines = [
@@ -53,7 +53,7 @@ def split(prefix: str, name: str) -> list[str]:
 
 
 def largest(granularity: str) -> list[str]:
-    """amax of size [..., B, block], kept with its axes: [..., B, 1], [..., 1, 1] or [1, ..., 1]."""
+    """amax of size [..., B, block], with all axes: [..., B, 1], [..., 1, 1] or [1, ..., 1]."""
     if granularity == TENSOR:
         return ["amax = ReduceMax <keepdims=1> (size)"]
     if granularity == BLOCK:
@@ -65,7 +65,7 @@ def largest(granularity: str) -> list[str]:
 
 
 def scale_of_blocks(granularity: str) -> list[str]:
-    """scale [..., B] from kept, the scale before it was repeated for every block."""
+    """scale [..., B] from kept, the scale before it is repeated for every scale block."""
     if granularity == BLOCK:
         return ["scale = Squeeze (kept, last)"]
     one = "Identity (kept)" if granularity == STATIC else "Squeeze (kept, last)"
@@ -96,7 +96,7 @@ def scale_and_inverse(bits: int, static: bool = False) -> list[str]:
 
 
 def clipped(name: str, out: str, limit: str = "levels") -> list[str]:
-    """What a static scale leaves of values: none is beyond ``limit``."""
+    """Values clipped to ``limit``, for a static scale."""
     return [
         f"{out}_low = Neg ({limit})",
         f"{out}_below = Min ({name}, {limit})",

@@ -1,16 +1,16 @@
-"""Blocks: a model as a chain of pieces between the cut points of its residual stream.
+"""Blocks: a model as a chain of parts between the cut points of its residual stream.
 
-A *cut point* is a value through which every path from earlier to later nodes passes. Nodes are of
-three kinds, and only the last one is cut:
+A *cut point* is a value through which every path from earlier to later nodes passes. There are
+three kinds of nodes, and only the last kind is cut:
 
-- constant: made of weights and constants alone, such as a transposed weight. Belongs to every
-  block that reads it.
-- side: made of the graph's inputs without any weighted operator, such as masks and rotary tables.
-  Computed once, read by any block.
-- main: everything behind a weighted operator.
+- constant: computed from weights and constants only, such as a transposed weight. It belongs to
+  every block that reads it.
+- side: computed from the graph's inputs without an operator that has a weight, such as masks and
+  rotary tables. It is computed once and read by any block.
+- main: everything that depends on an operator with a weight.
 
-A state (key/value cache) is an input that one block reads and an output that nobody reads, so it
-never stands in the way of a cut.
+A state (key/value cache) is an input that one block reads and an output that no node reads, so it
+never prevents a cut.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ import onnx_ir as ir
 from ladder.ir.site import constant_of, weighted_nodes
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-LARGEST_SHARE = 0.5  # of the weighted nodes in one piece: above it, try with carried values
+LARGEST_SHARE = 0.5  # of the nodes with weights in one piece; above it, try with carried values
 
 
 @dataclass(frozen=True)
 class Block:
-    """One piece of the chain.
+    """One block of the chain.
 
-    ``nodes`` are in order, constant nodes first. ``inputs`` come from earlier blocks: the stream,
-    and values that are carried along it. ``sides`` are graph inputs and side values. ``weights``
-    are the initializers, in order of first use. ``outputs`` are read by later blocks or are the
-    graph's. Blocks are alike, that is differ only in what weights hold, where ``structure`` is
-    equal; then these lists correspond one to one.
+    ``nodes`` are in order, constant nodes first. ``inputs`` come from earlier blocks: the residual
+    stream, and values that are carried along it. ``sides`` are graph inputs and side values.
+    ``weights`` are the initializers, in order of first use. ``outputs`` are read by later blocks or
+    are outputs of the graph. Blocks with equal ``structure`` differ only in the values of weights,
+    and their lists correspond one to one.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -49,9 +49,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Chain:
-    """The whole model. ``blocks[first:last]`` repeat; prologue and epilogue are around them.
+    """The whole model. ``blocks[first:last]`` repeat, between a prologue and an epilogue.
 
-    Where nothing repeats, all blocks count as the middle. ``side`` makes the side values.
+    If nothing repeats, all blocks count as the middle. ``side`` has the nodes of side values.
     """
 
     blocks: tuple[Block, ...]
@@ -72,7 +72,7 @@ class Chain:
         return self.blocks[self.last :]
 
     def block_of(self, node: ir.Node) -> int:
-        """The number of the block that runs a main node (or holds it in a subgraph)."""
+        """The number of the block that runs a main node or holds it in a subgraph."""
         for number, block in enumerate(self.blocks):
             if any(node is own or node in list(_inner_nodes(own)) for own in block.nodes):
                 return number
@@ -80,21 +80,21 @@ class Chain:
 
 
 def find_blocks(model: ir.Model) -> Chain:
-    """Cut the model into blocks; one block where there is no cut point."""
+    """Cut the model into blocks; without a cut point, it is a single block."""
     kinds = _Kinds.of(model)
     pieces = _pieces(kinds, frozenset())
     if len(kinds.weighted) > 2 and _largest_share(pieces, kinds) > LARGEST_SHARE:
-        # Some models (Zamba) feed the embedding to every layer: no value is alone anywhere.
+        # Some models (Zamba) feed the embedding to every layer, so there is no cut point.
         again = _pieces(kinds, frozenset(_first_cut(kinds)))
         pieces = again if len(again) > len(pieces) else pieces
     weighted = [any(node in kinds.weighted for node in piece) for piece in pieces]
     runs = _repeats([_block(piece, kinds).structure for piece in pieces], weighted)
     merged, repeated = _merged(pieces, weighted, runs)
     blocks = tuple(_block(nodes, kinds) for nodes in merged)
-    # Pieces may be alike and blocks not: where the stream still is the carried value.
+    # Blocks of equal pieces may differ: at first the stream is the carried value itself.
     counts = Counter(blocks[i].structure for i in repeated)
-    alike = [i for i in repeated if counts[blocks[i].structure] > 1]
-    begin, end = (alike[0], alike[-1] + 1) if alike else (0, len(blocks))
+    equal = [i for i in repeated if counts[blocks[i].structure] > 1]
+    begin, end = (equal[0], equal[-1] + 1) if equal else (0, len(blocks))
     return Chain(blocks, _block(list(kinds.side_nodes), kinds), begin, end)
 
 
@@ -106,9 +106,9 @@ class _Kinds:
     side_nodes: tuple[ir.Node, ...]
     main: tuple[ir.Node, ...]
     weighted: frozenset[ir.Node]
-    place: dict[ir.Value, int]  # main value -> its node's place in ``main``
-    last_use: dict[ir.Value, int]  # main value -> place of the last main node that reads it
-    read_by: dict[ir.Value, list[ir.Node]]  # main and side value -> the main nodes that read it
+    place: dict[ir.Value, int]  # main value -> the index of its node in ``main``
+    last_use: dict[ir.Value, int]  # main value -> the index of the last main node that reads it
+    read_by: dict[ir.Value, list[ir.Node]]  # main or side value -> the main nodes that read it
     graph_outputs: frozenset[ir.Value]
 
     @staticmethod
@@ -117,16 +117,16 @@ class _Kinds:
         constant: set[ir.Node] = set()
         side: list[ir.Node] = []
         main: list[ir.Node] = []
-        behind: set[ir.Value] = set()
+        dependent: set[ir.Value] = set()
         weighted: set[ir.Node] = set()
         for node in model.graph:
             sources = [v for v in reads(node) if not _is_constant(v, constant)]
             has_weight = node in inner or any(n in inner for n in _inner_nodes(node))
             if has_weight:
                 weighted.add(node)
-            if has_weight or any(v in behind for v in sources):
+            if has_weight or any(v in dependent for v in sources):
                 main.append(node)
-                behind.update(node.outputs)
+                dependent.update(node.outputs)
             elif sources or not _is_pure(node):
                 side.append(node)
             else:
@@ -150,7 +150,7 @@ class _Kinds:
 
 
 def reads(node: ir.Node) -> Iterator[ir.Value]:
-    """The values a node reads, those its subgraphs capture from outside too."""
+    """The values that a node reads, also those that its subgraphs capture."""
     yield from (v for v in node.inputs if v is not None)
     inside: set[ir.Value] = set()
     for inner in _inner_nodes(node):
@@ -186,10 +186,10 @@ def _is_pure(node: ir.Node) -> bool:
 
 
 def _pieces(kinds: _Kinds, carried: frozenset[ir.Value]) -> list[list[ir.Node]]:
-    """Main nodes between cut points.
+    """The main nodes between cut points.
 
-    One scan in any topological order finds every cut point: what comes before it are exactly the
-    nodes it depends on, so behind it nothing else is live.
+    One scan in any topological order finds every cut point: the nodes before it are exactly those
+    that it depends on, so no other value is live after it.
     """
     pieces: list[list[ir.Node]] = [[]]
     live: set[ir.Value] = set()
@@ -210,13 +210,13 @@ def _merged(
 ) -> tuple[list[list[ir.Node]], list[int]]:
     """The nodes of each block, and which blocks repeat.
 
-    Outside of repetitions a piece without a weight joins the next one, as a norm belongs to what
-    it feeds, or the one before it.
+    Outside repetitions, a piece without a weight joins the next one (a norm belongs to the node
+    that it feeds), or else the one before it.
     """
     merged: list[list[ir.Node]] = []
     repeated: list[int] = []
     waiting: list[ir.Node] = []
-    alone = False  # whether the last block is a single piece, which others may join
+    alone = False  # whether the last block is a single piece that others may join
     for start, period, count in runs:
         if count == 1:
             waiting += pieces[start]
@@ -234,7 +234,7 @@ def _merged(
 
 
 def _settle(waiting: list[ir.Node], merged: list[list[ir.Node]], alone: bool) -> None:
-    """Nodes without a weight behind them: part of the block before, or one of their own."""
+    """Add the last nodes, which have no weight, to the block before them, or make them a block."""
     if waiting and alone:
         merged[-1] += waiting
     elif waiting:
@@ -247,7 +247,7 @@ def _largest_share(pieces: list[list[ir.Node]], kinds: _Kinds) -> float:
 
 
 def _first_cut(kinds: _Kinds) -> list[ir.Value]:
-    """What the first weighted operator with a far-away reader makes: the carried value."""
+    """The carried value: the first output of a weighted operator that has a distant reader."""
     far = len(kinds.main) // 2
     for node in kinds.main:
         found = [v for v in node.outputs if kinds.last_use.get(v, 0) - kinds.place[v] > far]
@@ -257,10 +257,10 @@ def _first_cut(kinds: _Kinds) -> list[ir.Value]:
 
 
 def _repeats(structures: Sequence[str], weighted: Sequence[bool]) -> list[tuple[int, int, int]]:
-    """(start, period, count) in order, covering all; the longest repetition first, then around.
+    """(start, period, count) in order, covering all; the longest repetition is found first.
 
-    Of repetitions of equal length the shortest period, then the earliest. What repeats has a
-    weight.
+    Of repetitions of equal length, it is the one with the shortest period, then the earliest. What
+    repeats must have a weight.
     """
     best, found = 0, (0, 1, 1)
     size = len(structures)
@@ -274,16 +274,16 @@ def _repeats(structures: Sequence[str], weighted: Sequence[bool]) -> list[tuple[
     if best == 0:
         return [(i, 1, 1) for i in range(size)]
     start, end = found[0], found[0] + best
-    behind = _repeats(structures[end:], weighted[end:])
+    after = _repeats(structures[end:], weighted[end:])
     return [
         *_repeats(structures[:start], weighted[:start]),
         found,
-        *((s + end, p, c) for s, p, c in behind),
+        *((s + end, p, c) for s, p, c in after),
     ]
 
 
 def _block(main: list[ir.Node], kinds: _Kinds) -> Block:
-    """The block of some main nodes that follow each other."""
+    """The block of consecutive main nodes."""
     own = dict.fromkeys(v for node in main for v in node.outputs)
     constants = _constants(main, kinds)
     made = {*own, *(v for node in constants for v in node.outputs)}
@@ -308,7 +308,7 @@ def _block(main: list[ir.Node], kinds: _Kinds) -> Block:
 
 
 def _constants(main: list[ir.Node], kinds: _Kinds) -> list[ir.Node]:
-    """The constant nodes behind some nodes, in an order that follows from theirs."""
+    """The constant nodes that some nodes depend on, in the order in which these read them."""
     found: dict[ir.Node, None] = {}
 
     def visit(node: ir.Node) -> None:
@@ -331,7 +331,7 @@ def _structure(
     weights: list[ir.Value],
     outputs: list[ir.Value],
 ) -> str:
-    """A digest of all but names and what float weights hold."""
+    """A digest of everything except names and the values of float weights."""
     labels: dict[ir.Value | None, str] = {None: "none"}
     labels.update({v: f"in{i}" for i, v in enumerate(inputs)})
     labels.update({v: f"side{i}:{v.dtype}" for i, v in enumerate(sides)})
@@ -366,7 +366,7 @@ def _add_node(digest: hashlib._Hash, node: ir.Node, labels: dict[ir.Value | None
 
 
 def _content(value: ir.Value) -> str:
-    """Type and shape of a float weight; of anything else the content too: it steers the graph."""
+    """Type and shape of a float weight; of any other constant also its values."""
     tensor = constant_of(value)
     if tensor is None:
         return "?"

@@ -36,7 +36,7 @@ def _standard(dtype: DType) -> list[str]:
     shape = "<value_ints=[-1]>" if dtype.group == "row" else "<value_ints: ints=[]>"
     lines = [f"flat_of = Constant {shape} ()", "flat_scale = Reshape (wide_scale, flat_of)"]
     if zero:
-        # ONNX Runtime reshapes no 2- and 4-bit tensors, and folds no Cast to 2 bits: bytes.
+        # ONNX Runtime cannot reshape 2- and 4-bit tensors or fold a Cast to 2 bits, so use bytes.
         lines += [
             "byte_codes = Cast <to=2> (codes)",
             "byte_zero = Cast <to=2> (zero)",
@@ -47,14 +47,14 @@ def _standard(dtype: DType) -> list[str]:
 
 
 def _wide_scale(dtype: DType, name: str, out: str) -> list[str]:
-    """The stored scale as float32, times the tensor's own where there is one."""
+    """The stored scale as float32, times the tensor scale if there is one."""
     if not dtype.tensor_scale:
         return [f"{out} = Cast <to=1> ({name})"]
     return [f"{out}_part = Cast <to=1> ({name})", f"{out} = Mul ({out}_part, tensor_scale)"]
 
 
 def _book_values(dtype: DType) -> list[str]:
-    """entries [N, K]: what the codes of a code book name."""
+    """entries [N, K]: the values of the codes in the code book."""
     book = ", ".join(repr(float(v)) for v in np.nan_to_num(dtype.element.values, nan=0.0))
     return [
         f"book = Constant <value_floats=[{book}]> ()",
@@ -102,7 +102,7 @@ def flat_activation(name: str, kept: int) -> list[str]:
 
 
 def weight_blocks(name: str, block: int, out: str = "") -> list[str]:
-    """codes [N, K] -> wb [N, B, block padded to whole tables]; ``out`` ends the names made."""
+    """codes [N, K] -> wb [N, B, block padded to whole tables]; ``out`` is a suffix of new names."""
     padded = -(-block // LUT_GROUP) * LUT_GROUP
     return [
         f"block{out} = Constant <value_ints=[{block}]> ()",
@@ -134,7 +134,7 @@ def unsigned_codes(dtype: DType) -> list[str]:
 
 
 def integer_product(dtype: DType, block: int, aux: Sequence[str] = ()) -> list[str]:
-    """sums [B, M, N] of integer codes; ``aux`` makes more of them, to be added."""
+    """sums [B, M, N] of integer codes; ``aux`` are lines for more sums, which are added."""
     return [
         f"byte_codes = Cast <to={3 if dtype.element.signed else 2}> (codes)",
         *weight_blocks("byte_codes", block),
@@ -142,13 +142,13 @@ def integer_product(dtype: DType, block: int, aux: Sequence[str] = ()) -> list[s
         "at = Transpose <perm=[1, 0, 2]> (flat)",
         f"{'body' if aux else 'raw'} = MatMulInteger (at, wt)",
         *([*aux, "raw = Add (body, aux_sums)"] if aux else []),
-        # A signed code is its own value: only a stored zero point is left to take away.
+        # A signed code is its value, so only a stored zero point is subtracted.
         *(corrected(dtype, 0, 1) if dtype.zero_point else ["sums = Identity (raw)"]),
     ]
 
 
 def book_product(dtype: DType) -> list[str]:
-    """sums [B, M, N], float: each digit of a code book is an exact product of its own."""
+    """sums [B, M, N] as floats: each digit of a code book is a separate exact product."""
     found = dtype.levels
     assert found is not None
     count = len(found.digits)
@@ -235,7 +235,7 @@ def _plane(b: int) -> list[str]:
 
 
 def lut_correction(dtype: DType, table8: bool) -> tuple[int, int]:
-    """(a, b) of sums = raw + a total - b zero total; a constant zero is the element's offset."""
+    """(a, b) in sums = raw + a total - b zero total; a constant zero is the element's offset."""
     half_range = dtype.element.step * ((1 << dtype.bits) - 1)
     return (half_range, 2) if table8 else (0, 1)
 
@@ -243,7 +243,7 @@ def lut_correction(dtype: DType, table8: bool) -> tuple[int, int]:
 def corrected(dtype: DType, extra: int, times: int) -> list[str]:
     """sums [B, M, N] = raw + extra total - times zero total.
 
-    Exact integers, but with a float zero: then raw + extra total is exact and the rest float.
+    The sums are exact integers. With a float zero, only raw + extra total is exact.
     """
     lines = ["turned_total = Transpose <perm=[1, 0]> (flat_total)"]
     lines.append("deep_total = Unsqueeze (turned_total, last)")
@@ -278,7 +278,7 @@ def _plus(name: str, number: int, out: str) -> list[str]:
 
 
 def _per_block(dtype: DType, name: str, out: str) -> list[str]:
-    """[N, groups] -> [B or 1, 1, N], groups wider than a block repeated."""
+    """[N, groups] -> [B or 1, 1, N]; a group of several scale blocks is repeated."""
     lines = [f"{out}_t = Transpose <perm=[1, 0]> ({name})"]
     source = f"{out}_t"
     if isinstance(dtype.group, int) and dtype.group > dtype.block:
@@ -302,7 +302,7 @@ def _per_block(dtype: DType, name: str, out: str) -> list[str]:
 
 
 def combined(dtype: DType) -> list[str]:
-    """y [..., N]: the block sums weighed by both scales and added."""
+    """y [..., N]: the sums of scale blocks, multiplied by both scales and added."""
     unit = dtype.levels.unit if dtype.levels else np.float32(1)
     return [
         *_wide_scale(dtype, "weight_scale", "wide_scale"),

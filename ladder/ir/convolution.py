@@ -1,8 +1,8 @@
-"""Convolutions: what their attributes say, which have a low-bit form, and that form's body.
+"""Convolutions: their attributes, which of them have a low-bit form, and the body of that form.
 
-A kernel [O, C/group, *taps] is a weight [N, K] whose K runs over the taps first and over a tap's
-channels last: im2col over activations with channels last then copies whole runs of channels, and
-a group of weights lies within one tap.
+A kernel [O, C/group, *taps] is a weight [N, K] whose K has the taps outside and the channels
+inside. Then im2col over activations with channels last copies whole runs of channels, and a group
+of weights is within one tap.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BODY = (
     "conv_spread = Reshape (conv_channels_first, conv_whole)",
     "y = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, "
     "dilations: ints = @dilations, pads: ints = @pads, group: int = @group> (x, conv_spread)",
-)  # w [N, K] -> y; the names are none of ``bodies.dequantized``
+)  # w [N, K] -> y; the names do not occur in ``bodies.dequantized``
 
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution's attributes, every default spelled out; pads are begins, then ends."""
+    """A convolution's attributes with all defaults filled in; pads are begins, then ends."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -45,7 +45,7 @@ class Window:
     def of(node: ir.Node, kernel: Sequence[int] | None = None) -> Window | None:
         """The window of a Conv over ``kernel``, or of a LowBitConv.
 
-        None where the pads depend on a size of the input that is not known.
+        None if the pads depend on a size of the input that is not known.
         """
         kernel = _ints(node, "kernel_shape", ()) if kernel is None else tuple(kernel)
         ones = (1,) * len(kernel)
@@ -65,29 +65,29 @@ class Window:
 
     @property
     def taps(self) -> int:
-        """Weights of one channel."""
+        """The number of weights of one channel."""
         return prod(self.kernel)
 
     @property
     def reach(self) -> tuple[int, ...]:
-        """Inputs from the first tap to the last, both counted."""
+        """The number of inputs from the first tap to the last, both included."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
     def size(self, axis: int, size: object) -> int | None:
-        """The output's size along a spatial axis, where the input's is a number."""
+        """The output's size along a spatial axis, if the input's size is a number."""
         if not isinstance(size, int):
             return None
         padded = size + self.pads[axis] + self.pads[axis + len(self.kernel)]
         return (padded - self.reach[axis]) // self.strides[axis] + 1
 
     def attributes(self) -> list[ir.Attr]:
-        """The attributes of a LowBitConv, or of the Conv it stands for."""
+        """The attributes of a LowBitConv, or of the Conv that it replaces."""
         values = (self.kernel, self.strides, self.dilations, self.pads)
         lists = [ir.AttrInt64s(n, v) for n, v in zip(ATTRIBUTES, values, strict=False)]
         return [*lists, ir.AttrInt64("group", self.group)]
 
     def _same_pads(self, x: ir.Value | None, upper: bool) -> tuple[int, ...] | None:
-        """Pads that make ceil(size / stride) outputs; the odd one goes behind, or in front."""
+        """Pads for ceil(size / stride) outputs; an odd one is added at the end, or at the begin."""
         rank = len(self.kernel)
         sizes = list(x.shape)[-rank:] if x is not None and x.shape is not None else [None] * rank
         small, large = [], []
@@ -104,19 +104,19 @@ class Window:
 
 
 def refuse(node: ir.Node, shape: Sequence[int]) -> str | None:
-    """Why a Conv over a kernel of this shape has no low-bit form, or None."""
+    """Why a Conv with a kernel of this shape has no low-bit form, or None."""
     _, channels, *kernel = shape
     if len(kernel) not in SPATIAL:
         return f"its window has {len(kernel)} dimensions, not 1, 2 or 3"
     if channels * prod(kernel) == 1:
-        return "each output has a single weight: its scale would be larger"
+        return "each output has a single weight: its scale would take more space"
     if Window.of(node, kernel) is None:
         return f"its pads ({_auto_pad(node)}) depend on the input's size, which is not static"
     return None
 
 
 def rows_of(kernel: np.ndarray) -> np.ndarray:
-    """A kernel [O, C/group, *taps] as [N, K], each tap's channels side by side."""
+    """A kernel [O, C/group, *taps] as [N, K], with channels innermost."""
     n, channels = kernel.shape[:2]
     by_tap: np.ndarray = kernel.reshape(n, channels, -1).transpose(0, 2, 1).reshape(n, -1)
     return by_tap

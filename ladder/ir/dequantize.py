@@ -1,4 +1,4 @@
-"""What the operands of a low-bit weight stand for, as float32: the dialect's meaning in NumPy."""
+"""The float32 weight of low-bit operands: the meaning of the dialect in NumPy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def dequantized(
     zero: np.ndarray | None = None,
     tensor_scale: np.float32 | None = None,
 ) -> F32:
-    """(value - zero) * scale, each in float32 and rounded on its own: w [N, K].
+    """w [N, K] = (value - zero) * scale in float32, with each operation rounded separately.
 
-    ``codes`` [N, K] are as the IR stores them, ``scale`` and ``zero`` have the shape of
-    ``DType.scale_shape``. ``ladder.ir.bodies.dequantized`` says the same in ONNX.
+    ``codes`` [N, K] are as stored in the IR; ``scale`` and ``zero`` have the shape of
+    ``DType.scale_shape``. ``ladder.ir.bodies.dequantized`` is the same in ONNX.
     """
     element, (n, k) = dtype.element, codes.shape
     values = np.nan_to_num(element.values)

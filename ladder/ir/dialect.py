@@ -1,7 +1,7 @@
 """The ladder dialect: the operators that lowering produces, as ONNX functions.
 
-An operator's body in standard operators *is* its meaning: stock ONNX Runtime runs any stage of
-the IR. One function is written for each type, told apart by its overload (``int4:g128``).
+An operator's body in standard operators *is* its meaning, so stock ONNX Runtime runs the IR after
+any pass. There is a function for each type, with the type as its overload (``int4:g128``).
 
     LowBitMatMul(x, weight) -> y                   x @ dequantize(weight).T
     LowBitGather(ids, weight) -> y                 dequantize(weight)[ids]
@@ -13,13 +13,13 @@ the IR. One function is written for each type, told apart by its overload (``int
     LutGemm(table, scale, total, weight) -> y
     MuxActivation(x, channels) -> q, aux, scale, total      outliers in digits: ``ladder.ir.mux``
     MuxGemm(q, aux, scale, total, channels, weight) -> y
-    SplitPlanes, PadPlanes, PackPlanes, ...        the way of a weight: ``ladder.ir.rungs``
+    SplitPlanes, PadPlanes, PackPlanes, ...        rungs of a weight: ``ladder.ir.rungs``
 
 ``weight`` is: codes, scale[, zero point][, tensor scale]. Shapes: x [..., K], codes [N, K],
 scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N],
 channels [O], aux [..., D, O]. Static modes have one more operand of activations: scale [1].
-A product's K-block is its type's, or all of K: then written behind the type, ``int8:row@k4096``.
-``ladder.ir.numerics`` fixes the bits.
+A product's scale block is that of its type, or all of K, which is written after the type:
+``int8:row@k4096``. ``ladder.ir.numerics`` fixes the bits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ OUTPUTS = {
 
 
 def low_bit_matmul(dtype: DType) -> ir.Function:
-    """The high rung: weights dequantized, activations float."""
+    """The product before lowering: weights are dequantized, activations are float."""
     lines = [*bodies.dequantized(dtype), "wt = Transpose <perm=[1, 0]> (w)", "y = MatMul (x, wt)"]
     return _function("LowBitMatMul", str(dtype), ["x", *_weight(dtype)], ["y"], lines)
 
@@ -94,7 +94,7 @@ def quantize_activation(block: int, mode: str = "int8") -> ir.Function:
 
 
 def mux_activation(mode: str, how: Mux, block: int) -> ir.Function:
-    """Integer codes whose outlier channels have more than one digit (``ladder.ir.mux``)."""
+    """Integer codes whose outlier channels have several digits (``ladder.ir.mux``)."""
     static = activation.QUANTIZED[mode].granularity == activation.STATIC
     inputs, outputs = ["x", "channels"], ["q", "aux", "scale", "total"]
     lines = mux_bodies.activation_codes(mode, how, block)
@@ -103,7 +103,7 @@ def mux_activation(mode: str, how: Mux, block: int) -> ir.Function:
 
 
 def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
-    """Exact tables: entry i of a group is the sum of the codes whose bit is set in i."""
+    """Exact tables: entry i of a table group is the sum of the codes whose bits are set in i."""
     subset = [[i >> j & 1 for i in range(16)] for j in range(LUT_GROUP)]
     flat = ", ".join(str(v) for row in subset for v in row)
     byte = activation.QUANTIZED[mode].exact_tables_fit_a_byte
@@ -122,7 +122,7 @@ def tabulate_activation(block: int, mode: str = "int8") -> ir.Function:
 
 
 def precompute_table(block: int) -> ir.Function:
-    """Mode table8: signed sums of four activations, rounded to int8, one scale per K-block."""
+    """Mode table8: signed sums of four activations, rounded to int8, one scale per scale block."""
     lines = [
         *activation_bodies.blocks(block),
         *activation_bodies.grouped("blocks", block),
@@ -153,7 +153,7 @@ def precompute_table(block: int) -> ir.Function:
 
 
 def dot_gemm(dtype: DType, block: int) -> ir.Function:
-    """Integer block products of activation codes, combined in float32."""
+    """Integer products of scale blocks, combined in float32."""
     product = bodies.book_product(dtype) if dtype.levels else bodies.integer_product(dtype, block)
     lines = [*bodies.flat_activation("q", 2), *product, *bodies.combined(dtype)]
     codes, *rest = _weight(dtype, "weight_scale")
@@ -162,7 +162,7 @@ def dot_gemm(dtype: DType, block: int) -> ir.Function:
 
 
 def lut_gemm(dtype: DType, mode: str, block: int) -> ir.Function:
-    """Table look-ups, one for every four weights of every bit plane."""
+    """Table look-ups, one for four weights of a bit plane."""
     lines = [
         *bodies.flat_activation("table", 3),
         *bodies.unsigned_codes(dtype),
@@ -177,7 +177,7 @@ def lut_gemm(dtype: DType, mode: str, block: int) -> ir.Function:
 
 
 def mux_gemm(how: Mux, dtype: DType, block: int) -> ir.Function:
-    """Integer products of body and of aux, joined by a whole factor, combined in float32."""
+    """Integer products of body and aux, added with an integer factor, combined in float32."""
     aux = mux_bodies.aux_sums(how, dtype, block)
     lines = [
         *bodies.flat_activation("q", 2),
@@ -189,19 +189,19 @@ def mux_gemm(how: Mux, dtype: DType, block: int) -> ir.Function:
 
 
 def product_overload(dtype: DType, block: int) -> str:
-    """How a product spells its weight's type and its K-block, where that is not the type's own."""
+    """The overload of a product: the weight's type, and the scale block if it is not the type's."""
     return str(dtype) if block == dtype.block else f"{dtype}@k{block}"
 
 
 def parse_product(overload: str) -> tuple[DType, int]:
-    """Undo ``product_overload``: (type, K-block)."""
+    """Undo ``product_overload``: (type, size of scale blocks)."""
     text, _, block = overload.partition("@k")
     dtype = DType.parse(text)
     return dtype, int(block or dtype.block)
 
 
 def rung(op: str, overload: str) -> ir.Function:
-    """One step of a weight's way (``ladder.ir.rungs``)."""
+    """A rung of a weight (``ladder.ir.rungs``)."""
     source, result, lines = rungs.body(op, overload)
     return _function(op, overload, [source], [result], lines)
 
@@ -213,7 +213,7 @@ def required_functions(nodes: Iterable[ir.Node]) -> list[ir.Function]:
 
 
 def build(op: str, overload: str) -> ir.Function:
-    """The function behind an operator of the dialect, from its name and overload."""
+    """The function of an operator of the dialect, from its name and overload."""
     on_codes = {
         "QuantizeActivation": quantize_activation,
         "TabulateActivation": tabulate_activation,
@@ -245,19 +245,19 @@ def build(op: str, overload: str) -> ir.Function:
 
 
 def weight_type(node: ir.Node) -> DType:
-    """The weight's type of a node that has one, from its overload."""
+    """The type of a node's weight, from its overload."""
     more_first = node.op_type in ("LutGemm", "MuxGemm")
     text = node.overload.partition(":")[2] if more_first else node.overload
     return parse_product(text)[0]
 
 
 def weight_operands(dtype: DType) -> int:
-    """How many operands a weight of this type has: codes, scale[, zero point][, tensor scale]."""
+    """The number of operands of a weight: codes, scale[, zero point][, tensor scale]."""
     return len(_weight(dtype))
 
 
 def stored_codes(value: ir.Value | None) -> ir.Value:
-    """The codes that a product's operand comes from, behind all rungs."""
+    """The codes that a product's operand comes from, before all rungs."""
     while value is not None and value.producer() is not None:
         producer = value.producer()
         assert producer is not None and producer.op_type in rungs.RUNGS
@@ -267,7 +267,7 @@ def stored_codes(value: ir.Value | None) -> ir.Value:
 
 
 def install(model: ir.Model) -> None:
-    """Make the model's functions exactly those that its ladder nodes call."""
+    """Give the model exactly the functions that its ladder nodes call."""
     for key in [k for k, f in model.functions.items() if f.domain == DOMAIN]:
         del model.functions[key]
     functions = required_functions(model.graph.all_nodes())

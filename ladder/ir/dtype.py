@@ -1,4 +1,4 @@
-"""Low-bit data types: element, granularity and type of the scale, zero point (Ladder's tType)."""
+"""Low-bit data types: element, group, scale type, zero point (the paper's tType)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class DType:
     """One stored low-bit type, for example ``int4:g128`` or ``fp4_e2m1:g32:e8m0``.
 
     ``group`` is the number of weights along K that share a scale: a positive number, ``"row"``
-    (one scale per output feature) or ``"tensor"``. ``scale`` is the type that scales are stored
-    in; ``e4m3`` scales have a second one in fp32 for the whole tensor (NVFP4). ``zero`` is
-    ``"zp"`` (a code) or ``"zpf"`` (a float of the scale's type, in units of codes) where the
-    element needs one. Floats (``fp32``, ``fp16``) have no element.
+    (one scale per out feature) or ``"tensor"``. ``scale`` is the type that scales are stored in;
+    ``e4m3`` scales have one more scale in fp32 for the whole tensor (NVFP4). ``zero`` is ``"zp"``
+    (a code) or ``"zpf"`` (a float of the scale's type, in units of codes) if the element needs one.
+    Floats (``fp32``, ``fp16``) have no element.
     """
 
     name: str
@@ -46,14 +46,16 @@ class DType:
 
     @staticmethod
     def parse(text: str) -> DType:
-        """Read the text form; a malformed one is a ``LadderError`` that says how to write it."""
+        """Parse the text form; a ``LadderError`` says how to write a malformed one."""
         name, *parts = ALIASES.get(text.strip(), text.strip()).split(":")
         if name in FLOATS and not parts:
             return DType(name)
         if name in FLOATS:
             raise LadderError(f"type '{text}': {name} takes no group; write {name}")
         if name not in ELEMENTS:
-            raise LadderError(f"unknown type '{text}': the element is one of {known_elements()}")
+            raise LadderError(
+                f"unknown type '{text}': the element must be one of {known_elements()}"
+            )
         dtype = _with_parts(name, parts, text)
         _check_zero(dtype, text)
         return dtype
@@ -78,12 +80,12 @@ class DType:
 
     @property
     def levels(self) -> Levels | None:
-        """The integer form of a code book; None where codes are integers themselves."""
+        """The integer form of a code book; None if the codes are integers."""
         return levels(self.element.book) if self.element.book else None
 
     @property
     def zero_point(self) -> bool:
-        """Whether zeros are stored beside the scales."""
+        """Whether zero points are stored with the scales."""
         return self.zero != NO_ZERO
 
     @property
@@ -92,12 +94,12 @@ class DType:
 
     @property
     def tensor_scale(self) -> bool:
-        """Whether one more scale, fp32, holds for the whole tensor."""
+        """Whether there is one more scale, fp32, for the whole tensor."""
         return self.scale_type.of_tensor
 
     @property
     def zero_kind(self) -> np.dtype:
-        """The NumPy type of a stored zero point: a byte, or a float like the scale."""
+        """The NumPy type of a stored zero point: a byte, or the scale's float type."""
         return SCALES[self.scale] if self.zero == FLOAT_ZERO else np.dtype(np.uint8)
 
     @property
@@ -119,10 +121,10 @@ class DType:
 
     @property
     def block(self) -> int:
-        """The K-block: activations of one block share a scale and are summed in integers.
+        """The size of a scale block, whose activations share a scale and are summed in integers.
 
-        A block never straddles two weight groups. Types with one scale per row or tensor use
-        blocks of 32, so that an outlier activation spoils its own block only.
+        A scale block is always within one group. Types with one scale per row or tensor use scale
+        blocks of 32, so that an outlier activation affects only its own block.
         """
         if not isinstance(self.group, int):
             return DEFAULT_BLOCK
@@ -131,22 +133,22 @@ class DType:
         return self.group
 
     def stored_bits(self, n: int, k: int) -> float:
-        """Bits that an [N, K] weight takes with its scales and zero points."""
+        """Bits that a weight [N, K] takes with its scales and zero points."""
         if self.is_float:
             return n * k * self.bits
         scale = int(SCALES[self.scale].itemsize) * 8
         zero = int(self.zero_kind.itemsize) * 8 if self.zero_point else 0
         rows, columns = self.scale_shape(n, k)
-        beside = rows * columns * (scale + zero)
-        return n * k * self.element.stored_bits + beside + (32 if self.tensor_scale else 0)
+        with_scales = rows * columns * (scale + zero)
+        return n * k * self.element.stored_bits + with_scales + (32 if self.tensor_scale else 0)
 
     def bits_per_weight(self, n: int, k: int) -> float:
-        """Stored bits per weight of an [N, K] matrix, scales and zero points counted."""
+        """Stored bits per weight of a matrix [N, K], scales and zero points included."""
         return self.stored_bits(n, k) / (n * k)
 
 
 def _with_parts(name: str, parts: list[str], text: str) -> DType:
-    """The parts behind the element: a group, and perhaps a scale type and a zero point."""
+    """The parts after the element: a group, and optionally a scale type and a zero point."""
     group: int | str | None = None
     zero, scale = NO_ZERO, ""
     for part in parts:

@@ -1,4 +1,4 @@
-"""The IR as text: facts first, then one line a node, without metadata or weight values."""
+"""The IR as text: facts first, then a line for each node, without metadata or weight values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ladder.ir import facts
 
 
 def dump_text(model: ir.Model) -> str:
-    """The whole model as stable text, fit for golden tests and for reading."""
+    """The whole model as stable text, for golden tests and for reading."""
     lines = [f"fact {line}" for fact in facts.all_facts(model) for line in _fact_lines(fact)]
     lines += _graph_lines(model.graph, "")
     return "\n".join(lines) + "\n"
@@ -25,7 +25,7 @@ def _fact_lines(fact: object) -> list[str]:
         value = getattr(fact, f.name)
         if isinstance(value, dict):
             lines += [f"{name}.{f.name}[{key}] = {item}" for key, item in value.items()]
-        elif value != "":  # a text that is empty says nothing
+        elif value != "":  # an empty text is left out
             lines.append(f"{name}.{f.name} = {value}")
     return lines
 

@@ -1,4 +1,4 @@
-"""Elements: the numbers that low-bit codes stand for, and their exact form as integers."""
+"""Elements: the numbers that low-bit codes mean, and their exact form as integers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ladder.ir.storage import Storage, storage_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-DIGIT_OFFSET = 128  # digits are signed bytes, stored with this added
+DIGIT_OFFSET = 128  # added to digits, which are signed bytes, when they are stored
 MOST_DIGITS = 3
 CLOSE_ENOUGH = 1e-5  # relative error (root mean square) of a code book written in digits
 LARGEST_BOOK = 256
@@ -26,10 +26,10 @@ LARGEST_BOOK = 256
 
 @dataclass(frozen=True)
 class Element:
-    """The stored number: its name, the width of a code in bits, and what the codes mean.
+    """An element: its name, the width of a code in bits, and what the codes mean.
 
-    An integer element has codes ``low, low + step, ..., high``, which are its values. A code book
-    has codes 0, 1, ... that name the entries of ``book``; NaN marks a code that is never used.
+    The codes of an integer element are its values: ``low, low + step, ..., high``. A code book has
+    codes 0, 1, ..., the indices of the entries of ``book``; NaN marks a code that is never used.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Element:
 
     @property
     def signed(self) -> bool:
-        """Whether the values reach below zero by themselves, without a zero point."""
+        """Whether there are negative values without a zero point."""
         return self.low < 0 or bool(self.book)
 
     @property
     def offset(self) -> int:
-        """The unsigned form of the value 0 in ``value = step * u - offset``."""
+        """The offset in ``value = step * u - offset``."""
         return -self.low
 
     @property
@@ -56,12 +56,12 @@ class Element:
 
     @property
     def storage(self) -> Storage:
-        """How its codes lie in an artifact."""
+        """The layout of its codes in an artifact."""
         return storage_of(self.name)
 
     @property
     def onnx(self) -> ir.DataType:
-        """The ONNX type that holds one code in the IR: packed where ONNX has it, else a byte."""
+        """The ONNX type of a code in the IR: a packed type if ONNX has one, else a byte."""
         sign = "INT" if self.low < 0 else "UINT"
         width = max(self.bits, 2)
         import onnx_ir as ir
@@ -70,7 +70,7 @@ class Element:
 
     @property
     def values(self) -> np.ndarray:
-        """The value of every unsigned code, float32."""
+        """The values of the unsigned codes, float32."""
         numbers = self.book or range(self.low, self.high + 1, self.step)
         return np.array(numbers, np.float32)
 
@@ -90,9 +90,9 @@ class Element:
 class Levels:
     """A code book in integers: value = unit * sum_d 256^d (digits[d, u] - 128).
 
-    ``digits`` is uint8 [D, codes]. ``error`` is the relative error (root mean square) of the
-    values so written, 0 where the code book is exact: fp4 and fp6 are integers times a power of
-    two; nf4 needs two digits to come close.
+    ``digits`` is uint8 [D, codes]. ``error`` is the relative error (root mean square) of these
+    values. It is 0 for fp4 and fp6, which are integers times a power of two; nf4 needs two digits
+    to come close.
     """
 
     digits: np.ndarray
@@ -102,9 +102,10 @@ class Levels:
 
 @cache
 def levels(book: tuple[float, ...]) -> Levels:
-    """The shortest integer form of a code book (Ladder's convert, without loss where one is).
+    """The shortest integer form of a code book (the paper's convert, lossless where possible).
 
-    Exact with as few digits as possible; else the fewest digits whose error is below 1e-5.
+    It is exact if some number of digits allows that; else it has the fewest digits with an error
+    below 1e-5.
     """
     values = np.nan_to_num(np.array(book, np.float64), nan=0.0)
     power = float(np.sqrt(np.square(values).mean())) or 1.0
@@ -128,7 +129,7 @@ def _closest(values: np.ndarray, digits: int) -> tuple[np.ndarray, float]:
     if (exact == values * power).all() or (digits > 1 and len(values) > 64):
         whole = exact.astype(np.int64)
         common = int(np.gcd.reduce(whole))
-        common &= -common  # the power of two that all have in common
+        common &= -common  # the largest power of two that divides all
         return whole // common, common / power
     scales = np.linspace(reach / largest / 2, reach / largest, 4096)
     errors = [np.square(np.rint(values * s) / s - values).sum() for s in scales]
@@ -137,7 +138,7 @@ def _closest(values: np.ndarray, digits: int) -> tuple[np.ndarray, float]:
 
 
 def _digits(integers: np.ndarray, digits: int) -> np.ndarray:
-    """Signed bytes, lowest first, each with 128 added: uint8 [D, codes]."""
+    """The digits, lowest first, with 128 added: uint8 [D, codes]."""
     rows, rest = [], integers
     for _ in range(digits):
         low = (rest + DIGIT_OFFSET) % 256 - DIGIT_OFFSET
@@ -154,7 +155,7 @@ def _integer(bits: int, signed: bool) -> Element:
 
 
 def code_book(name: str, values: Iterable[float]) -> Element:
-    """An element whose codes name ``values`` (2 to 256 of them; NaN where a code is unused)."""
+    """An element with the code book ``values`` (2 to 256 of them; NaN for an unused code)."""
     book = tuple(float(v) for v in values)
     if not 2 <= len(book) <= LARGEST_BOOK:
         raise LadderError(f"type '{name}': a code book has 2 to 256 values, not {len(book)}")
@@ -166,7 +167,7 @@ def code_book(name: str, values: Iterable[float]) -> Element:
 
 
 def _small_float(name: str, kind: type, bits: int) -> Element:
-    """The values of every bit pattern, as ml_dtypes has them; what is not finite is unused."""
+    """The values of all bit patterns, from ml_dtypes; those that are not finite are unused."""
     patterns = np.arange(1 << bits, dtype=np.uint8).view(kind).astype(np.float32)
     return code_book(name, np.where(np.isfinite(patterns), patterns, np.nan))
 
@@ -204,17 +205,17 @@ BUILT_IN = (
     _small_float("fp8_e5m2", ml_dtypes.float8_e5m2, 8),
 )
 ELEMENTS = {element.name: element for element in BUILT_IN}
-# Names that types are spelled with besides elements (``ladder.ir.dtype``).
+# Other names that occur in the text of types (``ladder.ir.dtype``).
 RESERVED = frozenset(
     [*SCALE_TYPES, *"row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()]
 )
 
 
 def register(element: Element) -> Element:
-    """Make a type of one's own known by its name; the same definition twice is no mistake."""
+    """Register a user's type by its name; registering the same definition twice is allowed."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", element.name):
         raise LadderError(
-            f"type name '{element.name}': small letters, digits and _, a letter first"
+            f"type name '{element.name}': use lower-case letters, digits and _, a letter first"
         )
     if element.name in RESERVED:
         raise LadderError(f"type '{element.name}' is built in; choose another name")
@@ -232,5 +233,5 @@ def user_elements() -> dict[str, Element]:
 
 
 def user_books() -> dict[str, tuple[float, ...]]:
-    """The code books of the registered types, in order: results that are kept depend on them."""
+    """The code books of the registered types, in order, for keys of the cache."""
     return {name: element.book for name, element in sorted(user_elements().items())}

@@ -1,7 +1,7 @@
-"""Facts: what an analysis found, as typed data on the model, named by site.
+"""Facts: results of analyses, as typed data on the model, by names of sites.
 
-A fact is a frozen dataclass. Passes put them on the model; they survive rewriting because they
-name sites, not nodes; ``dump`` prints them and ``to_json`` saves them in artifacts and files.
+A fact is a frozen dataclass that a pass attaches to the model. It survives rewriting because it
+names sites, not nodes. ``dump`` prints facts, and ``to_json`` saves them in artifacts and files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RENAMED = {"LeftAlone": "Skipped", "Finished": "PreRounded"}
 
 @dataclass(frozen=True)
 class Choice:
-    """One site's row in the plan: the type it gets and why."""
+    """The type of a site in the plan, and the reason."""
 
     type: DType
     reason: str
@@ -33,25 +33,25 @@ class Choice:
 
 @dataclass(frozen=True)
 class BitPlan:
-    """Which type each site gets, by site name."""
+    """The type of each site, by site name."""
 
     choices: Mapping[str, Choice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What stays as it is, by site name, with the reason."""
+    """The nodes that are not changed, by site name, with the reason."""
 
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How each weight was rounded and the relative error of its values (root mean square).
+    """How each weight was rounded, and the relative error of its values (root mean square).
 
-    Where calibrated, ``output_errors`` has for each method that was tried the relative error of
-    the site's products on the calibration data; ``calibrated`` is its name and its tokens.
-    ``notes`` say what went unlike what was asked, ``whole`` what there is to say of all weights.
+    With calibration, ``output_errors`` has the relative error of the site's products on the
+    calibration data for each method that was tried, and ``calibrated`` has the name and the tokens
+    of the data. ``notes`` report deviations from the options, ``whole`` is about all weights.
     """
 
     methods: Mapping[str, str] = field(default_factory=dict)
@@ -64,9 +64,9 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Hessians:
-    """Where the mean of x x' of each site's inputs lies: site -> file (NumPy) of [K, K] float32.
+    """The mean of x x' of each site's inputs: site -> NumPy file of [K, K] float32.
 
-    ``missing`` says why a site has none. ``tokens`` and ``text`` say what they were collected on.
+    ``missing`` has the reasons why sites have none. ``tokens`` and ``text`` describe the data.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Hessians:
 class PreRounded:
     """Weights that were rounded before ``round-weights``: site -> file of its codes and scales.
 
-    ``note`` says how, for the report.
+    ``note`` describes how, for the report.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -88,11 +88,11 @@ class PreRounded:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What the output loses when one site alone has one type and all else is float.
+    """The loss of the output when a single site has a type and everything else is float.
 
-    ``scores`` is site -> type -> measure -> value; ``metric`` is the measure that allocation
-    minimises: ``kl`` (nats per token, KL(quantized || float)) or ``mse`` where the output is no
-    distribution. ``tokens`` and ``text`` say what it was measured on.
+    ``scores`` is site -> type -> measure -> value. ``metric`` is the measure that allocation
+    minimises: ``kl`` (nats per token, KL(quantized || float)), or ``mse`` if the output is not a
+    distribution. ``tokens`` and ``text`` describe the data.
     """
 
     metric: str
@@ -105,7 +105,7 @@ class Sensitivity:
 class ProductCosts:
     """Seconds of one product: type -> ``NxK`` -> seconds at M=1 and at the prefill chunk.
 
-    ``source`` says how they were found: measured here, read from a device's file, or a model.
+    ``source`` says where they come from: measured here, read from a device's file, or a model.
     """
 
     decode: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -115,12 +115,12 @@ class ProductCosts:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a plan is expected to be, beside the uniform plans.
+    """The predicted totals of a plan, and those of the uniform plans.
 
-    ``predicted`` and each row of ``uniform`` (by type) hold ``loss`` (in ``metric``), ``bytes`` of
-    all weights, ``bpw`` with scales, ``seconds`` a decoded token and ``prefill`` seconds a chunk;
-    times are there where products' costs were known. ``least`` is the least reachable of each.
-    ``fitting`` names the uniform types within the budget.
+    ``predicted`` and each row of ``uniform`` (by type) have ``loss`` (in ``metric``), ``bytes`` of
+    all weights, ``bpw`` with scales, ``seconds`` per decoded token and ``prefill`` seconds per
+    prefill chunk. Times are present if the costs of products are known. ``least`` is the least
+    reachable value of each. ``fitting`` names the types of the uniform plans within the budget.
     """
 
     asked: str
@@ -137,7 +137,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class MuxedSite:
-    """The outlier channels of a site's activation, ascending, and how they are written.
+    """The outlier channels of a site's activation, ascending, and their representation.
 
     ``mux`` is the text of a ``ladder.ir.mux.Mux``.
     """
@@ -156,14 +156,14 @@ class Muxing:
 
 @dataclass(frozen=True)
 class StaticScales:
-    """The scale of the codes of each site's activation, by site name: what static modes need."""
+    """The static scale of each site's activation, by site name."""
 
     scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """How one product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, its activations, why."""
+    """How a product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, activations, reason."""
 
     scheme: str
     activation: str
@@ -179,9 +179,9 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Products that were put into one: its name -> the names of its sites, in order of rows.
+    """Products that were stacked: name of the stack -> its sites, in order of rows.
 
-    ``reasons`` says of other sites that share an activation why they were not.
+    ``reasons`` says why other sites that share an activation were not stacked.
     """
 
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -190,10 +190,10 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Machine:
-    """What passes may know of a target: its name, what its kernels can do, and measured costs.
+    """A target for passes: its name, the abilities of its kernels, and measured costs.
 
-    ``costs`` is element -> scheme -> M -> seconds of one product of the size that ``measured``
-    names (or ``origins``, for elements that were measured apart); only their ratios are used.
+    ``costs`` is element -> scheme -> M -> seconds of a product of the size that ``measured`` names
+    (or ``origins``, for elements that were measured separately). Only their ratios are used.
     """
 
     name: str = "any target"
@@ -203,16 +203,16 @@ class Machine:
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, element: str) -> str:
-        """What is said of where an element's times are from."""
+        """The origin of an element's times, as text for reports."""
         return self.origins.get(element, self.measured)
 
     def seconds(self, element: str, scheme: str, m: int | None) -> float | None:
-        """The time measured at the M closest to ``m``; None where there is none."""
+        """The time measured at the M closest to ``m``; None if there is none."""
         found = self.costs.get(element, {}).get(scheme)
         return found[self.measured_at(element, scheme, m)] if found and m is not None else None
 
     def measured_at(self, element: str, scheme: str, m: int) -> int:
-        """The M, of those that were measured, closest to ``m``."""
+        """The measured M that is closest to ``m``."""
         return min(self.costs[element][scheme], key=lambda known: abs(log2(known) - log2(m)))
 
 
@@ -222,7 +222,7 @@ def put(model: ir.Model, fact: object) -> None:
 
 
 def drop(model: ir.Model, kind: type) -> None:
-    """Take the fact of this type off the model, if it is there."""
+    """Remove the fact of this type from the model, if it is there."""
     model.meta.pop(_KEY + kind.__name__, None)
 
 
@@ -233,10 +233,10 @@ def get(model: ir.Model, kind: type[F]) -> F | None:
 
 
 def need(model: ir.Model, kind: type[F]) -> F:
-    """The fact of this type; for code that runs after whatever leaves it."""
+    """The fact of this type, for code that runs after the pass that attaches it."""
     fact = get(model, kind)
     if fact is None:
-        raise LookupError(f"the model has no fact {kind.__name__}: nothing has left it yet")
+        raise LookupError(f"the model has no fact {kind.__name__}: no pass has attached it yet")
     return fact
 
 
@@ -246,7 +246,7 @@ def all_facts(model: ir.Model) -> list[object]:
 
 
 def clone(model: ir.Model) -> ir.Model:
-    """A copy with the facts; weights are shared."""
+    """A copy of the model with its facts; weights are shared."""
     copy = model.clone()
     copy.meta.update({key: value for key, value in model.meta.items() if key.startswith(_KEY)})
     return copy
@@ -258,7 +258,7 @@ def to_json(model: ir.Model) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Facts and what they hold as JSON has it: types are their texts."""
+    """A fact as values of JSON; types become their texts."""
     if isinstance(value, DType):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

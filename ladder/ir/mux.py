@@ -1,17 +1,18 @@
-"""Outlier channels in integers: the reference of ``MuxActivation`` and ``MuxGemm``.
+"""Outlier channels in integers: the reference for ``MuxActivation`` and ``MuxGemm``.
 
-A few channels of an activation are far larger than the others. Their integers are cut into
-digits: the lowest stays in its place in ``body``, the higher ones go to ``aux``, which multiplies
-the same quantized weights once more. With f = ``Mux.factor``
+A few channels of an activation are far larger than the others. Their integers are split into
+digits: the lowest digit stays in its place in ``body``, and the higher ones are in ``aux``, which
+multiplies the same quantized weights once more. With f = ``Mux.factor``
 
     X = body + f aux_1 (+ f^2 aux_2)           integers of one scale
     X W = body W + f (aux_1 W_o (+ f aux_2 W_o))      W_o: the weights of the outlier channels
 
-- ``digits``: X is rounded in the step of the ordinary channels and written in base f = 2^E.
-- ``muxq`` (Lee, Kim, Kim, arXiv 2604.04701): body = aux = round(x / 2^e), f = 2^e - 1. Here with
-  one scale for both, so that only an integer joins them.
+- ``digits``: X is rounded with the scale of the ordinary channels and written in base f = 2^E.
+- ``muxq`` (Lee, Kim, Kim, arXiv 2604.04701): body = aux = round(x / 2^e), f = 2^e - 1. Here both
+  have one scale, so that an integer factor combines them.
 
-Shapes as in ``ladder.ir.numerics``; O outlier channels, D digits in ``aux``, lowest first.
+Shapes are as in ``ladder.ir.numerics``, with O outlier channels and D digits in ``aux``, lowest
+first.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ladder.ir.storage import CHUNK
 DIGITS, MUXQ = "digits", "muxq"
 METHODS = (DIGITS, MUXQ)
 I64 = npt.NDArray[np.int64]
-EXACT_FLOAT = 1 << 24  # integers up to here are exact in float32
+EXACT_FLOAT = 1 << 24  # integers up to this are exact in float32
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Mux:
 
     @staticmethod
     def parse(text: str) -> Mux:
-        """Undo ``str``, or a ``LadderError``."""
+        """Undo ``str``, or raise a ``LadderError``."""
         found = re.fullmatch(r"(digits|muxq)([1-9]\d*)(?:x([1-9]\d*))?", text)
         if found is None or (found[1] == MUXQ and found[3]):
             raise LadderError(f"unknown mux '{text}'; write for example digits7, digits4x2, muxq2")
@@ -57,20 +58,20 @@ class Mux:
 
     @property
     def factor(self) -> int:
-        """What a digit of ``aux`` counts more than the one below it."""
+        """The weight of a digit of ``aux`` relative to the digit below it."""
         return (1 << self.exponent) - (self.method == MUXQ)
 
     @property
     def reach(self) -> int:
-        """How many times the largest ordinary value an outlier may have without loss of range."""
+        """The largest outlier in range, as a multiple of the largest ordinary value."""
         return 1 << self.exponent * self.digits
 
     def extra(self, dtype: DType, k: int, channels: Sequence[int]) -> float:
-        """What these outliers add to a product: chunks of weights over those of all of K.
+        """The extra cost of outliers: their chunks of weights, relative to the chunks of K.
 
-        That much more is stored and read; a block's outliers take whole chunks. 0 for types that
-        are not muxed. Types with groups along K have blocks of their own, others all of K: so
-        with scales by token or tensor, the rule where there are outliers.
+        That much more is stored and read, since the outliers of a scale block take whole chunks. It
+        is 0 for types that are not muxed. Types with groups have several scale blocks along K,
+        others one, as for activation scales per token or tensor, which are usual with outliers.
         """
         if self.refuse("int8:token", dtype, k, len(channels)) is not None:
             return 0.0
@@ -82,11 +83,11 @@ class Mux:
         return more / whole
 
     def refuse(self, mode: str, dtype: DType, k: int, outliers: int) -> str | None:
-        """Why a site with these activations and weights cannot have it, or None."""
+        """Why a site with these activations and weights cannot be muxed, or None."""
         if mode not in QUANTIZED:
-            return f"{mode} activations have no codes to write outliers in"
+            return f"{mode} activations have no integer codes for outliers"
         if dtype.levels:
-            return f"{dtype.name} names the entries of a book: only integer weights are muxed"
+            return f"{dtype.name} is a code book: only integer weights are muxed"
         if dtype.element.storage.per_byte and isinstance(dtype.group, int):
             return f"five digits of {dtype.name} share a byte across groups; use {dtype.name}:row"
         levels = int(QUANTIZED[mode].levels)
@@ -111,8 +112,8 @@ def mux_activation(
 ) -> tuple[I8, I8, F32, I32]:
     """x [M, K] -> body [M, B, block], aux [M, D, O], scale [M, B], sum of X [M, B].
 
-    Dynamic scales hold every outlier; a ``static`` one clips ordinary values at the largest code
-    and outliers at ``reach`` times that.
+    Dynamic scales represent every outlier. A ``static`` scale clips ordinary values at the largest
+    code, and outliers at ``reach`` times that.
     """
     k, levels = x.shape[1], numerics.ACTIVATION_LEVELS[bits]
     outlier = np.isin(np.arange(k), channels)
@@ -135,7 +136,7 @@ def mux_activation(
 
 
 def _higher(whole: F32, mux: Mux) -> F32:
-    """What is left when the lowest digit is taken off, in its own units; ties to even."""
+    """The integers without the lowest digit, in units of the next one; ties to even."""
     higher: F32 = np.rint(whole * np.float32(1 / mux.factor))
     return higher
 
@@ -156,7 +157,7 @@ def mux_sums(
     body: I8, aux: I8, total: I32, channels: I64, mux: Mux, codes: U8, zero: I32 | F32,
     block: int, step: int = 1,
 ) -> I32 | F32:  # fmt: skip
-    """Block sums [M, N, B] of X (step code - zero), as ``numerics.dot_sums`` has those of q."""
+    """Block sums [M, N, B] of X (step code - zero), like those of q in ``numerics.dot_sums``."""
     whole = body.astype(np.int32)
     for d in range(mux.digits):
         digit = np.zeros((len(body), codes.shape[1]), np.int32)

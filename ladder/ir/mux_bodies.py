@@ -39,7 +39,7 @@ def activation_codes(mode: str, mux: Mux, block: int) -> list[str]:
 
 
 def _per_channel(name: str, outlier: float, ordinary: float) -> list[str]:
-    """float32 [K]: one number for the channels that are outliers, another for the others."""
+    """float32 [K]: one number for outlier channels, another for the others."""
     return [
         f"{name}_k = Shape <start=-1> (x)",
         f"{name}_scalar = Constant <value_float={ordinary!r}> ()",
@@ -52,7 +52,7 @@ def _per_channel(name: str, outlier: float, ordinary: float) -> list[str]:
 
 
 def _scale(mode: str, block: int) -> list[str]:
-    """kept, and inverse_x [..., K] or what broadcasts to it."""
+    """kept, and inverse_x [..., K] or a shape that broadcasts to it."""
     kind = QUANTIZED[mode]
     static = kind.granularity == STATIC
     lines = [
@@ -76,7 +76,7 @@ def _scale(mode: str, block: int) -> list[str]:
 
 
 def _values(mode: str, mux: Mux) -> list[str]:
-    """value [..., K]: in units of the scale, clipped where that is static."""
+    """value [..., K] in units of the scale, clipped if the scale is static."""
     source = "reduced" if mux.method == MUXQ else "x"
     if QUANTIZED[mode].granularity != STATIC:
         return [f"value = Mul ({source}, inverse_x)"]
@@ -91,7 +91,7 @@ def _values(mode: str, mux: Mux) -> list[str]:
 
 
 def _body(mux: Mux) -> list[str]:
-    """body_x [..., K]: the lowest digit of outliers, the whole of the others."""
+    """body_x [..., K]: the lowest digit of outliers, the whole integer of other channels."""
     if mux.method == MUXQ:
         return ["body_x = Identity (whole_x)"]
     return [
@@ -133,7 +133,7 @@ def _aux(mux: Mux) -> list[str]:
 
 
 def _byte_blocks(block: int) -> list[str]:
-    """q [..., B, block] from the floats of the body: tails are float zeros."""
+    """q [..., B, block] from the floats of the body; short blocks are padded with zeros."""
     return [*activation_bodies.blocks(block, "body_x", "body_"), "q = Cast <to=3> (body_blocks)"]
 
 
@@ -151,7 +151,7 @@ def _total(mux: Mux, block: int) -> list[str]:
 
 
 def aux_sums(mux: Mux, dtype: DType, block: int) -> list[str]:
-    """aux_sums [B, M, N]: the products of the digits of aux, by what they count."""
+    """aux_sums [B, M, N]: the products of the digits of aux times their weights."""
     weights = ", ".join(str(mux.factor ** (d + 1)) for d in range(mux.digits))
     lines = [
         "aux_inner = Shape <start=-2> (aux)",
@@ -177,7 +177,7 @@ def aux_sums(mux: Mux, dtype: DType, block: int) -> list[str]:
 
 
 def _aux_by_block(block: int) -> list[str]:
-    """Digits in their channels' places, zeros elsewhere: every K-block has its own outliers."""
+    """Digits at the positions of their channels, zeros elsewhere, split into scale blocks."""
     return [
         "aux_tokens = Shape <end=2> (aux_at)",
         "aux_k = Shape <start=1> (byte_codes)",

@@ -1,12 +1,12 @@
-"""The reference: these few lines fix the bits that every kernel must reproduce.
+"""The reference: this file fixes the bits that every kernel must reproduce.
 
-Shapes: M tokens, N out features, K in features, B K-blocks of ``block`` weights (the last one
-may be short: it is padded with zeros, which change nothing). Codes are unsigned here. Where the
-element is an integer, ``value = step * code - zero``: ``zero`` is the element's offset or the
-stored zero point, an integer or a float. A code book is written in digits, see
+Shapes: M tokens, N out features, K in features, B scale blocks of ``block`` weights (the last one
+may be short; it is padded with zeros, which change nothing). Codes are unsigned here. If the
+element is an integer, ``value = step * code - zero``, where ``zero`` is the element's offset or the
+stored zero point, an integer or a float. A code book is represented by digits, see
 ``ladder.ir.element.Levels``.
 
-Integers are exact. Floats are float32, each operation rounded on its own, never contracted.
+Integers are exact. Floats are float32; each operation is rounded separately, never contracted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ S = TypeVar("S", bound=np.generic)
 LUT_GROUP = 4  # activations per table (g in T-MAC, EuroSys'25)
 ACTIVATION_LEVELS = {b: np.float32((1 << b - 1) - 1) for b in (8, 7, 6, 5, 4, 2)}  # by bits
 DIGIT_OFFSET = np.int32(128)
-SMALLEST_SCALE = np.float32(2.0**-100)  # under it a block counts as zero: no denormals anywhere
+SMALLEST_SCALE = np.float32(2.0**-100)  # below it a block counts as zero, to avoid denormals
 
 
 def split_blocks(x: npt.NDArray[S], block: int) -> npt.NDArray[S]:
-    """[..., K] -> [..., B, block padded to whole tables], zeros behind the end."""
+    """[..., K] -> [..., B, block padded to whole tables], padded with zeros."""
     k = x.shape[-1]
     blocks = -(-k // block)
     padded = -(-block // LUT_GROUP) * LUT_GROUP
@@ -51,9 +51,10 @@ def _scale_and_inverse(amax: F32, levels: np.float32) -> tuple[F32, F32]:
 def shared_scale(
     amax: F32, levels: np.float32, granularity: str, static: np.float32 | None = None
 ) -> tuple[F32, F32]:
-    """Scale and inverse [M, B] from the largest magnitudes [M, B] of the blocks.
+    """Scale and inverse [M, B] from the largest magnitudes [M, B] of the scale blocks.
 
-    ``granularity`` says what shares one (``ladder.ir.activation``); repeated for every block.
+    ``granularity`` says what shares a scale (``ladder.ir.activation``). Shared scales are repeated
+    for every scale block.
     """
     if granularity == "static":
         assert static is not None
@@ -73,8 +74,8 @@ def quantize_activation(
 ) -> tuple[I8, F32, I32]:
     """Integer modes: codes [M, B, block], scale [M, B], sum of codes [M, B].
 
-    Symmetric. A dynamic scale makes the largest magnitude the largest code; a ``static`` one is
-    given, and codes beyond the largest are clipped.
+    Rounding is symmetric. A dynamic scale maps the largest magnitude to the largest code. A
+    ``static`` scale is given, and larger codes are clipped.
     """
     blocks, levels = split_blocks(x, block), ACTIVATION_LEVELS[bits]
     scale, inverse = shared_scale(np.abs(blocks).max(-1), levels, granularity, static)
@@ -89,7 +90,7 @@ def precompute_table(x: F32, block: int) -> tuple[I8, F32, I32]:
     """Mode ``table8`` (T-MAC's quantized tables): one int8 table of 16 entries per 4 activations.
 
     Entry i of a table is ((±a0 ± a1) ± a2) ± a3 with + where bit j of i is set, rounded to int8
-    with one scale per K-block. [M, K] -> tables [M, B, block/4, 16], half scale [M, B], sum of
+    with one scale per scale block. [M, K] -> tables [M, B, block/4, 16], half scale [M, B], sum of
     the all-plus entries [M, B]. The scale is halved because a code's bits are read as ±1:
     sum_b 2^(b-1) (±1) = code - (2^bits - 1) / 2.
     """
@@ -122,15 +123,16 @@ def dot_sums(
 ) -> I32 | F32:
     """Block sums [M, N, B] = sum_k q[m,k] (step * code[n,k] - zero[n,b]).
 
-    Exact integers; with a float zero, float32: raw - zero * total.
+    The sums are exact integers; with a float zero they are float32: raw - zero * total.
     """
     return _minus_zero(_raw(q, codes, block) * np.int32(step), total, zero)
 
 
 def book_sums(q: I8, total: I32, codes: U8, digits: U8, block: int) -> F32:
-    """Block sums [M, N, B] of a code book in units of its unit: digits [D, 2^bits].
+    """Block sums [M, N, B] of a code book, in its unit: digits [D, 2^bits].
 
-    The sums of each digit are exact; from the highest on, the sum so far times 256 plus the next.
+    The sums of each digit are exact. Starting with the highest digit, the result so far is
+    multiplied by 256 and the next sum is added.
     """
     parts = [_raw(q, digit[codes], block) - DIGIT_OFFSET * total[:, None, :] for digit in digits]
     whole = parts[-1].astype(np.float32)
@@ -171,13 +173,13 @@ def lut_sums(table: I8, total: I32, indices: U8, zero: I32 | F32, step: int = 1)
 
 
 def stored_scale(scale: npt.NDArray[np.generic], factor: np.float32) -> F32:
-    """Scales of any type as float32, times the unit of a code book and the tensor's own scale."""
+    """Scales of any type as float32, times the unit of a code book and the tensor scale."""
     wide: F32 = scale.astype(np.float32) * factor
     return wide
 
 
 def combine(sums: I32 | F32, weight_scale: F32, activation_scale: F32) -> F32:
-    """Block sums [M, N, B] -> [M, N]: ascending blocks, multiply, multiply, then add."""
+    """Block sums [M, N, B] -> [M, N]: for ascending blocks, multiply, multiply, then add."""
     m, n, blocks = sums.shape
     scale = np.broadcast_to(weight_scale, (n, blocks))
     out = np.zeros((m, n), np.float32)

@@ -1,10 +1,10 @@
-"""Lines of ONNX text that functions of the dialect are written in."""
+"""Lines of ONNX text for the functions of the dialect."""
 
 from __future__ import annotations
 
 
 def shape(name: str, *sizes: int) -> str:
-    """A constant of whole numbers."""
+    """A constant list of integers."""
     return f"{name} = Constant <value_ints=[{', '.join(map(str, sizes))}]> ()"
 
 

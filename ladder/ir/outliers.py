@@ -1,4 +1,4 @@
-"""Facts about outlier channels: what calibration saw of activations, and what was done about it."""
+"""Facts about outlier channels: statistics of activations, and the methods that were chosen."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Activations:
-    """What each site's input is like on calibration data: site -> file (NumPy) of [1 + R, K].
+    """Statistics of each site's input on calibration data: site -> NumPy file of [1 + R, K].
 
-    Its first row is the largest magnitude of each channel over all tokens, the others are R of
-    the tokens as they are. ``missing`` says why a site has none; ``tokens`` and ``text`` say what
-    they were collected on.
+    The first row has the largest magnitude of each channel over all tokens; the others are the rows
+    of R tokens. ``missing`` has the reasons why sites have none. ``tokens`` and ``text`` describe
+    the data.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -23,11 +23,11 @@ class Activations:
 
 @dataclass(frozen=True)
 class OutlierChoice:
-    """What one site's input got: ``none``, ``smooth``, ``muxq`` or ``digits``, and why.
+    """The method for a site's input (``none``, ``smooth``, ``muxq`` or ``digits``), and the reason.
 
-    ``errors`` is method -> the error of the site's products in integers, relative to those in
-    float, over calibration tokens (root of the mean over tokens); ``refused`` is method -> why it
-    could not be tried. ``channels`` is how many outliers are muxed.
+    ``errors`` is method -> the error of the site's integer products relative to the float products
+    (root mean square over calibration tokens). ``refused`` is method -> why it could not be tried.
+    ``channels`` is the number of outlier channels that are muxed.
     """
 
     method: str
@@ -39,7 +39,7 @@ class OutlierChoice:
 
 @dataclass(frozen=True)
 class Outliers:
-    """The choice of each site, by site name; ``calibrated`` is the text's name and its tokens."""
+    """The choice for each site, by name; ``calibrated`` has the name and the tokens of the text."""
 
     choices: Mapping[str, OutlierChoice] = field(default_factory=dict)
     activation: str = ""

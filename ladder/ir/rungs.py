@@ -1,12 +1,13 @@
-"""The rungs a weight goes down: operators between its codes and the product that reads them.
+"""Rungs: the operators between the codes of a weight and the product that reads them.
 
-Ladder's primitives (OSDI'24) as operators of the dialect: slice (SplitPlanes), pad (PadPlanes),
-map (PackPlanes: the physical layout), convert (LookUpCodes: a code book's entries as integers).
-Each has its inverse, which a kernel does in registers. Code generation folds those before memory
-when it packs the weights, and absorbs those behind it into the kernel.
+They are the primitives of the Ladder paper (OSDI'24) as operators of the dialect: slice
+(SplitPlanes), pad (PadPlanes), map (PackPlanes: the physical layout), convert (LookUpCodes: a code
+book's entries as integers). Each has an inverse, which a kernel computes in registers. Code
+generation computes the rungs before memory when it packs the weights, and those after memory in the
+kernel.
 
     codes [N, K] -> SplitPlanes -> [bits, N, K] of 0 and 1
-                 -> PadPlanes   -> [bits, 64 NT, 16 C]     whole tiles of rows, chunks of K
+                 -> PadPlanes   -> [bits, 64 NT, 16 C]     whole row tiles, chunks of K
                  -> PackPlanes  -> uint8 [NT, C, bits, 2, 16, 4], as ``ladder.codegen.layout``
                  -> UnpackPlanes -> CropPlanes -> JoinPlanes -> codes
     codes [N, K] -> LookUpCodes -> digits uint8 [D, N, K]
@@ -38,13 +39,13 @@ def parse_overload(overload: str) -> tuple[DType, int, int]:
 
 
 def result_type(op: str, overload: str) -> ir.DataType:
-    """What a rung gives: bytes, signed where they are codes below zero."""
+    """The type of a rung's result: bytes, signed if they are codes that may be negative."""
     signed = op == "JoinPlanes" and parse_overload(overload)[0].element.low < 0
     return ir.DataType.INT8 if signed else ir.DataType.UINT8
 
 
 def planes_of(dtype: DType) -> int:
-    """Planes of a type's codes: its bits, or one of base-3 digits."""
+    """The number of planes of a type's codes: its bits, or one for base-3 digits."""
     return 1 if dtype.element.storage.per_byte else dtype.bits
 
 
@@ -130,7 +131,7 @@ def _join(dtype: DType, n: int, k: int) -> list[str]:
 
 
 def _pad(dtype: DType, n: int, k: int) -> list[str]:
-    """Zeros behind each block to whole chunks, and behind the rows to whole tiles."""
+    """Pad each scale block with zeros to whole chunks, and the rows to whole tiles."""
     rows, columns = padded_shape(dtype, n, k)
     block, wide, blocks = dtype.block, _chunks(dtype.block) * CHUNK, -(-k // dtype.block)
     return [
@@ -177,7 +178,7 @@ def _first_columns(name: str, columns: int) -> list[str]:
 
 
 def _pack(dtype: DType, n: int, k: int) -> list[str]:
-    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte; or as the storage has it."""
+    """Four bits to a nibble, two nibbles (rows 16 apart) to a byte; or the storage's packing."""
     rows, columns = padded_shape(dtype, n, k)
     own = dtype.element.storage.pack
     if own is not None:

@@ -1,4 +1,4 @@
-"""The types that scales are stored in: one row each."""
+"""The types that scales are stored in, one row for each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ScaleType:
-    """A float type of scales, and of float zero points where it is fine enough."""
+    """A float type of scales, and of float zero points if it is fine enough."""
 
     dtype: np.dtype
-    mantissa: int  # its bits; 0: powers of two
-    of_tensor: bool = False  # one more scale, fp32, holds for the whole tensor
+    mantissa: int  # bits of the mantissa; 0: powers of two
+    of_tensor: bool = False  # whether there is one more scale, fp32, for the whole tensor
 
     @property
     def largest(self) -> float:
@@ -22,17 +22,17 @@ class ScaleType:
 
     @property
     def smallest(self) -> float:
-        """The smallest above 0, subnormal numbers counted."""
+        """The smallest number above 0, subnormal numbers included."""
         return float(ml_dtypes.finfo(self.dtype).smallest_subnormal)
 
     @property
     def fine(self) -> bool:
-        """Whether float zero points can be stored in it, and scales learned in small steps."""
+        """Whether it can store float zero points and scales that are learned in small steps."""
         return self.dtype.itemsize > 1
 
     @property
     def bits_type(self) -> str:
-        """The type in which kernels read it: raw bits, but for float32."""
+        """The type that kernels read it as: raw bits, except for float32."""
         return "float32" if self.dtype == np.float32 else f"uint{8 * self.dtype.itemsize}"
 
 

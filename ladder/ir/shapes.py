@@ -28,7 +28,7 @@ def symbolic_dims(model: ir.Model) -> list[str]:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape as numbers, or None where a dimension is not known."""
+    """The shape as numbers, or None if a dimension is not known."""
     if value is None or value.shape is None:
         return None
     dims = tuple(value.shape)

@@ -1,4 +1,4 @@
-"""Sites: the places where a weight may change type, found in the graph with names and roles."""
+"""Sites: the nodes whose weights may change type, with their names and roles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ladder.ir import convolution
 from ladder.ir.convolution import Window
 
 SITE_KEY = "ladder.site"
-SCHEME_KEY = "ladder.scheme"  # of a DotGemm that is not computed by dot products, but as named
-OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, where the name does not say
+SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
+OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(
     {
@@ -49,7 +49,7 @@ MAMBA_ROLES = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
 @dataclass(frozen=True)
 class Site:
-    """A weight and a node that uses it. ``n`` and ``k`` are out and in features."""
+    """A weight and a node that reads it. ``n`` and ``k`` are out and in features."""
 
     name: str
     role: str
@@ -57,7 +57,7 @@ class Site:
     weight: ir.Value
     n: int
     k: int
-    transposed: bool  # the stored weight is [K, N]: codes are taken of its transpose
+    transposed: bool  # the stored weight is [K, N], so codes are those of its transpose
 
     @property
     def parameters(self) -> int:
@@ -83,7 +83,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A node with a weight that is left alone, and why."""
+    """A node with a weight that is skipped, and the reason."""
 
     name: str
     op: str
@@ -91,7 +91,7 @@ class Refusal:
 
 
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The constant behind a value: an initializer's, or a Constant node's."""
+    """The constant of a value: that of an initializer or of a Constant node."""
     if value is None:
         return None
     if value.const_value is not None and value.producer() is None:
@@ -104,7 +104,7 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
-    """Every site of the model, subgraphs included, and everything with a weight that is not one."""
+    """Every site of the model, and every other node with a weight; subgraphs are included."""
     sites: list[Site] = []
     refusals: list[Refusal] = []
     names: set[str] = set()
@@ -120,7 +120,7 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
 
 
 def weighted_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """Nodes, in order and through subgraphs, that hold or read a weight."""
+    """The nodes that read a weight, in order, with those in subgraphs."""
     for node in model.graph.all_nodes():
         plain = node.domain in ("", "ai.onnx") and node.op_type in WEIGHT_INPUT
         if plain or node.op_type in OTHER_WEIGHTED_OPS or node.op_type in LOW_BIT_OPS:
@@ -128,7 +128,7 @@ def weighted_nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 
 def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:
-    """(weight, stored as [K, N], n, k), or the reason why this node is no site."""
+    """(weight, whether it is stored as [K, N], n, k), or the reason why the node is not a site."""
     if node.op_type in LOW_BIT_OPS:
         return "already low-bit"
     if node.op_type in OTHER_WEIGHTED_OPS:
@@ -168,9 +168,9 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
 
 def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
     if node.op_type == "Gather" and _int_attribute(node, "axis", 0) != 0:
-        return "it gathers along another axis than the rows"
+        return "it gathers along an axis other than the rows"
     if node.op_type == "Gather" and int(tensor.shape[0]) < SMALLEST_EMBEDDING_ROWS:  # type: ignore[arg-type]
-        return "its table is too small to be worth it"
+        return "its table is too small for low-bit types to pay off"
     if node.op_type == "Gemm" and _int_attribute(node, "transA", 0):
         return "Gemm with transA"
     scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]

@@ -1,7 +1,7 @@
-"""What a language model carries from one call to the next, as values.
+"""The states of a language model: the values that it carries from one call to the next.
 
 A state is an input of the graph, ``state.NAME``, and an output, ``state.NAME.next``. Its kind says
-what a call does to it:
+how a call changes it:
 
 rows        the call writes the rows of its tokens along ``axis``, from ``position`` on, in place;
             rows from ``position`` on are not read (keys and values of attention)
@@ -32,11 +32,11 @@ def next_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One state of a language model.
+    """A state of a language model.
 
-    ``axis`` has the rows of ``rows`` and ``window``; ``shape`` has a name there where the number of
-    rows is chosen later. ``reset`` is the value that a recurrent state has before the first token;
-    the others have none, as the position alone says which of their rows are read.
+    ``axis`` is the axis of the rows, for the kinds ``rows`` and ``window``. ``shape`` has a name
+    there if the number of rows is chosen later. ``reset`` is the value of a recurrent state before
+    the first token. Other kinds have none, since the position says which of their rows are read.
     """
 
     name: str
@@ -50,11 +50,11 @@ class StateSpec:
         if self.kind not in KINDS:
             raise self._invalid(f"unknown kind '{self.kind}'; the kinds are {', '.join(KINDS)}")
         if any(isinstance(size, int) and size < 1 for size in self.shape):
-            raise self._invalid(f"its shape is {list(self.shape)}: sizes are positive")
+            raise self._invalid(f"its shape is {list(self.shape)}: sizes must be positive")
         if self.kind == RECURRENT and (self.axis is not None or self.reset is None):
-            raise self._invalid("a recurrent state has a reset value and no axis")
+            raise self._invalid("a recurrent state must have a reset value and no axis")
         if self.kind != RECURRENT and (self.axis is None or self.reset is not None):
-            raise self._invalid(f"a state of kind {self.kind} has an axis and no reset value")
+            raise self._invalid(f"a state of kind {self.kind} must have an axis and no reset value")
         if self.axis is not None and not 0 <= self.axis < len(self.shape):
             raise self._invalid(f"axis {self.axis} is not one of its {len(self.shape)}")
         self._check_dtype()
@@ -70,26 +70,26 @@ class StateSpec:
 
     @property
     def next(self) -> str:
-        """The output that holds it after a call."""
+        """The output that holds the state after a call."""
         return next_name(self.name)
 
     @property
     def takes_padding(self) -> bool:
-        """Whether tokens after the end of the text do no harm: their rows are overwritten later."""
+        """Whether padding tokens are harmless, because later tokens overwrite their rows."""
         return self.kind == ROWS
 
     def bound(self, rows: int) -> tuple[int, ...]:
-        """The shape with ``rows`` where it has a name."""
+        """The shape, with ``rows`` for the dimension that has a name."""
         return tuple(size if isinstance(size, int) else rows for size in self.shape)
 
     def fits(self, array: np.ndarray) -> bool:
-        """Whether ``array`` can hold it; a dimension with a name may have any size."""
+        """Whether ``array`` can hold the state; a dimension with a name may have any size."""
         wanted = zip(self.shape, array.shape, strict=False)
         same = all(isinstance(size, str) or size == actual for size, actual in wanted)
         return same and array.ndim == len(self.shape) and array.dtype == np.dtype(self.dtype)
 
     def initial(self, rows: int) -> np.ndarray:
-        """What it holds before the first token, with room for ``rows``."""
+        """The state before the first token, with space for ``rows``."""
         return np.full(self.bound(rows), self.reset or 0, np.dtype(self.dtype))
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class StateSpec:
 
     @staticmethod
     def from_json(row: Any) -> StateSpec:
-        """The inverse of ``to_json``; anything unknown or missing is refused by name."""
+        """Undo ``to_json``; an unknown or missing field is refused by name."""
         name = field(row, "name", str)
         try:
             rest = _rest_of(row)
@@ -107,7 +107,7 @@ class StateSpec:
 
 
 def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a state's JSON object but the name."""
+    """The fields of a state's JSON object, without the name."""
     refuse_unknown_fields(row, [f.name for f in fields(StateSpec)])
     return {
         "shape": list_field(row, "shape", int | str),

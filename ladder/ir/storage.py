@@ -1,4 +1,4 @@
-"""How codes lie in memory: one row each. Shapes: ``ladder.codegen.layout``."""
+"""The storage of codes in memory, one row for each. Shapes: ``ladder.codegen.layout``."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from math import gcd
 
 from ladder.ir.onnx_lines import shape, whole_number
 
-TILE, CHUNK, LANES, GROUP = 64, 16, 16, 4  # as ladder.codegen.layout has them
+TILE, CHUNK, LANES, GROUP = 64, 16, 16, 4  # as in ladder.codegen.layout
 Lines = Callable[[int, int], list[str]]
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Bit planes; or several codes in a byte, in units that know nothing of K-blocks."""
+    """Bit planes, or several codes in a byte, in units that do not depend on scale blocks."""
 
-    name: str  # in the names of kernels; none for bit planes
+    name: str  # part of the names of kernels; empty for bit planes
     noun: str
-    elements: tuple[str, ...] = ()  # that are stored so
+    elements: tuple[str, ...] = ()  # the elements that are stored like this
     weights: tuple[int, ...] = ()  # of the codes in a byte, the largest first
-    part: int = 16  # chunks that are unpacked at a time where one sum goes over all of K
-    # What turns padded codes x [rows, columns] into bytes y and back, where it is not planes.
+    part: int = 16  # chunks that are unpacked at a time if one sum covers all of K
+    # Lines that turn padded codes x [rows, columns] into bytes y and back, except for bit planes.
     pack: Lines | None = None
     unpack: Lines | None = None
 
@@ -32,20 +32,20 @@ class Storage:
 
     @property
     def quads(self) -> int:
-        """Quads of a unit, which is a chunk of bit planes."""
+        """Quads in a unit; for bit planes, a unit is a chunk."""
         return self.per_byte or GROUP
 
     @property
     def unit_chunks(self) -> int:
-        """Chunks after which a unit ends, too."""
+        """The number of chunks after which a unit also ends."""
         return self.quads // gcd(self.quads, GROUP)
 
 
-TRIT_WEIGHTS = (84, 28, 9, 3, 1)  # why: ladder.codegen.layout
+TRIT_WEIGHTS = (84, 28, 9, 3, 1)  # ladder.codegen.layout explains them
 
 
 def _units(columns: int) -> tuple[int, int]:
-    """(quads of weights, units of five quads) of a padded row."""
+    """(quads, units of five quads) of a padded row."""
     quads = columns // GROUP
     return quads, -(-quads // len(TRIT_WEIGHTS))
 
@@ -82,7 +82,7 @@ def _pack_trits(rows: int, columns: int) -> list[str]:
 
 
 def _unpack_trits(rows: int, columns: int) -> list[str]:
-    """The codes of a byte, the one of the largest weight first."""
+    """The codes of a byte, that with the largest weight first."""
     (quads, units), tiles = _units(columns), rows // TILE
     lines = [
         shape("in_tiles", tiles, units, TILE, GROUP),
@@ -127,5 +127,5 @@ STORAGES = {storage.name: storage for storage in (PLANES, TRITS)}
 
 
 def storage_of(element: str) -> Storage:
-    """That of an element's codes, by its name."""
+    """The storage of an element's codes, by the element's name."""
     return next((s for s in STORAGES.values() if element in s.elements), PLANES)

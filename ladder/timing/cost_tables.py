@@ -78,7 +78,7 @@ def cpu_name() -> str:
 def write_table(
     path: Path, rows: Iterable[dict[str, Any]], measured: str, keep: bool = False
 ) -> None:
-    """Write rows of ``ladder bench kernel --all-types`` as a cost table; ``keep`` has old rows."""
+    """Write rows of ``bench kernel --all-types`` as a cost table; ``keep`` other elements."""
     seconds: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         element = DType.parse(row["type"]).name

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # TVM is loaded only when it is needed
 
 SECONDS, ROUNDS = 0.02, 120  # of a turn, and turns of each: short, because the load varies
 OUTLIERS = ("starts", "numbers")  # operands that hold the positions of outliers
-MUXED_TILES = "matrix tiles have no outliers"
+MUXED_TILES = "they have no place for outliers"
 Run = Callable[[int], Any]  # takes the number of the call; the result is not used
 
 

@@ -42,10 +42,10 @@ def test_compile(read: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
 
 
 def test_run(read: Cli, tiny_artifact: Path) -> None:
-    told = read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")
-    assert told["prompt"] == "abc" and len(told["text"]) <= 5
-    assert {"seconds", "level"} <= set(told)
-    assert read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")["text"] == told["text"]
+    result = read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")
+    assert result["prompt"] == "abc" and len(result["text"]) <= 5
+    assert {"seconds", "level"} <= set(result)
+    assert read("run", tiny_artifact, "--prompt", "abc", "--tokens", "5")["text"] == result["text"]
 
 
 def test_eval(read: Cli, tiny_artifact: Path, tiny_chat_folder: Path, tmp_path: Path) -> None:

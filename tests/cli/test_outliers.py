@@ -1,4 +1,4 @@
-"""``--outliers`` on the command line: what was chosen is told, what cannot be is refused."""
+"""``--outliers`` on the command line: choices are reported, invalid combinations are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def error(model: Path, exact: Path, samples: Path) -> float:
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
-def test_quantize_tells_what_it_chose(
+def test_quantize_reports_what_it_chose(
     cli: Callable[..., Ran], files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     model, samples = files
@@ -42,12 +42,12 @@ def test_quantize_tells_what_it_chose(
     errors = {}
     for method in ("digits", "smooth", "auto"):
         out = tmp_path / f"{method}.onnx"
-        told = cli("quantize", model, out, *common, "--outliers", method).json
-        (site,) = told["sites"]
+        result = cli("quantize", model, out, *common, "--outliers", method).json
+        (site,) = result["sites"]
         assert method in (site["outliers"], "auto")
         assert site["outlier_errors"][site["outliers"]] < 0.5 * site["outlier_errors"]["none"]
-        assert any("outliers (int8:tensor activations)" in note for note in told["notes"])
-        assert any(note.startswith("outliers were found on 4 tokens") for note in told["notes"])
+        assert any("outliers (int8:tensor activations)" in note for note in result["notes"])
+        assert any(note.startswith("outliers were found on 4 tokens") for note in result["notes"])
         errors[method] = error(out, model, samples)
     plain = tmp_path / "plain.onnx"
     assert cli("quantize", model, plain, *common[:-2]).code == 0

@@ -124,7 +124,7 @@ def test_external_data_missing(refuses: Cli, model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("type", "message"),
     [
-        ("int9:g32", "unknown type 'int9:g32': the element is one of int1, int2"),
+        ("int9:g32", "unknown type 'int9:g32': the element must be one of int1, int2"),
         ("int4:g0", "type 'int4:g0': the group must be positive; write for example g128"),
         ("int4:g-8", "type 'int4:g-8': the group must be positive"),
         ("fp32", "type 'fp32' is a float: there is nothing to quantize to"),

@@ -56,7 +56,7 @@ def test_a_faster_memory_shifts_the_bound(monkeypatch: pytest.MonkeyPatch) -> No
     assert project(fast.name, INT4, SIZE, SIZE)["bound_by"] == "lookup instructions"
 
 
-def test_published_figures_stand_beside_them() -> None:
+def test_published_figures_are_next_to_them() -> None:
     rows = table()
     assert {row["device"] for row in rows} <= set(ALL_DEVICES)
     for row in rows:

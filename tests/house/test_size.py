@@ -14,7 +14,7 @@ LOOSE_MODULES = 8  # directly in ladder/
 
 
 def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from the first statement behind the docstring to the last."""
+    """Lines from the first statement after the docstring to the last."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
 
@@ -57,6 +57,6 @@ def test_parameter_lists() -> None:
     assert [row for row in counts if row[0] > MOST_PARAMETERS] == []
 
 
-def test_few_modules_stand_outside_of_packages() -> None:
+def test_few_modules_are_outside_packages() -> None:
     loose = [name for name, path in own_modules().items() if path.parent == ROOT / "ladder"]
     assert len(loose) <= LOOSE_MODULES, loose

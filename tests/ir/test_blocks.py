@@ -1,4 +1,4 @@
-"""Blocks: where a model is cut, which pieces are alike, and what they read and leave."""
+"""Blocks: where a model is cut, which blocks are equal, and what they read and write."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ MLP = """g (float[M, 8] x) => (float[M, 8] y) {
 
 def test_a_chain_of_layers_is_cut_at_each() -> None:
     chain = chain_of(MLP, square("w0", "w1", "w2"))
-    # The first reads the graph's input, the others the stream: it is not like them.
+    # The first reads the graph's input, the others the stream, so it differs from them.
     assert [[n.op_type for n in b.nodes] for b in chain.blocks] == [
         ["MatMul"],
         ["Relu", "MatMul"],
@@ -170,7 +170,7 @@ def test_another_constant_is_another_structure() -> None:
 
 
 def assert_whole(model: ir.Model, chain: Chain) -> None:
-    """Every node is in a block or at the side; each block reads what was made before it."""
+    """Every node is in a block or is a side node; each block reads values of earlier ones."""
     made = {v.name for v in (*model.graph.inputs, *chain.side.outputs)}
     held = {id(n) for n in chain.side.nodes}
     for block in chain.blocks:
@@ -181,7 +181,7 @@ def assert_whole(model: ir.Model, chain: Chain) -> None:
 
 
 def correspond(a: Block, b: Block) -> bool:
-    """Alike blocks: their lists go together one to one."""
+    """The lists of blocks with equal structure correspond one to one."""
     same_nodes = [n.op_type for n in a.nodes] == [n.op_type for n in b.nodes]
     shapes = [[v.shape for v in x.weights] for x in (a, b)]
     return same_nodes and shapes[0] == shapes[1] and len(a.sides) == len(b.sides)

@@ -1,4 +1,4 @@
-"""Dequantized weights against the dialect's own LowBitGather."""
+"""Dequantized weights, compared with the dialect's LowBitGather."""
 
 from __future__ import annotations
 

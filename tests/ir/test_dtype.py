@@ -1,4 +1,4 @@
-"""The text form of types, what they cost, and what is refused."""
+"""The text form of types, their bits per weight, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = st.one_of(st.just("row"), st.just("tensor"), st.integers(1, 1 << 20))
 
 @st.composite
 def dtypes(draw: st.DrawFn) -> DType:
-    """Every type there is: any element, group, scale type, and zero point that goes with them."""
+    """Any type: an element, a group, a scale type, and a zero point that fits them."""
     element = draw(st.sampled_from(list(ELEMENTS.values())))
     scale = draw(st.sampled_from(list(SCALES)))
     zeros = [INTEGER_ZERO, *([FLOAT_ZERO] if SCALES[scale].itemsize >= 2 else [])]
@@ -150,7 +150,10 @@ def test_elements(name: str, low: int, high: int, onnx: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("int9:g32", r"^unknown type 'int9:g32': the element is one of int1, int2, .*, fp32, fp16"),
+        (
+            "int9:g32",
+            r"^unknown type 'int9:g32': the element must be one of int1, int2, .*, fp32, fp16",
+        ),
         ("int0:row", r"unknown type 'int0:row'"),
         ("mxfp4:g32", r"unknown type 'mxfp4:g32'"),  # an alias is whole
         ("", r"unknown type ''"),
@@ -184,6 +187,6 @@ def test_refusals(text: str, message: str) -> None:
         DType.parse(text)
 
 
-def test_no_type_of_ones_own_can_hide_a_part_of_the_spelling() -> None:
+def test_a_users_type_cannot_have_the_name_of_a_part() -> None:
     parts = {*ALIASES, *SCALES, *FLOATS, "row", "tensor", NO_ZERO, INTEGER_ZERO, FLOAT_ZERO}
     assert parts - {NO_ZERO} == RESERVED

@@ -1,4 +1,4 @@
-"""What codes stand for: small floats bit by bit, code books in digits, types of one's own."""
+"""What codes mean: small floats bit by bit, code books in digits, the user's own types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL_FLOATS = {
 
 @pytest.fixture
 def own_types(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Types registered by a test are gone behind it."""
+    """Types registered by a test are removed after it."""
     monkeypatch.setattr(elements, "ELEMENTS", dict(ELEMENTS))
     yield
 
@@ -123,7 +123,7 @@ def test_nf4_is_close_in_two_digits() -> None:
 
 
 def test_unused_codes_count_as_nothing() -> None:
-    """Unused codes are spelled 0, so that no kernel meets a NaN."""
+    """Unused codes become 0, so that no kernel reads a NaN."""
     assert spelled((1.0, float("nan"), -2.0))[1] == 0
 
 
@@ -138,12 +138,12 @@ def test_integer_books_are_exact_in_one_digit(integers: list[int], power: int) -
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=64), st.floats(1e-3, 1e3))
-def test_the_error_of_a_book_is_told(values: list[float], size: float) -> None:
+def test_the_error_of_a_book_is_reported(values: list[float], size: float) -> None:
     book = tuple([*values, size])
     form, wide = levels(book), np.array(book)
     miss = np.array(spelled(book), float) - wide
-    told = np.sqrt(np.square(miss).mean() / np.square(wide).mean())
-    assert form.error == pytest.approx(told, rel=1e-3, abs=1e-7)
+    expected = np.sqrt(np.square(miss).mean() / np.square(wide).mean())
+    assert form.error == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert form.error < 1e-5 or len(form.digits) == elements.MOST_DIGITS
 
 
@@ -153,8 +153,8 @@ def test_a_type_of_ones_own() -> None:
     dtype = DType("thirds", 32)
     assert "thirds" in elements.user_elements()
     assert elements.ELEMENTS["thirds"].bits == 2 and str(dtype) == "thirds:g32"
-    register(code_book("thirds", [-1, -1 / 3, 1 / 3, 1]))  # the same again is no mistake
-    register(code_book("thirds", [-3, -1, 1, 3]))  # one's own may change
+    register(code_book("thirds", [-1, -1 / 3, 1 / 3, 1]))  # the same definition again is allowed
+    register(code_book("thirds", [-3, -1, 1, 3]))  # a user's type may change
     assert elements.ELEMENTS["thirds"].book == (-3, -1, 1, 3)
 
 
@@ -170,9 +170,13 @@ def test_the_bits_of_a_code_book(count: int) -> None:
         ("nf4", [1, 2], r"^type 'nf4' is built in"),
         ("mxfp4", [1, 2], r"^type 'mxfp4' is built in"),
         ("fp32", [1, 2], r"^type 'fp32' is built in"),
-        ("Mine", [1, 2], r"^type name 'Mine': small letters, digits and _, a letter first"),
-        ("4mine", [1, 2], r"^type name '4mine': small letters"),
-        ("my:type", [1, 2], r"^type name 'my:type': small letters"),
+        (
+            "Mine",
+            [1, 2],
+            r"^type name 'Mine': use lower-case letters, digits and _, a letter first",
+        ),
+        ("4mine", [1, 2], r"^type name '4mine': use lower-case letters"),
+        ("my:type", [1, 2], r"^type name 'my:type': use lower-case letters"),
         ("own", [1], r"^type 'own': a code book has 2 to 256 values, not 1"),
         ("own", range(257), r"^type 'own': a code book has 2 to 256 values, not 257"),
         ("own", [1, float("inf")], r"^type 'own': its code book has values that are not finite"),

@@ -1,4 +1,4 @@
-"""Outliers in digits: the reference by its properties, and the dialect's bodies against it."""
+"""Outliers in digits: properties of the reference, and the dialect's bodies compared with it."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_muxed_says_why() -> None:
         (Mux("digits", 7, 3), "int8:tensor", "int8:row", 4, "2\\^24"),
         (Mux("digits", 4), "int8:tensor", "nf4:g64", 4, "book"),
         (Mux("digits", 4), "int8:tensor", "ternary:g64", 4, "ternary:row"),
-        (Mux("digits", 4), "table8", "int4:g64", 4, "no codes"),
+        (Mux("digits", 4), "table8", "int4:g64", 4, "no integer codes"),
     ]
     for mux, mode, text, outliers, words in cases:
         reason = mux.refuse(mode, DType.parse(text), 4096, outliers)

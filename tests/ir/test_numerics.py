@@ -1,4 +1,4 @@
-"""The reference by hand: these numbers are worked out on paper, not by the code."""
+"""The reference by hand: these numbers were calculated on paper, not by the code."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_blocks_of_zeros() -> None:
 
 @pytest.mark.parametrize(("k", "block"), [(1, 4), (5, 4), (7, 6), (64, 32), (65, 32)])
 def test_tails_change_nothing(k: int, block: int) -> None:
-    """A row that ends early equals the same row with zeros behind it."""
+    """A short row equals the same row padded with zeros."""
     x = np.random.default_rng(7).standard_normal((2, k)).astype(np.float32)
     padded = np.zeros((2, -(-k // block) * block), np.float32)
     padded[:, :k] = x

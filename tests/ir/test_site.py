@@ -1,4 +1,4 @@
-"""Sites: roles by name, where weights may lie, and why a node is none."""
+"""Sites: roles by name, where weights may be stored, and why a node is not a site."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_gemm(flag: int, shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(site.array(), weight if flag else weight.T)
 
 
-def test_weight_behind_a_transpose() -> None:
+def test_weight_under_a_transpose() -> None:
     text = """g (float[M, 64] x) => (float[M, 8] y) {
         t = Transpose<perm = [1, 0]>("fc1.weight") y = MatMul(x, t) }"""
     weight = random(8, 64)
@@ -110,15 +110,15 @@ def test_names_are_unique() -> None:
         ("Gemm<transA = 1>(x, w)", (64, 64), "Gemm with transA"),
         ("Gemm<alpha = 0.5>(x, w)", (64, 64), "Gemm with alpha other than 1"),
         ("Gemm<beta = 0.5>(x, w)", (64, 64), "Gemm with beta other than 1"),
-        ("Gather<axis = 1>(w, i)", (64, 64), "it gathers along another axis than the rows"),
-        ("Gather(w, i)", (4, 64), "its table is too small to be worth it"),
+        ("Gather<axis = 1>(w, i)", (64, 64), "it gathers along an axis other than the rows"),
+        ("Gather(w, i)", (4, 64), "its table is too small for low-bit types to pay off"),
         ("Conv(x, x)", (64, 64, 3), "its second operand is computed, not a constant weight"),
         ("Conv(x, w)", (64, 64), "its window has 0 dimensions, not 1, 2 or 3"),
         ("Conv(x, w)", (4, 4, 2, 2, 2, 2), "its window has 4 dimensions, not 1, 2 or 3"),
         (
             "Conv<group = 64>(x, w)",
             (64, 1, 1),
-            "each output has a single weight: its scale would be larger",
+            "each output has a single weight: its scale would take more space",
         ),
         ("ConvTranspose(x, w)", (64, 64, 3), "ConvTranspose has no low-bit form"),
         ("DequantizeLinear(x, w)", (), "already low-bit"),
@@ -144,7 +144,7 @@ CONV = "g ({x} x) => (float[B, O, R, S] y) {{ y = Conv<{options}>(x, w) }}"
     ],
 )
 def test_convolutions(shape: tuple[int, ...], options: str, n: int, k: int) -> None:
-    """K runs over the taps first, over a tap's channels last."""
+    """K has the taps outside and the channels inside."""
     weight = random(*shape)
     site = only_site(CONV.format(x="float[B, C, H, W]", options=options), {"w": weight})
     assert (site.role, site.n, site.k, site.transposed) == ("conv", n, k, False)
@@ -153,7 +153,7 @@ def test_convolutions(shape: tuple[int, ...], options: str, n: int, k: int) -> N
 
 
 def test_window() -> None:
-    """Every default is spelled out."""
+    """Every default is filled in."""
     options = "strides = [2, 1], pads = [1, 0, 2, 0]"
     site = only_site(CONV.format(x="float[B, C, H, W]", options=options), {"w": random(8, 4, 3, 5)})
     assert site.window == Window((3, 5), (2, 1), (1, 1), (1, 0, 2, 0), 1)
@@ -194,7 +194,7 @@ def test_custom_domains_are_not_looked_at() -> None:
     assert found(text, {"w": random(64, 8)}) == ([], [])
 
 
-def test_graph_inputs_are_no_weights() -> None:
+def test_graph_inputs_are_not_weights() -> None:
     text = "g (float[M, 64] x, float[64, 8] w) => (float[M, 8] y) { y = MatMul(x, w) }"
     proto: onnx.ModelProto = graph(text, {})
     sites, (refusal,) = find_sites(ir.from_proto(proto))

@@ -1,4 +1,4 @@
-"""States as values: what they hold at first, their JSON, what is refused."""
+"""States as values: initial values, JSON, and what is refused."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_which_arrays_fit() -> None:
         ({"shape": None}, "'shape' is None, not list"),
         ({"shape": [1, 2.5]}, "an entry of 'shape' is 2.5, not int | str"),
         ({"shape": [1, True, 3]}, "an entry of 'shape' is True, not int | str"),
-        ({"shape": [1, 0, 3]}, "its shape is [1, 0, 3]: sizes are positive"),
+        ({"shape": [1, 0, 3]}, "its shape is [1, 0, 3]: sizes must be positive"),
         ({"dtype": "float33"}, "unknown type 'float33'"),
-        ({"axis": None}, "a state of kind rows has an axis and no reset value"),
-        ({"reset": 0}, "a state of kind rows has an axis and no reset value"),
+        ({"axis": None}, "a state of kind rows must have an axis and no reset value"),
+        ({"reset": 0}, "a state of kind rows must have an axis and no reset value"),
         ({"axis": 4}, "axis 4 is not one of its 4"),
-        ({"kind": RECURRENT}, "a recurrent state has a reset value and no axis"),
+        ({"kind": RECURRENT}, "a recurrent state must have a reset value and no axis"),
     ],
 )
 def test_refusals_name_the_state_and_the_field(changes: dict[str, Any], message: str) -> None:
@@ -68,6 +68,6 @@ def test_a_missing_field_is_named(name: str) -> None:
         StateSpec.from_json(row)
 
 
-def test_what_is_no_object() -> None:
+def test_a_value_that_is_not_an_object() -> None:
     with pytest.raises(LadderError, match=r"'state\.0\.key' is not an object"):
         StateSpec.from_json("state.0.key")

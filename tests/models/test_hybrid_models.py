@@ -80,5 +80,5 @@ def test_a_plan_is_compiled_and_exported(samples: Path, tmp_path: Path) -> None:
     error = float(((found - wanted) ** 2).mean())
     measured = report["plan"]["measured"]["mse"]
     assert 0.2 * measured < error < 5 * measured
-    told = ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "small.onnx", **asked)
-    assert {s["role"] for s in told["sites"]} >= {"mamba.in_proj", "mamba.out_proj"}
+    result = ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "small.onnx", **asked)
+    assert {s["role"] for s in result["sites"]} >= {"mamba.in_proj", "mamba.out_proj"}

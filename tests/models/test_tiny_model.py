@@ -1,4 +1,4 @@
-"""Whole models, tiny ones: what is compiled equals the lowered graph under ONNX Runtime."""
+"""Tiny whole models: the compiled model equals the lowered graph under ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ HERE = [level.name for level in LEVELS.values() if runs_here(level)]
 TYPES = ("int4:g32", "uint3:g64:zp", "int8:row")
 RELATIVE = 1e-3
 STEPS = 20
-# Compiled floats differ from ONNX Runtime's in the last bit, and one in 10**5 activations lies so
-# close to a half that it then rounds to another code. In a model this small such a flip moves the
-# logits by per cents from there on, so a single trial proves little and several prove enough.
+# Compiled floats differ from ONNX Runtime's in the last bit, and one in 10**5 activations is so
+# close to a half that it then rounds to another code. In such a small model that changes the
+# following logits by some percent, so a single trial proves little, but several prove enough.
 FLIPPED = 0.1
 TRIALS = {1: 6, 5: 6, 70: 24}  # tokens of the prompt (one call, part of a chunk, several) -> trials
-# A worker keeps the cases of a type together: they share the reference.
+# A worker runs all cases of a type, because they share the reference.
 CASES = [
     pytest.param(level, type, mode, marks=pytest.mark.xdist_group(type))
     for level in HERE
     for type in TYPES
     for mode in ("int8", "table8")
-    # The plainest level compiles slowly: each type once.
+    # The lowest level compiles slowly, so each type is compiled once.
     if level != "x86-64" or (mode == "int8") == (type != "uint3:g64:zp")
 ]
 
@@ -238,8 +238,8 @@ def test_onnx_file_through_the_command_line(
         with pytest.raises(SystemExit) as exit:
             main()
         assert exit.value.code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {
+    result = json.loads(capsys.readouterr().out)
+    assert result == {
         "outputs": [{"name": "y", "shape": [5, 24], "dtype": "float32"}],
         "file": str(out),
     }

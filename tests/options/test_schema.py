@@ -1,4 +1,4 @@
-"""One schema: values and their texts, the command line and the Python API say the same."""
+"""One schema: values and their texts, the command line and the Python API agree."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def test_every_option_has_a_sentence_of_help() -> None:
 
 
 def test_what_a_result_depends_on() -> None:
-    """Names of files and how a plan is measured are no part of a key; values are."""
+    """A key has the values of options, but not names of files or how a plan is measured."""
     one = options_of(CompileOptions, {"calib": "a.txt", "plan": "p.toml"})
     assert result_key(one) == result_key(CompileOptions())
     assert result_key(options_of(CompileOptions, {"chunk": 8})) != result_key(CompileOptions())
 
 
-def test_options_as_json_has_them() -> None:
+def test_options_as_json() -> None:
     found = plain_options(options_of(CompileOptions, {"rules": RULES, "calib": "a.txt"}))
     assert found["rules"] == ["lm_head=int8:row", "*.down=nf4:g64"]
     assert found["type"] == "int4:g128" and found["calib"] == "a.txt" and found["plan"] is None

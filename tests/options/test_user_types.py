@@ -1,4 +1,4 @@
-"""Types of one's own: three lines of Python, or a few of TOML."""
+"""The user's own types: three lines of Python, or a few of TOML."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_a_type_from_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("[types.x]\ncodebook = [0, 0]", "type 'x': its code book has nothing but zeros"),
         ("[types.x]\ncodebook = [0, inf]", "type 'x': its code book has values that are not"),
         ("[types.nf4]\ncodebook = [0, 1]", "type 'nf4' is built in; choose another name"),
-        ("[types.'My type']\ncodebook = [0, 1]", "type name 'My type': small letters, digits"),
+        (
+            "[types.'My type']\ncodebook = [0, 1]",
+            "type name 'My type': use lower-case letters, digits",
+        ),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, message: str) -> None:

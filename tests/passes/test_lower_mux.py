@@ -85,7 +85,7 @@ def test_a_static_mode_without_calibration_is_refused() -> None:
 def test_what_cannot_be_muxed_has_a_reason() -> None:
     model = lowered("nf4:g8", "{activation=int8:token}", muxing())
     assert "MuxGemm" not in op_types(model)
-    assert reasons(model)["a"].startswith("not muxed: nf4 names the entries of a book")
+    assert reasons(model)["a"].startswith("not muxed: nf4 is a code book")
     model = lowered("int4:g8", "{activation=int4}", muxing("digits6", "digits3"))
     assert reasons(model)["a"].startswith("not muxed: a low digit of digits6 does not fit int4")
     assert reasons(model)["b"].startswith("2 outlier channels muxed")

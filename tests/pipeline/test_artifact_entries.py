@@ -1,4 +1,4 @@
-"""Entries of compiled artifacts: one for each model and types, whatever the plan is called."""
+"""Cache entries of artifacts: one for each model and types, whatever the plan's name is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entries() -> int:
 
 
 def test_plans_with_the_same_types_share_an_entry(model: Path, tmp_path: Path) -> None:
-    """The name of a plan's file and what it reports are not of the entry, but of the artifact."""
+    """The artifact has the name and the report of its plan; the cache's entry has neither."""
     sites = {"up": DType.parse("int4:g32"), "down": DType.parse("fp32")}
     digest = load_source(model).digest
     first = Plan("a", digest, sites, measured={"seconds": 1.5})

@@ -1,4 +1,4 @@
-"""A process has TVM once: with its compiler, or, where an artifact ran first, without."""
+"""A process loads TVM once: with its compiler, or without it if an artifact ran first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A latency budget held by plans whose time is no multiple of the prediction."""
+"""A latency budget met by plans whose time is not a multiple of the prediction."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def held(clock: Callable[[float], float], asked: str) -> Held:
 @pytest.mark.parametrize("asked", [3e-3, 4.5e-3, 6e-3])
 @pytest.mark.parametrize("slope", [0.4, 0.8, 1.0, 2.0, 2.8])
 def test_the_measured_time_is_the_one_asked(slope: float, asked: float) -> None:
-    """Scaling by the ratio alone swings to and fro from a slope of 2 on."""
+    """Scaling by the ratio alone oscillates if the slope is 2 or more."""
     found = held(lambda predicted: asked + slope * (predicted - 1.07 * asked), f"{1e3 * asked}ms")
     assert abs(found.plan.seconds / asked - 1) <= AGREEMENT and not found.why
     assert found.plan.found.totals["seconds"] == pytest.approx(asked, rel=0.02)
 
 
-def test_what_is_in_time_at_once_is_timed_once() -> None:
+def test_a_first_plan_within_the_limit_is_timed_once() -> None:
     assert held(lambda predicted: predicted, "5ms").plans == 1
 
 
@@ -63,11 +63,11 @@ def test_the_slowest_plan_may_be_faster_than_asked() -> None:
     assert found.plan.seconds == pytest.approx(4e-3) and found.plans == 2 and not found.why
 
 
-def test_the_nearest_plan_is_kept_and_said_where_times_jump() -> None:
+def test_the_closest_plan_is_kept_and_reported_if_times_jump() -> None:
     found = held(lambda predicted: 4e-3 if predicted < 5e-3 else 6.5e-3, "5ms")
     assert found.plans == PLANS and found.plan.seconds == 4e-3 and "times vary" in found.why
 
 
-def test_a_time_that_no_plan_has_is_said() -> None:
+def test_a_time_that_no_plan_has_is_reported() -> None:
     found = held(lambda predicted: predicted + 4e-3, "3ms")
     assert "least" in found.why and found.plans == 1

@@ -1,4 +1,4 @@
-"""Plans whose sites' levels are measured on longer windows than their types."""
+"""Plans whose scores are scaled by longer windows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def options(tmp_path: Path) -> PlanOptions:
     )
 
 
-def test_levels_are_those_of_the_long_windows(
+def test_scores_are_scaled_by_the_long_windows(
     tiny_chat_folder: Path, options: PlanOptions, tmp_path: Path
 ) -> None:
     source = ladder.load(tiny_chat_folder)
@@ -57,7 +57,7 @@ def test_the_plan_is_run_on_the_long_windows(tiny_chat_folder: Path, options: Pl
     assert "scaled by int4:g32 on 72 tokens" in report["text"]
 
 
-def test_what_has_no_length_is_refused(tiny_chat_folder: Path, tmp_path: Path) -> None:
+def test_samples_are_refused(tiny_chat_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LadderError, match="--long-tokens 128: give more than --tokens 128, or 0"):
         PlanOptions(bpw="3", long_tokens=128).check()
     np.savez(tmp_path / "x.npz", x=np.zeros((1, 2), np.float32))

@@ -1,4 +1,4 @@
-"""A budget given to ``compile`` and ``quantize``: planned and carried out in one step."""
+"""A budget for ``compile`` and ``quantize``: the plan is made and applied in one step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
-    """An ONNX file, and samples of its input beside it."""
+    """An ONNX file, and samples of its input next to it."""
     weights = {"up_proj.weight": random(64, 96), "down_proj.weight": random(96, 32, seed=1)}
     onnx.save(graph(NET, weights), tmp_path / "net.onnx")
     np.savez(tmp_path / "x.npz", x=random(3, 5, 64, seed=2))
@@ -55,7 +55,7 @@ def net(tmp_path: Path) -> Path:
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
 def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
-    """The artifact, its report page and the saved plan tell the same, and the plan is of use."""
+    """The artifact, its report page and the saved plan agree, and the plan can be used."""
     out, saved = tmp_path / "out", tmp_path / "plan.toml"
     words = ["compile", tiny_chat_folder, "-o", out, "--context", CONTEXT, "--chunk", CHUNK]
     words += ["--bpw", "4.2", "--types", TYPES, "--calib", text, "--windows", 2, "--tokens", 24]
@@ -66,15 +66,15 @@ def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -
         name: str(type) for name, type in plan.sites.items()
     }
     assert plan.sites["lm_head"] == DType.parse("int8:row") and len(set(plan.sites.values())) > 1
-    told = report["plan"]
-    assert told["asked"]["budget"] == "bpw 4.2" and told["predicted"]["bpw"] <= 4.2
-    assert set(told["uniform"]) == set(TYPES.split(",")) and told["measured"]["kl"] > 0
+    reported = report["plan"]
+    assert reported["asked"]["budget"] == "bpw 4.2" and reported["predicted"]["bpw"] <= 4.2
+    assert set(reported["uniform"]) == set(TYPES.split(",")) and reported["measured"]["kl"] > 0
     assert "rounding = mse" in report["assumed"] and "target = native" in report["assumed"]
     assert not any(row.startswith(("type", "tokens")) for row in report["assumed"])
     assert any("would cost" in site["reason"] for site in report["sites"])
     manifest = json.loads((out / MANIFEST).read_text())
     shown = page(manifest)
-    for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{told['measured']['kl']:.4g}"):
+    for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{reported['measured']['kl']:.4g}"):
         assert words_of in shown
     again = ladder.compile(
         tiny_chat_folder, tmp_path / "again", plan=saved, context=CONTEXT, chunk=CHUNK
@@ -109,7 +109,7 @@ def test_quantize(cli: Cli, net: Path, tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.models
-def test_a_budget_that_the_file_goes_over_is_told(net: Path, tmp_path: Path) -> None:
+def test_a_file_over_the_budget_is_reported(net: Path, tmp_path: Path) -> None:
     """The graph is part of the file and not of the weights."""
     asked: dict[str, Any] = {"types": "int4:g32,int8:g32", "calib": tmp_path / "x.npz"}
     report = ladder.export_onnx(net, tmp_path / "out.onnx", size="5.8kB", **asked)
@@ -150,14 +150,14 @@ def test_refused_before_anything_is_loaded(
     assert [f.name for f in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_latency_is_not_one_of_an_onnx_file(tmp_path: Path) -> None:
+def test_a_latency_is_refused_for_an_onnx_file(tmp_path: Path) -> None:
     for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
         with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 
 
 @pytest.mark.models
-def test_a_least_that_is_over_the_budget_is_said(net: Path, tmp_path: Path) -> None:
+def test_a_least_value_over_the_budget_is_reported(net: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"types": TYPES, "calib": tmp_path / "x.npz"}
     with pytest.raises(LadderError, match=r"--bpw 1 cannot be met: the least reachable is 3 bits"):
         ladder.export_onnx(net, tmp_path / "out.onnx", bpw="1", **asked)
@@ -191,14 +191,14 @@ COMMANDS: dict[Callable[..., None], tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.__name__)
 def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., None]) -> None:
-    """What is not given is not passed on, so a default there only shows what will be."""
-    wished = {f.name: f.default for cls in reversed(COMMANDS[command]) for f in fields(cls)}
+    """Options that are not given are not passed on, so defaults there are only for help."""
+    defaults = {f.name: f.default for cls in reversed(COMMANDS[command]) for f in fields(cls)}
     for name, parameter in inspect.signature(command).parameters.items():
-        if name in wished:
+        if name in defaults:
             shown = parameter.default
             shown = tuple(shown.split(",")) if name == "types" else shown
-            assert (shown or None) == (wished[name] or None), name
-    lacking = set(wished) - set(inspect.signature(command).parameters)
+            assert (shown or None) == (defaults[name] or None), name
+    lacking = set(defaults) - set(inspect.signature(command).parameters)
     assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
         {"target", "activation", "chunk", "latency", "costs", "overhead"}
         if command is quantize_command

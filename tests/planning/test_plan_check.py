@@ -1,4 +1,4 @@
-"""The real run of a plan, block by block, against the whole model at once."""
+"""The real run of a plan, block by block, compared with a run of the whole model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rounded(group: Group, dtype: DType) -> np.ndarray:
 
 
 def problem(source: Source, metric: str = "kl") -> Problem:
-    """With any scores: what is tested is the run."""
+    """A problem with arbitrary scores, since the run is tested."""
     score = {t: {metric: 1 / (i + 1)} for i, t in enumerate(TYPES)}
     scores = {site.name: score for site in find_sites(source.model)[0]}
     facts.put(source.model, Sensitivity(metric, scores))
@@ -43,7 +43,7 @@ def problem(source: Source, metric: str = "kl") -> Problem:
 
 
 def at_once(source: Source, made: Problem, picks: Picks, feeds: Feeds, logits: bool) -> float:
-    """The loss by the compiler's own pass and one session over the whole model."""
+    """The loss with the compiler's own pass and one session for the whole model."""
     planned = facts.clone(source.model)
     facts.put(planned, BitPlan(rows_of(made, picks)[0]))
     run_passes(planned, [RoundWeights("mse")])

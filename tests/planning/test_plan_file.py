@@ -1,4 +1,4 @@
-"""The plan file: what is written is read back, edits are heard, slips are refused plainly."""
+"""The plan file: what is written is read back, edits count, mistakes are refused clearly."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def model() -> ir.Model:
 
 @pytest.fixture
 def written(model: ir.Model, tmp_path: Path) -> Path:
-    """A plan with a site that is kept, as allocation leaves it."""
+    """A plan with a kept site, as made by allocation."""
     path = tmp_path / "plans" / "plan.toml"
     run_passes(model, parse_pipeline("allocate-bits{bpw=20,keep=up_proj}"))
     plan = plan_of(model, 'a "model"\n.onnx', DIGEST, types=list(TYPES), rules=[])
@@ -92,7 +92,7 @@ def test_the_text_says_why(written: Path) -> None:
     assert not list(written.parent.glob(".*"))
 
 
-def test_an_edit_is_heard(model: ir.Model, written: Path) -> None:
+def test_an_edit_counts(model: ir.Model, written: Path) -> None:
     edit(written, r'^"down_proj" = ".*?".*$', '"down_proj" = "q4_0"')
     put_plan(model, read_plan(written), DIGEST)
     plan = facts.get(model, BitPlan)

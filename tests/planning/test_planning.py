@@ -40,7 +40,7 @@ def fake_seconds(key: product_costs.Key, level: Any, activation: str) -> float:
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times follow a formula: what is tested does not depend on the machine."""
+    """Times follow a formula, so that the tests do not depend on the machine."""
 
     def decoded(source: Source, options: CompileOptions) -> float:
         sites = [s for s in find_sites(source.model)[0] if s.node.op_type != "Gather"]
@@ -141,7 +141,7 @@ def test_the_front_alone(tiny_chat_folder: Path, options: PlanOptions) -> None:
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_a_plan_that_is_measured_worse_than_a_uniform_one(
+def test_a_plan_that_measures_worse_than_a_uniform_one(
     tiny_chat_folder: Path, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = iter((0.9, 0.5))
@@ -154,7 +154,7 @@ def test_a_plan_that_is_measured_worse_than_a_uniform_one(
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_a_kl_limit_is_one_of_the_real_run(
+def test_a_kl_limit_holds_for_the_real_run(
     tiny_chat_folder: Path, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def worse(self: plan_check.PlanEvaluator, picks: Any) -> float:
@@ -189,7 +189,7 @@ def test_the_overhead_of_a_token(tiny_chat_folder: Path, options: PlanOptions) -
         tiny_chat_folder, replace(options, latency="200us", overhead="", refine=1)
     ).report
     assert refined["measured"]["kl"] <= within["measured"]["kl"]
-    predicted = refined["predicted"]["seconds"]  # the refined plan's own time was taken, too
+    predicted = refined["predicted"]["seconds"]  # the refined plan was timed too
     assert refined["measured"]["seconds"] == pytest.approx(predicted) and predicted <= 200e-6
     found = plan_model(tiny_chat_folder, replace(options, bpw="4.2", overhead="")).report
     assert "seconds" not in found["predicted"]
@@ -303,7 +303,7 @@ def test_costs_of_another_device(tmp_path: Path) -> None:
     assert "--types int2:g32,nf4:g32 --shape 9x9 --shape 32x65 --shape 65x32" in words
 
 
-def test_files_that_are_no_costs(tmp_path: Path) -> None:
+def test_files_that_are_not_costs(tmp_path: Path) -> None:
     path, setting = tmp_path / "board.json", product_costs.Setting.of("native", "int8", 64)
     for broken, message in (
         ("{", "cannot be read as JSON"),

@@ -1,4 +1,4 @@
-"""Steps measured in the company of a plan, and what is made of them."""
+"""Refining: steps are measured with the rest of a plan applied, and improve the plan."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def data(source: Source, text: Path) -> Data:
 
 
 def problem(source: Source) -> Problem:
-    """With scores that are wrong on purpose: the same for every site."""
+    """A problem with scores that are wrong on purpose: equal for all sites."""
     score = {t: {"kl": 1 / (i + 1)} for i, t in enumerate(TYPES)}
     scores = {site.name: score for site in find_sites(source.model)[0]}
     facts.put(source.model, Sensitivity("kl", scores))
@@ -77,7 +77,7 @@ def test_a_step_is_the_difference_of_two_whole_runs(source: Source, data: Data) 
         assert effects[i, option] == pytest.approx(check.loss(moved) - loss, abs=1e-5)
 
 
-def test_it_mends_a_plan_that_was_made_of_wrong_scores(source: Source, data: Data) -> None:
+def test_it_improves_a_plan_made_from_wrong_scores(source: Source, data: Data) -> None:
     check, budget = check_of(source, data), Budget.of({"bpw": "4.5"})
     picks = allocate(check.problem, budget).picks
     loss = check.loss(picks)

@@ -1,4 +1,4 @@
-"""The engine against whole models under ONNX Runtime with one weight replaced."""
+"""The engine, compared with whole models under ONNX Runtime with one weight replaced."""
 
 from __future__ import annotations
 
@@ -91,8 +91,10 @@ def test_tied_weights_are_measured_together(model: ir.Model) -> None:
 
 
 @pytest.mark.models
-def test_neither_company_nor_memory_changes_a_score(model: ir.Model, tokens: np.ndarray) -> None:
-    """Alone or in any order; kept in memory or on disk, sessions kept or built again."""
+def test_neither_other_candidates_nor_memory_change_a_score(
+    model: ir.Model, tokens: np.ndarray
+) -> None:
+    """Alone or in any order, in memory or on disk, with sessions kept or built again."""
     engine, scarce = engine_of(model, tokens), engine_of(model, tokens, limit=30_000)
     assert scarce.kept.on_disk > 0 and not scarce._programs
     tasks = [Task(name, "int4:g32") for name in engine.groups]

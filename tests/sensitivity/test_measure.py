@@ -48,7 +48,7 @@ def run(source: Source, text: Path, how: MeasureOptions, **options: Any) -> Sens
 
 @pytest.fixture(scope="module")
 def alone(source: Source, text: Path) -> Sensitivity:
-    """What one process finds; everybody else must find the same bits."""
+    """The scores from one process; all other ways must find the same bits."""
     return run(source, text, MeasureOptions(threads=2))
 
 
@@ -80,7 +80,7 @@ def test_more_types_measure_only_those(source: Source, text: Path, tmp_path: Pat
 
 
 @pytest.mark.models
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_run_resumes(
     source: Source, text: Path, alone: Sensitivity, tiny_chat_folder: Path, tmp_path: Path
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -147,7 +147,7 @@ def test_a_dask_cluster_finds_the_same(
         ({"tokens": 8}, r"holds scores of (another calibration text|windows of another length)"),
     ],
 )
-def test_a_state_of_something_else_is_refused(
+def test_the_state_of_another_measurement_is_refused(
     source: Source, text: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     state, other = tmp_path / "state", tmp_path / "other.txt"

@@ -1,4 +1,4 @@
-"""The pass that puts measured scores on a model."""
+"""The pass that attaches measured scores to a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of short windows at the level of long ones."""
+"""Scores of short windows, scaled by long ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def of(losses: dict[str, dict[str, float]], tokens: int) -> Sensitivity:
     return Sensitivity("kl", rows, tokens, "a text")
 
 
-def test_each_site_keeps_its_ratios_and_takes_the_level_of_long_windows() -> None:
+def test_each_site_keeps_its_ratios_and_is_scaled_by_long_windows() -> None:
     short = of(
         {"q": {"int2:row": 0.8, "int4:row": 0.2}, "v": {"int2:row": 0.4, "int4:row": 0.1}}, 64
     )
@@ -24,7 +24,7 @@ def test_each_site_keeps_its_ratios_and_takes_the_level_of_long_windows() -> Non
     assert short.scores["q"]["int2:row"]["kl"] == 0.8
 
 
-def test_losses_of_nothing_move_nothing_far() -> None:
+def test_very_small_losses_are_not_scaled_far() -> None:
     short = of({"q": {"int4:row": 1e-9}, "v": {"int4:row": 0.0}, "o": {"int4:row": -1e-9}}, 64)
     long = of({"q": {"int4:row": 1e-3}, "v": {"int4:row": 0.2}, "o": {"int4:row": 0.2}}, 256)
     found = scaled(short, long, "int4:row")
@@ -33,7 +33,7 @@ def test_losses_of_nothing_move_nothing_far() -> None:
     assert found.text.endswith("(3 sites with very small losses scaled by 4 at most)")
 
 
-def test_the_level_is_taken_in_the_middle_type_by_size() -> None:
+def test_long_windows_have_the_middle_type_by_size() -> None:
     assert (
         level_type(["int8:row", "int2:g64:fp16", "int4:g64:fp16", "int3:g64:fp16"])
         == "int3:g64:fp16"

@@ -12,7 +12,7 @@ from sources import own_modules
 
 from ladder.support import cache, import_closure
 
-# Modules that no entry of the cache follows from: they show, compare, search, or call the others.
+# Modules that no entry of the cache depends on: they show, compare, search, or call the others.
 WITHOUT_ENTRIES = (
     "ladder.__main__",
     "ladder.api",
@@ -52,7 +52,7 @@ FROM_KERNELS = {"artifacts", "kernels", "tuned", "costs"}
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Ladder's source to be changed; digests are of it."""
+    """A copy of Ladder's source to change, from which digests are made."""
     root = tmp_path / "ladder"
     shutil.copytree(import_closure.ROOT, root, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(import_closure, "ROOT", root)
@@ -89,13 +89,13 @@ def digests() -> dict[str, str]:
         ("errors", KINDS),
     ],
 )
-def test_what_a_change_makes_anew(module: str, changed: set[str]) -> None:
+def test_what_a_change_invalidates(module: str, changed: set[str]) -> None:
     name = f"ladder.{module.replace('/', '.')}"
     assert name in own_modules()
     assert {kind for kind, makers in cache.MAKERS.items() if name in _closure(makers)} == changed
 
 
-def test_a_touched_file_changes_the_keys_that_follow_from_it(copy: Path) -> None:
+def test_a_changed_file_changes_the_keys_that_depend_on_it(copy: Path) -> None:
     before = digests()
     for file in ("demo.py", "codegen/kernels/dot.py"):
         (copy / file).write_text((copy / file).read_text() + "\n# touched\n")

@@ -36,6 +36,6 @@ def test_unknown_and_old_names() -> None:
         report["left_alone"]
 
 
-def test_an_old_pass_says_its_new_name() -> None:
+def test_the_old_name_of_a_pass_says_the_new_one() -> None:
     with pytest.raises(Exception, match="pass 'weight-second' is now called 'move-weight-to-rhs'"):
         parse_pipeline("weight-second")

@@ -1,4 +1,4 @@
-"""The bench of muxed products: what it runs in turns, and what it refuses."""
+"""The benchmark of muxed products: what it runs in turns, and what it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder.timing.muxed import Run, bench_mux, in_turns
 
 
 def test_runs_take_turns_and_their_calls_are_counted_on() -> None:
-    """Each call has a number of its own: weights that are rotated by it go round."""
+    """Each call has its own number, by which the copies of weights rotate."""
     seen: list[tuple[str, int]] = []
 
     def run_of(name: str) -> Run:
@@ -28,7 +28,7 @@ def test_runs_take_turns_and_their_calls_are_counted_on() -> None:
 @pytest.mark.parametrize(
     ("type", "mode", "outliers", "mux", "words"),
     [
-        ("nf4:g64", "int8:tensor", 0.01, "digits6", "names the entries of a book"),
+        ("nf4:g64", "int8:tensor", 0.01, "digits6", "is a code book"),
         ("int8:row", "int8:tensor", 1.5, "digits6", "give a share of K"),
         ("int8:row", "int4:tensor", 0.01, "digits6", "does not fit int4:tensor"),
         ("int8:row", "table8", 0.01, "digits6", "has no integer codes"),

@@ -1,4 +1,4 @@
-"""``ladder bench device --rpc``: TVM's RPC server on an emulated board, driven from here."""
+"""``ladder bench device --rpc``: TVM's RPC server on an emulated board, used from this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulation import arm64
 from ladder.timing.product_costs import Setting, read_costs
 
 pytestmark = pytest.mark.kernels
-WISH = ("--shape", "70x96", "--types", "int4:g32,nf4:g32", "--chunk", 3)
+ASKED = ("--shape", "70x96", "--types", "int4:g32,nf4:g32", "--chunk", 3)
 
 
 def free_port() -> int:
@@ -31,10 +31,10 @@ def board() -> Iterator[str]:
 
 
 def test_costs_of_a_board(board: str, cli: Any, tmp_path: Path) -> None:
-    """Bits are compared, times are measured there, the file plans for it."""
+    """Bits are compared, times are measured on the board, and a plan uses the file."""
     path = tmp_path / "costs.json"
     words = ["bench", "device", "-o", path, "--rpc", board, "--target", "raspberry-pi-5"]
-    ran = cli(*words, *WISH, "--threads", 1, "--json")
+    ran = cli(*words, *ASKED, "--threads", 1, "--json")
     assert ran.code == 0, ran.err
     assert f"over RPC at {board}, raspberry-pi-5, 1 threads" in ran.json["source"]
     assert "had the same bits as on this machine" in ran.json["source"]
@@ -60,9 +60,9 @@ def test_a_whole_model_is_planned_by_its_costs(
 
 
 def test_instructions_that_the_board_lacks(board: str, cli: Any, tmp_path: Path) -> None:
-    """Refused before anything that would end the server is run."""
+    """Refused before anything runs that would end the server."""
     words = ["bench", "device", "-o", tmp_path / "c.json", "--rpc", board]
-    ran = cli(*words, "--target", "snapdragon-x-elite", *WISH)
+    ran = cli(*words, "--target", "snapdragon-x-elite", *ASKED)
     assert ran.code == 2
     assert f"--target snapdragon-x-elite: the CPU at {board} lacks bf16, i8mm" in ran.err
     assert not (tmp_path / "c.json").exists()
@@ -77,5 +77,5 @@ def test_instructions_that_the_board_lacks(board: str, cli: Any, tmp_path: Path)
     ],
 )
 def test_refusals(words: tuple[str, ...], line: str, cli: Any, tmp_path: Path) -> None:
-    ran = cli("bench", "device", "-o", tmp_path / "c.json", *words, *WISH)
+    ran = cli("bench", "device", "-o", tmp_path / "c.json", *words, *ASKED)
     assert ran.code == 2 and line in ran.err

@@ -1,4 +1,4 @@
-"""``ladder tune kernels``: what is measured here is taken before the shipped table, and said so."""
+"""``ladder tune kernels``: times measured here replace the shipped table, which is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(type: str, **seconds: float) -> list[dict[str, Any]]:
     return [{"type": type, "m": 1, "scheme": s, "median_s": t} for s, t in seconds.items()]
 
 
-def test_a_tuned_table_is_taken_before_the_shipped_one() -> None:
+def test_a_tuned_table_replaces_the_shipped_one() -> None:
     shipped = choose(INT4, "int8", 1, machine_of(LEVEL))
     assert "(shipped: " in shipped.reason
     for slow, fast in (("lut", "dot"), ("dot", "lut")):
@@ -53,7 +53,7 @@ def test_tables_are_added_to() -> None:
 
 
 def test_another_machine_has_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By CPU, threads, level, and what the kernels are made of."""
+    """Tables are by CPU, threads, level, and the source of the kernels."""
     places = {tuned_file(LEVEL), tuned_file("x86-64")}
     for module, name, value in (
         (costs, "cpu_name", lambda: "Z80"),
@@ -92,14 +92,14 @@ def test_kernels_are_timed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tune, name, value)
     ran = cli("tune", "kernels", "--types", "int4:g32,int4:g64", "--json")
     assert ran.code == 0, ran
-    told = ran.json
+    result = ran.json
     level = level_here("native")
-    assert [row["m"] for row in told["rows"]] == list(tune.TOKENS)
-    for row in told["rows"]:
+    assert [row["m"] for row in result["rows"]] == list(tune.TOKENS)
+    for row in result["rows"]:
         assert list(row["times"]) == tune.schemes_of(DType.parse("int4:g32"), level)
         assert all(seconds > 0 for seconds in row["times"].values())
         assert row["fastest"] == min(row["times"], key=lambda s: row["times"][s])
         found = choose(INT4, "int8", row["m"], machine_of(level.name))
         assert found.scheme == row["fastest"] and "(tuned here: 64x128" in found.reason
-    assert Path(told["file"]) == tuned_file(level.name)
+    assert Path(result["file"]) == tuned_file(level.name)
     assert "choices change. Saved to" in cli("tune", "kernels", "--types", "int4:g32").out
