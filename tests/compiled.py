@@ -1,4 +1,4 @@
-"""Small graphs, compiled for a level in this process: their outputs and the kernels they use."""
+"""Compiles small graphs for a level in this process: their outputs, and the kernels they use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Graph:
 
 
 def run_compiled(model: ir.Model, level: Level, feeds: Arrays) -> Graph:
-    """Compile the lowered ``model``, every dimension bound, and call it. Changes ``model``."""
+    """Compile the lowered ``model`` with all dimensions bound, and call it. Changes ``model``."""
     weights = Weights()
     importer = Importer(level.kernels, weights)
     signature = importer.add(model, "main")

@@ -1,4 +1,4 @@
-"""Shared by all tests: golden texts, a cache of the tests' own."""
+"""Fixtures for all tests: golden texts, a separate cache, small models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # machines are shared: no test is timed
+settings.register_profile("untimed", deadline=None)  # machines are shared, so no test is timed
 settings.load_profile("untimed")
 
 SITE_KEYS = frozenset({"name", "role", "n", "k", "type", "reason"})  # of a row in a report
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Traces and artifacts of the tests neither use nor fill the user's cache."""
+    """The tests use a separate cache, not the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LADDER_CACHE", str(folder))
@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def own_types() -> Iterator[None]:
-    """Types that a test registers are gone after it."""
+    """Types that a test registers are removed after it."""
     from ladder.ir.element import ELEMENTS
 
     before = dict(ELEMENTS)
@@ -78,7 +78,7 @@ def tiny_chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It compiled for this CPU at int4:g32. Tests that change it copy it first."""
+    """The same model compiled for this CPU at int4:g32. Tests that change it copy it first."""
     from tiny import CHUNK, CONTEXT
 
     import ladder
@@ -104,7 +104,7 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left: its exit code and both streams."""
+    """The exit code and both output streams of a command."""
 
     code: int
     out: str
@@ -117,7 +117,7 @@ class Ran:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run the command line in this process, through its real entry."""
+    """Run the command line in this process, through its real entry point."""
     from ladder.cli import main
 
     def run(*words: object) -> Ran:

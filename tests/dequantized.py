@@ -1,4 +1,4 @@
-"""The weights that a rounded one stands for, by the definition of its type."""
+"""The weights that codes and scales mean, by the definition of their type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ladder.passes.rounding.matrix import Rounded
 
 
 def per_weight(rounded: Rounded, dtype: DType) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and zero point of every weight, as kernels see them: float32 [N, K] each."""
+    """Scale and zero point of every weight, as used by kernels: float32 [N, K] each."""
     n, k = rounded.codes.shape
     assert rounded.scale.shape == dtype.scale_shape(n, k)
     factor = np.float32(1) if rounded.tensor_scale is None else rounded.tensor_scale

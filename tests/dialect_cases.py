@@ -19,7 +19,7 @@ TENSOR_SCALE = np.float32(0.37)
 
 
 def run(op: str, overload: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """One operator of the dialect on constants; its function's body does the work."""
+    """Run one operator of the dialect on constants, by the body of its function."""
     values = []
     for i, array in enumerate(inputs):
         tensor = ir.Tensor(array, name=f"i{i}")
@@ -33,7 +33,7 @@ def run(op: str, overload: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
     model = ir.Model(graph, ir_version=12)
     dialect.install(model)
     assert verify(model) is None
-    # ONNX Runtime has no Shape of 2- and 4-bit tensors: its constant folding takes them away.
+    # ONNX Runtime has no Shape of 2- and 4-bit tensors, but its constant folding removes them.
     return list(Reference(model, threads=1).run({}).values())
 
 
@@ -100,7 +100,7 @@ class Case:
 
     @property
     def weight(self) -> np.ndarray:
-        """Dequantized [N, K], in float64."""
+        """The dequantized weight [N, K], in float64."""
         k, shape = self.x.shape[1], (N, self.scale.shape[1])
         group = np.arange(k) // self.dtype.group_size(k)
         scale = np.broadcast_to(self.scale.astype(np.float64) * self.factor, shape)[:, group]

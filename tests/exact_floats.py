@@ -1,7 +1,7 @@
-"""Integer products as float ones: the same integers below 2^24, several times sooner.
+"""Integer products as float products: equal integers below 2^24, and several times faster.
 
-ONNX Runtime has no fast product of signed bytes on x86. Sums of the products of codes are whole
-numbers, and float32 holds every one up to 2^24, in whatever order they are added.
+ONNX Runtime has no fast product of signed bytes on x86. Sums of products of codes are integers, and
+float32 is exact up to 2^24, for any order of additions.
 """
 
 from __future__ import annotations

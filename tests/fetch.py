@@ -1,4 +1,4 @@
-"""Files out of packages, from the user's cache: the tests themselves run with one of their own."""
+"""Files from packages in the user's cache; the tests themselves use a separate cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ladder.support import packages
 
-# Read at import, before conftest points LADDER_CACHE elsewhere.
+# Read at import, before conftest changes LADDER_CACHE.
 CACHE = Path(os.environ.get("LADDER_CACHE") or Path.home() / ".cache" / "ladder")
 
 

@@ -68,7 +68,7 @@ class Operands:
 
 
 def high_rung(op: str, operands: Operands, opset: int) -> ir.Model:
-    """y = MatMul, Gemm (with a bias) or Gather over the weight, as rounding leaves it."""
+    """y = MatMul, Gemm (with a bias) or Gather over the weight, as after rounding."""
     n, k = operands.codes.shape
     bias = {"b": BIAS[:n]} if op == "Gemm" else {}
     proto: onnx.ModelProto = graph(TEXTS[op].format(n=n, k=k), bias, opset)

@@ -30,7 +30,7 @@ def falcon_h1() -> Any:
 
 
 class Logits(torch.nn.Module):  # type: ignore[misc]
-    """Without a cache: the whole text at once."""
+    """The outputs for the whole text at once, without a cache."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

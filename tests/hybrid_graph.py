@@ -44,7 +44,7 @@ TEXT = """hybrid (
 
 
 def write_hybrid(path: Path) -> Path:
-    """Embeddings are eighths: their sums are exact in any order."""
+    """Embeddings are multiples of 1/8, so their sums are exact in any order."""
     eighths = np.random.default_rng(0).integers(-8, 9, (VOCABULARY, WIDTH)) / 8
     weights = {"embed": eighths.astype(np.float32), "head.weight": random(WIDTH, VOCABULARY)}
     onnx.save(graph(TEXT, weights, opset=24), path)

@@ -1,4 +1,4 @@
-"""Random low-bit products, what the reference makes of them, and the compiled kernels' answers."""
+"""Random low-bit products: results of the reference, and of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Case:
 
     @property
     def scales(self) -> F32:
-        """[N, B] as the products multiply with them."""
+        """Scales [N, B] as the products use them."""
         return numerics.stored_scale(self.by_block(self.scale), self.factor[0])
 
     @property
     def zeros(self) -> I32 | F32:
-        """[N, B]: what is taken off step * code."""
+        """Zero points [N, B], which are subtracted from step * code."""
         offset = np.full((1, self.scale.shape[1]), self.packing.offset)
         zeros = self.by_block(offset if self.zero is None else self.zero)
         return zeros.astype(np.float32) if self.dtype.zero == "zpf" else zeros.astype(np.int32)
@@ -88,7 +88,7 @@ class Case:
 
 
 def random_type(rng: np.random.Generator, element: Element) -> DType:
-    """A type with this element: any group, scale type and zero point that it can have."""
+    """A type with this element, and any group, scale type and zero point that it can have."""
     zero = "" if element.signed else str(rng.choice([INTEGER_ZERO, FLOAT_ZERO]))
     scales = [kind for kind in SCALES if zero != FLOAT_ZERO or SCALES[kind].itemsize > 1]
     parts = [element.name, str(rng.choice(GROUPS)), str(rng.choice(scales)), zero]
@@ -118,12 +118,12 @@ def shapes(rng: np.random.Generator, count: int) -> Iterator[tuple[int, int, int
 
 
 def seed_of(*names: str) -> int:
-    """The same seed for the same names, in every run."""
+    """A seed that depends only on the names."""
     return zlib.crc32(" ".join(names).encode())
 
 
 def reference(case: Case, mode: str) -> F32:
-    """[M, N] as ``ladder.ir.numerics`` has it."""
+    """The result [M, N] of ``ladder.ir.numerics``."""
     dtype, packing = case.dtype, case.packing
     sums: I32 | F32
     if mode == "table8":
@@ -177,14 +177,14 @@ class Here:
 
 
 def activation(case: Case, mode: str, level: Level, tables: bool = True) -> list[Any]:
-    """What the product reads of the activation, from the kernels under test."""
+    """The product's operands from the activation, computed by the kernels under test."""
     return quantize(Here(level), case, mode, tables)
 
 
 def quantize(machine: Any, case: Case, mode: str, tables: bool) -> list[Any]:
     """The same on a ``machine`` like ``Here``.
 
-    Kernels of activations depend on the block alone, so types share the compiled ones.
+    The kernels of activations depend only on the scale block, so types share the compiled kernels.
     """
     (m, k), packing = case.x.shape, Packing(8, case.dtype.block, True, 0)
     x, chunks = machine.tensor(case.x), total_chunks(k, packing.block)
@@ -202,12 +202,12 @@ def quantize(machine: Any, case: Case, mode: str, tables: bool) -> list[Any]:
 
 
 def product(case: Case, mode: str, level: Level, op: str = "lut_gemm") -> F32:
-    """[M, N] as the kernels have it."""
+    """The result [M, N] of the kernels."""
     return np.asarray(multiply(Here(level), case, mode, op).numpy())
 
 
 def multiply(machine: Any, case: Case, mode: str, op: str) -> Any:
-    """The same on a ``machine`` like ``Here``: what it has for the result."""
+    """The same on a ``machine`` like ``Here``, as its handle of the result."""
     out = machine.buffer(len(case.x), len(case.codes), dtype=np.float32)
     read = quantize(machine, case, mode, tables=op == "lut_gemm")
     weights = [machine.tensor(w) for w in case.weights()]

@@ -1,4 +1,4 @@
-"""LLM.int8() (Dettmers et al., NeurIPS 2022), as an oracle: integers but for the outlier columns.
+"""LLM.int8() (Dettmers et al., NeurIPS 2022) as an oracle: outlier columns stay float.
 
 A column of activations with any magnitude of 6.0 or more is multiplied in float with its column
 of the weight; all others are rounded to integers, with one scale a token (as published) or one
@@ -42,7 +42,7 @@ def with_rounded_weights(model: ir.Model, type: str, method: str = "mse") -> ir.
 
 
 def llm_int8(model: ir.Model, how: Oracle) -> ir.Model:
-    """The model with every product's activations rounded; weights are left as they are."""
+    """The model with the activations of every product rounded, and float weights."""
     copy = facts.clone(model)
     made: dict[int, ir.Value] = {}
     for site in find_sites(copy)[0]:
@@ -57,7 +57,7 @@ def llm_int8(model: ir.Model, how: Oracle) -> ir.Model:
 
 
 def _rounded(graph: ir.Graph, x: ir.Value, before: ir.Node, how: Oracle) -> ir.Value:
-    """``x`` rounded to integers times a scale, but for the columns that stay float."""
+    """``x`` rounded to integers times a scale, except for the columns that stay float."""
     name, nodes = f"{x.name}.rounded", []
 
     def add(op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:

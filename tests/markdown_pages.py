@@ -1,4 +1,4 @@
-"""The Markdown pages of the repository, and what of them is prose."""
+"""The Markdown pages of the repository, and the prose in them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SPAN = re.compile(r"`[^`\n]*`")
 
 
 def pages() -> list[Path]:
-    """Those at the top, of the documentation, and of the forms for issues."""
+    """The pages of the root, of the documentation, and of the issue templates."""
     return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
 
 
 def name_of(page: Path) -> str:
-    """Its path from the root, for the names of tests."""
+    """The path from the root, for the names of tests."""
     return str(page.relative_to(ROOT))
 
 
 def without_blocks(text: str) -> str:
-    """Without blocks of code, but with code inside a line."""
+    """The text without blocks of code, but with code inside a line."""
     return INDENTED.sub("", FENCED.sub("", text))
 
 
 def prose(text: str) -> str:
-    """Without any code."""
+    """The text without any code."""
     return SPAN.sub("", without_blocks(text))

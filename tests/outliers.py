@@ -1,7 +1,8 @@
-"""A hard case for activations: outlier channels as GPT-2 has them, in a model that has few.
+"""A hard case for activations: outlier channels as in GPT-2, in a model that has few.
 
-Chosen channels of a norm's output are made 20 to 200 times larger and the weights that follow are
-divided by as much, so that the model computes what it did before: only its activations are hard.
+Chosen channels of a norm's output are made 20 to 200 times larger, and the weights that follow are
+divided by the same factors. The model computes the same as before, but its activations are harder
+to round.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from ladder.ir.site import Site, constant_of, find_sites
 NORMS = ("RMSNormalization", "LayerNormalization")
 SAME_CHANNELS = ("Slice", "Identity")
 LEAST, MOST = 20.0, 200.0
-TIMES = 20  # of the typical channel: as large as the quietest becomes
+TIMES = 20  # the smallest outlier channel, as a multiple of the typical channel
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The prepared model, and by norm (the name of its weight) the channels and their factors."""
+    """The prepared model, and for each norm (by its weight) the channels and their factors."""
 
     source: Source
     channels: dict[str, np.ndarray]
@@ -33,13 +34,13 @@ class Prepared:
 
 
 def prepare(source: Source, known: Activations, count: int = 3) -> Prepared:
-    """Give every norm that products alone read ``count`` outlier channels.
+    """Give ``count`` outlier channels to every norm that only products read.
 
-    Factors are spread evenly, in their logarithms, over 20 to 200. Each is given to the quietest
-    channel (by its root mean square in ``known``) that it makes ``TIMES`` as large as the typical
-    one. As quiet as can be, because the weights of a channel that is divided by 200 nearly
-    vanish among the integers of their row: what activations lose is to be seen, not what the
-    weights do. A norm stays as it is where anything else reads it, or a weight has other users.
+    The logarithms of factors are spread evenly from 20 to 200. Each factor goes to the smallest
+    channel (by its root mean square in ``known``) that becomes ``TIMES`` as large as the typical
+    one. Small channels are best, because the weights of a channel are divided by its factor and
+    nearly vanish among the integers of their row, but the tests are about the error of activations.
+    A norm does not change if another node reads it, or if a weight has other users.
     """
     model = facts.clone(source.model)
     sites = find_sites(model)[0]
@@ -61,7 +62,7 @@ def prepare(source: Source, known: Activations, count: int = 3) -> Prepared:
 
 
 def _quietest(seen: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """A channel for each factor, none twice."""
+    """A different channel for each factor."""
     largest, power = seen[0], np.square(seen[1:]).mean(0)
     typical = float(np.median(largest))
     chosen: list[int] = []
@@ -73,7 +74,7 @@ def _quietest(seen: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _followers(norm: ir.Node, sites: Sequence[Site]) -> list[Site]:
-    """The products that read a norm; none if anything else does, or shares their weights."""
+    """The products that read a norm; none if another node reads it or shares their weights."""
     by_node = {id(site.node): site for site in sites}
     shared = {id(s.weight) for s in sites if sum(o.weight is s.weight for o in sites) > 1}
     found, todo = [], [norm.outputs[0]]

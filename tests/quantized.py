@@ -11,6 +11,6 @@ from ladder.pipeline import quantize
 
 
 def quantize_onnx(source: Path, target: Path, type: str, **options: Any) -> dict[str, Any]:
-    """The report as JSON has it."""
+    """The report as JSON values."""
     asked = options_of(QuantizeOptions, {"type": type, **options})
     return quantize.quantize_onnx(source, target, asked).to_json()

@@ -32,13 +32,13 @@ def graph(text: str, weights: Arrays, opset: int = 21) -> onnx.ModelProto:
 
 
 def quantized(proto: onnx.ModelProto, type: str, rounding: str = "rtn") -> ir.Model:
-    """The model on the high rung of the dialect."""
+    """The model after rounding, with the dialect's high-level operators."""
     passes = [AllocateUniform(DType.parse(type)), RoundWeights(rounding)]
     return run_passes(ir.from_proto(proto), passes)
 
 
 def meaning(model: ir.Model, feeds: Arrays) -> list[np.ndarray]:
-    """The dialect's functions, run as they are written: no optimization of ONNX Runtime's."""
+    """Run the dialect's functions as written, without ONNX Runtime's optimizations."""
     raised = model.clone()
     raised.meta.update(model.meta)
     raise_opset(raised, NEWEST_OPSET)
@@ -49,13 +49,13 @@ def meaning(model: ir.Model, feeds: Arrays) -> list[np.ndarray]:
 
 
 def stock(model: ir.Model | Path, feeds: Arrays) -> list[np.ndarray]:
-    """ONNX Runtime with its default options."""
+    """Run ONNX Runtime with its default options."""
     source = str(model) if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
     return list(ort.InferenceSession(source).run(None, dict(feeds)))
 
 
 def assert_same(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
-    """Equal to 1e-4 of the largest value."""
+    """Check that two arrays are equal within 1e-4 of the largest value."""
     assert len(got) == len(wanted)
     for a, b in zip(got, wanted, strict=True):
         assert a.shape == b.shape
@@ -63,7 +63,7 @@ def assert_same(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 
 
 def checked(model: ir.Model) -> onnx.ModelProto:
-    """The model as a file would hold it, after ONNX's full check."""
+    """The model as in a file, after ONNX's full check."""
     proto: onnx.ModelProto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     return proto

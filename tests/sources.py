@@ -1,4 +1,4 @@
-"""Ladder's own Python files, for the tests about the code itself."""
+"""The Python files of the project, for tests of the code itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny random language model in a Hugging Face folder: seconds to compile, real in every part."""
+"""A tiny random language model in a Hugging Face folder, complete and fast to compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTEXT, CHUNK = 96, 16
 
 
 def write_model(folder: Path) -> Path:
-    """Two layers, four heads over two key heads; wide enough weights that logits differ well."""
+    """Two layers, four heads over two key heads; weights are large enough for distinct logits."""
     config = LlamaConfig(
         hidden_size=64,
         num_hidden_layers=2,
@@ -34,7 +34,7 @@ def write_model(folder: Path) -> Path:
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """One token a character, ASCII only."""
+    """A tokenizer with one token per character, ASCII only."""
     vocabulary = {chr(i): i for i in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

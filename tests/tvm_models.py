@@ -1,4 +1,4 @@
-"""A TVM user's script: imports tvm, torch and numpy alone. Compiles two models, runs, saves.
+"""A TVM user's script, which imports only tvm, torch and numpy. Compiles, runs and saves models.
 
 python tvm_models.py FOLDER [TARGET] [TYPE]
 """
@@ -98,7 +98,7 @@ class Llama(nn.Module):  # type: ignore[misc]
 
 
 def models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
-    """The models with an input each; the same numbers in every process."""
+    """The models with an input for each, equal in every process."""
     torch.manual_seed(0)
     return {
         "mlp": (MLP().eval(), torch.randn(3, 100)),
@@ -107,7 +107,7 @@ def models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
 
 
 def computed(module: nn.Module, x: torch.Tensor, target: str, type: str) -> np.ndarray:
-    """What the Relax VM computes of a module whose products are low-bit."""
+    """The output of the Relax VM for a module with low-bit products."""
     mod = from_exported_program(torch.export.export(module, (x,)))
     mod = mod.with_attr("ladder.type", type)
     executable = tvm.compile(mod, target=target, relax_pipeline="ladder")

@@ -1,4 +1,4 @@
-"""What a rounding method is given: how much data, and what it begins with."""
+"""The inputs of a rounding method: how much data, and the method that it starts from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def second(source: Source, data: int, types: dict[str, DType], begun: PreRounded
 
 @pytest.fixture(autouse=True)
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two methods for a whole model; data are the tokens that are asked for."""
+    """Two methods for a whole model; the data is the number of tokens asked for."""
     start = Start("one", 2000)
     for row in (
         Method("one", "", Needs.MODEL, tokens=1000, whole=WholeModel(f"{__name__}:first")),
@@ -51,9 +51,7 @@ def options(rounding: str, windows: int = 1) -> SiteOptions:
     ("rounding", "windows", "tokens"),
     [("one", 1, 1000), ("one", 30, 3000), ("two", 1, 2000), ("two", 30, 2000)],
 )
-def test_hessians_are_of_what_the_method_begins_on(
-    rounding: str, windows: int, tokens: int
-) -> None:
+def test_hessians_are_from_the_data_of_the_method(rounding: str, windows: int, tokens: int) -> None:
     found = calibrate.hessians_of(SOURCE, options(rounding, windows))
     assert found is not None and found.tokens == tokens
 
@@ -64,7 +62,7 @@ def test_methods_that_need_no_hessians_have_none() -> None:
         assert (found is None) == (row.needs is Needs.NOTHING)
 
 
-def test_a_method_begins_with_another() -> None:
+def test_a_method_starts_from_another() -> None:
     one, two = (
         calibrate.pre_rounded_of(SOURCE, options(n), TYPES, HESSIANS) for n in ("one", "two")
     )
@@ -74,7 +72,7 @@ def test_a_method_begins_with_another() -> None:
     assert more.note == "second on 9000 from first on 2000 from collected"
 
 
-def test_plans_are_evaluated_by_what_a_method_begins_with() -> None:
+def test_plans_are_evaluated_by_the_method_it_starts_from() -> None:
     assert {name: METHODS[name].planned_as for name in ("one", "two", "mse")} == {
         "one": "one",
         "two": "one",

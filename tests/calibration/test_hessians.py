@@ -1,4 +1,4 @@
-"""Hessians against whole models: every product's inputs, collected block by block."""
+"""Hessians of every product's inputs, collected block by block, compared with whole models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inputs_of(model: ir.Model, names: Iterable[str], feeds: list[Values]) -> list[Values]:
-    """The named values under the whole model at once."""
+    """The named values from a run of the whole model."""
     copy = model.clone()
     values = {v.name: v for node in copy.graph for v in node.outputs}
     known = {v.name for v in copy.graph.outputs}
@@ -66,11 +66,11 @@ def test_every_product_has_its_own(source: Source, text: Path, tmp_path: Path) -
         assert h.dtype == np.float32
         np.testing.assert_allclose(h, x.T @ x / len(x), atol=1e-4 * np.abs(h).max())
     shared = [found.files[f"model.layers.1.self_attn.{p}_proj"] for p in "qkv"]
-    assert len(set(shared)) == 1  # what reads the same value has the same file
+    assert len(set(shared)) == 1  # sites that read the same value share a file
 
 
 @pytest.mark.models
-def test_a_killed_run_goes_on(
+def test_a_killed_run_resumes(
     source: Source, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = text_data(source, text, 2, 16)
@@ -137,7 +137,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.models
 def test_compile_with_gptq(tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
-    """The report says what each site's products lose under each method, and on which text."""
+    """The report has the error of each site's products under each method, and the text."""
     options: dict[str, Any] = {"calib": str(text), "context": 32, "chunk": 8}
     options |= {"type": "int3:g32", "rounding": "best"}
     report = ladder.compile(tiny_chat_folder, tmp_path / "out", **options)

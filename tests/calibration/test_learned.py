@@ -1,4 +1,4 @@
-"""Learned rounding: the model in torch is the model, and its steps make it better."""
+"""Learned rounding: the model in torch equals the original, and training improves it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_operators_are_those_of_onnx_runtime(name: str) -> None:
     np.testing.assert_allclose(made.numpy(), Reference(model).run({"x": x})["y"], atol=2e-6)
 
 
-def test_a_language_model_in_torch_says_what_the_reference_says(tiny_chat_folder: Path) -> None:
+def test_a_language_model_in_torch_equals_the_reference(tiny_chat_folder: Path) -> None:
     from ladder.calibration.learned.graph import Graph
 
     source = load_source(tiny_chat_folder)
@@ -119,7 +119,7 @@ def test_a_language_model_in_torch_says_what_the_reference_says(tiny_chat_folder
 
 
 @pytest.mark.parametrize("type", TYPES)
-def test_a_weight_that_nothing_was_learned_of_is_as_it_was(type: str) -> None:
+def test_a_weight_without_training_does_not_change(type: str) -> None:
     from ladder.calibration.learned.latent import Latent
 
     weight, dtype = random(16, 128, seed=3), DType.parse(type)
@@ -147,7 +147,7 @@ def test_gradients_of_scales_are_those_of_torch(type: str) -> None:
     latent.factor.requires_grad_(False)
     latent.backward(wanted)
     torch.testing.assert_close(latent.factor.grad, expected)
-    latent.u[0] = 1e9  # far out of reach: no gradient
+    latent.u[0] = 1e9  # far out of range: no gradient
     latent.backward(wanted)
     assert not latent.u.grad[0].any() and latent.u.grad[1].any()
 
@@ -159,7 +159,7 @@ def _words(folder: Path) -> Path:
 
 
 def _by_mse(source: Source, folder: Path) -> PreRounded:
-    """A start that leaves much to learn."""
+    """A start that training can improve a lot."""
     files = {}
     for site in find_sites(source.model)[0]:
         files[site.name] = str(folder / f"{site.name}.npz")
@@ -183,7 +183,7 @@ def _loss(source: Source, done: PreRounded, data: Data) -> float:
     return miss / sum(float(b.square().sum()) for _, b in pairs)
 
 
-def test_learning_makes_the_output_better_and_goes_on_where_it_was_killed(
+def test_learning_improves_the_output_and_resumes(
     chain: tuple[Source, Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from ladder.calibration.learned import train
@@ -217,7 +217,7 @@ def test_convolutions_are_learned_as_they_are_stored(tmp_path: Path) -> None:
     text = "g (float[1, 32, 12] x) => (float[1, 64, 12] y) { y = Conv <pads = [1, 1]> (x, w) }"
     proto = graph(text, {"w": random(64, 32, 3, seed=6)}, opset=25)
     source = Source(ir.from_proto(proto), "conv", "learned-conv")
-    x = random(32, 8) @ random(32, 1, 8, 12, seed=7)  # channels that go together
+    x = random(32, 8) @ random(32, 1, 8, 12, seed=7)  # correlated channels
     data = sample_data(source, {"x": x.astype(np.float32)}, "samples")
     types = {site.name: DType.parse(TYPE) for site in find_sites(source.model)[0]}
     done = learned_of(source, data, types, _by_mse(source, tmp_path))
@@ -225,7 +225,7 @@ def test_convolutions_are_learned_as_they_are_stored(tmp_path: Path) -> None:
     assert after < 0.95 * before
 
 
-def test_what_does_not_get_better_stays_as_it_was(
+def test_without_improvement_the_start_is_kept(
     chain: tuple[Source, Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ladder.calibration.learned import train

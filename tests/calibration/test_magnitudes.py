@@ -1,4 +1,4 @@
-"""What is seen of activations, against whole models; and what options make of it."""
+"""Statistics of activations, compared with whole models, and how options use them."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_magnitudes_and_tokens(source: Source, samples: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", ["digits", "smooth"])
-def test_a_plan_knows_of_outliers(source: Source, samples: Path, method: str) -> None:
-    """Their cost, and the folded weights; the types are still to be chosen."""
+def test_a_plan_uses_outliers(source: Source, samples: Path, method: str) -> None:
+    """The plan has their cost and the folded weights, before types are chosen."""
     options = PlanOptions(bpw="5", activation="int8:tensor", outliers=method, calib=samples)
     found = provisionally_muxed(source, options)
     muxing = facts.get(found.model, Muxing)
@@ -73,7 +73,7 @@ def test_a_plan_knows_of_outliers(source: Source, samples: Path, method: str) ->
 
 
 def test_nothing_asked_nothing_read(source: Source) -> None:
-    """Without a text there is nothing to calibrate on, and nothing complains."""
+    """Without a text there is nothing to calibrate on, and no error."""
     model = run_passes(facts.clone(source.model), [AllocateUniform(DType.parse("int8:row"))])
     assert mux_outliers(model, source, CompileOptions(activation="int8:tensor")) is source
     assert facts.get(model, Outliers) is None

@@ -1,4 +1,4 @@
-"""GPTAQ against whole models: each layer reads what rounded ones make, and makes it good."""
+"""GPTAQ, compared with whole models: each layer compensates for the error of those before it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def error(source: Source, model: ir.Model, data: Data) -> float:
     return float((miss / power) ** 0.5)
 
 
-def test_it_loses_less_than_each_site_for_itself(chain: tuple[Source, Data]) -> None:
+def test_it_loses_less_than_rounding_each_site_alone(chain: tuple[Source, Data]) -> None:
     source, data = chain
     static = collect(source, data, 1)
     done = round_in_order(source, data, types_of(source), static, 1)
@@ -96,7 +96,7 @@ def test_it_loses_less_than_each_site_for_itself(chain: tuple[Source, Data]) -> 
     assert error(source, rounded(source, done), data) < 0.9 * plain
 
 
-def test_the_first_layer_is_rounded_as_gptq_does(chain: tuple[Source, Data]) -> None:
+def test_the_first_layer_is_rounded_as_by_gptq(chain: tuple[Source, Data]) -> None:
     """Nothing was lost before it."""
     source, data = chain
     static = collect(source, data, 1)
@@ -108,7 +108,7 @@ def test_the_first_layer_is_rounded_as_gptq_does(chain: tuple[Source, Data]) -> 
     assert (found.codes == wanted.codes).all() and (found.scale == wanted.scale).all()
 
 
-def test_a_killed_run_goes_on(
+def test_a_killed_run_resumes(
     chain: tuple[Source, Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, data = chain
@@ -150,13 +150,13 @@ def test_files_hold_every_type(type: str, tmp_path: Path) -> None:
     assert (found.method, a.relative_error, a.note) == ("mse", b.relative_error, b.note)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.npz").write_bytes(b"no weight")
     with pytest.raises(LadderError, match=r"w\.npz: cannot read this rounded weight"):
         load_outcome(tmp_path / "w.npz")
 
 
-def test_a_pass_alone_cannot(chain: tuple[Source, Data]) -> None:
+def test_the_pass_alone_refuses(chain: tuple[Source, Data]) -> None:
     model = facts.clone(chain[0].model)
     steps = parse_pipeline("allocate-uniform{type=int2:g32},round-weights{method=gptaq}")
     with pytest.raises(
@@ -167,7 +167,7 @@ def test_a_pass_alone_cannot(chain: tuple[Source, Data]) -> None:
 
 @pytest.mark.models
 def test_a_language_model(tiny_chat_folder: Path, tmp_path: Path) -> None:
-    """Compiled, and as a plan that is checked; the tied embedding is rounded before all else."""
+    """Compiled, and evaluated as a plan; the tied embedding is rounded first."""
     text = tmp_path / "words.txt"
     text.write_text("The quick brown fox jumps over the lazy dog; and so it goes on.\n" * 200)
     options: dict[str, Any] = {"calib": str(text), "tokens": 16, "rounding": "gptaq"}
@@ -182,8 +182,8 @@ def test_a_language_model(tiny_chat_folder: Path, tmp_path: Path) -> None:
     assert set(static.missing) == {"model.embed_tokens"}
 
 
-def test_a_type_of_ones_own_with_another_book_is_rounded_anew(chain: tuple[Source, Data]) -> None:
-    """Files are kept by what they depend on: the name of a type alone says too little."""
+def test_a_users_type_with_another_book_is_rounded_again(chain: tuple[Source, Data]) -> None:
+    """Keys of files have all that they depend on, not only the name of a type."""
     source, data = chain
     static = collect(source, data, 1)
     group = find_groups(source.model, find_blocks(source.model))[0]

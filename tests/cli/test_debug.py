@@ -19,7 +19,7 @@ SHOW = ("cache", "show")
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
-    """Make ``ladder cache show`` raise an error, which another one has caused."""
+    """Make ``ladder cache show`` raise an error that another error caused."""
 
     def fail(error: Exception) -> None:
         def raising() -> None:
@@ -81,7 +81,7 @@ def test_usage_errors_stay_as_they_are(cli: Cli) -> None:
 
 
 def test_a_process_of_its_own() -> None:
-    """The installed entry point goes through the same place."""
+    """The installed entry point uses the same function."""
     words = [sys.executable, "-m", "ladder", "--debug", "run", "nowhere", "--prompt", "a"]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ran.returncode == 2 and not ran.stdout and TRACEBACK in ran.stderr

@@ -1,4 +1,4 @@
-"""What ``plan`` and a budget for ``compile`` refuse: one line each, and nothing is lost."""
+"""Errors of ``plan`` and of ``compile`` with a budget: one line each, and no file is lost."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_state_of_another_model(refuses: Cli, tmp_path: Path) -> None:
     assert state.read_text() == "dear diary"
 
 
-def test_types_that_are_said_twice(cli: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
+def test_types_that_are_given_twice(cli: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
     words = ["compile", tiny_chat_folder, "-o", tmp_path / "out", "--bpw", "4"]
     for option, value in (("--type", "int4:g128"), ("--plan", tmp_path / "plan.toml")):
         ran = cli(*words, option, value)

@@ -1,4 +1,4 @@
-"""Bad input: one line on stderr that says what, where and what to do; nothing half-written."""
+"""Bad input: one line on stderr that says what, where and what to do, and no partial files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def refuses(cli: Cli, tmp_path: Path) -> Callable[..., None]:
-    """The command fails with one line that matches, and ``tmp_path`` is as it was."""
+    """The command fails with one line that matches, and ``tmp_path`` does not change."""
 
     def check(message: str, *words: object, code: int = 2) -> None:
         before = everything(tmp_path)
@@ -60,7 +60,7 @@ def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
 
 
 def commands(model: Path, tmp_path: Path) -> list[list[object]]:
-    """Everything that reads a model and writes something."""
+    """The commands that read a model and write files."""
     return [
         ["compile", model, "-o", tmp_path / "out"],
         ["quantize", model, tmp_path / "out.onnx"],
@@ -255,7 +255,7 @@ def full_disk(*_: object, **__: object) -> None:
 def test_full_disk_while_compiling(
     refuses: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """While the weights are written, and while the library is."""
+    """While the weights are written, and while the library is written."""
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(broken, full_disk)
     words = ["compile", model, "-o", tmp_path / "out", "--dim", "M=1"]

@@ -1,4 +1,4 @@
-"""The HTML page says of an artifact what its manifest says."""
+"""The HTML page of an artifact agrees with its manifest."""
 
 from __future__ import annotations
 

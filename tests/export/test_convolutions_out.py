@@ -1,4 +1,4 @@
-"""Convolutions out: standard operators around the decoded kernel; none of ONNX Runtime's own."""
+"""Export of convolutions: standard operators with the decoded kernel, none of ONNX Runtime's."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_nbits_leaves_them_float(tmp_path: Path) -> None:
     assert op_types(model) == ["Conv", "MatMulNBits"]
 
 
-def test_nbits_refuses_one_that_is_rounded_already() -> None:
+def test_nbits_refuses_a_rounded_convolution() -> None:
     proto, _ = convolution("flat")
     with pytest.raises(
         LadderError, match="site y: int8:row has no nbits form: ONNX Runtime has no"

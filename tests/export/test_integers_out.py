@@ -1,4 +1,4 @@
-"""Integer activations in a file: stock ONNX Runtime has the integers of the compiled kernels."""
+"""Integer activations in a file: ONNX Runtime computes the integers of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILES = [
 
 
 def rounded(type: str, mux: str, ones: bool = False) -> ir.Model:
-    """On the high rung, with facts; ``ones``: scales are one, so that outputs are integers."""
+    """A model before lowering, with facts; with ``ones`` all scales are 1 and outputs integers."""
     weights = {
         "a.weight": random(K, N, seed=1),
         "b.weight": random(N, K, seed=2),
@@ -89,7 +89,7 @@ def test_the_file_computes_what_the_kernels_do(mode: str, mux: str, type: str) -
 @pytest.mark.kernels
 @pytest.mark.parametrize(("mux", "type"), [("digits5", "int8:row"), ("muxq2", "uint4:row:zp")])
 def test_the_integer_accumulators_are_equal(mux: str, type: str) -> None:
-    """All scales are one, so that the outputs are the accumulators; below 2^24 floats are exact."""
+    """All scales are 1, so the outputs are the accumulators; below 2^24 floats are exact."""
     x, mode = inputs(ones=True), "int8:static"
     out = rounded(type, mux, ones=True)
     rewrite(out, "qdq", activation=mode)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators out: packing, exactness, refusals."""
+"""Export to ONNX Runtime's own operators: packing, exactness, refusals."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_accuracy_level_is_left_out_unless_asked_for() -> None:
 
 
 def test_layout() -> None:
-    """Bytes [N, blocks, block / 2], the first code of a pair in the low half, offset by 8."""
+    """Bytes [N, groups, group / 2], the first code of a pair in the low half, offset by 8."""
     model = matmul(3, 40, "int4:g32")
     codes = array_of(model.graph.initializers["y.codes"]).astype(np.int8)
     exported(model)

@@ -1,4 +1,4 @@
-"""Standard operators out: what is written, and that stock ONNX Runtime computes the same."""
+"""Export to standard operators: what is written, and that ONNX Runtime computes the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_stock_runtime_computes_the_meaning(type: str, shape: tuple[int, int]) -
     "type", ["uint2:row:zp", "uint2:tensor:zp", "uint4:row:zp", "uint4:tensor:zp"]
 )
 def test_packed_zero_points_per_row(type: str) -> None:
-    """Against NumPy: the dialect's function reshapes, and ONNX Runtime has that for bytes only."""
+    """Compared with NumPy: ONNX Runtime cannot reshape packed codes in the dialect's function."""
     model = matmul(6, 64, type)
     codes, scale, zero = (
         array_of(model.graph.initializers[f"y.{part}"]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Files in, files out: the report, the refusals, and real models."""
+"""From ONNX files to ONNX files: the report, the refusals, and real models."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def quantize_twice(source: Path, target: Path) -> str:
     return str(caught.value)
 
 
-def test_already_quantized_is_said(tmp_path: Path) -> None:
+def test_already_quantized_is_reported(tmp_path: Path) -> None:
     text = "g (float[M, 64] x) => (float[M, 96] y) { y = MatMul(x, w) }"
     onnx.save(graph(text, {"w": random(64, 96)}), tmp_path / "in.onnx")
     quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int4:g32")
@@ -200,7 +200,7 @@ def test_external_data_out(source: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_external_data_in(source: Path, tmp_path: Path) -> None:
-    """Weights that stay float move into the new file, wherever it is."""
+    """Weights that stay float are copied to the new file, in any folder."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     onnx.save(
@@ -277,7 +277,7 @@ def test_real_model(name: str, type: str, format: str, tmp_path: Path) -> None:
 
 
 def same_sites(source: Path, type: str, names: set[str]) -> ir.Model:
-    """The model on the high rung, with the sites rounded that a report names."""
+    """The model before lowering, with the sites of a report rounded."""
     model: ir.Model = load_onnx(source).model
     stay = [site.name for site in find_sites(model)[0] if site.name not in names]
     return run_passes(

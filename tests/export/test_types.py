@@ -1,4 +1,4 @@
-"""Every type out: stock ONNX Runtime computes the decoded weight, and what the file holds."""
+"""Export of every type: ONNX Runtime computes the decoded weight; and the contents of the file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TYPES = [
 
 
 def exported(text: str, op: str, shape: tuple[int, int], format: str, opset: int = 21) -> ir.Model:
-    """The rewritten model, checked, after ONNX Runtime was held against float64."""
+    """The rewritten model, after a check and a comparison of ONNX Runtime with float64."""
     operands = Operands.of(text, *shape)
     model = high_rung(op, operands, opset)
     rewrite(model, format)
@@ -160,7 +160,7 @@ def test_float8_keeps_its_bits(text: str) -> None:
     ],
 )
 def test_types_of_scales(scale: str, opset: int, kind: str) -> None:
-    """They raise no opset: where it lacks the type, the next one that holds all its values."""
+    """They raise no opset: if it lacks the type, a type that holds all its values is used."""
     model = exported(f"int4:g32:{scale}", "MatMul", (8, 96), "nbits", opset)
     assert model.graph.initializers["y.packed.scale"].dtype == ir.DataType[kind]
     assert model.graph.opset_imports[""] == opset

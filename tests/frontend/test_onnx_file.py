@@ -1,4 +1,4 @@
-"""ONNX files in: where weights may be, what stays on disk, what is refused."""
+"""Loading ONNX files: where weights may be, what stays on disk, what is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def external(tmp_path: Path) -> Path:
 
 
 def test_external_data_stays_on_disk(external: Path) -> None:
-    """However large the file: a weight is read when it is used."""
+    """A weight is read when it is used, for a file of any size."""
     model = load_onnx(external).model
     tensor = model.graph.initializers["w"].const_value
     assert isinstance(tensor, ir.ExternalTensor)
@@ -56,7 +56,7 @@ def test_external_data_stays_on_disk(external: Path) -> None:
 
 
 def test_external_data_of_terabytes(tmp_path: Path) -> None:
-    """A sparse file of 4 TB: nothing but its size is looked at."""
+    """A sparse file of 4 TB, of which only the size is read."""
     proto = graph(MATMUL, {})
     size = 1 << 42
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[64, 1 << 34])
@@ -80,7 +80,7 @@ def test_external_data_missing(external: Path) -> None:
 def test_external_data_outside_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, absolute: bool
 ) -> None:
-    """A file from a stranger does not choose what else is read, wherever it is named from."""
+    """A model must not make Ladder read files outside its folder, from any path."""
     (tmp_path / "in").mkdir()
     path = saved(tmp_path / "in", graph(MATMUL, {"w": random(64, 8)}), external=True)
     (tmp_path / "in" / "weights.bin").rename(tmp_path / "weights.bin")

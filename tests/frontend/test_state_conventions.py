@@ -1,4 +1,4 @@
-"""Frontends describe a language model's states; a graph that follows the naming convention, too."""
+"""The states of a language model, from a frontend or from a graph's naming convention."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_rows_that_wrap_around_are_a_window() -> None:
     assert source(SCATTER).states == (StateSpec("state.0.key", (1, 1, 8, 4), "float32", WINDOW, 2),)
 
 
-def test_an_input_that_nobody_feeds_makes_it_another_model() -> None:
+def test_a_model_with_an_unknown_input_is_not_a_language_model() -> None:
     assert not source(SCATTER).is_language_model
 
 
-def test_a_cache_that_grows_by_concatenation_is_no_state() -> None:
+def test_a_cache_that_grows_by_concatenation_is_not_a_state() -> None:
     """No buffer could hold its output."""
     found = source(CONCATENATED)
     assert found.states == () and not found.is_language_model
@@ -62,7 +62,7 @@ def test_a_cache_that_grows_by_concatenation_is_no_state() -> None:
 
 @pytest.mark.models
 def test_a_traced_model_has_keys_and_values(tiny_folder: Path) -> None:
-    """What the frontend says of them is what its graph does, and the cache of traces keeps it."""
+    """The frontend's description equals that of the graph, and the cache of traces keeps it."""
     traced, cached = load(tiny_folder), load_source(tiny_folder)
     parts = [f"state.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
     shape = (1, 2, "context", 16)

@@ -1,4 +1,4 @@
-"""Projections: arithmetic from published facts, shown, and never called a measurement."""
+"""Projections: calculations from published facts, never called a measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which levels a machine runs, and what the system must allow."""
+"""The levels that a machine runs, and the permissions that they need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from ladder.hardware.targets import LEVELS, cpu_flags
 
-# Linux refuses the tiles to a process with a signal stack that could not hold them.
+# Linux refuses matrix tiles to a process whose signal stack is too small for them.
 SMALL_SIGNAL_STACK = """
 import ctypes
 
@@ -31,7 +31,7 @@ def run(code: str) -> tuple[list[str], list[str]]:
     return done.stdout.split(), done.stderr.splitlines()
 
 
-def test_refused_tiles_are_said_once_and_the_next_level_is_taken() -> None:
+def test_refused_tiles_are_reported_once_and_the_next_level_is_used() -> None:
     (first, second, native), log = run(SMALL_SIGNAL_STACK + SHOW)
     assert (first, second) == ("False", "False")
     assert native != "x86-64-amx"

@@ -1,4 +1,4 @@
-"""What an extension touches: the files that name one of its kind."""
+"""The files that an extension changes: those that name an existing one of its kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sources import ROOT, own_modules
 
 
 def words(path: Path) -> Iterator[str]:
-    """The names and the texts of a file's code, without docstrings and comments."""
+    """The names and the strings in a file's code, without docstrings and comments."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         for field in ("id", "attr", "arg", "name", "value"):
@@ -30,7 +30,7 @@ def files_that_name(word: str) -> set[str]:
 
 
 def files_with_text(word: str) -> set[str]:
-    """Those where it is a whole name or text."""
+    """The files where it is a whole name or string."""
     found = own_modules().values()
     return {str(path.relative_to(ROOT)) for path in found if word in words(path)}
 

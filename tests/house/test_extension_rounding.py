@@ -25,7 +25,7 @@ WINDOWS = 4
 
 
 def drop_unread(weight: np.ndarray, dtype: DType, hessian: Any) -> Rounded:
-    """A method of this test: what the Hessian says is hardly read is left out."""
+    """A method for this test: weights that the Hessian says are hardly used become zero."""
     read = np.diag(hessian)
     assert hessian.shape == (weight.shape[1],) * 2 and (read > 0).all()
     return rtn(np.where(read > np.median(read) / 100, weight, 0), dtype)

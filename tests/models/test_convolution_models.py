@@ -76,7 +76,7 @@ def compiled(file: Path, folder: Path, type: str, activation: str) -> Session:
 
 
 def error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Relative to the largest value."""
+    """The error relative to the largest value."""
     assert got.shape == wanted.shape
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 

@@ -1,4 +1,4 @@
-"""What emulation says where it cannot get what it needs."""
+"""The message of the emulation if a package cannot be installed."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("make", ROLES, ids=lambda make: make.__name__)
 def test_a_plan(make: Callable[[], Any], samples: Path, tmp_path: Path) -> None:
-    """Through torch and through a file; all that is no product with a weight stays as it is."""
+    """From torch and from a file; everything except products with weights is unchanged."""
     source = traced(make)
     asked: dict[str, Any] = {"types": TYPES, "bpw": 5.5, "calib": samples}
     report = ladder.plan(source, tmp_path / "plan.toml", **asked)
@@ -66,7 +66,7 @@ def test_a_plan(make: Callable[[], Any], samples: Path, tmp_path: Path) -> None:
 
 @pytest.mark.kernels
 def test_a_plan_is_compiled_and_exported(samples: Path, tmp_path: Path) -> None:
-    """The loss of the artifact is the one that the plan measured, but for its activations."""
+    """The loss of the artifact equals that of the plan, except for rounded activations."""
     source = traced(mamba2)
     ir.save(source.model, tmp_path / "model.onnx")
     asked: dict[str, Any] = {"types": TYPES, "bpw": 5.5, "calib": samples}

@@ -1,4 +1,4 @@
-"""SmolLM2-135M, the whole way: the issue's own numbers on a real model."""
+"""SmolLM2-135M from end to end: the accuracy of a real model."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def test_equals_onnxruntime_over_64_greedy_steps(source: Source, tmp_path: Path)
 
 
 def equals_at_every_step(model: LanguageModel, other: ReferenceLanguageModel, steps: int) -> None:
-    """``model`` takes its best token so many times; ``other`` then reads all of that at once.
+    """Generate greedily with ``model``, then feed the whole text to ``other`` at once.
 
-    Where its best token after each prefix is the one that was taken, it would have taken the same.
+    If the best token of ``other`` after each prefix is the one that was generated, both generate
+    the same.
     """
     prompt = model.encode(PROMPT)
     ours, tokens = list(model.feed(prompt)), list(prompt)
@@ -92,9 +93,9 @@ def equals_at_every_step(model: LanguageModel, other: ReferenceLanguageModel, st
 def test_int8_activations(source: Source, tokens: list[int], smollm2_artifact: Path) -> None:
     """Prefill and decode give the same bits by different kernels; ONNX Runtime agrees.
 
-    Rounding to int8 turns the last bit of a float sum into a step of 1/127 now and then, in
-    ONNX Runtime against itself as well (a batch against token by token: 2 % of the largest
-    logit). So many steps agree to 1e-3 and the rest to that step, from equal states.
+    Rounding to int8 sometimes turns the last bit of a float sum into a step of 1/127, also between
+    two runs of ONNX Runtime (a batch and token by token differ by 2 % of the largest logit). So
+    many steps agree within 1e-3, and the others within that step, from equal states.
     """
     model = load(smollm2_artifact)
     assert isinstance(model, LanguageModel)

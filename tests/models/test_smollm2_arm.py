@@ -1,4 +1,4 @@
-"""SmolLM2-135M compiled here for a Raspberry Pi 5, run there as far as qemu is one."""
+"""SmolLM2-135M, compiled for a Raspberry Pi 5 and run under qemu."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def here(folder: Path) -> list[int]:
 
 
 def test_the_same_tokens_as_on_x86(smollm2_artifact: Path, tmp_path: Path) -> None:
-    """Linked across, with Ladder's runtime, numpy and TVM's runtime alone, the compiler nowhere."""
+    """The artifact runs with Ladder's runtime, numpy and TVM's runtime, without the compiler."""
     options = CompileOptions(
         type=DType.parse("int4:g128"), context=64, chunk=8, target="raspberry-pi-5"
     )

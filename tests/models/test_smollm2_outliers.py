@@ -1,4 +1,4 @@
-"""SmolLM2 with outlier channels in its norms: eight bits for all of a call, and what is left."""
+"""SmolLM2 with outlier channels in its norms: the loss of int8 activations, by method."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ladder.reference import ReferenceLanguageModel
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("smollm2")]
 SCORED, WINDOW, CHUNK = 256, 256, 64
 TYPE, MODE = "int8:row", "int8:tensor"
-# An input that a norm makes, one whose largest channel needs two more digits, one of long tails.
+# An output of a norm, an input whose largest channel needs two more digits, one with long tails.
 SITES = {
     "q": ("model.layers.11.self_attn.q_proj", "digits7"),
     "spike": ("model.layers.11.mlp.down_proj", "digits5x2"),
@@ -90,7 +90,7 @@ def perplexity(model: ir.Model, tokens: list[int], chunk: int = CHUNK) -> float:
 def test_outliers_cost_little(
     source: Source, hard: Prepared, known: Activations, muxed: ir.Model, tokens: list[int]
 ) -> None:
-    """Ruined without a remedy, mostly repaired by muxq; digits are as good as a float product."""
+    """Bad without an outlier method, mostly repaired by muxq; digits equal a float product."""
     assert len(hard.channels) == 60  # both norms of 30 blocks; lm_head's weight is the embedding
     exact = perplexity(facts.clone(hard.source.model), tokens, WINDOW)
     before = perplexity(facts.clone(source.model), tokens, WINDOW)
@@ -112,9 +112,9 @@ def test_outliers_cost_little(
 
 
 def product(hard: Prepared, muxed: ir.Model, which: str, scale: float = 0.0) -> ir.Model:
-    """A site's product alone, rounded and muxed as in the model.
+    """The product of a site, rounded and muxed as in the model.
 
-    With ``scale``, that of static activations, those of the weights are one.
+    With ``scale``, the scale of static activations, the scales of the weights are 1.
     """
     site = next(s for s in find_sites(hard.source.model)[0] if s.name == SITES[which][0])
     text = f'g (float[64, {site.k}] x) => (float[64, {site.n}] y) {{ y = MatMul(x, "w.weight") }}'
@@ -156,7 +156,7 @@ def test_the_exported_product_is_the_compiled_one(
 def both(
     hard: Prepared, muxed: ir.Model, which: str, x: np.ndarray, scale: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What stock ONNX Runtime makes of the exported product, and the compiled kernels."""
+    """The outputs of ONNX Runtime for the exported product, and of the compiled kernels."""
     mode, feeds = "int8:static" if scale else MODE, {"x": x}
     exported = product(hard, muxed, which, scale)
     rewrite(exported, "qdq", activation=mode)

@@ -1,4 +1,4 @@
-"""A tiny model with outlier channels, compiled: the artifact is what the remedy promises."""
+"""A compiled tiny model with outlier channels: the artifact has the chosen outlier method."""
 
 from __future__ import annotations
 
