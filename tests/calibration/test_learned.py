@@ -277,7 +277,7 @@ def test_what_cannot_be_learned_is_refused(
             Graph(model, torch.float32)
     source, _ = chain
     monkeypatch.setattr(result, "BYTES_EACH", 1e12)
-    types = {site.name: "int4:g32" for site in find_sites(source.model)[0]}
+    types = {site.name: DType.parse("int4:g32") for site in find_sites(source.model)[0]}
     with pytest.raises(LadderError, match=r"GB for 0 M weights, but only .* GB are free; use"):
         check_learnable(source, types)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -28,10 +28,12 @@ OLD = (
 PATTERN = re.compile(r"(?<![A-Za-z])(" + "|".join(OLD) + r")(?![A-Za-z])", re.IGNORECASE)
 # Where an old name is read, so that it still works or says the new one.
 READERS = {
+    "ladder/ir/facts.py",
     "runtime/manifest.py",
     "passes/infra/registry.py",
     "ladder/support/results.py",
     "tests/runtime/test_manifest.py",
+    "tests/support/test_moved.py",
     "tests/support/test_results.py",
     "tests/docs/test_words.py",
     "tests/house/test_old_words.py",

@@ -28,7 +28,9 @@ INDEX = "index.json"
 BYTES_EACH = 30  # per weight: latent, gradients, the optimizer's moments, copies in bfloat16
 
 
-def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRounded) -> PreRounded:
+def learned_of(
+    source: Source, data: Data, types: Mapping[str, DType], start: PreRounded
+) -> PreRounded:
     """Train the weights of ``start`` (rounded to the types of a plan) end to end.
 
     The result comes from the cache if it is there. If the loss does not fall, it is ``start``.
@@ -43,7 +45,7 @@ def learned_of(source: Source, data: Data, types: dict[str, str], start: PreRoun
     return PreRounded({**start.files, **files}, found["note"])
 
 
-def check_learnable(source: Source, types: dict[str, str]) -> None:
+def check_learnable(source: Source, types: Mapping[str, DType]) -> None:
     """Refuse before any work: no torch, too little memory, or an unsupported operator."""
     _check_room([group for group in _groups(source) if group.name in types])
     try:
