@@ -5,7 +5,7 @@ A converter returns a Relax expression, or None if TVM's own converter should be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -267,11 +267,12 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
 
 
 def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
-    """ONNX Attention of one sequence; without a mask, over all keys or those up to the query."""
+    """ONNX Attention of one sequence; without a mask, every key or those up to the query's own."""
+    for refused, reason in attention_limits(inputs, attrs):
+        if refused:
+            raise _no_kernel(f"Attention {reason}")
     q, keys, values, mask = (*inputs, None)[:4]
     shape = _shape(q)
-    if len(shape) != 4 or shape[0] != 1 or shape[3] % attention.WIDTH:
-        return None
     (_b, heads, s, d), kv = shape, _shape(keys)
     scale = float(attrs.get("scale", d**-0.5))
     if mask is None:
@@ -280,6 +281,27 @@ def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str)
     mask = context.reshape(mask, (1, 1, *_shape(mask)[-2:]))
     func = attention.attention(heads, kv[1], s, kv[2], d, scale)
     return context.call(func, [q, keys, values, mask], [(shape, "float32")])
+
+
+def attention_limits(inputs: list[Any], attrs: Attributes) -> Iterator[tuple[bool, str]]:
+    """What the kernel cannot do, in the order in which it can be looked at; TVM's own is another.
+
+    Attention of ONNX is not the operator of the same name that TVM's frontend converts.
+    """
+    q, keys, values, mask, *others = (*inputs, None, None, None)
+    yield len(_shape(q)) != 4, "of inputs with 3 dimensions"
+    yield any(other is not None for other in others), "with past keys or their lengths"
+    yield _shape(q)[0] != 1, f"of {_shape(q)[0]} sequences at once"
+    size = _shape(q)[3]
+    yield size % attention.WIDTH != 0, f"with heads of {size}, no multiple of {attention.WIDTH},"
+    yield _shape(values)[3] != size, f"with values of {_shape(values)[3]} and keys of {size}"
+    yield bool(attrs.get("softcap", 0)), "with a softcap"
+    yield _shape(q)[1] % _shape(keys)[1] != 0, "with heads that do not share keys evenly"
+    if mask is not None:
+        yield bool(attrs.get("is_causal", 0)), "with a mask and is_causal"
+        yield mask.ty.dtype.dtype != "bool", f"with a mask of {mask.ty.dtype.dtype}"
+        yield prod(_shape(mask)[:-2]) != 1, "with a mask for each head"
+        yield _shape(mask)[-2:] != (_shape(q)[2], _shape(keys)[2]), "with a mask to be broadcast"
 
 
 def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:

@@ -203,6 +203,10 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
             )
 
+        attentions = (node for node in graph.node if node.op_type == "Attention")
+        if any(any(node.output[1:]) for node in attentions):
+            raise LadderError("Attention has no kernel that returns keys, values or scores")
+
     def _convert_operator(
         self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int
     ) -> Any:

@@ -18,9 +18,9 @@ EXACT = ("session.qdq_matmulnbits_accuracy_level", "1")
 
 
 class Reference:
-    """A model under ONNX Runtime. States, if it has any, are carried from call to call."""
+    """A model, or one in a file, under ONNX Runtime; its states are carried from call to call."""
 
-    def __init__(self, model: ir.Model, threads: int = 0, fast: bool = False) -> None:
+    def __init__(self, model: ir.Model | Path, threads: int = 0, fast: bool = False) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -29,12 +29,16 @@ class Reference:
             # have tens of thousands: without it they load five times sooner, at the same peak.
             options.enable_mem_reuse = False
             options.add_session_config_entry(*EXACT)
-        self._folder = tempfile.TemporaryDirectory(prefix="ladder-reference-")
-        path = Path(self._folder.name) / "model.onnx"
-        ir.save(model, path, external_data="model.data")
+        path = model if isinstance(model, Path) else self._write(model)
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
+
+    def _write(self, model: ir.Model) -> Path:
+        self._folder = tempfile.TemporaryDirectory(prefix="ladder-reference-")
+        path = Path(self._folder.name) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
+        return path
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name."""
@@ -46,7 +50,7 @@ class ReferenceLanguageModel:
 
     def __init__(
         self,
-        model: ir.Model,
+        model: ir.Model | Path,
         states: Sequence[StateSpec],
         context: int,
         threads: int = 0,

@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
 from ladder.frontend.types import Source, states_of
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
@@ -42,11 +42,7 @@ def trace(
                 verbose=False,
             )
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise LadderError(
-                f"torch could not trace {type(module).__name__}: {reason}; "
-                "see torch.export's notes on data-dependent control flow"
-            ) from error
+            raise _untraceable(module, error) from error
     assert program is not None
     program.model.graph.opset_imports[""] = OPSET
     model: ir.Model = program.model
@@ -57,6 +53,21 @@ def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) 
     """Load a torch module with example inputs."""
     model = trace(module, args, **options)
     return Source(model, type(module).__name__, _digest(module), states=states_of(model))
+
+
+def _untraceable(module: torch.nn.Module, error: Exception) -> LadderError:
+    """What lies at the bottom: the exporter wraps it in advice on how to report an issue."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        if isinstance(cause, LadderError):
+            return cause
+    return LadderError(f"torch could not trace {_name_of(module)}: {one_line(cause)}")
+
+
+def _name_of(module: torch.nn.Module) -> str:
+    """Of the model that a wrapper of ours holds, else its own."""
+    return type(getattr(module, "inner", module)).__name__
 
 
 def _digest(module: torch.nn.Module) -> str:
@@ -71,7 +82,7 @@ def _digest(module: torch.nn.Module) -> str:
 def _quiet() -> Iterator[None]:
     """Silence messages of the exporter that do not concern the user."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)  # torch logs whole graphs where it fails
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -5,12 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ladder.ir.shapes import static_shape
 from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
 
 TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a language model named ``name`` computes for ``tokens``, to compare its trace with.
+
+    They begin at position ``start``; ``rows`` are those of each state before it.
+    """
+
+    name: str
+    tokens: list[int]
+    start: int
+    rows: dict[str, np.ndarray]
+    logits: np.ndarray
 
 
 @dataclass
@@ -29,6 +44,7 @@ class Source:
     chat_template: str | None = None
     notes: list[str] = field(default_factory=list)
     states: tuple[StateSpec, ...] = ()
+    expected: Expected | None = None
 
     @property
     def is_language_model(self) -> bool:
@@ -44,8 +60,9 @@ class Source:
         return shape[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields except the model, for a file next to it."""
-        rest = {name: value for name, value in vars(self).items() if name != "model"}
+        """Everything but the model and what it was checked with, for a file next to it."""
+        left_out = ("model", "expected")
+        rest = {name: value for name, value in vars(self).items() if name not in left_out}
         return {**rest, "states": [state.to_json() for state in self.states]}
 
     @staticmethod

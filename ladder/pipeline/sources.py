@@ -12,6 +12,7 @@ from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
+from ladder.pipeline.trace_check import check_trace
 from ladder.support import cache
 from ladder.support.files import folder_aside
 from ladder.support.progress import stage
@@ -35,6 +36,8 @@ def _traced(frontend: Frontend, path: Path) -> Source:
     run_passes(source.model, PREPARE)
     with folder_aside(place, "source.json") as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
+        with stage("compare the trace with torch"):
+            check_trace(source, aside / "model.onnx")
         (aside / "source.json").write_text(json.dumps(source.to_json()))
     return read_trace(place)
 

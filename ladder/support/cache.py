@@ -25,7 +25,7 @@ READ = (
     "ladder.passes.fuse_operators",
 )
 MAKERS: dict[str, tuple[str, ...]] = {
-    "traces": READ,
+    "traces": (*READ, "ladder.pipeline.trace_check"),
     "activations": (*READ, "ladder.calibration.activations"),
     "hessians": (*READ, "ladder.calibration.hessians"),
     "rounded": (*READ, "ladder.calibration.rounded_weights"),

@@ -1,0 +1,113 @@
+"""Functions of models that cannot be traced as they are, or not with a cache of fixed length.
+
+Each replacement computes the same in another form: complex numbers as pairs, masks and biases that
+follow from the mask of full attention instead of from the number of keys so far.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import NormalDist
+from typing import Any
+from unittest.mock import patch
+
+from ladder.frontend.attention import attention
+
+
+@contextmanager
+def replaced(model: Any) -> Iterator[None]:
+    """The functions of ``model``'s family that are replaced, are so within the block."""
+    family = type(model).__module__
+    with ExitStack() as stack:
+        for path, function in REPLACEMENTS.get(family.rpartition(".")[2], {}).items():
+            *owners, name = path.split(".")
+            owner: Any = importlib.import_module(
+                owners.pop(0) if owners[:1] == ["torch"] else family
+            )
+            for part in owners:
+                owner = getattr(owner, part)
+            stack.enter_context(patch.object(owner, name, function))
+        yield
+
+
+def _polar(size: Any, angle: Any) -> Any:
+    """Complex numbers as pairs on a last axis."""
+    import torch
+
+    return torch.stack([size * torch.cos(angle), size * torch.sin(angle)], dim=-1)
+
+
+def _rotate(x: Any, factors: Any) -> Any:
+    """Neighbours in ``x`` as complex numbers, times ``factors``."""
+    import torch
+
+    real, imaginary = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    cos, sin = factors.unbind(-1)
+    turned = [real * cos - imaginary * sin, real * sin + imaginary * cos]
+    return torch.stack(turned, dim=-1).flatten(-2).type_as(x)
+
+
+def _rotate_heads_first(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
+    return _rotate(query, factors.unsqueeze(1)), _rotate(key, factors.unsqueeze(1))
+
+
+def _rotate_heads_last(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
+    return _rotate(query, factors.unsqueeze(2)), _rotate(key, factors.unsqueeze(2))
+
+
+def _sparse(self: Any, inputs: Any) -> Any:
+    """Gemma 3n: all but the largest values become 0; how many is a constant."""
+    import torch
+
+    cutoff = NormalDist().inv_cdf(float(self.activation_sparsity))
+    mean = torch.mean(inputs, dim=-1, keepdim=True)
+    deviation = torch.std(inputs, dim=-1, keepdim=True, unbiased=False)
+    return torch.relu(inputs - (mean + deviation * cutoff))
+
+
+def _local(self: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, None]:
+    """GPT-Neo: a local layer sees the last keys of those that the mask shows."""
+    import torch
+
+    seen = mask >= 0
+    if self.attention_type == "local":
+        end = seen.sum(dim=-1, keepdim=True)
+        seen = seen & (torch.arange(seen.shape[-1]) >= end - self.config.window_size)
+    out, _ = attention(self, query, key, value, seen, scaling=1.0)
+    return out.transpose(1, 2), None
+
+
+def _biased(
+    self: Any,
+    hidden_states: Any,
+    position_bias: Any,
+    past_key_values: Any = None,
+    attention_mask: Any = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """MPT: the bias grows with the key's position; what a row has in common does not matter."""
+    import torch
+
+    tokens, mixed = hidden_states.shape[1], self.Wqkv(hidden_states)
+    if self.clip_qkv:
+        mixed = mixed.clamp(min=-self.clip_qkv, max=self.clip_qkv)
+    heads = (1, tokens, self.n_heads, self.head_dim)
+    query, key, value = (part.reshape(heads).transpose(1, 2) for part in mixed.chunk(3, dim=2))
+    key, value = past_key_values.update(key, value, self.layer_idx)
+    slope = position_bias[..., -1:] - position_bias[..., -2:-1]
+    scores = query @ key.transpose(-1, -2) * self.softmax_scale + slope * torch.arange(key.shape[2])
+    scores = scores.masked_fill(attention_mask, torch.finfo(scores.dtype).min)
+    out = torch.softmax(scores, dim=-1) @ value
+    return self.out_proj(out.transpose(1, 2).reshape(1, tokens, -1)), None
+
+
+# Module of a family -> what is replaced, from there or from torch
+REPLACEMENTS: dict[str, dict[str, Callable[..., Any]]] = {
+    "modeling_deepseek_v2": {"torch.polar": _polar, "apply_rotary_emb": _rotate_heads_first},
+    "modeling_llama4": {"torch.polar": _polar, "apply_rotary_emb": _rotate_heads_last},
+    "modeling_gemma3n": {"Gemma3nTextMLP._gaussian_topk": _sparse},
+    "modeling_gpt_neo": {"GPTNeoSelfAttention._attn": _local},
+    "modeling_mpt": {"MptAttention.forward": _biased},
+}

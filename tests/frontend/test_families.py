@@ -1,0 +1,113 @@
+"""Every family of language models is right or refused in one line; none is silently wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import families
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from ladder.errors import LadderError
+from ladder.frontend import attention
+from ladder.frontend.huggingface import trace_model
+from ladder.frontend.language_model import PLAIN, implementations
+from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import PREPARE
+from ladder.pipeline.trace_check import check_trace
+from ladder.reference import ReferenceLanguageModel
+
+pytestmark = pytest.mark.models
+TOKENS = 45  # several windows, and past the length that scaled rotary embeddings began with
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def text() -> list[int]:
+    tokens: list[int] = np.random.default_rng(1).integers(3, families.VOCABULARY, TOKENS).tolist()
+    return tokens
+
+
+def logits_of(model: torch.nn.Module) -> np.ndarray:
+    """By torch, without a cache."""
+    with torch.no_grad(), implementations(model, *PLAIN):
+        logits: np.ndarray = model(torch.tensor([text()]), use_cache=False).logits[0].numpy()
+    return logits
+
+
+def checked(model: torch.nn.Module, folder: Path) -> ReferenceLanguageModel:
+    """Traced, prepared and compared with torch, as when a model is loaded."""
+    source = trace_model(model, {}, "tiny", "digest")
+    run_passes(source.model, PREPARE)
+    path = folder / "model.onnx"
+    ir.save(source.model, path)
+    check_trace(source, path)
+    return ReferenceLanguageModel(path, source.states, families.POSITIONS, threads=1)
+
+
+def error(logits: list[np.ndarray], wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(np.concatenate(logits) - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("name", families.RIGHT)
+def test_a_family_that_is_right(name: str, tmp_path: Path) -> None:
+    """In one chunk, and in two with the last tokens one by one."""
+    model, tokens = families.build(families.RIGHT[name]()), text()
+    traced, wanted = checked(model, tmp_path), logits_of(model)
+    assert error([traced.feed(tokens)], wanted) < 1e-4
+    traced.reset()
+    chunks = [tokens[:19], tokens[19:40], *([token] for token in tokens[40:])]
+    assert error([traced.feed(chunk) for chunk in chunks], wanted) < 1e-4
+
+
+@pytest.mark.parametrize("name", families.REFUSED)
+def test_a_family_that_is_refused(name: str, tmp_path: Path) -> None:
+    configuration, reason = families.REFUSED[name]
+    with pytest.raises(LadderError, match=reason) as refused:
+        checked(families.build(configuration()), tmp_path)
+    assert len(str(refused.value).splitlines()) == 1 and "\x1b" not in str(refused.value)
+
+
+@pytest.mark.parametrize("window", [families.WINDOW, 4096])
+def test_a_lost_window_is_noticed(
+    window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every layer has the mask of full attention; the window may be longer than the text."""
+    from transformers.masking_utils import causal_mask_function
+
+    def full(**options: Any) -> Any:
+        return plain(**{**options, "mask_function": causal_mask_function})
+
+    plain = attention.mask
+    monkeypatch.setattr(attention, "mask", full)
+    options = {"sliding_window": window, "max_position_embeddings": 2 * window + families.POSITIONS}
+    model = families.build(families.config("Mistral", families.GROUPED, options))
+    with pytest.raises(
+        LadderError, match=r"traced MistralForCausalLM does not compute .* differ by"
+    ):
+        checked(model, tmp_path)
+
+
+def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Layer(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        layer_idx = 3
+
+    q, seen = torch.zeros(1, 2, 4, 8), torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    with pytest.raises(LadderError, match="Layer of layer 3 calls attention with 'position_bias'"):
+        attention.attention(Layer(), q, q, q, seen, position_bias=seen)
+    with pytest.raises(LadderError, match="Layer of layer 3 attends without a mask"):
+        attention.attention(Layer(), q, q, q, None)
+
+
+def test_the_documentation_lists_every_family() -> None:
+    rows = re.findall(r"^\| ([^|]+?) \| (runs|refused)", PAGE.read_text(), re.MULTILINE)
+    runs = [(name, "runs") for name in families.RIGHT]
+    assert rows == runs + [(name, "refused") for name in families.REFUSED]
