@@ -74,6 +74,13 @@ def without_kernels(types: Sequence[DType]) -> list[DType]:
     return [dtype for dtype in types if dtype.element.book]
 
 
+def own_files(folder: Path) -> set[str] | None:
+    """The names of what such a folder holds; None for other folders."""
+    header = folder / HEADER
+    ours = header.is_file() and header.read_bytes().startswith(HEAD.partition("{cpu}")[0].encode())
+    return {HEADER, OBJECT} if ours else None
+
+
 def build_hexagon(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[CFunction]:
     """Write the object file and header of the kernels of ``types`` into ``folder``."""
     for dtype in without_kernels(types):

@@ -28,9 +28,11 @@ from ladder.codegen.kernels.signature import (
     scalar_activation_operands,
 )
 from ladder.codegen.layout import CHUNK, TILE, Packing
+from ladder.errors import LadderError
 from ladder.ir.activation import TABLE8
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import LUT_GROUP
+from ladder.support.fields import field
 
 INDEX = "kernels.json"
 BATCHES = (1, opencl.SMALL_BATCH)  # tokens that a work group computes together
@@ -49,6 +51,16 @@ class Kernel:
     operands: Operands
     grid: tuple[str, str]
     tokens: int = 1  # of a work group
+
+
+def own_files(folder: Path) -> set[str] | None:
+    """The names of what such a folder holds; None for other folders."""
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        field(index, "build_options", str)
+        return {INDEX, *field(index, "files", dict)}
+    except (OSError, ValueError, LadderError):
+        return None
 
 
 def build_opencl(target: dict[str, Any], types: Sequence[DType], folder: Path) -> list[str]:

@@ -32,10 +32,10 @@ from ladder.passes.allocation.parts import (
     parts_of,
 )
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem
-from ladder.passes.allocation.units import parse_time, show_number
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.patterns import Rule
+from ladder.support.units import parse_time, show_number
 
 LABELS = {"kl": "KL", "mse": "MSE"}
 

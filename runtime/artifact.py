@@ -22,6 +22,7 @@ from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.runtime.manifest import LanguageModelFacts, Manifest, Tensor, upgraded
 
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
+REPORT = "report.html"  # where 'ladder report' writes to
 ALIGNMENT = 64
 
 
@@ -90,6 +91,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return _read(folder)[0]
 
 
+def own_files(folder: Path) -> set[str] | None:
+    """The names of what an artifact's folder holds, a report's page too; None for other folders."""
+    try:
+        facts = _read(folder)[1]
+    except (LadderError, OSError):
+        return None
+    return {MANIFEST, REPORT, *facts.files}
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
     """The manifest as it is, and the fields that the runtime reads."""
     if not folder.is_dir():
@@ -100,7 +110,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
     try:
         manifest = upgraded(json.loads(path.read_text()))
         return manifest, Manifest.of(manifest)
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise LadderError(f"{path}: damaged manifest; compile the model again") from error
     except LadderError as error:
         raise LadderError(f"{path}: {error}; compile the model again with this version") from error

@@ -23,7 +23,7 @@ from ladder.calibration.operands import Operand, operand_of
 from ladder.errors import LadderError
 from ladder.ir.numerics import F32
 from ladder.ir.site import Site
-from ladder.support.files import file_aside
+from ladder.support import entries
 from ladder.support.progress import track
 
 INDEX = "index.json"
@@ -48,8 +48,7 @@ def summarised(
     place: Path,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Site -> the file in ``place`` with its operand's summary, and site -> why it has none."""
-    if not (place / INDEX).exists():
-        place.mkdir(parents=True, exist_ok=True)
+    if not entries.whole(place, INDEX):
         _summarise(model, sites, data, make, threads, place)
     index = json.loads((place / INDEX).read_text())
     return {name: str(place / file) for name, file in index["files"].items()}, index["missing"]
@@ -70,7 +69,7 @@ def _summarise(
     by_block: dict[int, list[Operand]] = {}
     for site in sites:
         operand = operands[site.name]
-        if isinstance(operand, Operand) and not paths[operand].exists():
+        if isinstance(operand, Operand) and not entries.has(place, paths[operand].name):
             row = by_block.setdefault(flow.chain.block_of(site.node), [])
             row += [operand] if operand not in row else []
     values = [flow.side_values(window) for window in data.feeds]
@@ -86,7 +85,7 @@ def _summarise(
         "files": {site: paths[operand].name for site, operand in names.items()},
         "missing": {site: o for site, o in operands.items() if isinstance(o, str)},
     }
-    with file_aside(place / INDEX) as aside:
+    with entries.put(place, INDEX) as aside:
         aside.write_text(json.dumps(index))
 
 
@@ -140,5 +139,5 @@ def _checked(array: F32, operand: Operand, number: int) -> F32:
 
 
 def _save(path: Path, array: F32) -> None:
-    with file_aside(path) as aside, aside.open("wb") as file:
+    with entries.put(path.parent, path.name) as aside, aside.open("wb") as file:
         np.save(file, array)

@@ -38,8 +38,7 @@ from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.one_weight import Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
 from ladder.passes.rounding.threads import one_blas_thread
-from ladder.support import cache
-from ladder.support.files import file_aside
+from ladder.support import cache, entries
 from ladder.support.progress import track
 from ladder.support.threads import own_threads
 
@@ -59,11 +58,10 @@ def round_in_order(
     """
     about = (data.digest, user_books(), sorted(types.items()))
     place = cache.entry("ordered", source.digest, *about)
-    if not (place / INDEX).exists():
-        place.mkdir(parents=True, exist_ok=True)
+    if not entries.whole(place, INDEX):
         with ThreadPoolExecutor(threads or own_threads()) as pool:
             files = _Order(source.model, data, types, static, place, pool).run()
-        with file_aside(place / INDEX) as aside:
+        with entries.put(place, INDEX) as aside:
             aside.write_text(json.dumps(files))
     names = json.loads((place / INDEX).read_text())
     return PreRounded({site: str(place / file) for site, file in names.items()})
@@ -147,8 +145,8 @@ class _Order:
         """Add a rounded weight, from the file of an earlier run if there is one."""
         file = f"{self._groups.index(group)}.npz"
         path = self._place / file
-        if not path.exists():
-            with file_aside(path) as aside:
+        if not entries.has(self._place, file):
+            with entries.put(self._place, file) as aside:
                 save_outcome(aside, make())
         dtype = self._types[group.name]
         self._weights[group.weight_name] = group.stored(load_outcome(path).rounded, dtype)

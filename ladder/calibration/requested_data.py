@@ -10,6 +10,7 @@ from ladder.calibration.data import Data, sample_data, text_data
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.options.requests import PlanOptions, SiteOptions
+from ladder.support.arrays import read_npz
 
 HINT = "give samples of its inputs by name with --calib FILE.npz"
 
@@ -41,12 +42,7 @@ def _samples(source: Source, options: SiteOptions) -> dict[str, np.ndarray]:
     """Samples of the inputs, by name, of a model that does not read text."""
     if options.calib is None:
         raise LadderError(f"{source.origin}: not a language model: {HINT}")
-    if not options.calib.is_file():
-        raise LadderError(f"{options.calib}: no such file; {HINT}")
-    try:
-        samples = dict(np.load(options.calib))
-    except (ValueError, OSError) as error:
-        raise LadderError(f"{options.calib}: not an NPZ file; {HINT}") from error
-    if not samples or any(array.ndim == 0 or len(array) == 0 for array in samples.values()):
+    samples = read_npz(options.calib, HINT)
+    if any(array.ndim == 0 or len(array) == 0 for array in samples.values()):
         raise LadderError(f"{options.calib}: holds no samples; {HINT}")
     return samples

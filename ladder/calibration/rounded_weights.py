@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ladder.blockwise.weights import Group, find_groups
@@ -14,8 +12,7 @@ from ladder.ir.element import user_books
 from ladder.ir.facts import Hessians
 from ladder.passes.rounding.methods import find_method
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
-from ladder.support import cache
-from ladder.support.files import file_aside
+from ladder.support import cache, entries
 
 
 class RoundedWeights:
@@ -37,8 +34,8 @@ class RoundedWeights:
         whole = self._whole[group.weight_name]
         if dtype.is_float:
             return whole.rounded(dtype, self._rounding)
-        path = self._folder / f"{whole.name}.{dtype}.npz".replace("/", "-").replace(":", "-")
-        if not path.exists():
-            with file_aside(path) as aside:
+        name = f"{whole.name}.{dtype}.npz".replace("/", "-").replace(":", "-")
+        if not entries.has(self._folder, name):
+            with entries.put(self._folder, name) as aside:
                 save_outcome(aside, whole.outcome(dtype, self._rounding, self._hessians))
-        return whole.stored(load_outcome(Path(path)).rounded, dtype)
+        return whole.stored(load_outcome(self._folder / name).rounded, dtype)

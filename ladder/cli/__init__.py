@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -10,6 +11,10 @@ from dataclasses import dataclass
 from ladder.errors import LadderError, NothingToQuantize
 
 EXIT_INTERNAL, EXIT_BAD_INPUT, EXIT_NOTHING = 1, 2, 3
+OF_PATHS = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 HINT = "run again with --debug for the traceback"
 
 
@@ -35,7 +40,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        sys.exit(_report(error, options.debug))
+        sys.exit(_report(_of_a_path(error), options.debug))
 
 
 def _report(error: Exception, debug: bool) -> int:
@@ -48,6 +53,15 @@ def _report(error: Exception, debug: bool) -> int:
         message += "" if debug else f"; {HINT}"
     print(f"ladder: {' '.join(message.split())}", file=sys.stderr)
     return _exit_code(error)
+
+
+def _of_a_path(error: Exception) -> Exception:
+    """What the system refuses of a path that the user named is bad input."""
+    if isinstance(error, OSError) and error.errno in OF_PATHS and error.filename:
+        refusal = LadderError(f"{error.filename}: {error.strerror}")
+        refusal.__cause__ = error
+        return refusal
+    return error
 
 
 def _exit_code(error: Exception) -> int:

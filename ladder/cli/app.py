@@ -21,6 +21,7 @@ from ladder.cli.tuning import tune_app
 from ladder.errors import LadderError
 from ladder.options.running import RunOptions
 from ladder.options.schema import options_of
+from ladder.support.cache_space import Freed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -132,13 +133,13 @@ def report(
 ) -> None:
     """Write an HTML page with the type and the cost of each layer, and the reasons."""
     from ladder.evaluation.report_page import write_page
-    from ladder.runtime.artifact import read_manifest
+    from ladder.runtime.artifact import REPORT, read_manifest
 
     manifest = read_manifest(artifact)
     if json:
         print_json(manifest["report"])
         return
-    target = output or artifact / "report.html"
+    target = output or artifact / REPORT
     write_page(manifest, target)
     out.print(f"Wrote {target}")
 
@@ -202,25 +203,50 @@ def passes(json: o.Json = False) -> None:
 @cache_app.command("show")
 def cache_show(json: o.Json = False) -> None:
     """Show where the cache is and how large it is."""
-    from ladder.support import cache
+    from ladder.support import cache, cache_space
 
-    where, size = cache.cache_folder(), cache.size_bytes()
+    where, size = cache.cache_folder(), cache_space.size_bytes()
     if json:
-        print_json({"folder": str(where), "size_bytes": size})
+        print_json({"folder": str(where), "size_bytes": size, "bound_bytes": cache_space.bound()})
     else:
-        out.print(f"{where}: {mega(size)}")
+        out.print(f"{where}: {mega(size)} of at most {mega(cache_space.bound())}")
 
 
 @cache_app.command("clear")
 def cache_clear(json: o.Json = False) -> None:
-    """Remove everything in the cache."""
-    from ladder.support import cache
+    """Remove every entry of the cache."""
+    from ladder.support import cache_space
 
-    freed = cache.clear()
+    _show_freed(cache_space.clear(), json)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    older: Annotated[
+        str, typer.Option(help="Remove what was last used so long ago, e.g. 30d or 12h.")
+    ] = "",
+    max_size: Annotated[
+        str, typer.Option(help="Remove what was used least recently until so much is left: 5GB.")
+    ] = "",
+    json: o.Json = False,
+) -> None:
+    """Remove entries of the cache by age or size."""
+    from ladder.support import cache_space
+    from ladder.support.units import parse_age, parse_size
+
+    if not older and not max_size:
+        raise LadderError("give --older, --max-size or both; 'ladder cache clear' removes all")
+    age = parse_age("--older", older) if older else None
+    most = parse_size("--max-size", max_size) if max_size else None
+    _show_freed(cache_space.prune(age, most), json)
+
+
+def _show_freed(freed: Freed, json: bool) -> None:
     if json:
-        print_json({"freed_bytes": freed})
+        print_json(vars(freed))
     else:
-        out.print(f"Freed {mega(freed)}.")
+        out.print(f"Freed {mega(freed.freed_bytes)}.")
+    freed.check()
 
 
 def _list(rows: list[dict[str, Any]], json: bool) -> None:

@@ -14,6 +14,7 @@ from ladder.options.running import RunOptions
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.language_model import LanguageModel, Sampling
 from ladder.runtime.session import Session
+from ladder.support.arrays import read_npz
 from ladder.support.files import file_aside
 
 
@@ -48,14 +49,8 @@ def run_prompt(folder: Path, prompt: str, options: RunOptions, json: bool) -> No
 
 def run_arrays(folder: Path, source: Path, target: Path | None, json: bool) -> None:
     """Feed the arrays of an NPZ file; write the outputs to another file, or describe them."""
-    if not source.exists():
-        raise LadderError(f"{source}: no such file; save the inputs by name with numpy.savez")
-    session = Session(Artifact.load(folder))
-    try:
-        feeds = dict(np.load(source))
-    except (ValueError, OSError) as error:
-        raise LadderError(f"{source}: not an NPZ file; save the inputs with numpy.savez") from error
-    outputs = session.run(feeds)
+    feeds = read_npz(source, "save the inputs by name with numpy.savez")
+    outputs = Session(Artifact.load(folder)).run(feeds)
     if target is not None:
         with file_aside(target) as aside, aside.open("wb") as file:
             np.savez(file, **outputs)  # type: ignore[arg-type]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.support.files import followed, put_file, work_folder
 
 LARGEST_INLINE = 1_900_000_000  # protobuf has a limit of 2 GB
 SMALLEST_EXTERNAL = 1024
@@ -23,13 +22,15 @@ def save(model: ir.Model, target: Path) -> int:
     The file must pass ONNX's full check before it gets its name. No partial file is left.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            aside = Path(folder) / target.name
+        place = followed(target)  # where data is looked for next to the model
+        place.parent.stat()  # it is not made
+        with work_folder(target) as folder:
+            aside = folder / place.name
             files = _write(model, aside)
             _check(aside)
             size = sum(file.stat().st_size for file in files)
             for file in files:
-                os.replace(file, target.parent / file.name)
+                put_file(file, place.with_name(file.name))
             return size
     except OSError as error:
         raise LadderError(_explain(error, target)) from error

@@ -78,8 +78,8 @@ def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
 
 def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
     data = Path(tensor.path)
-    # onnx_ir checks this only when a weight is read, and only if the model's path has a folder.
-    if not _absolute(data).is_relative_to(_absolute(path.parent)):
+    # onnx_ir checks it when a weight is read, and not where the model has no folder in its path.
+    if not _is_within(data, path):
         raise LadderError(
             f"{path}: weight '{tensor.name}' is in {tensor.location}, outside the model's folder; "
             "put the external data file next to the model"
@@ -89,6 +89,11 @@ def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
             f"{path}: weight '{tensor.name}' is in {data.name}, which is missing; "
             "put the external data file next to the model"
         )
+    if data.stat().st_nlink > 1:  # it may be a file of elsewhere: onnx_ir refuses to read it
+        raise LadderError(
+            f"{path}: weight '{tensor.name}' is in {data.name}, which has other hard links; "
+            "copy the external data file"
+        )
     end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
     if data.stat().st_size < end:
         raise LadderError(
@@ -97,9 +102,10 @@ def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
         )
 
 
-def _absolute(path: Path) -> Path:
-    """The absolute path without ``..``; links are not followed."""
-    return Path(os.path.abspath(path))
+def _is_within(data: Path, path: Path) -> bool:
+    """Whether data is in the folder of the model in ``path``, by its name and where links lead."""
+    named = Path(os.path.abspath(data)).is_relative_to(os.path.abspath(path.parent))
+    return named and data.resolve().is_relative_to(path.parent.resolve())
 
 
 def file_digest(*paths: Path) -> str:
@@ -115,9 +121,8 @@ def file_digest(*paths: Path) -> str:
 def _digest(path: Path, model: ir.Model) -> str:
     """Digest of the file's content; external data, which may be huge, by name, size and time."""
     digest = hashlib.sha256(file_digest(path).encode())
-    graphs = [model.graph, *model.graph.subgraphs()]
-    tensors = [v.const_value for g in graphs for v in g.initializers.values()]
-    for name in sorted({str(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):
+    external = (tensor for tensor in _tensors(model) if isinstance(tensor, ir.ExternalTensor))
+    for name in sorted({str(tensor.path) for tensor in external}):
         found = Path(name).stat()
         digest.update(f"{name} {found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()

@@ -333,7 +333,7 @@ class PlanOptions(TargetOptions):
 
     def check(self) -> None:
         from ladder.passes.allocation.parts import candidates
-        from ladder.passes.allocation.units import parse_time
+        from ladder.support.units import parse_time
 
         _ = self.budget
         candidates(self.types)

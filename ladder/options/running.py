@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ladder.errors import LadderError
@@ -21,5 +22,8 @@ class RunOptions:
         read_all(self)
 
     def check(self) -> None:
-        if self.tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise LadderError("give --tokens >= 1, --temperature >= 0 and --top-p in (0, 1]")
+        warm = math.isfinite(self.temperature) and self.temperature >= 0
+        if self.tokens < 1 or not warm or not 0 < self.top_p <= 1:
+            raise LadderError("--tokens is at least 1, --temperature 0 or more, --top-p in (0, 1]")
+        if self.seed < 0:
+            raise LadderError(f"--seed {self.seed}: give 0 or more")

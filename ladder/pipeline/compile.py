@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
-from ladder.runtime.artifact import MANIFEST, file_hash
-from ladder.support import cache
+from ladder.runtime.artifact import MANIFEST, file_hash, own_files
+from ladder.support import cache, entries
 from ladder.support.files import check_folder, folder_aside
 from ladder.support.progress import stage
 from ladder.timing.cost_tables import machine_of
@@ -56,18 +55,17 @@ def compile_model(
     """
     options, start = options or CompileOptions(), time.perf_counter()
     options.check()
-    check_folder(Path(output), MANIFEST)
+    check_folder(Path(output), own_files)
     levels = levels_of(options.target)
     if options.plan:
         planned = read_plan(options.plan)
     source = load_source(model)
     place = _entry(source, options, levels, planned)
-    if not (place / MANIFEST).exists():
+    if not entries.whole(place, MANIFEST):
         _compile_into(place, source, options, levels, planned)
     target = Path(output)
-    with folder_aside(target, MANIFEST) as aside:
-        for file in place.iterdir():
-            shutil.copy2(file, aside)
+    with folder_aside(target, own_files) as aside:
+        entries.copy(place, aside)
         report = _complete(aside / MANIFEST, source, options, planned, start)
     return Compiled(target, report)
 
@@ -123,7 +121,7 @@ def _compile_into(
     calibrated(shared, source, options)
     run_passes(shared, round_and_stack(options))
     weights = Weights()
-    with folder_aside(place, MANIFEST) as aside:
+    with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []
         kernels: list[dict[str, Any]] = []
         for level in levels:

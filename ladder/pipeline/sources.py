@@ -13,9 +13,10 @@ from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.trace_check import check_trace
-from ladder.support import cache
-from ladder.support.files import folder_aside
+from ladder.support import cache, entries
 from ladder.support.progress import stage
+
+SOURCE = "source.json"  # of a trace: everything but the model
 
 
 def load_source(model: str | Path | Source) -> Source:
@@ -29,22 +30,22 @@ def load_source(model: str | Path | Source) -> Source:
 def _traced(frontend: Frontend, path: Path) -> Source:
     stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
-    if (place / "source.json").exists():
+    if entries.whole(place, SOURCE):
         return read_trace(place)
     with stage("trace the model"):
         source = frontend.read(path)
     run_passes(source.model, PREPARE)
-    with folder_aside(place, "source.json") as aside:
+    with entries.new_entry(place) as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
         with stage("compare the trace with torch"):
             check_trace(source, aside / "model.onnx")
-        (aside / "source.json").write_text(json.dumps(source.to_json()))
+        (aside / SOURCE).write_text(json.dumps(source.to_json()))
     return read_trace(place)
 
 
 def read_trace(place: Path) -> Source:
     """Read a trace from the cache."""
-    rest = json.loads((place / "source.json").read_text())
+    rest = json.loads((place / SOURCE).read_text())
     return Source.from_json(ir.load(place / "model.onnx"), rest)
 
 
@@ -54,7 +55,12 @@ def _files(path: Path) -> list[Path]:
 
 def known_model(digest: str) -> Path | None:
     """The traced float model with this digest, if it is in the cache."""
-    for found in (cache.cache_folder() / "traces").glob("*/source.json"):
-        if json.loads(found.read_text())["digest"] == digest:
-            return found.parent
+    for place in sorted((cache.cache_folder() / "traces").glob("*")):
+        if entries.has(place, SOURCE) and _digest(place) == digest and entries.whole(place, SOURCE):
+            return place
     return None
+
+
+def _digest(place: Path) -> str:
+    """The digest of the model that a trace is of."""
+    return str(json.loads((place / SOURCE).read_text())["digest"])

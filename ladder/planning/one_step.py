@@ -12,15 +12,15 @@ from ladder.frontend.types import Source
 from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.split import split
 from ladder.passes.allocation.axes import SIZE, limited, suggestion
-from ladder.passes.allocation.units import show_size
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.sources import load_source
 from ladder.planning.make import plan_model
-from ladder.runtime.artifact import MANIFEST
+from ladder.runtime.artifact import own_files
 from ladder.support.files import check_folder
+from ladder.support.units import show_size
 
 Model = str | Path | Source
 
@@ -37,7 +37,7 @@ def compile_in_one_step(
     """
     options, asked = split(given, CompileOptions)
     options.check()
-    check_folder(Path(output), MANIFEST)
+    check_folder(Path(output), own_files)
     if asked is None:
         _refuse_saving(save_plan)
         return compile_model(model, output, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,9 @@ from ladder.sensitivity.state import Key, Scores, State
 from ladder.sensitivity.workers import DASK, Alone, Crew, Job, dask, processes, run_all
 from ladder.support import cache
 from ladder.support.threads import own_threads
+from ladder.support.workplace import workplace
+
+SCORES = "scores.jsonl"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def measure_data(
     tasks = tasks_of(groups, types)
     said = f"{method} by {hessians.tokens} tokens" if calibrated and hessians else method
     key = Key(source.digest, data.digest, len(data.feeds), data.tokens, said)
-    state = State(how.state or cache.entry("sensitivity", *vars(key).values()), key)
+    state = State(how.state or _own_state(key), key, own=how.state is None)
     missing = [task for task in tasks if task not in state.scores]
     if missing:
         job = Job(
@@ -110,6 +112,13 @@ def measure_data(
             known = len(tasks) - len(missing)
             run_all(missing, lambda task: blocks[task.group], crew, state.add, known)
     return _fact(groups, tasks, state.scores, data)
+
+
+def _own_state(key: Key) -> Path:
+    """The file in the cache for the scores of a measurement."""
+    place = cache.entry("sensitivity", *vars(key).values())
+    cache.prepare(place)
+    return place / SCORES
 
 
 def _fact(
@@ -156,8 +165,8 @@ def _count(workers: str) -> int:
 def _saved(model: ir.Model) -> Iterator[Path]:
     """The model as a file in the cache, which the workers of a cluster can share."""
     root = cache.cache_folder() / "sensitivity"
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="model-", dir=root) as folder:
-        path = Path(folder) / "model.onnx"
+    cache.prepare(root)
+    with workplace(root) as folder:
+        path = folder / "model.onnx"
         ir.save(model, path, external_data="model.data")
         yield path

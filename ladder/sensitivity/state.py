@@ -2,10 +2,12 @@
 
 Lines are synchronised to disk, so that a killed run loses only unfinished scores. A truncated last
 line is ignored and written again. Types are not part of the key, so a later run can add types.
+A line has a check sum of its own, because several processes may add to one file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -15,10 +17,12 @@ from typing import Any
 
 from ladder.blockwise.weights import Task
 from ladder.errors import LadderError
-from ladder.support.files import full_disk_is_plain
+from ladder.support.files import file_aside, full_disk_is_plain
+from ladder.support.progress import note
 
 FORMAT = 2  # since 2, gptq improves scales and codes in turn
 Scores = dict[str, float]
+KEYS, CHECK = ("group", "type", "scores"), "check"  # of a line
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,35 @@ NAMES = {
 class State:
     """The scores known so far, and the file that they are added to."""
 
-    def __init__(self, path: Path, key: Key) -> None:
-        """Read ``path`` if it exists; refuse the file of another measurement."""
+    def __init__(self, path: Path, key: Key, own: bool = False) -> None:
+        """Read ``path`` if it is there; refuse it where it belongs to another measurement.
+
+        One of the cache's ``own`` can only be damaged: then it is begun anew.
+        """
         self.path, self.scores = path, dict[Task, Scores]()
-        lines = _lines(path)
-        if lines:
-            _check(path, lines[0], key)
-        for line in lines[1:]:
+        try:
+            lines = _lines(path)
+            if lines:
+                _check(path, lines[0], key)
+        except LadderError:
+            if not own:
+                raise
+            note(f"{path}: damaged; it is made again")
+            lines = []
+        sound = [line for line in lines[1:] if _is_sound(line, own)]
+        if len(sound) < len(lines[1:]):
+            note(f"{path}: {len(lines[1:]) - len(sound)} scores are damaged; they are made again")
+        for line in sound:
             self.scores[Task(line["group"], line["type"])] = line["scores"]
-        self._begin([asdict(key), *lines[1:]])
+        self._begin([asdict(key), *map(_checked, sound)])
 
     def add(self, found: Iterable[tuple[Task, Scores]]) -> None:
         """Append scores. They are on disk when this returns."""
         with full_disk_is_plain(self.path), self.path.open("a", encoding="utf-8") as file:
             for task, scores in found:
                 self.scores[task] = scores
-                file.write(json.dumps({"group": task.group, "type": task.type, "scores": scores}))
-                file.write("\n")
+                line = {"group": task.group, "type": task.type, "scores": scores}
+                file.write(json.dumps(_checked(line)) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -72,11 +88,8 @@ class State:
         if self.path.exists() and self.path.read_text(encoding="utf-8") == text:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            with full_disk_is_plain(self.path):
+            with file_aside(self.path) as aside:
                 aside.write_text(text, encoding="utf-8")
-            os.replace(aside, self.path)
         except OSError as error:
             reason = error.strerror
             raise LadderError(
@@ -93,12 +106,26 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
         whole = [json.loads(text) for text in texts[:-1]]
-        keys = {"group", "type", "scores"}
-        if whole and "model" in whole[0] and all(keys <= line.keys() for line in whole[1:]):
+        shapes = [KEYS, {*KEYS, CHECK}]  # files of earlier versions have no check sums
+        if whole and "model" in whole[0] and all(set(line) in shapes for line in whole[1:]):
             return whole
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
         pass
     raise LadderError(f"{path}: not a state file of Ladder; give another place for the state")
+
+
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """A line with its check sum."""
+    return {**line, CHECK: _sum(line)}
+
+
+def _is_sound(line: dict[str, Any], need: bool) -> bool:
+    return line[CHECK] == _sum(line) if CHECK in line else not need
+
+
+def _sum(line: dict[str, Any]) -> str:
+    text = json.dumps([line[key] for key in KEYS], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check(path: Path, header: Mapping[str, Any], key: Key) -> None:

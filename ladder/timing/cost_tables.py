@@ -14,12 +14,12 @@ from ladder.hardware.targets import LEVELS
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Machine
 from ladder.runtime.session import threads
-from ladder.support import cache
+from ladder.support import cache, entries
 from ladder.support.files import file_aside
 
 FOLDER = Path(__file__).parent / "cost_tables"
 
-
+Seconds = dict[str, dict[str, dict[str, float]]]  # the same as JSON has it
 Times = dict[str, dict[str, dict[int, float]]]  # element -> scheme -> M -> seconds
 
 
@@ -27,7 +27,7 @@ def machine_of(level: str) -> Machine:
     """The fact Machine of a level, with times tuned on this machine, else the shipped ones."""
     shipped, tuned = FOLDER / f"{level}.json", tuned_file(level)
     costs, measured = _read_table(shipped) if shipped.exists() else ({}, "")
-    own, tuning = _read_table(tuned) if tuned.exists() else ({}, "")
+    own, tuning = _read_table(tuned) if entries.has(tuned.parent, tuned.name) else ({}, "")
     return Machine(
         level,
         {**costs, **own},
@@ -38,8 +38,8 @@ def machine_of(level: str) -> Machine:
 
 
 def tuned_file(level: str) -> Path:
-    """The file of ``ladder tune kernels``, by CPU, level, threads and the source of the kernels."""
-    return cache.entry("tuned", cpu_name(), level, threads()).with_suffix(".json")
+    """Where ``ladder tune kernels`` saves: by CPU, level, threads, and the kernels' own source."""
+    return cache.entry("tuned", cpu_name(), level, threads()) / "times.json"
 
 
 def _read_table(file: Path) -> tuple[Times, str]:
@@ -75,16 +75,30 @@ def cpu_name() -> str:
     return next(named, platform.machine())
 
 
-def write_table(
-    path: Path, rows: Iterable[dict[str, Any]], measured: str, keep: bool = False
-) -> None:
-    """Write rows of ``bench kernel --all-types`` as a cost table; ``keep`` other elements."""
-    seconds: dict[str, dict[str, dict[str, float]]] = {}
+def write_table(path: Path, rows: Iterable[dict[str, Any]], measured: str) -> None:
+    """Rows of ``ladder bench kernel --all-types`` as a cost table."""
+    with file_aside(path) as aside:
+        aside.write_text(_table(_seconds_of(rows), measured))
+
+
+def save_tuned(level: str, rows: Iterable[dict[str, Any]], measured: str) -> Path:
+    """The same rows as the table of this machine, with the elements that it has already."""
+    path, seconds = tuned_file(level), _seconds_of(rows)
+    if entries.has(path.parent, path.name):
+        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
+    with entries.put(path.parent, path.name) as aside:
+        aside.write_text(_table(seconds, measured))
+    return path
+
+
+def _seconds_of(rows: Iterable[dict[str, Any]]) -> Seconds:
+    seconds: Seconds = {}
     for row in rows:
         element = DType.parse(row["type"]).name
         by_m = seconds.setdefault(element, {}).setdefault(row["scheme"], {})
         by_m.setdefault(str(row["m"]), float(f"{row['median_s']:.4g}"))
-    if keep and path.exists():
-        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
-    with file_aside(path) as aside:
-        aside.write_text(json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n")
+    return seconds
+
+
+def _table(seconds: Seconds, measured: str) -> str:
+    return json.dumps({"measured": measured, "seconds": seconds}, indent=1) + "\n"

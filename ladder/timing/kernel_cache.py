@@ -12,14 +12,14 @@ from typing import Any
 
 from ladder.hardware.targets import ACCELERATORS, LEVELS, Level
 from ladder.ir.dtype import DType
-from ladder.support import cache
-from ladder.support.files import file_aside, folder_aside
+from ladder.support import cache, entries
+from ladder.support.files import folder_aside
 from ladder.support.progress import stage
 
 
 def place_of(level: Level) -> Path:
     """The path of the library of a level, which need not exist yet."""
-    return cache.entry("kernels", level.name, version("apache-tvm")).with_suffix(".so")
+    return cache.entry("kernels", level.name, version("apache-tvm")) / f"{level.name}.so"
 
 
 def build(level: Level, output: Path | None = None) -> dict[str, Any]:
@@ -28,9 +28,12 @@ def build(level: Level, output: Path | None = None) -> dict[str, Any]:
     from ladder.timing.catalogue import all_types
 
     place, start = place_of(level), time.perf_counter()
-    types, built = all_types(), not place.exists()
+    types, built = all_types(), not entries.has(place.parent, place.name)
     if built:
-        with stage(f"build the kernels of {level.name}"), file_aside(place) as aside:
+        with (
+            stage(f"build the kernels of {level.name}"),
+            entries.put(place.parent, place.name) as aside,
+        ):
             build_kernels(level, types, aside)
         forget()
     if output is not None:
@@ -57,9 +60,9 @@ def build_accelerator(target: str, types: Sequence[DType], folder: Path) -> dict
     hexagon = accelerator.arch == "hexagon"
     left_out = [] if types or not hexagon else hexagon_library.without_kernels(all_types())
     chosen = list(types) or [dtype for dtype in all_types() if dtype not in left_out]
-    marker = hexagon_library.HEADER if hexagon else opencl_library.INDEX
+    ours = hexagon_library.own_files if hexagon else opencl_library.own_files
     make = hexagon_library.build_hexagon if hexagon else opencl_library.build_opencl
-    with stage(f"build the kernels of {target}"), folder_aside(folder, marker) as aside:
+    with stage(f"build the kernels of {target}"), folder_aside(folder, ours) as aside:
         kernels = make(accelerator.config, chosen, aside)
     return {
         "target": target,
@@ -87,7 +90,7 @@ def forget() -> None:
 
 @once
 def _loaded(path: Path) -> Any | None:
-    if not path.exists():
+    if not entries.has(path.parent, path.name):
         return None
     import tvm_ffi
 

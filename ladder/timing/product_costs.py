@@ -22,7 +22,7 @@ from ladder.ir.site import Site
 from ladder.passes.allocation.parts import LOOK_UP
 from ladder.passes.kernel_choice import choose, no_tiles
 from ladder.runtime.session import threads
-from ladder.support import cache
+from ladder.support import cache, entries
 from ladder.support.files import file_aside
 from ladder.support.progress import track
 from ladder.timing.cost_tables import cpu_name, machine_of
@@ -31,6 +31,7 @@ from ladder.timing.product import prepared, time_calls
 Shape = tuple[int, int]  # N, K
 Key = tuple[str, int, Shape]  # type, M, shape
 FORMAT = 1
+TIMES = "times.json"  # in the cache
 SECONDS, ROUNDS = 0.08, 5  # of a round, and rounds; the time is their median
 # The model for a target that is not available: round numbers of a small board, reported as such.
 BYTES_PER_SECOND, PRODUCTS_PER_SECOND, CALL_SECONDS = 8e9, 50e9, 5e-6
@@ -120,12 +121,12 @@ def shapes_of(sites: Iterable[Site]) -> list[Shape]:
 def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> ProductCosts:
     """Times on this machine; those in the cache are not measured again."""
     place = (cpu_name(), level.name, threads(), activation, machine_of(level.name))
-    path = cache.entry("costs", *place).with_suffix(".json")
-    known: dict[str, float] = _json(path) if path.exists() else {}
+    folder = cache.entry("costs", *place)
+    known: dict[str, float] = _json(folder / TIMES) if entries.has(folder, TIMES) else {}
     missing = [key for key in keys if _text(key) not in known]
     for key in track(missing, "time the products"):
         known[_text(key)] = _seconds(key, level, activation)
-        with file_aside(path) as aside:
+        with entries.put(folder, TIMES) as aside:
             aside.write_text(json.dumps(known))
     source = f"measured: {cpu_name()}, {level.name}, {threads()} threads"
     return _costs({key: known[_text(key)] for key in keys}, chunk, source)

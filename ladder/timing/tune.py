@@ -19,7 +19,7 @@ from ladder.passes.kernel_choice import SCHEMES, choose
 from ladder.runtime.session import threads
 from ladder.support.progress import track
 from ladder.timing.catalogue import all_types
-from ladder.timing.cost_tables import machine_of, measured_on, tuned_file, write_table
+from ladder.timing.cost_tables import machine_of, measured_on, save_tuned
 from ladder.timing.product import Call, level_here, loaded
 
 ALL = "all"
@@ -47,14 +47,12 @@ def tune_kernels(target: str, types: Sequence[str] = COMMON) -> tuple[list[dict[
             fastest = min(times, key=lambda scheme: times[scheme])
             row = {"type": str(dtype), "m": m, "times": times, "fastest": fastest}
             rows.append({**row, "before": before[m]})
-    path = tuned_file(level.name)
     table = [
         {"type": row["type"], "m": row["m"], "scheme": scheme, "median_s": seconds}
         for row in rows
         for scheme, seconds in row["times"].items()
     ]
-    write_table(path, table, measured_on(N, K, threads()), keep=True)
-    return rows, path
+    return rows, save_tuned(level.name, table, measured_on(N, K, threads()))
 
 
 def schemes_of(dtype: DType, level: Level) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ladder.passes.allocation.units import BYTES, SECONDS, Unit, number
+from ladder.support.units import BYTES, SECONDS, Unit, number
 
 if TYPE_CHECKING:
     from ladder.passes.allocation.parts import Use

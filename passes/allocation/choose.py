@@ -9,7 +9,7 @@ from ladder.passes.allocation.axes import Axis, label_of, limited, suggestion
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Picks, Problem, Totals
 from ladder.passes.allocation.solve import minimise
-from ladder.passes.allocation.units import ROUNDING
+from ladder.support.units import ROUNDING
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.passes.allocation.axes import SIZE, counted
 from ladder.passes.allocation.problem import Option, Part, Picks
-from ladder.passes.allocation.units import ROUNDING
+from ladder.support.units import ROUNDING
 
 # HiGHS works to 1e-6 absolute; goals and limits are scaled to this size beforehand.
 SCALE = 1e4

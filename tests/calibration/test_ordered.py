@@ -116,18 +116,19 @@ def test_a_killed_run_resumes(
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "one"))
     whole = round_in_order(source, data, types, static, 1)
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "two"))
-    made: list[Path] = []  # the folder of each weight that was finished
+    made: list[Path] = []
 
     def save(path: Path, outcome: Any) -> None:
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(path.parent)
+        made.append(path)
         save_outcome(path, outcome)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ordered, "save_outcome", save)
         round_in_order(source, data, types, static, 1)
-    times = {path: path.stat().st_mtime_ns for path in made[0].iterdir()}
+    finished = (tmp_path / "two" / "ordered").glob("*/*.npz")
+    times = {path: path.stat().st_mtime_ns for path in finished}
     again = round_in_order(source, data, types, static, 1)
     assert {path: path.stat().st_mtime_ns for path in times} == times and len(times) == 2
     for site, file in whole.files.items():

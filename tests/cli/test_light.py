@@ -70,12 +70,14 @@ def test_lists(read: Read) -> None:
 
 def test_cache(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "cache"))
-    assert read("cache", "show") == {"folder": str(tmp_path / "cache"), "size_bytes": 0}
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "file").write_bytes(b"12345")
+    empty = {"folder": str(tmp_path / "cache"), "size_bytes": 0, "bound_bytes": 20e9}
+    assert read("cache", "show") == empty
+    (tmp_path / "cache" / "traces" / "one").mkdir(parents=True)
+    (tmp_path / "cache" / "traces" / "one" / "file").write_bytes(b"12345")
     assert read("cache", "show")["size_bytes"] == 5
-    assert read("cache", "clear") == {"freed_bytes": 5}
-    assert not (tmp_path / "cache").exists()
+    assert read("cache", "prune", "--older", "1h") == {"freed_bytes": 0, "failed": {}}
+    assert read("cache", "prune", "--max-size", "4B") == {"freed_bytes": 5, "failed": {}}
+    assert read("cache", "clear") == {"freed_bytes": 0, "failed": {}}
 
 
 def test_opt(read: Read, model: Path, tmp_path: Path) -> None:

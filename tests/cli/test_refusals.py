@@ -17,6 +17,7 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.options.requests import CompileOptions
+from ladder.support import cache
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
 
@@ -257,6 +258,7 @@ def test_full_disk_while_compiling(
 ) -> None:
     """While the weights are written, and while the library is written."""
     monkeypatch.setenv("LADDER_CACHE", str(tmp_path / "cache"))
+    cache.prepare(tmp_path / "cache")
     monkeypatch.setattr(broken, full_disk)
     words = ["compile", model, "-o", tmp_path / "out", "--dim", "M=1"]
     refuses("the disk is full; nothing was written: free some space", *words)

@@ -15,6 +15,7 @@ from ladder.codegen.kernel_library import build_kernels, recipes_of
 from ladder.codegen.kernels.library import KERNELS, kernel, name_of
 from ladder.codegen.layout import blocks_of, total_chunks
 from ladder.ir.dtype import DType
+from ladder.support import entries
 from ladder.timing import kernel_cache
 from ladder.timing.catalogue import all_types
 
@@ -93,8 +94,8 @@ def test_the_cache_gives_kernels_by_name(library: Path, own_cache: Path) -> None
     """Once a level's library exists, kernels are loaded from it."""
     dtype = TYPES[0]
     place = kernel_cache.place_of(LEVEL)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(library.read_bytes())
+    with entries.put(place.parent, place.name) as aside:
+        aside.write_bytes(library.read_bytes())
     kernel_cache.forget()
     try:
         packing = random_case(np.random.default_rng(0), dtype, 1, 3, 33).packing
@@ -102,5 +103,5 @@ def test_the_cache_gives_kernels_by_name(library: Path, own_cache: Path) -> None
         assert kernel_cache.function(name, LEVEL.name) is not None
         assert kernel_cache.function("dot_gemm_of_another_type", LEVEL.name) is None
     finally:
-        place.unlink()
+        entries.drop(place.parent, place.name)
         kernel_cache.forget()

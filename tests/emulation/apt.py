@@ -18,7 +18,7 @@ from pathlib import Path
 
 import fetch
 
-from ladder.support.files import folder_aside
+from ladder.support.files import new_folder
 
 HOME = fetch.CACHE / "emulation"
 
@@ -50,7 +50,7 @@ def unpacked(packages: Sequence[str], arch: str = "") -> Path:
     place = HOME / f"{arch or 'native'}-{packages[0]}-{key}"
     with locked(place.name):
         if not place.exists():
-            with folder_aside(place, "") as folder:
+            with new_folder(place) as folder:
                 _unpack(packages, arch, folder)
     return place
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from emulation.apt import HOME, Missing, locked, run, tool, unpacked
-from ladder.support.files import folder_aside
+from ladder.support.files import new_folder
 
 ARCH = "arm64"
 DEBS = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1", "libssl3", "zlib1g")
@@ -61,7 +61,7 @@ def site(packages: Sequence[str] = WHEELS) -> Path:
     place = HOME / "-".join(["arm64-site", number, *(f"{n}-{version(n)}" for n in packages)])
     with locked(place.name):
         if not place.exists():
-            with folder_aside(place, "") as folder:
+            with new_folder(place) as folder:
                 command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
                 command += ["--only-binary=:all:", "--target", str(folder)]
                 command += [word for name in PLATFORMS for word in ("--platform", name)]

@@ -110,6 +110,35 @@ def test_external_data_of_a_constant_node_missing(tmp_path: Path) -> None:
         load_onnx(path)
 
 
+def test_external_data_of_a_constant_node_is_part_of_the_digest(tmp_path: Path) -> None:
+    proto = graph(CONSTANT, {})
+    proto.graph.node[0].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(random(2, 2), "w"))
+    path = saved(tmp_path, proto, external=True)
+    first = load_onnx(path)
+    assert load_onnx(path).digest == first.digest
+    (tmp_path / "weights.bin").write_bytes(random(2, 2, seed=1).tobytes())
+    assert load_onnx(path).digest != first.digest
+
+
+def test_external_data_by_a_link(external: Path) -> None:
+    """Links within the folder are followed; others, and hard links, are refused like by ONNX."""
+    data = external.with_name("weights.bin")
+    data.rename(data.with_name("blob"))
+    data.symlink_to("blob")
+    (site,), _ = find_sites(load_onnx(external).model)
+    np.testing.assert_array_equal(site.array(), random(64, 8).T)
+    outside = external.parent.with_name(f"{external.parent.name}-blob")
+    data.with_name("blob").rename(outside)
+    data.unlink()
+    data.symlink_to(outside)
+    with pytest.raises(LadderError, match=r"weights.bin, outside the model's folder; put the"):
+        load_onnx(external)
+    data.unlink()
+    data.hardlink_to(outside)
+    with pytest.raises(LadderError, match=r"weights.bin, which has other hard links; copy the"):
+        load_onnx(external)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(LadderError, match=r"none.onnx: no such file or folder; give an ONNX"):
         load(tmp_path / "none.onnx")

@@ -20,8 +20,8 @@ from ladder.passes.allocation.axes import AXES, Axis, AxisOptions, Column
 from ladder.passes.allocation.budget import BUDGET, Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import Use
-from ladder.passes.allocation.units import BYTES
 from ladder.planning.pareto import fronts, table
+from ladder.support.units import BYTES
 
 TYPES = ("int2:g32", "int4:row", "int8:row")
 K, N = 64, 96

@@ -22,9 +22,9 @@ from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.front import front
 from ladder.passes.allocation.problem import Option, Part, Picks, Problem, Totals
-from ladder.passes.allocation.units import show_size, show_time
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import run_passes
+from ladder.support.units import show_size, show_time
 
 TYPES = ("int2:g32", "int3:g32", "int4:g32", "int8:row")
 EXACT = 1e-9

@@ -12,10 +12,10 @@ import pytest
 from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.passes.kernel_choice import SCHEMES, choose
-from ladder.support import cache
+from ladder.support import cache, entries
 from ladder.timing import cost_tables as costs
 from ladder.timing import tune
-from ladder.timing.cost_tables import machine_of, measured_on, tuned_file, write_table
+from ladder.timing.cost_tables import machine_of, measured_on, save_tuned, tuned_file
 from ladder.timing.product import level_here
 
 Cli = Callable[..., Any]
@@ -37,7 +37,7 @@ def test_a_tuned_table_replaces_the_shipped_one() -> None:
     assert "(shipped: " in shipped.reason
     for slow, fast in (("lut", "dot"), ("dot", "lut")):
         table = rows("int4:g128", **{slow: 2e-3, fast: 1e-3})
-        write_table(tuned_file(LEVEL), table, measured_on(8, 16, 1), keep=True)
+        save_tuned(LEVEL, table, measured_on(8, 16, 1))
         found = choose(INT4, "int8", 1, machine_of(LEVEL))
         assert found.scheme == fast
         assert f"{fast} 1 ms, {slow} 2 ms at M=1 (tuned here: 8x16, 1 threads, " in found.reason
@@ -46,8 +46,8 @@ def test_a_tuned_table_replaces_the_shipped_one() -> None:
 
 def test_tables_are_added_to() -> None:
     path = tuned_file(LEVEL)
-    write_table(path, rows("int4:g128", lut=1.0, dot=2.0), "first", keep=True)
-    write_table(path, rows("int2:g128", lut=1.0, dot=2.0), "second", keep=True)
+    save_tuned(LEVEL, rows("int4:g128", lut=1.0, dot=2.0), "first")
+    save_tuned(LEVEL, rows("int2:g128", lut=1.0, dot=2.0), "second")
     assert set(json.loads(path.read_text())["seconds"]) == {"int4", "int2"}
     assert not list(path.parent.glob(".*"))
 
@@ -68,9 +68,9 @@ def test_another_machine_has_another_table(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_damaged_table() -> None:
     path = tuned_file(LEVEL)
-    path.parent.mkdir(parents=True)
     for text in ("{", '{"seconds": 3}', '{"seconds": {"int4": {"lut": {"a": 1}}}}'):
-        path.write_text(text)
+        with entries.put(path.parent, path.name) as aside:
+            aside.write_text(text)
         with pytest.raises(LadderError, match="not a table of kernel times; delete it, or run"):
             machine_of(LEVEL)
 

@@ -20,8 +20,7 @@ from ladder.passes.rounding.matrix import Rounded
 from ladder.passes.rounding.methods import UNCALIBRATED, find_method
 from ladder.passes.rounding.one_weight import Outcome, round_by
 from ladder.passes.rounding.pre_rounded import load_outcome, save_outcome
-from ladder.support import cache
-from ladder.support.files import file_aside
+from ladder.support import cache, entries
 
 NAME = "learned"  # of the rounding method
 INDEX = "index.json"
@@ -37,8 +36,7 @@ def learned_of(
     """
     about = (data.digest, user_books(), sorted(types.items()), sorted(start.files.values()))
     place = cache.entry("learned", source.digest, *about)
-    if not (place / INDEX).exists():
-        place.mkdir(parents=True, exist_ok=True)
+    if not entries.whole(place, INDEX):
         _learn(source, data, types, start, place)
     found = json.loads((place / INDEX).read_text())
     files = {site: str(place / file) for site, file in found["files"].items()}
@@ -85,12 +83,12 @@ def _learn(
     note += f"before, {after:.4g} after, on some of these windows; products in {training.precision}"
     if after < before:
         for number, group in enumerate(groups):
-            with file_aside(place / f"{number}.npz") as aside:
+            with entries.put(place, f"{number}.npz") as aside:
                 save_outcome(aside, Outcome(latents[group.weight_name][1].rounded(), NAME, {}))
             files.update({site.name: f"{number}.npz" for site in group.sites})
     else:
         note += f"; no improvement, so the weights are those of {_start()}"
-    with file_aside(place / INDEX) as aside:
+    with entries.put(place, INDEX) as aside:
         aside.write_text(json.dumps({"files": files, "note": note}))
     training.forget()
 

@@ -19,7 +19,7 @@ from ladder.calibration.learned.latent import Latent
 from ladder.errors import LadderError
 from ladder.hardware.targets import cpu_flags
 from ladder.ir.site import Site
-from ladder.support.files import file_aside
+from ladder.support import entries
 from ladder.support.progress import track
 
 EPOCHS = 2
@@ -55,7 +55,7 @@ class Training:
         used = {name: pair for name, pair in latents.items() if name in self._graph.weights}
         self._sites = {name: site for name, (site, _) in used.items()}
         self._latents = {name: latent for name, (_, latent) in used.items()}
-        self._place, self.losses = place / STATE, list[float]()
+        self._place, self.losses = place, list[float]()
         self._float = {name: self._exact(model, name) for name in used}
         self._divergence = _kl if data.labels is not None else _relative_error
         self.batch = max(STEP_TOKENS // data.tokens, 1) if data.labels else STEP_SAMPLES
@@ -99,7 +99,7 @@ class Training:
 
     def forget(self) -> None:
         """Remove the saved state of the run."""
-        self._place.unlink(missing_ok=True)
+        entries.drop(self._place, STATE)
 
     def _step(self, windows: Iterable[int]) -> float:
         leaves = {name: w.requires_grad_() for name, w in self._weights().items()}
@@ -156,13 +156,13 @@ class Training:
             "schedule": self._schedule.state_dict(),
             "losses": self.losses,
         }
-        with file_aside(self._place) as aside:
+        with entries.put(self._place, STATE) as aside:
             torch.save(state, aside)
 
     def _restore(self) -> None:
-        if not self._place.exists():
+        if not entries.has(self._place, STATE):
             return
-        state: dict[str, Any] = torch.load(self._place, weights_only=True)
+        state: dict[str, Any] = torch.load(self._place / STATE, weights_only=True)
         for name, latent in self._latents.items():
             latent.restore(state["latents"][name])
         self._optimizer.load_state_dict(state["optimizer"])

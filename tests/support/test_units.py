@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ladder.passes.allocation.units import parse_size, parse_time, show_size, show_time
+from ladder.support.units import parse_size, parse_time, show_size, show_time
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ SIZES = {
     **{"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30},
 }
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+AGES = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 ROUNDING = 1e-12  # relative error of float sums: a limit that is exceeded by no more is met
 
 
@@ -38,6 +39,11 @@ def parse_size(option: str, text: str) -> float:
 def parse_time(option: str, text: str) -> float:
     """``20ms`` -> seconds."""
     return _with_unit(option, text, TIMES, "20ms or 0.5s")
+
+
+def parse_age(option: str, text: str) -> float:
+    """``30d`` -> seconds."""
+    return _with_unit(option, text, AGES, "30d or 12h")
 
 
 def parse_number(option: str, text: str, example: str) -> float:
