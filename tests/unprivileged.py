@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 NOBODY = 65534
@@ -21,8 +22,10 @@ def give(folder: Path) -> None:
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
-        for parent in (folder.parent, *folder.parent.parents[:2]):
-            parent.chmod(parent.stat().st_mode | 0o055)
+        temporary = Path(tempfile.gettempdir())
+        for parent in folder.parents:
+            if parent != temporary and parent.is_relative_to(temporary):
+                parent.chmod(parent.stat().st_mode | 0o055)
 
 
 def run_unprivileged(imports: str, code: str, *words: object) -> subprocess.CompletedProcess[str]:
