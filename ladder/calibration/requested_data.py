@@ -43,6 +43,6 @@ def _samples(source: Source, options: SiteOptions) -> dict[str, np.ndarray]:
     if options.calib is None:
         raise LadderError(f"{source.origin}: not a language model: {HINT}")
     samples = read_npz(options.calib, HINT)
-    if any(array.ndim == 0 or len(array) == 0 for array in samples.values()):
+    if not samples or any(array.ndim == 0 or len(array) == 0 for array in samples.values()):
         raise LadderError(f"{options.calib}: holds no samples; {HINT}")
     return samples

@@ -36,8 +36,6 @@ def read_npz(path: Path, hint: str) -> dict[str, np.ndarray]:
         raise LadderError(f"{path}: cannot be read ({reason}); {hint}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LadderError(f"{path}: not an NPZ file; {hint}") from error
-    if not arrays:
-        raise LadderError(f"{path}: holds no arrays; {hint}")
     return arrays
 
 

@@ -168,12 +168,45 @@ def test_output_that_is_in_the_way(refuses: Cli, model: Path, tmp_path: Path) ->
     (tmp_path / "mine" / "thesis.txt").write_text("all my work")
     words = ["compile", model, "--dim", "M=1", "-o"]
     refuses("mine: exists and is not a Ladder artifact; give another -o", *words, tmp_path / "mine")
+    (tmp_path / "app").mkdir()
+    for text in ('{"name": "a web app", "start_url": "/"}', '{"format": 2, "files": {}}', "["):
+        (tmp_path / "app" / "manifest.json").write_text(text)
+        refuses("app: exists and is not a Ladder artifact; give", *words, tmp_path / "app")
     refuses("thesis.txt: exists and is a file", *words, tmp_path / "mine" / "thesis.txt")
     refuses(
-        "thesis.txt/sub: cannot be written .File exists.; give",
+        "thesis.txt/sub: cannot be written .Not a directory.; give",
         *words,
         tmp_path / "mine/thesis.txt/sub",
     )
+
+
+def test_a_file_of_the_user_in_an_artifact(
+    refuses: Cli, cli: Cli, model: Path, tmp_path: Path
+) -> None:
+    """A report's page is Ladder's, other files are not."""
+    out = tmp_path / "out"
+    words = ["compile", model, "--dim", "M=1", "-o", out]
+    assert cli(*words).code == 0 and cli("report", out).code == 0
+    assert (out / "report.html").exists() and cli(*words).code == 0
+    assert not (out / "report.html").exists()
+    (out / "thesis.txt").write_text("all my work")
+    message = "out: holds 'thesis.txt', which Ladder did not write; move it away, or give another"
+    refuses(message, *words)
+    refuses(message, *words, "--bpw", "4", "--types", "int2:g32,int8:row")
+
+
+def test_numbers_and_paths_that_are_none(refuses: Cli, model: Path, tmp_path: Path) -> None:
+    run = ["run", tmp_path, "--prompt", "a"]
+    refuses("--seed -1: give 0 or more", *run, "--seed", "-1")
+    for option, value in (("--temperature", "nan"), ("--temperature", "inf"), ("--top-p", "nan")):
+        refuses("--temperature 0 or more, --top-p in .0, 1.", *run, option, value)
+    long = tmp_path / ("n" * 256)
+    compile = ["compile", model, "--dim", "M=1", "-o"]
+    refuses("n: cannot be written .File name too long.; give another -o", *compile, long)
+    refuses("n: File name too long", "compile", long, "-o", tmp_path / "out")
+    refuses("n: File name too long", "run", long, "--prompt", "a")
+    refuses("in: is a folder; give a file", "opt", model, "-p", "clean-up", "-o", tmp_path / "in")
+    refuses("in: is a folder; give a file", "quantize", model, tmp_path / "in")
 
 
 def edit_manifest(artifact: Path, **changes: object) -> None:
@@ -231,7 +264,11 @@ def test_inputs(refuses: Cli, cli: Cli, model: Path, tmp_path: Path) -> None:
     words = ["run", artifact, "-o", tmp_path / "out.npz", "--input", tmp_path / "in.npz"]
     refuses("in.npz: no such file; save the inputs by name with numpy.savez", *words)
     (tmp_path / "in.npz").write_text("x = 1")
-    refuses("in.npz: not an NPZ file; save the inputs with numpy.savez", *words)
+    refuses("in.npz: not an NPZ file; save the inputs by name with numpy.savez", *words)
+    words_of_folder = ["run", artifact, "--input", tmp_path / "in"]
+    refuses("in: is a folder, not an NPZ file; save the inputs", *words_of_folder)
+    np.savez(tmp_path / "in.npz", x=np.array(["a", "b"]))
+    refuses("in.npz: 'x' holds text, not numbers; save the inputs by name", *words)
     for arrays, message in (
         ({"z": random(2, 64)}, "no input 'z'; the model has: x"),
         ({}, r"input 'x' \[2, 64\] is missing"),
