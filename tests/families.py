@@ -68,9 +68,9 @@ BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4}
 MPT = {"vocab_size": VOCABULARY, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
 
 
-def rope(kind: str, **options: Any) -> dict[str, Any]:
+def rope(kind: str, original: int = 32, **options: Any) -> dict[str, Any]:
     scaled = {"rope_type": kind, "rope_theta": 10000.0, **options}
-    return {"rope_parameters": {**scaled, "original_max_position_embeddings": 32}}
+    return {"rope_parameters": {**scaled, "original_max_position_embeddings": original}}
 
 
 def config(name: str, base: dict[str, Any], *more: dict[str, Any], **options: Any) -> Any:
@@ -90,6 +90,15 @@ RIGHT: dict[str, Callable[[], Any]] = {
     ),
     "Llama, rope yarn": lambda: config("Llama", GROUPED, rope("yarn", factor=2.0)),
     "Llama, rope linear": lambda: config("Llama", GROUPED, rope("linear", factor=2.0)),
+    "Llama, rope dynamic": lambda: config("Llama", GROUPED, rope("dynamic", factor=2.0)),
+    "Phi 3, rope longrope": lambda: config(
+        "Phi3",
+        GROUPED,
+        rope("longrope", original=POSITIONS, short_factor=[1.0] * 4, long_factor=[4.0] * 4),
+        max_position_embeddings=4 * POSITIONS,
+        sliding_window=None,
+        original_max_position_embeddings=POSITIONS,
+    ),
     "Mistral": lambda: config("Mistral", GROUPED, sliding_window=WINDOW),
     "Ministral 3": lambda: config("Ministral3", GROUPED),
     "Mixtral": lambda: config("Mixtral", GROUPED, LOCAL, sliding_window=WINDOW),
@@ -216,10 +225,6 @@ RIGHT: dict[str, Callable[[], Any]] = {
 RECURRENT = "keeps a recurrent state|its state is recurrent|keeps no keys and values"
 # Name in the documentation -> configuration, what the refusal says
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "Llama, rope dynamic": (
-        lambda: config("Llama", GROUPED, rope("dynamic", factor=2.0)),
-        "torch could not trace LlamaForCausalLM: GuardOnDataDependentSymNode",
-    ),
     "Falcon RW": (
         lambda: config("Falcon", FALCON, IDS, multi_query=False, alibi=True, parallel_attn=False),
         "ONNX Runtime cannot run the traced FalconForCausalLM: .*Mul",

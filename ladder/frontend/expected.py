@@ -6,6 +6,7 @@ far away, the rows before the text are random: they take neither time nor tokens
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from ladder.frontend.checkpoint import Stored
 from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Expected
 from ladder.ir.states import StateSpec
 
@@ -26,8 +28,7 @@ def expected_logits(model: Any, states: Sequence[StateSpec], stored: Stored) -> 
     import torch
 
     config, rng = model.config.get_text_config(), np.random.default_rng(0)
-    start = _start(config)
-    length = min(TEXT, (getattr(config, "max_position_embeddings", None) or TEXT) - start)
+    start, length = _place(config)
     tokens = rng.integers(0, config.vocab_size, length)
     rows = {s.name: rng.standard_normal(s.bound(start), np.float32) for s in states if start}
     with _weights(model, stored), implementations(model, *PLAIN), torch.no_grad():
@@ -39,11 +40,13 @@ def expected_logits(model: Any, states: Sequence[StateSpec], stored: Stored) -> 
     return Expected(type(model).__name__, tokens.tolist(), start, rows, out.logits[0].numpy())
 
 
-def _start(config: Any) -> int:
-    """Where the text starts: half of it is before the end of the smallest window."""
+def _place(config: Any) -> tuple[int, int]:
+    """Where the text starts, half of it before the end of the smallest window; its tokens."""
     declared = (getattr(config, name, None) for name in WINDOW_FIELDS)
     windows = [size for size in declared if isinstance(size, int) and size > 0]
-    return max(0, min(windows, default=0) - TEXT // 2)
+    most = longest_text(config) or getattr(config, "max_position_embeddings", None) or sys.maxsize
+    start = min(min(windows, default=0) - TEXT // 2, most - TEXT)
+    return max(0, start), min(TEXT, most)
 
 
 def _cache(rows: list[np.ndarray]) -> Any:

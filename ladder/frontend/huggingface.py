@@ -24,6 +24,7 @@ from ladder.frontend.expected import expected_logits
 from ladder.frontend.language_model import trace_language_model
 from ladder.frontend.model_states import find_states
 from ladder.frontend.onnx_file import file_digest
+from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Source
 
 EAGER = {"attn_implementation": "eager"}  # the simplest form; a trace chooses another
@@ -117,7 +118,8 @@ def trace_model(model: Any, stored: Stored, origin: str, digest: str) -> Source:
     traced = trace_language_model(model, states)
     fill(traced, stored)
     expected = expected_logits(model, states, stored)
-    return Source(traced, origin, digest, states=states, expected=expected)
+    longest = longest_text(model.config.get_text_config())
+    return Source(traced, origin, digest, states=states, longest=longest, expected=expected)
 
 
 def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:

@@ -16,6 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.frontend.attention import ATTENTION, register
+from ladder.frontend.positions import fixed_frequencies
 from ladder.frontend.replacements import replaced
 from ladder.frontend.torch_module import trace
 from ladder.frontend.types import TOKENS
@@ -37,7 +38,8 @@ def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
     states = [torch.from_numpy(spec.initial(EXAMPLE_ROWS)) for spec in specs]
     tokens, context = torch.export.Dim(TOKENS, min=2), torch.export.Dim(CONTEXT, min=8)
     register()
-    with implementations(model, _attention_of(model), EXPERTS), replaced(model):
+    chosen = implementations(model, _attention_of(model), EXPERTS)
+    with chosen, replaced(model), fixed_frequencies(model):
         traced = trace(
             _step_module(model),
             (torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, dtype=torch.long), states),

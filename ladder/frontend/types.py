@@ -44,6 +44,7 @@ class Source:
     chat_template: str | None = None
     notes: list[str] = field(default_factory=list)
     states: tuple[StateSpec, ...] = ()
+    longest: int | None = None  # tokens of a text, where the model computes others differently
     expected: Expected | None = None
 
     @property

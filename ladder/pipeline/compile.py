@@ -60,6 +60,7 @@ def compile_model(
     if options.plan:
         planned = read_plan(options.plan)
     source = load_source(model)
+    _check_context(source, options)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):
         _compile_into(place, source, options, levels, planned)
@@ -68,6 +69,15 @@ def compile_model(
         entries.copy(place, aside)
         report = _complete(aside / MANIFEST, source, options, planned, start)
     return Compiled(target, report)
+
+
+def _check_context(source: Source, options: CompileOptions) -> None:
+    if source.longest is not None and options.context > source.longest:
+        raise LadderError(
+            f"{source.origin}: its positions are scaled differently in texts of more than "
+            f"{source.longest} tokens, which is not supported; "
+            f"give --context {source.longest} or less"
+        )
 
 
 def _entry(

@@ -16,7 +16,11 @@ from ladder.errors import LadderError
 from ladder.frontend import attention
 from ladder.frontend.huggingface import trace_model
 from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.positions import longest_text
+from ladder.frontend.types import Source
+from ladder.options.requests import CompileOptions
 from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.compile import compile_model
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.trace_check import check_trace
 from ladder.reference import ReferenceLanguageModel
@@ -96,8 +100,17 @@ def test_a_lost_window_is_noticed(
         checked(model, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["Llama, rope dynamic", "Phi 3, rope longrope"])
+def test_a_context_in_which_positions_are_scaled_differently(name: str, tmp_path: Path) -> None:
+    source = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), name, "digest")
+    source.longest = longest_text(families.RIGHT[name]())
+    assert source.longest == families.POSITIONS
+    with pytest.raises(LadderError, match=f"texts of more than {families.POSITIONS} tokens"):
+        compile_model(source, tmp_path / "artifact", CompileOptions(context=families.POSITIONS + 1))
+
+
 def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Layer(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    class Layer:
         layer_idx = 3
 
     q, seen = torch.zeros(1, 2, 4, 8), torch.ones(1, 1, 4, 4, dtype=torch.bool)

@@ -188,9 +188,9 @@ def test_peers_by_name() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--types int4:g128", "--types goes with --peers"),
-        ("--resume run.json", "--resume goes with --peers"),
-        ("--shape 1x64x64,2x64x64", "several --shape go with --peers"),
+        ("--types int4:g128", "--types needs --peers"),
+        ("--resume run.json", "--resume needs --peers"),
+        ("--shape 1x64x64,2x64x64", "several --shape need --peers"),
         ("--threads 1,2", "--threads '1,2': give one number, or add --peers all"),
         ("--threads x", "--threads 'x': give a positive number"),
         ("--peers all --rounds 0", "--rounds 0: give a positive number"),
