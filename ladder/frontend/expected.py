@@ -7,7 +7,7 @@ far away, the rows before the text are random: they take neither time nor tokens
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ladder.frontend.checkpoint import Stored
 from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.model_states import key_indices
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Expected
 from ladder.ir.states import StateSpec
@@ -34,7 +35,7 @@ def expected_logits(model: Any, states: Sequence[StateSpec], stored: Stored) -> 
     with _weights(model, stored), implementations(model, *PLAIN), torch.no_grad():
         out = model(
             input_ids=torch.from_numpy(tokens)[None],
-            past_key_values=_cache(list(rows.values())) if start else None,
+            past_key_values=_cache(key_indices(states), list(rows.values())) if start else None,
             use_cache=start > 0,
         )
     return Expected(type(model).__name__, tokens.tolist(), start, rows, out.logits[0].numpy())
@@ -49,13 +50,13 @@ def _place(config: Any) -> tuple[int, int]:
     return max(0, start), min(TEXT, most)
 
 
-def _cache(rows: list[np.ndarray]) -> Any:
+def _cache(layers: Iterable[int], rows: list[np.ndarray]) -> Any:
     """Keys and values of all layers as transformers' cache; no layer forgets rows by itself."""
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    for layer, (key, value) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+    for layer, (key, value) in zip(layers, zip(rows[::2], rows[1::2], strict=True), strict=True):
         cache.update(torch.from_numpy(key), torch.from_numpy(value), layer)
     return cache
 

@@ -92,6 +92,8 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
     with _silence():
         try:
             torch_model, stored = _opened(checkpoint)
+        except LadderError:
+            raise
         except Exception as error:
             raise LadderError(
                 f"{checkpoint.origin}: transformers cannot load it: {one_line(error)}"
@@ -130,6 +132,11 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
 
     folder, options = checkpoint.folder, checkpoint.options
     config = AutoConfig.from_pretrained(folder, **options)
+    if config.is_encoder_decoder:
+        raise LadderError(
+            f"{checkpoint.origin}: {config.model_type} is an encoder-decoder, no causal language "
+            "model; load its parts as torch modules with ladder.load(module, example_inputs)"
+        )
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER)
     model.tie_weights()

@@ -16,6 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.frontend.attention import ATTENTION, register
+from ladder.frontend.model_states import key_indices
 from ladder.frontend.positions import fixed_frequencies
 from ladder.frontend.replacements import replaced
 from ladder.frontend.torch_module import trace
@@ -41,7 +42,7 @@ def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
     chosen = implementations(model, _attention_of(model), EXPERTS)
     with chosen, replaced(model), fixed_frequencies(model):
         traced = trace(
-            _step_module(model),
+            _step_module(model, key_indices(specs)),
             (torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, dtype=torch.long), states),
             dynamic_shapes={
                 "input_ids": {1: tokens},
@@ -77,7 +78,7 @@ def _choose(config: Any, names: Sequence[Any]) -> None:
         setattr(config, field, name)
 
 
-def _step_module(model: Any) -> Any:
+def _step_module(model: Any, keys: dict[int, int]) -> Any:
     import torch
     from torch.onnx.ops import symbolic
     from transformers.cache_utils import Cache
@@ -93,9 +94,10 @@ def _step_module(model: Any) -> Any:
             self.layers: list[Any] = []
 
         def update(self, key: Any, value: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-            self._write(2 * layer, key)
-            self._write(2 * layer + 1, value)
-            return self.tensors[2 * layer], self.tensors[2 * layer + 1]
+            index = keys[layer]
+            self._write(index, key)
+            self._write(index + 1, value)
+            return self.tensors[index], self.tensors[index + 1]
 
         def _write(self, index: int, rows: Any) -> None:
             old = self.tensors[index]

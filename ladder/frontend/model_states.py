@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ladder.errors import LadderError, one_line
@@ -21,7 +22,7 @@ def find_states(model: Any) -> tuple[StateSpec, ...]:
     return tuple(
         spec
         for number, layer in enumerate(layers)
-        if not getattr(layer, "is_dummy", False)
+        if not cache.is_dummy[number]
         for spec in _states_of(model, number, layer)
     )
 
@@ -37,6 +38,12 @@ def _cache_after_a_run(model: Any) -> Any:
         raise _refused(model, f"two tokens fail with {one_line(error)}") from error
     names = ("past_key_values", *RECURRENT)
     return next((out[name] for name in names if out.get(name) is not None), None)
+
+
+def key_indices(specs: Sequence[StateSpec]) -> dict[int, int]:
+    """Number of a layer that has states -> which of them is its key; the value is the next."""
+    numbers = [int(spec.name.removeprefix(STATE_PREFIX).partition(".")[0]) for spec in specs]
+    return {number: 2 * index for index, number in enumerate(numbers[::2])}
 
 
 def _states_of(model: Any, number: int, layer: Any) -> list[StateSpec]:

@@ -11,11 +11,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from transformers import WhisperConfig
 
 from ladder.errors import LadderError
 from ladder.frontend import attention
 from ladder.frontend.huggingface import trace_model
 from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.load import load
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Source
 from ladder.options.requests import CompileOptions
@@ -107,6 +109,13 @@ def test_a_context_in_which_positions_are_scaled_differently(name: str, tmp_path
     assert source.longest == families.POSITIONS
     with pytest.raises(LadderError, match=f"texts of more than {families.POSITIONS} tokens"):
         compile_model(source, tmp_path / "artifact", CompileOptions(context=families.POSITIONS + 1))
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    """Transformers would take its decoder for a causal model, and lose what the encoder says."""
+    WhisperConfig().save_pretrained(tmp_path)
+    with pytest.raises(LadderError, match=r"whisper is an encoder-decoder, .* torch modules"):
+        load(tmp_path)
 
 
 def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
