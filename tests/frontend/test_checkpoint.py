@@ -73,6 +73,6 @@ def test_a_type_that_gguf_cannot_decode(tmp_path: Path, monkeypatch: pytest.Monk
     assert read().shape == (4, 32)
     monkeypatch.delitem(gguf.quants._type_traits, gguf.GGMLQuantizationType.Q4_0)
     with pytest.raises(
-        LadderError, match=r"blk\.0\.ffn_up\.weight is of type Q4_0, which gguf cannot"
+        LadderError, match=r"blk\.0\.ffn_up\.weight has type Q4_0, which gguf cannot"
     ):
         read()
