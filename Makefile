@@ -39,7 +39,7 @@ types: setup ## mypy, strict.
 	$(BIN)/mypy
 
 fast: setup ## Tests that need neither kernels nor whole models.
-	$(BIN)/pytest -q -m '$(FAST)'
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m '$(FAST)'
 
 package: setup ## Build wheel and sdist into dist, and try the wheel in an empty environment.
 	rm -rf dist build/empty
