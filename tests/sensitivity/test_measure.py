@@ -187,7 +187,7 @@ def test_jsonl_is_read_by_its_field(source: Source, tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"text": line}) + "\n" for line in ("abcd", "efgh" * 3)))
     (ids,) = calibration(source, path, 1, 18).tokens
     assert "".join(map(chr, ids)) == "abcd\n\n" + "efgh" * 3
-    for line, message in (("{", "not JSON"), ('{"body": "x"}', 'has no field "text"')):
+    for line, message in (("{", "not JSON"), ('{"body": "x"}', 'no field "text"')):
         path.write_text('{"text": "a"}\n' + line)
         with pytest.raises(LadderError, match=f"text.jsonl:2: {message}"):
             calibration(source, path, 1, 2)
