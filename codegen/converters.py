@@ -15,6 +15,8 @@ from tvm import relax, s_tir, tirx
 
 from ladder.codegen import fusion
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
+from ladder.codegen.indices import shape_of as _shape
+from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import activation, attention, normalize, quantize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
@@ -71,11 +73,6 @@ def with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """A kernel as Relax's passes expect it: in a root block, and marked not to be fused."""
     root = s_tir.SBlock([], [], [], "root", func.body)
     return func.with_body(s_tir.SBlockRealize([], True, root)).with_attr("op_pattern", OPAQUE)
-
-
-def _shape(x: Any) -> tuple[Any, ...]:
-    """The sizes of a value; those that are only known at run time stay expressions."""
-    return tuple(int(d) if isinstance(d, tirx.IntImm) else d for d in x.ty.shape)
 
 
 def _many(m: Any) -> bool:
@@ -226,10 +223,12 @@ def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overl
 
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     packing, k = Packing.of(DType.parse(overload)), int(attrs["k"])
-    ids_shape = _shape(inputs[0])
+    ids, *weight = with_checked_indices(context, "ladder.LowBitGather", inputs, attrs)
+    ids_shape = _shape(ids)
     m = prod(ids_shape)
-    ids = context.reshape(inputs[0], (m,))
-    rows = context.call(gather(packing, k), [ids, *inputs[1:]], [((m, k), "float32")])
+    rows = context.call(
+        gather(packing, k), [context.reshape(ids, (m,)), *weight], [((m, k), "float32")]
+    )
     return context.reshape(rows, (*ids_shape, k))
 
 
@@ -263,6 +262,7 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
         raise _no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise _no_kernel("TensorScatter into a computed value")
+    start = with_checked_indices(context, "TensorScatter", inputs, attrs)[2]
     return context.call_in_place(attention.scatter(heads, s, c, d), [cache, rows, start], 0)
 
 
