@@ -14,6 +14,7 @@ from typing import Any
 from tvm import relax
 
 from ladder.codegen.context import Attributes, Context, no_kernel, shape_of
+from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import cache_rows
 from ladder.codegen.kernels.attention import Form, attention
 
@@ -35,12 +36,13 @@ def rotary_embedding(context: Context, inputs: list[Any], attrs: Attributes, _: 
 
 def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
     """The cache is written in place, so it must be an input of the graph and one of its states."""
-    cache, rows, start = inputs[:3]
+    cache, rows = inputs[:2]
     (_b, heads, c, d), s = shape_of(cache), shape_of(rows)[2]
     if attrs.get("axis", -2) not in (-2, 2) or _b != 1:
         raise no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise no_kernel("TensorScatter into a computed value")
+    start = with_checked_indices(context, "TensorScatter", inputs, attrs)[2]
     return context.call_in_place(cache_rows.scatter(heads, s, c, d), [cache, rows, start], 0)
 
 

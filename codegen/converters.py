@@ -16,6 +16,7 @@ from ladder.codegen import fusion
 from ladder.codegen.attention import attention_op, rotary_embedding, tensor_scatter
 from ladder.codegen.context import Attributes, Context, is_reshape, several, shape_of
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
+from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import activation, normalize, quantize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
@@ -165,10 +166,12 @@ def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overl
 
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     packing, k = Packing.of(DType.parse(overload)), int(attrs["k"])
-    ids_shape = shape_of(inputs[0])
+    ids, *weight = with_checked_indices(context, "ladder.LowBitGather", inputs, attrs)
+    ids_shape = shape_of(ids)
     m = prod(ids_shape)
-    ids = context.reshape(inputs[0], (m,))
-    rows = context.call(gather(packing, k), [ids, *inputs[1:]], [((m, k), "float32")])
+    rows = context.call(
+        gather(packing, k), [context.reshape(ids, (m,)), *weight], [((m, k), "float32")]
+    )
     return context.reshape(rows, (*ids_shape, k))
 
 

@@ -22,6 +22,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from ladder.codegen.context import Context, no_kernel
 from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.fusion import addends_of, fuse
+from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.packing import (
     CONSTANT_ELEMENTS,
     READERS,
@@ -216,4 +217,5 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             made = ours(self.context, inputs, attrs, overload.removesuffix("]"))
             if made is not None:
                 return self.bb.normalize(made) if isinstance(made, relax.Expr) else made
+        inputs[:] = with_checked_indices(self.context, op_name, inputs, attrs)
         return super()._convert_operator(op_name, inputs, attrs, opset)

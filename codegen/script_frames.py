@@ -21,8 +21,8 @@ def install() -> None:
     from tvm.script.parser.core.parser import ScriptMacro
     from tvm.tirx.script.parser import entry
 
-    ScriptMacro._find_parser_def = _find_parser  # type: ignore[method-assign]
-    entry.inspect = _Inspect()  # type: ignore[attr-defined]
+    ScriptMacro._find_parser_def = _find_parser
+    entry.inspect = _Inspect()
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -48,7 +48,7 @@ class _Inspect:
     def __getattr__(self, name: str) -> Any:
         return getattr(inspect, name)
 
-    def stack(self) -> list[inspect.FrameInfo]:
+    def stack(self, _context: int = 1) -> list[inspect.FrameInfo]:
         return [_info(i, frame) for i, frame in enumerate(_frames(sys._getframe(1)))]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.manifest import Function
 from ladder.support.threads import own_threads
@@ -131,11 +131,16 @@ class _Function:
         """Run on the input buffers; the outputs are views, valid until the next call."""
         if not self._bound:
             self.bind()
-        self._session._vm.invoke_stateful(self.name)
+        try:
+            self._session._vm.invoke_stateful(self.name)
+        except RuntimeError as error:  # above all: an index outside its axis
+            raise LadderError(
+                f"{self._session.artifact.folder}: {self.name} failed: {one_line(error)}"
+            ) from error
         return [np.from_dlpack(o) for o in self._session._vm.get_outputs(self.name)]
 
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Refuse feeds with a wrong name or shape."""
+        """Refuse feeds with a wrong name or shape, and numbers that an input cannot hold."""
         if not self._bound:
             self.bind()
         for name in feeds:
@@ -149,6 +154,19 @@ class _Function:
                     f"input '{name}' has the shape {list(feeds[name].shape)}; "
                     f"the artifact was compiled for {list(buffer.shape)}"
                 )
+            if not _fits(feeds[name], buffer.dtype):
+                raise LadderError(
+                    f"input '{name}' is {buffer.dtype}, which cannot hold the {feeds[name].dtype} "
+                    "numbers that were given"
+                )
+
+
+def _fits(array: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    """Whether ``dtype`` holds the numbers: floats may be rounded, integers must stay the same."""
+    if np.issubdtype(array.dtype, np.integer) and np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return not array.size or (limits.min <= array.min() and array.max() <= limits.max)
+    return np.can_cast(array.dtype, dtype, "same_kind")
 
 
 def _loaded(library: Path) -> Any:

@@ -22,11 +22,12 @@ def test_the_stack_is_that_of_inspect() -> None:
 def test_functions_of_a_class_are_left_to_its_decorator() -> None:
     @I.ir_module
     class Module:
-        @T.prim_func
+        @T.prim_func  # type: ignore[untyped-decorator]
         def func(a: T.Buffer((4,), "float32")):  # type: ignore[no-untyped-def, valid-type]
             a[0] = T.float32(1)
 
-    assert [v.name_hint for v in Module.get_global_vars()] == ["func"]
+    variables = Module.get_global_vars()  # type: ignore[attr-defined]
+    assert [v.name_hint for v in variables] == ["func"]
 
 
 def test_functions_are_inlined() -> None:
@@ -34,7 +35,7 @@ def test_functions_are_inlined() -> None:
     def twice(buffer, i):  # type: ignore[no-untyped-def]
         buffer[i] = buffer[i] * T.float32(2)
 
-    @T.prim_func
+    @T.prim_func  # type: ignore[untyped-decorator]
     def func(a: T.Buffer((4,), "float32")):  # type: ignore[no-untyped-def, valid-type]
         for i in range(4):
             twice(a, i)
