@@ -107,6 +107,7 @@ def eval_command(
     ] = 0,
     reference: Annotated[bool, typer.Option(help="Compare with the float model.")] = True,
     verify_key: o.VerifyKey = None,
+    trust_remote_code: o.TrustRemoteCode = False,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
@@ -117,7 +118,9 @@ def eval_command(
     if tokens < 2 or window < 0:
         raise LadderError("give --tokens of 2 or more and --window of 0 or more")
     with progress():
-        score = score_file(model, text, tokens, window, reference, verify_key)
+        score = score_file(
+            model, text, tokens, window, reference, key=verify_key, trust=trust_remote_code
+        )
     if json:
         print_json(score.json())
         return
@@ -175,13 +178,14 @@ def opt(
     output: Annotated[
         Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
     ] = None,
+    trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,
 ) -> None:
     """Run passes over a model and show the IR between them."""
     from ladder.cli.opt import run_opt
 
     with progress():
-        timings, text = run_opt(model, pipeline, dump_ir, output)
+        timings, text = run_opt(model, pipeline, dump_ir, output, trust_remote_code)
     if json:
         print_json([{"pass": name, "seconds": seconds} for name, seconds in timings])
     elif dump_ir is None and output is None:

@@ -18,6 +18,9 @@ _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Threads = Annotated[int, typer.Option(help="Threads (0: all cores that this process may use).")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help=_COMPILE["trust_remote_code"].option.help)
+]
 VerifyKey = Annotated[
     Path | None,
     typer.Option(help="Public key (PEM): refuse an artifact that was not signed with its key."),

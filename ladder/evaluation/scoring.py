@@ -15,17 +15,24 @@ LARGEST_WINDOW = 1024
 
 
 def score_file(
-    model: Path, text: Path, limit: int, window: int, compare: bool, key: Path | None = None
+    model: Path,
+    text: Path,
+    limit: int,
+    window: int,
+    compare: bool,
+    key: Path | None = None,
+    trust: bool = False,
 ) -> Score:
     """Score ``model`` on the first ``limit`` tokens of ``text``.
 
-    ``key`` is the public key of an artifact's signature.
+    ``key`` is the public key of an artifact's signature. ``trust`` allows to run Python code of a
+    model's folder.
     """
     content = read_text(text)
     if (model / MANIFEST).exists():
         artifact = Artifact.load(model, key)
         return _score_artifact(artifact, content, limit, window, compare)
-    source = load_source(model)
+    source = load_source(model, trust)
     predictor = float_model(source, window or LARGEST_WINDOW)
     return evaluate(predictor, encode(source, content)[:limit], predictor.context)
 

@@ -60,7 +60,7 @@ def compile_model(
     levels = levels_of(options.target)
     if options.plan:
         planned = read_plan(options.plan)
-    source = load_source(model)
+    source = load_source(model, options.trust_remote_code)
     _check_context(source, options)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):
