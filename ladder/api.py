@@ -25,11 +25,13 @@ def load(
     dynamic_shapes: Any = None,
     input_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Source:
     """Load an ONNX or GGUF file, a Hugging Face folder, or a torch module with example inputs.
 
     ``dynamic_shapes``, ``input_names`` and ``output_names`` are for modules, as in
-    ``torch.onnx.export``. Raises ``LadderError`` where the model cannot be read.
+    ``torch.onnx.export``. Python code in a Hugging Face folder is run only with
+    ``trust_remote_code``. Raises ``LadderError`` where the model cannot be read.
     """
     named = {"dynamic_shapes": dynamic_shapes, "input_names": input_names}
     options = {k: v for k, v in {**named, "output_names": output_names}.items() if v is not None}
@@ -38,7 +40,7 @@ def load(
             raise LadderError("args and names are for torch modules: leave them out for a file")
         from ladder.pipeline.sources import load_source
 
-        return load_source(model)
+        return load_source(model, trust_remote_code)
     if args is None:
         raise LadderError("a torch module needs example inputs: ladder.load(module, (x,))")
     from ladder.frontend.torch_module import load_module

@@ -4,13 +4,15 @@ manifest.json    format, versions, hashes, functions, tensors, report of each si
 LEVEL.so         kernels and graphs for that level
 weights.bin      all tensors, 64-byte aligned, memory-mapped when loaded
 tokenizer.json   for language models that have one
+manifest.sig     the signature of the manifest, of artifacts that are signed
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,45 +21,45 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, Level, runs_here
-from ladder.runtime.manifest import LanguageModelFacts, Manifest, Tensor, upgraded
+from ladder.runtime.manifest import CHECKSUM, LanguageModelFacts, Manifest, Tensor, upgraded
+from ladder.runtime.signature import SIGNATURE, check_signature, sign
+from ladder.runtime.verified import map_verified, opened, read_verified
+from ladder.support.files import file_aside
 
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
 REPORT = "report.html"  # where 'ladder report' writes to
-ALIGNMENT = 64
+LONGEST = 64 << 20  # bytes of a manifest
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified artifact: its folder, its manifest, and the level chosen for this CPU.
+    """A verified artifact: what is used of it, exactly as it was hashed.
 
-    ``facts`` are the fields of the manifest that the runtime reads.
+    ``facts`` are the fields of the manifest that the runtime reads. ``level`` is the one chosen for
+    this CPU, ``library`` its library, ``weights`` the file of weights, uint8 [bytes].
     """
 
     folder: Path
     manifest: dict[str, Any]
     facts: Manifest
     level: Level
+    library: bytes
+    weights: np.ndarray
+    tokenizer: str | None
 
     @staticmethod
-    def load(folder: Path) -> Artifact:
-        """Read and verify; a ``LadderError`` says what is wrong and what to do."""
-        manifest, facts = _read(folder)
-        artifact = Artifact(folder, manifest, facts, _choose_level(folder, facts.levels))
-        for name in (
-            WEIGHTS,
-            artifact.library.name,
-            *([TOKENIZER] if artifact.has_tokenizer else []),
-        ):
-            _check_hash(folder / name, facts.files)
-        return artifact
+    def load(folder: Path, verify_key: Path | None = None) -> Artifact:
+        """Read and verify; a ``LadderError`` says what is wrong and what to do.
 
-    @property
-    def library(self) -> Path:
-        return self.folder / f"{self.level.name}.so"
-
-    @property
-    def has_tokenizer(self) -> bool:
-        return TOKENIZER in self.facts.files
+        With ``verify_key``, a file with a public key, the artifact's signature is checked too.
+        """
+        manifest, facts = _read(folder, verify_key)
+        level = _choose_level(folder, facts.levels)
+        library = read_verified(folder / f"{level.name}.so", facts.files)
+        weights = map_verified(folder / WEIGHTS, facts.files)
+        with _naming(folder / MANIFEST):
+            facts.check_places(len(weights))
+        return Artifact(folder, manifest, facts, level, library, weights, _tokenizer(folder, facts))
 
     @property
     def language_model(self) -> LanguageModelFacts | None:
@@ -70,20 +72,20 @@ class Artifact:
         return sum(f.stat().st_size for f in self.folder.iterdir() if f.is_file())
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The weights, mapped copy-on-write: read from disk as they are first used."""
-        path = self.folder / WEIGHTS
-        if path.stat().st_size == 0:
-            return {}
-        data = np.memmap(path, mode="c", dtype=np.uint8)
-        return {name: _view(data, tensor) for name, tensor in self.facts.tensors.items()}
+        """The weights by name, as views of the mapped file."""
+        return {name: _view(self.weights, tensor) for name, tensor in self.facts.tensors.items()}
 
 
 def _view(data: np.ndarray, tensor: Tensor) -> np.ndarray:
-    dtype = np.dtype(tensor.dtype)
-    size = int(np.prod(tensor.shape, dtype=np.int64)) * dtype.itemsize
-    piece = data[tensor.offset : tensor.offset + size]
-    view: np.ndarray = np.asarray(piece).view(dtype).reshape(tensor.shape)
+    piece = data[tensor.offset : tensor.end]
+    view: np.ndarray = piece.view(np.dtype(tensor.dtype)).reshape(tensor.shape)
     return view
+
+
+def _tokenizer(folder: Path, facts: Manifest) -> str | None:
+    if TOKENIZER not in facts.files:
+        return None
+    return read_verified(folder / TOKENIZER, facts.files).decode()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -97,23 +99,52 @@ def own_files(folder: Path) -> set[str] | None:
         facts = _read(folder)[1]
     except (LadderError, OSError):
         return None
-    return {MANIFEST, REPORT, *facts.files}
+    return {MANIFEST, SIGNATURE, REPORT, *facts.files}
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], Manifest]:
+def _read(folder: Path, verify_key: Path | None = None) -> tuple[dict[str, Any], Manifest]:
     """The manifest as it is, and the fields that the runtime reads."""
     if not folder.is_dir():
         raise LadderError(f"{folder}: no such artifact folder; make one with 'ladder compile'")
     path = folder / MANIFEST
     if not path.exists():
         raise LadderError(f"{folder}: not a Ladder artifact (no {MANIFEST}); see 'ladder compile'")
+    with opened(path) as file:
+        content = file.read(LONGEST)
+    if verify_key is not None:
+        check_signature(folder, content, verify_key)
+    with _naming(path):
+        manifest = upgraded(_parsed(path, content))
+        facts = Manifest.of(manifest)
+    manifest.pop(CHECKSUM, None)  # it was of the text
+    return manifest, facts
+
+
+def _parsed(path: Path, content: bytes) -> Any:
     try:
-        manifest = upgraded(json.loads(path.read_text()))
-        return manifest, Manifest.of(manifest)
+        return json.loads(content.decode())
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
-        raise LadderError(f"{path}: damaged manifest; compile the model again") from error
+        raise LadderError("damaged manifest") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add to a refusal the file that it is about, and what to do."""
+    try:
+        yield
     except LadderError as error:
         raise LadderError(f"{path}: {error}; compile the model again with this version") from error
+
+
+def sign_artifact(folder: Path, key: Path) -> Path:
+    """Sign an artifact whose files are whole, with a private key; returns the signature's file."""
+    facts = _read(folder)[1]
+    for name in facts.files:
+        read_verified(folder / name, facts.files)
+    path = folder / SIGNATURE
+    with file_aside(path) as aside:
+        aside.write_bytes(sign((folder / MANIFEST).read_bytes(), key))
+    return path
 
 
 def _choose_level(folder: Path, names: Sequence[str]) -> Level:
@@ -124,15 +155,6 @@ def _choose_level(folder: Path, names: Sequence[str]) -> Level:
             "compile with --target native here, or for another target"
         )
     return able[-1]
-
-
-def _check_hash(path: Path, hashes: dict[str, str]) -> None:
-    if not path.exists():
-        raise LadderError(f"{path}: missing from the artifact; compile the model again")
-    if file_hash(path) != hashes.get(path.name):
-        raise LadderError(
-            f"{path}: damaged (its hash differs from the manifest's); copy or compile it again"
-        )
 
 
 def file_hash(path: Path) -> str:

@@ -18,9 +18,9 @@ LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm", "tile_gemm", "float_gemm")
 DECODED, ROUNDS, PROFILED = 32, 5, 10
 
 
-def bench_artifact(folder: Path, context: int) -> dict[str, Any]:
+def bench_artifact(folder: Path, context: int, verify_key: Path | None = None) -> dict[str, Any]:
     """Feed ``context`` tokens, then time decoding; medians of several rounds."""
-    artifact = Artifact.load(folder)
+    artifact = Artifact.load(folder, verify_key)
     if artifact.language_model is None:
         raise LadderError(f"{folder}: not a language model; time its kernels with 'bench kernel'")
     model = LanguageModel(Session(artifact))

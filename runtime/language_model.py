@@ -1,4 +1,8 @@
-"""Language models: prefill in chunks, decoding token by token, sampling, streaming."""
+"""Language models: prefill in chunks, decoding token by token, sampling, streaming.
+
+A model holds one text. Calls of several threads are made one after another and change that text, so
+threads with texts of their own need a model each.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ladder.errors import LadderError
-from ladder.runtime.artifact import TOKENIZER
-from ladder.runtime.session import Session
+from ladder.errors import LadderError, one_line
+from ladder.ir.states import RECURRENT
+from ladder.runtime.artifact import TOKENIZER, Artifact
+from ladder.runtime.session import Function, Session
 from ladder.runtime.states import Snapshot, States
 
 DECODE, PREFILL = "decode", "prefill"
+TOKENS_IN, POSITION_IN = "input_ids", "position"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class LanguageModel:
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
         self._prefill.bind(self.states.buffers)
+        _check_fits(self._decode, 1, self.states)
+        _check_fits(self._prefill, self.chunk, self.states)
         self._tokenizer: object | None = None
 
     @property
@@ -46,19 +54,23 @@ class LanguageModel:
 
     def reset(self) -> None:
         """Forget the text so far."""
-        self.states.reset()
+        with self.session.lock:
+            self.states.reset()
 
     def rewind(self, position: int) -> None:
         """Forget the tokens from ``position`` on; see ``snapshot`` for states that cannot."""
-        self.states.rewind(position)
+        with self.session.lock:
+            self.states.rewind(position)
 
     def snapshot(self) -> Snapshot:
         """A copy of what the model holds, for ``restore``."""
-        return self.states.snapshot()
+        with self.session.lock:
+            return self.states.snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to the states at ``snapshot``."""
-        self.states.restore(snapshot)
+        with self.session.lock:
+            self.states.restore(snapshot)
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
         """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
@@ -66,6 +78,10 @@ class LanguageModel:
             raise LadderError("no tokens to feed; give at least one")
         if min(tokens) < 0 or max(tokens) >= self.vocabulary:
             raise LadderError(f"a token is outside the vocabulary of {self.vocabulary}")
+        with self.session.lock:
+            return self._fed(tokens)
+
+    def _fed(self, tokens: Sequence[int]) -> np.ndarray:
         if self.position + len(tokens) > self.context:
             raise LadderError(
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "
@@ -88,11 +104,16 @@ class LanguageModel:
     def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
-        ids = function.inputs["input_ids"]
+        ids = function.inputs[TOKENS_IN]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
-        function.inputs["position"][0] = self.position
+        function.inputs[POSITION_IN][0] = self.position
         logits, *rest = function.call()
+        if logits.shape != (1, ids.shape[1], self.vocabulary):
+            raise LadderError(
+                f"function '{function.name}' returned {list(logits.shape)} logits for "
+                f"{ids.shape[1]} tokens of {self.vocabulary}; compile the model again"
+            )
         self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
         rows: np.ndarray = logits[0, : len(tokens)].copy()
         return rows
@@ -109,7 +130,9 @@ class LanguageModel:
         draw = _Sampler(sampling or Sampling())
         if not prompt:
             raise LadderError("the prompt has no tokens; give some text")
-        logits = self.feed(prompt)[-1]
+        start = self.position
+        logits = self._continue(prompt, start)
+        end = start + len(prompt)
         for made in range(limit):
             token = draw(logits)
             if token in self.eos:
@@ -117,7 +140,19 @@ class LanguageModel:
             yield token
             if made + 1 == limit or self.position >= self.context:
                 return
-            logits = self.step(token)
+            logits = self._continue([token], end)
+            end += 1
+
+    def _continue(self, tokens: Sequence[int], position: int) -> np.ndarray:
+        """The logits after ``tokens``; refused where another has changed the text meanwhile."""
+        with self.session.lock:
+            if self.position != position:
+                raise LadderError(
+                    f"the model held {position} tokens and now holds {self.position}: something "
+                    "else has changed its text; load one model for each thread"
+                )
+            last: np.ndarray = self.feed(tokens)[-1]
+        return last
 
     def stream_text(
         self, prompt: str, limit: int, sampling: Sampling | None = None
@@ -143,13 +178,37 @@ class LanguageModel:
     @property
     def tokenizer(self) -> object:
         if self._tokenizer is None:
-            artifact = self.session.artifact
-            if not artifact.has_tokenizer:
-                raise LadderError(f"{artifact.folder}: has no tokenizer; feed token ids instead")
-            from tokenizers import Tokenizer
-
-            self._tokenizer = Tokenizer.from_file(str(artifact.folder / TOKENIZER))
+            self._tokenizer = _tokenizer_of(self.session.artifact)
         return self._tokenizer
+
+
+def _check_fits(function: Function, rows: int, states: States) -> None:
+    """Refuse a function that does not take ``rows`` tokens, or does not return the states."""
+    for name, shape in ((TOKENS_IN, (1, rows)), (POSITION_IN, (1,))):
+        found = function.inputs.get(name)
+        if found is None or found.shape != shape or found.dtype.kind != "i":
+            raise LadderError(
+                f"function '{function.name}' must take '{name}', integers {list(shape)}; "
+                "compile the model again"
+            )
+    for spec in states.specs:
+        if spec.kind == RECURRENT and spec.next not in function.outputs[1:]:
+            raise LadderError(
+                f"function '{function.name}' does not return '{spec.next}'; compile the model again"
+            )
+
+
+def _tokenizer_of(artifact: Artifact) -> object:
+    if artifact.tokenizer is None:
+        raise LadderError(f"{artifact.folder}: has no tokenizer; feed token ids instead")
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(artifact.tokenizer)
+    except Exception as error:  # a bare Exception of its Rust code
+        raise LadderError(
+            f"{artifact.folder / TOKENIZER}: cannot be read: {one_line(error)}"
+        ) from error
 
 
 class _Sampler:

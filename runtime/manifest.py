@@ -2,21 +2,30 @@
 
 Format 2 describes the states of a language model where format 1 named them, and calls ``options``
 what was ``wish``; its report has ``skipped`` for ``left_alone``. Manifests of format 1 are read
-as if they were of format 2.
+as if they were of format 2. Manifests have a checksum of their own since it was introduced.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from ladder.errors import LadderError
 from ladder.ir.states import CONTEXT, ROWS, StateSpec
-from ladder.support.fields import field, list_field, nullable_field
+from ladder.support.dtypes import item_size
+from ladder.support.fields import field, list_field, nullable_field, refuse_repeated
 
 FORMAT, OLDEST = 2, 1
 KEYS = ("report", "origin")  # required keys that are read elsewhere
+CHECKSUM = "checksum"
+ALIGNMENT = 64  # bytes: where a tensor may begin in the file of weights
+LARGEST = 1 << 50  # bytes of one array: beyond what a processor can address
+HASH, FILE_NAME = re.compile(r"[0-9a-f]{64}"), re.compile(r"[^/\0]+")
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,11 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.offset + prod(self.shape) * item_size(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,47 @@ class Manifest:
         for key in KEYS:
             field(row, key, dict)
         facts = nullable_field(row, "language_model", dict)
-        return Manifest(
+        tensors = field(row, "tensors", dict)
+        found = Manifest(
             list_field(row, "levels", str),
-            field(row, "files", dict),
+            _files(field(row, "files", dict)),
             tuple(map(_function, field(row, "functions", list))),
-            {name: _tensor(tensor) for name, tensor in field(row, "tensors", dict).items()},
+            {name: _tensor(name, tensor) for name, tensor in tensors.items()},
             None if facts is None else _language_model(facts),
         )
+        refuse_repeated("a function", [function.name for function in found.functions])
+        _check_weights(found)
+        _check_checksum(row)
+        return found
+
+    def check_places(self, size: int) -> None:
+        """Refuse tensors that do not fill a file of ``size`` bytes one after another."""
+        end = 0
+        for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].offset):
+            if tensor.offset != -(-end // ALIGNMENT) * ALIGNMENT:
+                raise LadderError(
+                    f"tensor '{name}' is at byte {tensor.offset}, but the one before it ends at "
+                    f"byte {end}"
+                )
+            end = tensor.end
+        if end != size:
+            raise LadderError(f"its tensors end at byte {end} of {size} in the file of weights")
+
+
+def checksum(row: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its checksum, whatever the order of its keys and its spaces."""
+    rest = {key: value for key, value in row.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def manifest_text(row: dict[str, Any]) -> str:
+    """The text of a manifest's file, with its checksum."""
+    return json.dumps({**row, CHECKSUM: checksum(row)}, indent=1)
+
+
+def _check_checksum(row: dict[str, Any]) -> None:
+    if CHECKSUM in row and field(row, CHECKSUM, str) != checksum(row):
+        raise LadderError("it was changed since it was written (its checksum differs)")
 
 
 def upgraded(row: Any) -> dict[str, Any]:
@@ -97,6 +145,7 @@ def upgraded(row: Any) -> dict[str, Any]:
 def _from_format_1(row: dict[str, Any]) -> dict[str, Any]:
     new = {**row, "format": FORMAT, "options": row.get("wish")}
     new.pop("wish", None)
+    new.pop(CHECKSUM, None)
     report = dict(field(row, "report", dict))
     report["skipped"] = report.pop("left_alone", [])
     new["report"] = report
@@ -120,35 +169,77 @@ def _rows_of(names: Iterable[str], inputs: Iterable[Input]) -> Iterable[StateSpe
         yield StateSpec(name, (*shape[:2], CONTEXT, *shape[3:]), found[name].dtype, ROWS, 2)
 
 
+def _files(row: dict[str, Any]) -> dict[str, str]:
+    """File name -> SHA-256. A name never leads out of the folder."""
+    for name in row:
+        digest = field(row, name, str)
+        if not FILE_NAME.fullmatch(name) or name in (".", ".."):
+            raise LadderError(f"'files' names {name!r:.40}, which is not the name of a file")
+        if not HASH.fullmatch(digest):
+            raise LadderError(f"the hash of file '{name}' is {digest!r:.40}, not a SHA-256")
+    return row
+
+
 def _function(row: Any) -> Function:
-    return Function(
+    found = Function(
         field(row, "name", str),
         tuple(map(_input, list_field(row, "inputs", list))),
         list_field(row, "outputs", str),
         list_field(row, "weights", str),
     )
+    refuse_repeated(f"an input of '{found.name}'", [entry.name for entry in found.inputs])
+    refuse_repeated(f"an output of '{found.name}'", found.outputs)
+    return found
+
+
+def _check_weights(manifest: Manifest) -> None:
+    for function in manifest.functions:
+        for name in function.weights:
+            if name not in manifest.tensors:
+                raise LadderError(f"function '{function.name}' takes '{name}', which is no tensor")
 
 
 def _input(row: list[Any]) -> Input:
     if len(row) != 3:
-        raise LadderError(f"an entry of 'inputs' is {row}, not [name, type, shape]")
+        raise LadderError(f"an entry of 'inputs' is {row!r:.40}, not [name, type, shape]")
     named = dict(zip(("name", "type", "shape"), row, strict=True))
-    return Input(
-        field(named, "name", str), field(named, "type", str), list_field(named, "shape", int)
-    )
+    name, dtype = field(named, "name", str), field(named, "type", str)
+    shape = list_field(named, "shape", int)
+    _check_array(f"input '{name}'", dtype, shape)
+    return Input(name, dtype, shape)
 
 
-def _tensor(row: Any) -> Tensor:
-    return Tensor(
-        field(row, "dtype", str), list_field(row, "shape", int), field(row, "offset", int)
-    )
+def _tensor(name: str, row: Any) -> Tensor:
+    dtype, shape = field(row, "dtype", str), list_field(row, "shape", int)
+    offset = field(row, "offset", int)
+    _check_array(f"tensor '{name}'", dtype, shape)
+    return Tensor(dtype, shape, offset)
+
+
+def _check_array(what: str, dtype: str, shape: tuple[int, ...]) -> None:
+    """Refuse an unknown type, and a shape that no memory holds."""
+    try:
+        size = prod(shape) * item_size(dtype)
+    except LadderError as error:
+        raise LadderError(f"{what}: {error}") from error
+    if min(shape, default=1) < 0 or max(shape, default=0) > LARGEST or size > LARGEST:
+        raise LadderError(f"{what}: the shape is {list(shape)!s:.60}, which no array can have")
 
 
 def _language_model(row: Any) -> LanguageModelFacts:
+    states = tuple(map(StateSpec.from_json, field(row, "states", list)))
+    refuse_repeated("a state", [state.name for state in states])
     return LanguageModelFacts(
-        field(row, "context", int),
-        field(row, "chunk", int),
-        field(row, "vocabulary", int),
+        _positive(row, "context"),
+        _positive(row, "chunk"),
+        _positive(row, "vocabulary"),
         list_field(row, "eos", int),
-        tuple(map(StateSpec.from_json, field(row, "states", list))),
+        states,
     )
+
+
+def _positive(row: Any, name: str) -> int:
+    value: int = field(row, name, int)
+    if value < 1:
+        raise LadderError(f"'{name}' is {value}, not a positive number")
+    return value

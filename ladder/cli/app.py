@@ -78,11 +78,13 @@ def run(
         Path | None, typer.Option(help="NPZ file with one array for each input, by name.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="NPZ file for the outputs.")] = None,
+    verify_key: o.VerifyKey = None,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
     """Run an artifact: stream text after a prompt, or feed arrays."""
     from ladder.cli.running import run_arrays, run_prompt
+    from ladder.runtime.artifact import Artifact
 
     o.set_threads(threads)
     options = options_of(RunOptions, asked)
@@ -90,9 +92,9 @@ def run(
     if (prompt is None) == (input is None):
         raise LadderError("give either --prompt TEXT or --input FILE.npz")
     if prompt is not None:
-        run_prompt(artifact, prompt, options, json)
+        run_prompt(Artifact.load(artifact, verify_key), prompt, options, json)
     elif input is not None:
-        run_arrays(artifact, input, output, json)
+        run_arrays(Artifact.load(artifact, verify_key), input, output, json)
 
 
 @app.command("eval")
@@ -104,6 +106,8 @@ def eval_command(
         int, typer.Option(help="Tokens per window (0: the model's context, at most 1024).")
     ] = 0,
     reference: Annotated[bool, typer.Option(help="Compare with the float model.")] = True,
+    verify_key: o.VerifyKey = None,
+    trust_remote_code: o.TrustRemoteCode = False,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
@@ -114,13 +118,31 @@ def eval_command(
     if tokens < 2 or window < 0:
         raise LadderError("give --tokens of 2 or more and --window of 0 or more")
     with progress():
-        score = score_file(model, text, tokens, window, reference)
+        score = score_file(
+            model, text, tokens, window, reference, key=verify_key, trust=trust_remote_code
+        )
     if json:
         print_json(score.json())
         return
     print_table("", ["measure", "value"], [[k, v] for k, v in score.json().items() if k != "notes"])
     for note in score.notes:
         err.print(note)
+
+
+@app.command()
+def sign(
+    artifact: Path,
+    key: Annotated[Path, typer.Option(help="Private key (PEM, Ed25519) to sign with.")],
+    json: o.Json = False,
+) -> None:
+    """Sign an artifact, for 'ladder run --verify-key'."""
+    from ladder.runtime.artifact import sign_artifact
+
+    path = sign_artifact(artifact, key)
+    if json:
+        print_json({"file": str(path)})
+    else:
+        out.print(f"Wrote {path}")
 
 
 @app.command()
@@ -156,13 +178,14 @@ def opt(
     output: Annotated[
         Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
     ] = None,
+    trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,
 ) -> None:
     """Run passes over a model and show the IR between them."""
     from ladder.cli.opt import run_opt
 
     with progress():
-        timings, text = run_opt(model, pipeline, dump_ir, output)
+        timings, text = run_opt(model, pipeline, dump_ir, output, trust_remote_code)
     if json:
         print_json([{"pass": name, "seconds": seconds} for name, seconds in timings])
     elif dump_ir is None and output is None:

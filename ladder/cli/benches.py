@@ -36,6 +36,7 @@ bench_app = typer.Typer(
 def artifact(
     folder: Annotated[Path, typer.Argument(help="Artifact folder.")],
     tokens: Annotated[int, typer.Option(help="Context to fill before decoding is timed.")] = 256,
+    verify_key: o.VerifyKey = None,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def artifact(
     from ladder.runtime.bench import bench_artifact
 
     o.set_threads(threads)
-    result = bench_artifact(folder, tokens)
+    result = bench_artifact(folder, tokens, verify_key)
     if json:
         print_json(result)
         return

@@ -14,11 +14,11 @@ from ladder.support.files import file_aside
 
 
 def run_opt(
-    path: Path, pipeline: str, dump: Path | None, output: Path | None
+    path: Path, pipeline: str, dump: Path | None, output: Path | None, trust: bool = False
 ) -> tuple[list[tuple[str, float]], str]:
     """Run ``pipeline``; return (pass, seconds) rows and the resulting IR as text."""
     passes = parse_pipeline(pipeline)
-    model = load_source(path).model
+    model = load_source(path, trust).model
     timing = TimingObserver()
     observers: list[Observer] = [timing]
     if dump is not None:

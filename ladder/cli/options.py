@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ladder.errors import LadderError
 from ladder.options.requests import DEFAULT_TYPES, CompileOptions, PlanOptions
 from ladder.options.schema import described
+from ladder.support.threads import check_threads
 
 _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 
@@ -18,6 +18,13 @@ _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Threads = Annotated[int, typer.Option(help="Threads (0: all cores that this process may use).")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help=_COMPILE["trust_remote_code"].option.help)
+]
+VerifyKey = Annotated[
+    Path | None,
+    typer.Option(help="Public key (PEM): refuse an artifact that was not signed with its key."),
+]
 SavePlan = Annotated[
     Path | None, typer.Option(help="With a budget, also write the plan (TOML) to this file.")
 ]
@@ -35,7 +42,6 @@ TYPES = ",".join(DEFAULT_TYPES)
 
 def set_threads(threads: int) -> None:
     """Set the number of threads for TVM, which reads it when it is first loaded."""
-    if threads < 0:
-        raise LadderError(f"--threads {threads}: give a positive number, or 0 for all cores")
+    check_threads("--threads", threads)
     if threads:
         os.environ["TVM_NUM_THREADS"] = str(threads)

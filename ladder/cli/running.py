@@ -18,11 +18,12 @@ from ladder.support.arrays import read_npz
 from ladder.support.files import file_aside
 
 
-def run_prompt(folder: Path, prompt: str, options: RunOptions, json: bool) -> None:
+def run_prompt(artifact: Artifact, prompt: str, options: RunOptions, json: bool) -> None:
     """Stream the continuation of ``prompt`` to stdout."""
-    artifact = Artifact.load(folder)
     if artifact.language_model is None:
-        raise LadderError(f"{folder}: not a language model; feed arrays with --input FILE.npz")
+        raise LadderError(
+            f"{artifact.folder}: not a language model; feed arrays with --input FILE.npz"
+        )
     model = LanguageModel(Session(artifact))
     sampling = Sampling(options.temperature, options.top_p, options.seed)
     start = time.perf_counter()
@@ -47,10 +48,10 @@ def run_prompt(folder: Path, prompt: str, options: RunOptions, json: bool) -> No
     err.print(f"{seconds:.2f} s, kernels for {artifact.level.name}")
 
 
-def run_arrays(folder: Path, source: Path, target: Path | None, json: bool) -> None:
+def run_arrays(artifact: Artifact, source: Path, target: Path | None, json: bool) -> None:
     """Feed the arrays of an NPZ file; write the outputs to another file, or describe them."""
     feeds = read_npz(source, "save the inputs by name with numpy.savez")
-    outputs = Session(Artifact.load(folder)).run(feeds)
+    outputs = Session(artifact).run(feeds)
     if target is not None:
         with file_aside(target) as aside, aside.open("wb") as file:
             np.savez(file, **outputs)  # type: ignore[arg-type]

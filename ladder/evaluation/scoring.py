@@ -14,23 +14,37 @@ from ladder.runtime.artifact import MANIFEST, Artifact
 LARGEST_WINDOW = 1024
 
 
-def score_file(model: Path, text: Path, limit: int, window: int, compare: bool) -> Score:
-    """Score ``model`` on the first ``limit`` tokens of ``text``."""
+def score_file(
+    model: Path,
+    text: Path,
+    limit: int,
+    window: int,
+    compare: bool,
+    key: Path | None = None,
+    trust: bool = False,
+) -> Score:
+    """Score ``model`` on the first ``limit`` tokens of ``text``.
+
+    ``key`` is the public key of an artifact's signature. ``trust`` allows to run Python code of a
+    model's folder.
+    """
     content = read_text(text)
     if (model / MANIFEST).exists():
-        return _score_artifact(model, content, limit, window, compare)
-    source = load_source(model)
+        artifact = Artifact.load(model, key)
+        return _score_artifact(artifact, content, limit, window, compare)
+    source = load_source(model, trust)
     predictor = float_model(source, window or LARGEST_WINDOW)
     return evaluate(predictor, encode(source, content)[:limit], predictor.context)
 
 
-def _score_artifact(folder: Path, content: str, limit: int, window: int, compare: bool) -> Score:
+def _score_artifact(
+    artifact: Artifact, content: str, limit: int, window: int, compare: bool
+) -> Score:
     from ladder.runtime.language_model import LanguageModel
     from ladder.runtime.session import Session
 
-    artifact = Artifact.load(folder)
     if artifact.language_model is None:
-        raise LadderError(f"{folder}: not a language model, so it has no perplexity")
+        raise LadderError(f"{artifact.folder}: not a language model, so it has no perplexity")
     model = LanguageModel(Session(artifact))
     size = min(window or LARGEST_WINDOW, model.context)
     tokens = model.encode(content)[:limit]

@@ -34,10 +34,14 @@ WHOLE = (
 )
 
 
-def load_folder(folder: Path) -> Source:
-    """A Hugging Face folder: config.json, safetensors, tokenizer.json."""
-    files = sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    return _load(Checkpoint(folder), file_digest(*files))
+def load_folder(folder: Path, trust: bool = False) -> Source:
+    """A Hugging Face folder: config.json, safetensors, tokenizer.json.
+
+    Python code in it is run only if ``trust`` says so, and then belongs to the digest.
+    """
+    found = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    files = sorted([folder / "config.json", *found, *(folder.glob("*.py") if trust else ())])
+    return _load(Checkpoint(folder, trust=trust), file_digest(*files))
 
 
 def load_gguf(path: Path) -> Source:
@@ -71,6 +75,7 @@ class Checkpoint:
 
     folder: Path
     gguf: Path | None = None
+    trust: bool = False
 
     @property
     def origin(self) -> str:
@@ -78,8 +83,8 @@ class Checkpoint:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How transformers finds it. Python code in the folder is refused, not asked about."""
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        """How transformers finds it. Python code in the folder is never asked about."""
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self.trust}
         return options | ({"gguf_file": self.gguf.name} if self.gguf else {})
 
     def stored(self, module: Any) -> Stored:
@@ -95,9 +100,7 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
         except LadderError:
             raise
         except Exception as error:
-            raise LadderError(
-                f"{checkpoint.origin}: transformers cannot load it: {one_line(error)}"
-            ) from error
+            raise LadderError(f"{checkpoint.origin}: {_reason(error)}") from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **checkpoint.options)
         except Exception:
@@ -112,6 +115,15 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
         source.chat_template = tokenizer.chat_template
     source.eos = _eos(torch_model, tokenizer)
     return source
+
+
+def _reason(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            "its folder holds Python code of the model, which is not run; read the code, and give "
+            "--trust-remote-code if you trust it"
+        )
+    return f"transformers cannot load it: {one_line(error)}"
 
 
 def trace_model(model: Any, stored: Stored, origin: str, digest: str) -> Source:
@@ -138,7 +150,9 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
             "model; load its parts as torch modules with ladder.load(module, example_inputs)"
         )
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=checkpoint.trust, **EAGER
+        )
     model.tie_weights()
     stored = of_parameters(model, checkpoint.stored(model))
     if stored is None:

@@ -16,29 +16,31 @@ class Frontend:
     """One kind of model: a file with ``suffix``, or a folder that holds the file ``marker``.
 
     ``reader`` is MODULE:FUNCTION, imported when it is needed. ``traced`` says that reading is slow,
-    so that its result is cached.
+    so that its result is cached. ``code`` says that the model may have Python code of its own, and
+    that ``reader`` takes whether it is trusted.
     """
 
     reader: str
     suffix: str = ""
     marker: str = ""
     traced: bool = True
+    code: bool = False
 
     def accepts(self, path: Path) -> bool:
         if self.marker and path.is_dir():
             return (path / self.marker).exists()
         return bool(self.suffix) and path.suffix == self.suffix and not path.is_dir()
 
-    def read(self, path: Path) -> Source:
+    def read(self, path: Path, trust: bool = False) -> Source:
         module, _, name = self.reader.partition(":")
-        function: Callable[[Path], Source] = getattr(importlib.import_module(module), name)
-        return function(path)
+        function: Callable[..., Source] = getattr(importlib.import_module(module), name)
+        return function(path, trust) if self.code else function(path)
 
 
 FRONTENDS = (
     Frontend("ladder.frontend.onnx_file:load_onnx", suffix=".onnx", traced=False),
     Frontend("ladder.frontend.huggingface:load_gguf", suffix=".gguf"),
-    Frontend("ladder.frontend.huggingface:load_folder", marker="config.json"),
+    Frontend("ladder.frontend.huggingface:load_folder", marker="config.json", code=True),
 )
 SUFFIXES = tuple(frontend.suffix for frontend in FRONTENDS if frontend.suffix)
 
@@ -58,10 +60,13 @@ def find_frontend(path: Path) -> tuple[Frontend, Path]:
     raise LadderError(f"{path}: unknown kind of file; give .onnx, .gguf or a Hugging Face folder")
 
 
-def load(path: str | Path) -> Source:
-    """Read a model file or folder; raise a ``LadderError`` if it cannot be read."""
+def load(path: str | Path, trust: bool = False) -> Source:
+    """Read a model file or folder; raise a ``LadderError`` if it cannot be read.
+
+    ``trust`` allows to run Python code of the model's folder.
+    """
     frontend, where = find_frontend(Path(path))
-    return frontend.read(where)
+    return frontend.read(where, trust)
 
 
 def _only_file(folder: Path) -> Path:

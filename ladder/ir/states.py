@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ladder.errors import LadderError
+from ladder.support.dtypes import item_size
 from ladder.support.fields import field, list_field, nullable_field, refuse_unknown_fields
 
 STATE_PREFIX = "state."
@@ -61,9 +62,9 @@ class StateSpec:
 
     def _check_dtype(self) -> None:
         try:
-            np.dtype(self.dtype)
-        except TypeError as error:
-            raise self._invalid(f"unknown type '{self.dtype}'") from error
+            item_size(self.dtype)
+        except LadderError as error:
+            raise self._invalid(str(error)) from error
 
     def _invalid(self, reason: str) -> LadderError:
         return LadderError(f"state '{self.name}': {reason}")

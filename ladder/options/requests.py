@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that have no meaning where ONNX Runtime runs the result.
-NOT_FOR_FILES = ("pareto", "target", "chunk", "latency", "costs", "overhead")
+NOT_FOR_FILES = (
+    *("pareto", "target", "chunk", "latency", "costs", "overhead"),
+    "trust_remote_code",
+)
 TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
 
@@ -142,6 +145,14 @@ class TargetOptions(SiteOptions):
         plugin=True,
     )
     chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
+    trust_remote_code: bool = option(
+        False,
+        "Run Python code of the model's folder, with your rights. Read it first.",
+        flags=("--trust-remote-code",),
+        reported=False,
+        changes_result=False,  # the code is in the model's digest
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
         from ladder.ir.activation import check

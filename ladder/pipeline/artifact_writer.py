@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from ladder.hardware.targets import Level
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options
 from ladder.pipeline.report import CompileReport
-from ladder.runtime.artifact import ALIGNMENT, MANIFEST, TOKENIZER, WEIGHTS, file_hash
-from ladder.runtime.manifest import FORMAT
+from ladder.runtime.artifact import MANIFEST, TOKENIZER, WEIGHTS, file_hash
+from ladder.runtime.manifest import ALIGNMENT, FORMAT, manifest_text
 from ladder.support.files import full_disk_is_plain
 
 
@@ -48,7 +47,7 @@ def write_artifact(
             "language_model": _language_model(source, options),
             "report": report.to_json(),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (folder / MANIFEST).write_text(manifest_text(manifest))
 
 
 def _write_weights(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

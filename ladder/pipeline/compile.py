@@ -29,6 +29,7 @@ from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.runtime.artifact import MANIFEST, file_hash, own_files
+from ladder.runtime.manifest import manifest_text
 from ladder.support import cache, entries
 from ladder.support.files import check_folder, folder_aside
 from ladder.support.progress import stage
@@ -59,7 +60,7 @@ def compile_model(
     levels = levels_of(options.target)
     if options.plan:
         planned = read_plan(options.plan)
-    source = load_source(model)
+    source = load_source(model, options.trust_remote_code)
     _check_context(source, options)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):
@@ -109,7 +110,7 @@ def _complete(
     report = CompileReport(**manifest["report"])
     report = report.of(source, options, planned, time.perf_counter() - start)
     manifest["report"] = report.to_json()
-    path.write_text(json.dumps(manifest, indent=1))
+    path.write_text(manifest_text(manifest))
     return report
 
 

@@ -16,9 +16,11 @@ from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.sources import load_source
 
 
-def ready(model: str | Path | Source, prepare: Sequence[Pass] = PREPARE) -> Source:
+def ready(
+    model: str | Path | Source, prepare: Sequence[Pass] = PREPARE, trust: bool = False
+) -> Source:
     """A copy of the model with its sites in their final form."""
-    source = load_source(model)
+    source = load_source(model, trust)
     graph = facts.clone(source.model)
     if not source.is_language_model:
         run_passes(graph, prepare)

@@ -19,21 +19,24 @@ from ladder.support.progress import stage
 SOURCE = "source.json"  # of a trace: everything but the model
 
 
-def load_source(model: str | Path | Source) -> Source:
-    """Load a model. A language model is traced once, then read from the cache."""
+def load_source(model: str | Path | Source, trust: bool = False) -> Source:
+    """Load a model. A language model is traced once, then read from the cache.
+
+    ``trust`` allows to run Python code of the model's folder.
+    """
     if isinstance(model, Source):
         return model
     frontend, path = find_frontend(Path(model))
-    return _traced(frontend, path) if frontend.traced else frontend.read(path)
+    return _traced(frontend, path, trust) if frontend.traced else frontend.read(path, trust)
 
 
-def _traced(frontend: Frontend, path: Path) -> Source:
+def _traced(frontend: Frontend, path: Path, trust: bool) -> Source:
     stamp = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
-    place = cache.entry("traces", path.resolve(), stamp, version("onnx-ir"))
+    place = cache.entry("traces", path.resolve(), stamp, trust, version("onnx-ir"))
     if entries.whole(place, SOURCE):
         return read_trace(place)
     with stage("trace the model"):
-        source = frontend.read(path)
+        source = frontend.read(path, trust)
     run_passes(source.model, PREPARE)
     with entries.new_entry(place) as aside:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")

@@ -88,7 +88,7 @@ def plan_model(
     ``prepare`` does to the model what compiling or quantizing does before it looks for sites.
     """
     options.check()
-    original, budget = ready(model, prepare), options.budget
+    original, budget = ready(model, prepare, options.trust_remote_code), options.budget
     if options.long_tokens:
         long_data_of(original, options)  # refuses invalid data before any work
     source = provisionally_muxed(original, options)

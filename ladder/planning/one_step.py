@@ -42,7 +42,7 @@ def compile_in_one_step(
         _refuse_saving(save_plan)
         return compile_model(model, output, options)
     asked.check()
-    source = load_source(model)
+    source = load_source(model, asked.trust_remote_code)
     return compile_model(source, output, options, _planned(source, asked, save_plan, PREPARE))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from types import UnionType
 from typing import Any
 
@@ -33,6 +33,15 @@ def refuse_unknown_fields(row: Any, known: Collection[str]) -> None:
     unknown = sorted(set(_object(row)) - set(known))
     if unknown:
         raise LadderError(f"unknown field '{unknown[0]}'; the fields are {', '.join(known)}")
+
+
+def refuse_repeated(what: str, names: Iterable[str]) -> None:
+    """Refuse a name that occurs twice; ``what`` says what has it."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise LadderError(f"'{name:.40}' is the name of {what} twice")
+        seen.add(name)
 
 
 def _object(row: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
 from ladder.ir.activation import FLOAT, block_of, check, table_mode
 from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
-from ladder.runtime.artifact import ALIGNMENT
+from ladder.runtime.manifest import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
 from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of

@@ -17,6 +17,7 @@ import pytest
 from small_graphs import graph, random
 
 from ladder.options.requests import CompileOptions
+from ladder.runtime.manifest import manifest_text
 from ladder.support import cache
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("cli")]
@@ -211,7 +212,7 @@ def test_numbers_and_paths_that_are_none(refuses: Cli, model: Path, tmp_path: Pa
 
 def edit_manifest(artifact: Path, **changes: object) -> None:
     path = artifact / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(manifest_text({**json.loads(path.read_text()), **changes}))
 
 
 def readers(artifact: Path) -> list[list[object]]:
