@@ -18,18 +18,17 @@ from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
+from ladder.cli.words import App
 from ladder.errors import LadderError
 from ladder.options.running import RunOptions
 from ladder.options.schema import options_of
 from ladder.support.cache_space import Freed
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Compile low-bit models for edge processors. Every command takes --json and --help.",
+app = App(
+    "Compile low-bit models for edge processors. Every command takes --json and --help.",
+    add_completion=True,
 )
-cache_app = typer.Typer(no_args_is_help=True, help="The content-addressed cache.")
+cache_app = App("The content-addressed cache.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(tune_app, name="tune")
@@ -71,13 +70,15 @@ app.command("project")(project_command)
 @app.command()
 @takes(RunOptions)
 def run(
-    artifact: Path,
+    artifact: o.Artifact,
     asked: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     input: Annotated[
         Path | None, typer.Option(help="NPZ file with one array for each input, by name.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", help="NPZ file for the outputs.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="NPZ file for the outputs.")
+    ] = None,
     verify_key: o.VerifyKey = None,
     threads: o.Threads = 0,
     json: o.Json = False,
@@ -131,7 +132,7 @@ def eval_command(
 
 @app.command()
 def sign(
-    artifact: Path,
+    artifact: o.Artifact,
     key: Annotated[Path, typer.Option(help="Private key (PEM, Ed25519) to sign with.")],
     json: o.Json = False,
 ) -> None:
@@ -147,9 +148,9 @@ def sign(
 
 @app.command()
 def report(
-    artifact: Path,
+    artifact: o.Artifact,
     output: Annotated[
-        Path | None, typer.Option("-o", help="HTML file (default: DIR/report.html).")
+        Path | None, typer.Option("--output", "-o", help="HTML file (default: DIR/report.html).")
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -168,7 +169,7 @@ def report(
 
 @app.command()
 def opt(
-    model: Path,
+    model: o.Model,
     pipeline: Annotated[
         str, typer.Option("-p", "--passes", help="pass{option=value,...},pass,...")
     ],
@@ -176,7 +177,7 @@ def opt(
         Path | None, typer.Option(help="Folder for the IR before and after each pass.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
+        Path | None, typer.Option("--output", "-o", help="Write the resulting IR as an ONNX file.")
     ] = None,
     trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,

@@ -7,6 +7,7 @@ import re
 from ladder.errors import LadderError
 from ladder.passes.infra.base import Pass, make
 from ladder.support.lookup import named
+from ladder.support.suggest import did_you_mean
 
 # A dict literal is easy to search, and --help imports nothing heavy.
 PASSES = {
@@ -31,7 +32,8 @@ def pass_class(name: str) -> type[Pass]:
     if name in RENAMED:
         raise LadderError(f"pass '{name}' is now called '{RENAMED[name]}'")
     if name not in PASSES:
-        raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}")
+        near = did_you_mean(name, PASSES)
+        raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}{near}")
     found: type[Pass] = named(PASSES[name])
     return found
 
