@@ -33,6 +33,7 @@ def compile_command(
         print_json(report.to_json())
         return
     _print_report(report)
+    out.print(_checked(report.check))
     feed = "--prompt TEXT" if report.language_model else "--input FILE.npz"
     out.print(f"Wrote {output} in {report.seconds} s. Next: ladder run {output} {feed}")
 
@@ -55,6 +56,12 @@ def quantize_command(
         return
     _print_report(report)
     out.print(f"Wrote {output}: {mega(report.size_bytes_before)} -> {mega(report.size_bytes)}.")
+
+
+def _checked(check: Mapping[str, Any]) -> str:
+    if check["error"] is None:
+        return f"Not compared with ONNX Runtime: {check['reason']}."
+    return f"Compared with ONNX Runtime in float: error {check['error']:.1g}."
 
 
 def _print_report(report: Mapping[str, Any]) -> None:

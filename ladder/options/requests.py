@@ -194,6 +194,14 @@ class CompileOptions(TargetOptions):
         splits="/",
         panel=COMPUTE,
     )
+    checked: bool = option(
+        True,
+        "Compare the float graph with ONNX Runtime on random inputs before rounding, and refuse a "
+        "model that would be computed wrongly.",
+        flags=("--check/--no-check",),
+        reported=False,
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
         super().check()

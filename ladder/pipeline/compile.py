@@ -128,6 +128,7 @@ def _compile_into(
         run_passes(shared, PREPARE)
     put_types(shared, source, options, planned)
     _check_sites(shared, source)
+    check = _float_check(shared, source, options)
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
     run_passes(shared, round_and_stack(options))
@@ -139,6 +140,7 @@ def _compile_into(
             functions, rows = _build_level(shared, source, options, level, weights, aside)
             kernels += rows
         report = compile_report(shared, sites, source, weights.size_bytes, kernels)
+        report.check = check
         own = dict(_own_types(options, planned))
         write_artifact(aside, source, options, levels, weights, functions, report, own)
 
@@ -157,6 +159,15 @@ def _check_sites(model: ir.Model, source: Source) -> None:
         reasons = facts.need(model, facts.Skipped).reasons
         first = next(iter(reasons.values()), "it has no weights")
         raise NothingToQuantize(f"{source.origin}: nothing to quantize ({first})")
+
+
+def _float_check(model: ir.Model, source: Source, options: CompileOptions) -> dict[str, Any]:
+    if not options.checked:
+        return {"error": None, "reason": "--no-check"}
+    _need_compiler()
+    from ladder.pipeline.float_check.check import check_float
+
+    return check_float(model, source, options.dims_text)
 
 
 def _build_level(

@@ -23,8 +23,10 @@ from ladder.support.results import Result
 class CompileReport(Result):
     """The result of ``ladder compile``: each site's type with its reason, and the skipped nodes.
 
-    ``seconds`` is the time of the whole compilation. ``size_bytes`` is the size of the artifact's
-    files without the manifest, ``weights_bytes`` that of the packed weights.
+    ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
+    part of the largest value, or the ``reason`` why they were not compared. ``seconds`` is the time
+    of the whole compilation. ``size_bytes`` is the size of the artifact's files without the
+    manifest, ``weights_bytes`` that of the packed weights.
     """
 
     model: str
@@ -37,6 +39,7 @@ class CompileReport(Result):
     kernels: list[dict[str, Any]]
     size_bytes: int = 0
     seconds: float = 0.0
+    check: dict[str, Any] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 

@@ -27,6 +27,7 @@ READ = (
 )
 MAKERS: dict[str, tuple[str, ...]] = {
     "traces": (*READ, "ladder.pipeline.trace_check"),
+    "checks": (*READ, "ladder.pipeline.float_check.check"),
     "activations": (*READ, "ladder.calibration.activations"),
     "hessians": (*READ, "ladder.calibration.hessians"),
     "rounded": (*READ, "ladder.calibration.rounded_weights"),
