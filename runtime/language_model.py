@@ -6,28 +6,21 @@ threads with texts of their own need a model each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ladder.errors import LadderError, one_line
 from ladder.ir.states import RECURRENT
 from ladder.runtime.artifact import TOKENIZER, Artifact
+from ladder.runtime.chat import Message, render
+from ladder.runtime.generation import Generation
+from ladder.runtime.sampling import Sampler, Sampling
 from ladder.runtime.session import Function, Session
 from ladder.runtime.states import Snapshot, States
 
 DECODE, PREFILL = "decode", "prefill"
 TOKENS_IN, POSITION_IN = "input_ids", "position"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. Temperature 0 takes the most likely one (greedy)."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
 
 
 class LanguageModel:
@@ -36,6 +29,7 @@ class LanguageModel:
     def __init__(self, session: Session) -> None:
         facts = session.artifact.language_model
         assert facts is not None
+        self._facts = facts
         self.session = session
         self.context, self.chunk, self.vocabulary = facts.context, facts.chunk, facts.vocabulary
         self.eos = facts.eos
@@ -125,19 +119,20 @@ class LanguageModel:
 
     def stream(
         self, prompt: Sequence[int], limit: int, sampling: Sampling | None = None
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Yield up to ``limit`` new tokens after ``prompt``; ends at the end-of-text token."""
-        draw = _Sampler(sampling or Sampling())
+        sampler, before = Sampler(sampling or Sampling()), [*prompt]
         if not prompt:
             raise LadderError("the prompt has no tokens; give some text")
         start = self.position
         logits = self._continue(prompt, start)
         end = start + len(prompt)
         for made in range(limit):
-            token = draw(logits)
+            token = sampler.draw(logits, before)
             if token in self.eos:
                 return
             yield token
+            before.append(token)
             if made + 1 == limit or self.position >= self.context:
                 return
             logits = self._continue([token], end)
@@ -154,18 +149,53 @@ class LanguageModel:
             last: np.ndarray = self.feed(tokens)[-1]
         return last
 
+    def generation(
+        self,
+        prompt: str,
+        tokens: int = 128,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> Generation:
+        """Text after ``prompt`` of at most ``tokens`` tokens: iterate over it for its pieces."""
+        return Generation(self, self.encode(prompt), tokens, sampling, stop)
+
     def stream_text(
         self, prompt: str, limit: int, sampling: Sampling | None = None
     ) -> Iterator[str]:
-        """Yield new text as it is generated, in whole characters."""
-        made: list[int] = []
-        shown = ""
-        for token in self.stream(self.encode(prompt), limit, sampling):
-            made.append(token)
-            text = self.decode(made)
-            if not text.endswith("\ufffd"):  # an incomplete character waits for the next token
-                yield text[len(shown) :]
-                shown = text
+        """Yield the text after ``prompt`` as it is generated, in whole characters."""
+        return iter(self.generation(prompt, limit, sampling))
+
+    def generate(
+        self,
+        prompt: str,
+        tokens: int = 128,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> str:
+        """The text after ``prompt``, of at most ``tokens`` tokens, up to a stop string."""
+        return "".join(self.generation(prompt, tokens, sampling, stop))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        tokens: int = 512,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> str:
+        """The answer to messages with a role and a content, by the model's chat template."""
+        self.reset()
+        prompt = self.encode_chat(messages)
+        return "".join(Generation(self, prompt, tokens, sampling, stop))
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Messages to tokens; the template itself writes the special ones."""
+        text = render(self._facts.chat_template, messages, self._facts.special_tokens)
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)  # type: ignore[attr-defined]
+
+    @property
+    def advised_sampling(self) -> Mapping[str, float]:
+        """What the model's authors advise, by the names of ``Sampling``'s fields."""
+        return self._facts.sampling
 
     def encode(self, text: str) -> list[int]:
         """Text to tokens, by the artifact's tokenizer."""
@@ -209,21 +239,3 @@ def _tokenizer_of(artifact: Artifact) -> object:
         raise LadderError(
             f"{artifact.folder / TOKENIZER}: cannot be read: {one_line(error)}"
         ) from error
-
-
-class _Sampler:
-    """Draws a token from logits [vocabulary]."""
-
-    def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
-        self.random = np.random.default_rng(sampling.seed)
-
-    def __call__(self, logits: np.ndarray) -> int:
-        if self.sampling.temperature <= 0:
-            return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self.sampling.temperature
-        p = np.exp(scaled - scaled.max())
-        p /= p.sum()
-        order = np.argsort(-p)
-        kept = order[: int(np.searchsorted(np.cumsum(p[order]), self.sampling.top_p)) + 1]
-        return int(self.random.choice(kept, p=p[kept] / p[kept].sum()))

@@ -73,6 +73,9 @@ def run(
     artifact: o.Artifact,
     asked: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The prompt is a message, for the chat template.")
+    ] = False,
     input: Annotated[
         Path | None, typer.Option(help="NPZ file with one array for each input, by name.")
     ] = None,
@@ -89,13 +92,32 @@ def run(
 
     o.set_threads(threads)
     options = options_of(RunOptions, asked)
-    options.check()
+    if chat and prompt is None:
+        raise LadderError("--chat needs --prompt TEXT; 'ladder chat' reads messages as you type")
     if (prompt is None) == (input is None):
         raise LadderError("give either --prompt TEXT or --input FILE.npz")
     if prompt is not None:
-        run_prompt(Artifact.load(artifact, verify_key), prompt, options, json)
+        run_prompt(Artifact.load(artifact, verify_key), prompt, chat, options, json)
     elif input is not None:
         run_arrays(Artifact.load(artifact, verify_key), input, output, json)
+
+
+@app.command("chat")
+@takes(RunOptions)
+def chat_command(
+    artifact: o.Artifact,
+    asked: dict[str, Any],
+    system: Annotated[str, typer.Option(help="A message to the model before the first one.")] = "",
+    verify_key: o.VerifyKey = None,
+    threads: o.Threads = 0,
+) -> None:
+    """Talk to a language model, by its own chat template."""
+    from ladder.cli.chatting import talk
+    from ladder.runtime.artifact import Artifact
+
+    o.set_threads(threads)
+    options = options_of(RunOptions, asked)
+    talk(Artifact.load(artifact, verify_key), system, options)
 
 
 @app.command("eval")

@@ -20,6 +20,7 @@ from ladder.frontend.checkpoint import (
     of_parameters,
     without_memory,
 )
+from ladder.frontend.conversation import advised_sampling, default_template, special_tokens
 from ladder.frontend.expected import expected_logits
 from ladder.frontend.language_model import trace_language_model
 from ladder.frontend.model_states import find_states
@@ -113,7 +114,9 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
         source.notes.append("no fast tokenizer found: prompts must be given as token numbers")
     else:
         source.tokenizer = tokenizer.backend_tokenizer.to_str()
-        source.chat_template = tokenizer.chat_template
+        source.chat_template = default_template(tokenizer.chat_template)
+        source.special_tokens = special_tokens(tokenizer)
+    source.sampling = advised_sampling(torch_model.generation_config)
     source.eos = _eos(torch_model, tokenizer)
     return source
 

@@ -42,6 +42,8 @@ class Source:
     tokenizer: str | None = None
     eos: tuple[int, ...] = ()
     chat_template: str | None = None
+    special_tokens: dict[str, str] = field(default_factory=dict)  # name in templates -> text
+    sampling: dict[str, float] = field(default_factory=dict)  # what the model's authors advise
     notes: list[str] = field(default_factory=list)
     states: tuple[StateSpec, ...] = ()
     longest: int | None = None  # tokens of a text, where the model computes others differently
