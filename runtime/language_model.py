@@ -15,7 +15,8 @@ from ladder.ir.states import RECURRENT
 from ladder.runtime.artifact import TOKENIZER, Artifact
 from ladder.runtime.chat import Message, render
 from ladder.runtime.generation import Generation
-from ladder.runtime.sampling import Sampler, Sampling
+from ladder.runtime.sampler import Sampler
+from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Function, Session
 from ladder.runtime.states import Snapshot, States
 

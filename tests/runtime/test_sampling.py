@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ladder.errors import LadderError
-from ladder.runtime.sampling import Sampler, Sampling
+from ladder.runtime.sampler import Sampler
+from ladder.runtime.sampling import Sampling
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
 REFUSED = {
