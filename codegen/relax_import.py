@@ -19,7 +19,8 @@ import onnx_ir as ir
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.context import Context, no_kernel
+from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.fusion import addends_of, fuse
 from ladder.codegen.packing import (
     CONSTANT_ELEMENTS,
@@ -202,10 +203,9 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 "TVM's ONNX frontend lacks them; "
                 "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
             )
-
         attentions = (node for node in graph.node if node.op_type == "Attention")
-        if any(any(node.output[1:]) for node in attentions):
-            raise LadderError("Attention has no kernel that returns keys, values or scores")
+        if any(any(node.output[3:]) for node in attentions):
+            raise no_kernel("Attention with the output qk_matmul_output")
 
     def _convert_operator(
         self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int
