@@ -138,16 +138,19 @@ SCAN = Body(
 RECURRENCE = Body(
     ("x", "decay", "state"),
     (
+        "one = Constant <value_ints=[1]> ()",
+        "two = Constant <value_ints=[2]> ()",
         _scan(
             "state",
             ["x", "decay"],
-            ["y"],
+            ["y_deep"],
             [
                 "faded = Mul (decay_t, held)",
                 "held_next = Add (faded, x_t)",
-                "y_t = Identity (held_next)",
+                "y_deep_t = Unsqueeze (held_next, one)",  # an Identity would be removed
             ],
         ),
+        "y = Squeeze (y_deep, two)",
     ),
 )
 _SHARES = (
