@@ -64,7 +64,7 @@ def linear_attention(form: Form, rule: Rule, sizes: Sizes, scale: float, in_plac
 
 def _name(state: State, rule: Rule, sizes: Sizes, scale: float) -> str:
     queries = f"q{sizes.query_heads}" * (sizes.group > 1)
-    options = filter(None, (str(rule), queries, f"x{scale:g}" * (scale != 1)))
+    options = filter(None, (str(rule), queries, f"x{scale}" * (scale != 1)))
     return state.name("linear_attention", f"s{sizes.tokens}", *options)
 
 

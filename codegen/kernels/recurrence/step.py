@@ -170,7 +170,9 @@ class Step:
     def _find_stored(self) -> None:
         """What each token stores: what its key does not recall of its value yet."""
         for t in range(self.block.tokens):
-            new = self._plus(self._value(t), self._spread(-self._gain(t)), self.stored[t, self._all])
+            new = self._plus(
+                self._value(t), self._spread(-self._gain(t)), self.stored[t, self._all]
+            )
             for s in range(t):
                 factor = self._spread(-self.of.scalars.known[self.block.index, t, s])
                 new = self._plus(new, factor, self.stored[s, self._all])
