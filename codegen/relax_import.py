@@ -19,7 +19,8 @@ import onnx_ir as ir
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.context import Context, no_kernel
+from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.fusion import addends_of, fuse
 from ladder.codegen.packing import (
     CONSTANT_ELEMENTS,
@@ -32,8 +33,10 @@ from ladder.codegen.packing import (
     reader_of,
     weight_inputs,
 )
+from ladder.codegen.recurrence import IN_PLACE, changed_in_place
 from ladder.errors import LadderError
 from ladder.ir import dialect, mux_bodies
+from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
@@ -138,6 +141,9 @@ def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
         # The arrays for outliers come last, in place of the channels.
         proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
         proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
+    elif node.op_type in OPERATORS:
+        in_place = int(changed_in_place(node))
+        proto.attribute.append(onnx.helper.make_attribute(IN_PLACE, in_place))
     return proto
 
 
@@ -202,10 +208,9 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 "TVM's ONNX frontend lacks them; "
                 "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
             )
-
         attentions = (node for node in graph.node if node.op_type == "Attention")
-        if any(any(node.output[1:]) for node in attentions):
-            raise LadderError("Attention has no kernel that returns keys, values or scores")
+        if any(any(node.output[3:]) for node in attentions):
+            raise no_kernel("Attention with the output qk_matmul_output")
 
     def _convert_operator(
         self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int

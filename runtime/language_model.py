@@ -9,10 +9,11 @@ import numpy as np
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import TOKENIZER
+from ladder.runtime.manifest import ALL, DECODE, HIDDEN, LAST, PREFILL
 from ladder.runtime.session import Session
 from ladder.runtime.states import Snapshot, States
 
-DECODE, PREFILL = "decode", "prefill"
+WANTED = (ALL, LAST, None)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class LanguageModel:
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
         self._prefill.bind(self.states.buffers)
+        # Without these functions, prefill returns the logits of all tokens.
+        self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}
+        for head in self._heads.values():
+            head.bind()
         self._tokenizer: object | None = None
 
     @property
@@ -60,8 +65,14 @@ class LanguageModel:
         """Return to the states at ``snapshot``."""
         self.states.restore(snapshot)
 
-    def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
+    def feed(self, tokens: Sequence[int], logits: str | None = ALL) -> np.ndarray:
+        """Append tokens; returns logits, float32 [rows, vocabulary].
+
+        ``logits`` says whose: those of ``all`` tokens, of the ``last`` one, or of none (None). A
+        prompt needs the last ones only, which saves the time of the head for all other tokens.
+        """
+        if logits not in WANTED:
+            raise LadderError(f"logits='{logits}': give 'all', 'last' or None")
         if not tokens:
             raise LadderError("no tokens to feed; give at least one")
         if min(tokens) < 0 or max(tokens) >= self.vocabulary:
@@ -71,7 +82,9 @@ class LanguageModel:
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "
                 "shorten the prompt or compile with a larger --context"
             )
-        rows = [self._feed_piece(piece) for piece in self._pieces(tokens)]
+        *before, end = self._pieces(tokens)
+        rows = [self._feed_piece(piece, ALL if logits == ALL else None) for piece in before]
+        rows.append(self._feed_piece(end, logits))
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
     def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -85,16 +98,27 @@ class LanguageModel:
         for token in tokens[exact:]:
             yield [token]
 
-    def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
+    def _feed_piece(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
         ids = function.inputs["input_ids"]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
         function.inputs["position"][0] = self.position
-        logits, *rest = function.call()
+        made, *rest = function.call()
         self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
-        rows: np.ndarray = logits[0, : len(tokens)].copy()
+        if logits is None:
+            return np.empty((0, self.vocabulary), np.float32)
+        rows: np.ndarray = made[0, len(tokens) - 1 if logits == LAST else 0 : len(tokens)]
+        needs_head = function is self._prefill and self._heads
+        return self._logits_of(rows) if needs_head else rows.copy()
+
+    def _logits_of(self, hidden: np.ndarray) -> np.ndarray:
+        """The logits of the hidden states [rows, D] of a prefill chunk."""
+        head = self._heads[LAST if len(hidden) == 1 else ALL]
+        head.inputs[HIDDEN][0, : len(hidden)] = hidden
+        (logits,) = head.call()
+        rows: np.ndarray = logits[0, : len(hidden)].copy()
         return rows
 
     def step(self, token: int) -> np.ndarray:
@@ -109,7 +133,7 @@ class LanguageModel:
         draw = _Sampler(sampling or Sampling())
         if not prompt:
             raise LadderError("the prompt has no tokens; give some text")
-        logits = self.feed(prompt)[-1]
+        logits = self.feed(prompt, LAST)[-1]
         for made in range(limit):
             token = draw(logits)
             if token in self.eos:

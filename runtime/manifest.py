@@ -16,6 +16,9 @@ from ladder.ir.states import CONTEXT, ROWS, StateSpec
 from ladder.support.fields import field, list_field, nullable_field
 
 FORMAT, OLDEST = 2, 1
+# The functions of a language model, and the input of those that compute its logits.
+DECODE, PREFILL, LAST, ALL = "decode", "prefill", "last", "all"
+HIDDEN = "hidden"
 KEYS = ("report", "origin")  # required keys that are read elsewhere
 
 

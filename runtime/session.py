@@ -75,6 +75,9 @@ class Session:
         """A compiled function by name (``main``, or ``decode`` and ``prefill``)."""
         return self._functions[name]
 
+    def has_function(self, name: str) -> bool:
+        return name in self._functions
+
     def run(self, feeds: Mapping[str, np.ndarray], name: str = "main") -> dict[str, np.ndarray]:
         """Call with inputs by name; returns outputs by name."""
         function = self.function(name)

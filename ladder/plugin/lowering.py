@@ -10,7 +10,8 @@ import onnx_ir as ir
 import tvm
 from tvm import relax
 
-from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.context import Context
+from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.packing import Weights, pack_graph, reader_of, weight_inputs
 from ladder.codegen.relax_import import fold_rungs, kernel_attributes
 from ladder.hardware.targets import Level
