@@ -11,7 +11,8 @@ from typing import Any
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import Artifact
-from ladder.runtime.language_model import DECODE, LanguageModel
+from ladder.runtime.language_model import LanguageModel
+from ladder.runtime.manifest import DECODE, LAST
 from ladder.runtime.session import Session, threads
 
 LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm", "tile_gemm", "float_gemm")
@@ -53,7 +54,7 @@ def bench_artifact(folder: Path, context: int, verify_key: Path | None = None) -
 def _prefill_seconds(model: LanguageModel, tokens: list[int]) -> float:
     model.reset()
     start = time.perf_counter()
-    model.feed(tokens)
+    model.feed(tokens, LAST)
     return time.perf_counter() - start
 
 

@@ -15,13 +15,14 @@ from ladder.ir.states import RECURRENT
 from ladder.runtime.artifact import TOKENIZER, Artifact
 from ladder.runtime.chat import Message, render
 from ladder.runtime.generation import Generation
+from ladder.runtime.manifest import ALL, DECODE, HIDDEN, LAST, PREFILL
 from ladder.runtime.sampler import Sampler
 from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Function, Session
 from ladder.runtime.states import Snapshot, States
 
-DECODE, PREFILL = "decode", "prefill"
 TOKENS_IN, POSITION_IN = "input_ids", "position"
+WANTED = (ALL, LAST, None)
 
 
 class LanguageModel:
@@ -40,6 +41,10 @@ class LanguageModel:
         self._prefill.bind(self.states.buffers)
         _check_fits(self._decode, 1, self.states)
         _check_fits(self._prefill, self.chunk, self.states)
+        # Without these functions, prefill returns the logits of all tokens.
+        self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}
+        for head in self._heads.values():
+            head.bind()
         self._tokenizer: object | None = None
 
     @property
@@ -67,22 +72,30 @@ class LanguageModel:
         with self.session.lock:
             self.states.restore(snapshot)
 
-    def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
+    def feed(self, tokens: Sequence[int], logits: str | None = ALL) -> np.ndarray:
+        """Append tokens; returns logits, float32 [rows, vocabulary].
+
+        ``logits`` says whose: those of ``all`` tokens, of the ``last`` one, or of none (None). A
+        prompt needs the last ones only, which saves the time of the head for all other tokens.
+        """
+        if logits not in WANTED:
+            raise LadderError(f"logits='{logits}': give 'all', 'last' or None")
         if not tokens:
             raise LadderError("no tokens to feed; give at least one")
         if min(tokens) < 0 or max(tokens) >= self.vocabulary:
             raise LadderError(f"a token is outside the vocabulary of {self.vocabulary}")
         with self.session.lock:
-            return self._fed(tokens)
+            return self._fed(tokens, logits)
 
-    def _fed(self, tokens: Sequence[int]) -> np.ndarray:
+    def _fed(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         if self.position + len(tokens) > self.context:
             raise LadderError(
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "
                 "shorten the prompt or compile with a larger --context"
             )
-        rows = [self._feed_piece(piece) for piece in self._pieces(tokens)]
+        *before, end = self._pieces(tokens)
+        rows = [self._feed_piece(piece, ALL if logits == ALL else None) for piece in before]
+        rows.append(self._feed_piece(end, logits))
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
     def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -96,21 +109,30 @@ class LanguageModel:
         for token in tokens[exact:]:
             yield [token]
 
-    def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
+    def _feed_piece(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
         ids = function.inputs[TOKENS_IN]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
         function.inputs[POSITION_IN][0] = self.position
-        logits, *rest = function.call()
-        if logits.shape != (1, ids.shape[1], self.vocabulary):
-            raise LadderError(
-                f"function '{function.name}' returned {list(logits.shape)} logits for "
-                f"{ids.shape[1]} tokens of {self.vocabulary}; compile the model again"
-            )
+        made, *rest = function.call()
+        needs_head = function is self._prefill and bool(self._heads)
+        width = self._heads[ALL].inputs[HIDDEN].shape[-1] if needs_head else self.vocabulary
+        _check_rows(function, made, ids.shape[1], width)
         self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
-        rows: np.ndarray = logits[0, : len(tokens)].copy()
+        if logits is None:
+            return np.empty((0, self.vocabulary), np.float32)
+        rows: np.ndarray = made[0, len(tokens) - 1 if logits == LAST else 0 : len(tokens)]
+        return self._logits_of(rows) if needs_head else rows.copy()
+
+    def _logits_of(self, hidden: np.ndarray) -> np.ndarray:
+        """The logits of the hidden states [rows, D] of a prefill chunk."""
+        head = self._heads[LAST if len(hidden) == 1 else ALL]
+        head.inputs[HIDDEN][0, : len(hidden)] = hidden
+        (logits,) = head.call()
+        _check_rows(head, logits, head.inputs[HIDDEN].shape[1], self.vocabulary)
+        rows: np.ndarray = logits[0, : len(hidden)].copy()
         return rows
 
     def step(self, token: int) -> np.ndarray:
@@ -147,7 +169,7 @@ class LanguageModel:
                     f"the model held {position} tokens and now holds {self.position}: something "
                     "else has changed its text; load one model for each thread"
                 )
-            last: np.ndarray = self.feed(tokens)[-1]
+            last: np.ndarray = self.feed(tokens, LAST)[-1]
         return last
 
     def generation(
@@ -227,6 +249,15 @@ def _check_fits(function: Function, rows: int, states: States) -> None:
             raise LadderError(
                 f"function '{function.name}' does not return '{spec.next}'; compile the model again"
             )
+
+
+def _check_rows(function: Function, made: np.ndarray, rows: int, width: int) -> None:
+    """Refuse what a function returns for ``rows`` tokens if it is not [1, rows, width]."""
+    if made.shape != (1, rows, width):
+        raise LadderError(
+            f"function '{function.name}' returned {list(made.shape)} for {rows} tokens of {width}; "
+            "compile the model again"
+        )
 
 
 def _tokenizer_of(artifact: Artifact) -> object:

@@ -22,6 +22,9 @@ from ladder.support.dtypes import item_size
 from ladder.support.fields import field, list_field, nullable_field, refuse_repeated
 
 FORMAT, OLDEST = 2, 1
+# The functions of a language model, and the input of those that compute its logits.
+DECODE, PREFILL, LAST, ALL = "decode", "prefill", "last", "all"
+HIDDEN = "hidden"
 KEYS = ("report", "origin")  # required keys that are read elsewhere
 CHECKSUM = "checksum"
 ALIGNMENT = 64  # bytes: where a tensor may begin in the file of weights

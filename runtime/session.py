@@ -105,6 +105,9 @@ class Session:
             raise LadderError(f"{self.artifact.folder}: no function '{name}'; it has: {known}")
         return self._functions[name]
 
+    def has_function(self, name: str) -> bool:
+        return name in self._functions
+
     def run(self, feeds: Mapping[str, np.ndarray], name: str = "main") -> dict[str, np.ndarray]:
         """Call with inputs by name; returns outputs by name. Several threads may call it."""
         function = self.function(name)

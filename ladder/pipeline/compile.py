@@ -13,16 +13,16 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.types import TOKENS, Source
+from ladder.frontend.types import Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
-from ladder.ir.states import CONTEXT
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.artifact_writer import write_artifact
+from ladder.pipeline.functions import functions_of
 from ladder.pipeline.phases import PREPARE, lower, round_and_stack
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
@@ -183,8 +183,7 @@ def _build_level(
     from ladder.codegen.build import build_library
 
     graphs, kernels = {}, []
-    for name, dims in _functions(source, options).items():
-        graph = facts.clone(shared)
+    for name, graph, dims in functions_of(shared, source, options):
         facts.put(graph, machine_of(level.name))
         run_passes(graph, lower(options, dims))
         kernels += kernel_rows(graph, level.name, name)
@@ -201,14 +200,3 @@ def _need_compiler() -> None:
             "this process loaded an artifact before it compiled anything, which loads TVM without "
             "its compiler: import ladder.codegen.build first, or compile in another process"
         )
-
-
-def _functions(source: Source, options: CompileOptions) -> dict[str, str]:
-    """Function name -> the sizes of its open dimensions."""
-    if not source.is_language_model:
-        return {"main": options.dims_text}
-    rows = options.context + options.chunk  # a padded last chunk never reaches past the end
-    return {
-        name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
-        for name, tokens in (("decode", 1), ("prefill", options.chunk))
-    }

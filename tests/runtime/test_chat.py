@@ -76,9 +76,9 @@ def test_a_conversation_feeds_only_what_is_new(
     fed: list[int] = []
     feed = model.feed
 
-    def counted(tokens: Sequence[int]) -> np.ndarray:
+    def counted(tokens: Sequence[int], logits: str | None = "all") -> np.ndarray:
         fed.append(len(tokens))
-        return feed(tokens)
+        return feed(tokens, logits)
 
     monkeypatch.setattr(model, "feed", counted)
     chat = Conversation(model, limit=5)

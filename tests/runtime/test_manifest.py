@@ -161,7 +161,7 @@ FUNCTIONS = [
     (put("prefix", "functions", 1, "name"), "no function 'prefill'; it has: decode, prefix"),
     (put([], "functions", 0, "outputs"), "function 'decode' returned 5 outputs, not 0"),
     (put([], "functions", 0, "weights"), "the library does not fit the manifest"),
-    (put(90, "language_model", "vocabulary"), "logits for 16 tokens of 90; compile"),
+    (put(90, "language_model", "vocabulary"), "for 1 tokens of 90; compile"),
 ]
 
 

@@ -110,7 +110,9 @@ def _one_token(channels: int, taps: int, bias: bool, silu: bool, plus: Plus) -> 
         kept = [channel * past + i + 1 for channel, i in places]
         new = [past * width + channel for channel, _ in places]
         last = [i == past - 1 for _, i in places]
-        return shuffle(vectors, [n if end else k for k, n, end in zip(kept, new, last, strict=True)])
+        return shuffle(
+            vectors, [n if end else k for k, n, end in zip(kept, new, last, strict=True)]
+        )
 
     def emit(args: Any) -> None:
         with T.serial(channels // width) as block:

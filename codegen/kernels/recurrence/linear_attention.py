@@ -14,7 +14,8 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.parameters import Arguments
 from ladder.codegen.kernels.recurrence.form import Form, State, floats
-from ladder.codegen.kernels.recurrence.memory import Place, Step
+from ladder.codegen.kernels.recurrence.memory import Place
+from ladder.codegen.kernels.recurrence.step import Columns
 from ladder.codegen.kernels.recurrence.token_block import (
     BY_KEY,
     Plan,
@@ -47,7 +48,7 @@ def linear_attention(form: Form, rule: Rule, sizes: Sizes, scale: float, in_plac
     out = (1, sizes.tokens, sizes.query_heads * sizes.values)
     name = _name(state, rule, sizes, scale)
     plan = Plan(form, rule, sizes, scale)
-    columns = form.block(sizes.values, 2 * plan.tokens_of_block)
+    columns = form.block(sizes.values, 2 * plan.tokens_of_block, 128)
     splits = _splits(heads, sizes.values // columns)
     scan = _scan(plan, columns)
 
@@ -63,7 +64,7 @@ def linear_attention(form: Form, rule: Rule, sizes: Sizes, scale: float, in_plac
 
 def _name(state: State, rule: Rule, sizes: Sizes, scale: float) -> str:
     queries = f"q{sizes.query_heads}" * (sizes.group > 1)
-    options = filter(None, (str(rule), queries, f"x{scale:g}" * (scale != 1)))
+    options = filter(None, (str(rule), queries, f"x{scale}" * (scale != 1)))
     return state.name("linear_attention", f"s{sizes.tokens}", *options)
 
 
@@ -93,7 +94,6 @@ def _scan(plan: Plan, columns: int) -> Any:
         with T.serial(count) as i:
             place = Place(head, (part * count + i) * columns, columns)
             with place.memory(args, sizes.keys, in_cache=blocks > 1) as memory:
-                step = Step(plan, args, place, scalars, memory)
-                over_blocks(step.emit)
+                over_blocks(Columns(plan, args, place, scalars, memory, blocks == 1).emit)
 
     return emit

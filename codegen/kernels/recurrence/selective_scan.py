@@ -20,7 +20,11 @@ def selective_scan(form: Form, tokens: int, size: int, states: int, in_place: bo
     """x, dt [1, tokens, size], a [size, states], b, c [1, tokens, states], state [1, size, states]
     -> out [1, tokens, size], state.
     """
-    state, rows, columns = State((1, size, states), in_place), (1, tokens, size), (1, tokens, states)
+    state, rows, columns = (
+        State((1, size, states), in_place),
+        (1, tokens, size),
+        (1, tokens, states),
+    )
     width, plus = gcd(states, 16), form.plus
     group, vectors = gcd(size, CHANNELS) if width >= CHANNELS else 1, states // width
     name = state.name("selective_scan", f"s{tokens}")
