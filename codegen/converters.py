@@ -202,6 +202,12 @@ def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any
     return relax.Tuple(parts)
 
 
+def top_k(_context: Context, _inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """Any order is right where none is asked for; TVM's converter knows the sorted one only."""
+    attrs["sorted"] = 1
+    return None
+
+
 CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.QuantizeActivation": quantize_activation,
     "ladder.TabulateActivation": tabulate_activation,
@@ -218,4 +224,5 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Attention": attention_op,
     "Transpose": transpose,
     "Split": split,
+    "TopK": top_k,
 }
