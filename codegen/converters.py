@@ -205,6 +205,21 @@ def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any
     return relax.Tuple(parts)
 
 
+def equal(context: Context, inputs: list[Any], _attrs: Attributes, _: str) -> Any:
+    """LLVM compares no booleans by TVM's way, so they are compared as bytes."""
+    kinds = [x.ty.dtype.dtype for x in inputs if isinstance(x.ty, relax.TensorType)]
+    if kinds != ["bool", "bool"]:
+        return None
+    left, right = (context.builder.emit(relax.op.astype(x, "int8")) for x in inputs)
+    return relax.op.equal(left, right)
+
+
+def top_k(_context: Context, _inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """Any order is right where none is asked for; TVM's converter knows the sorted one only."""
+    attrs["sorted"] = 1
+    return None
+
+
 CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.QuantizeActivation": quantize_activation,
     "ladder.TabulateActivation": tabulate_activation,
@@ -222,4 +237,6 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Transpose": transpose,
     "Split": split,
     **recurrence.CONVERTERS,
+    "Equal": equal,
+    "TopK": top_k,
 }

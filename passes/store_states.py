@@ -1,0 +1,168 @@
+"""Keys and values in fewer bits: what a language model carries along is stored rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from ladder.errors import LadderError
+from ladder.ir.states import STATE_PREFIX, StateSpec, next_name
+from ladder.passes.infra.base import Pass
+
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
+KV_TYPES = {
+    FP32: "as they are computed",
+    FP16: "rounded to 16 bits",
+    INT8: "codes of 8 bits with a scale for each head and row",
+}
+LEVELS, SMALLEST = 127.0, 2.0**-100  # codes from -127 to 127; a smaller scale would be denormal
+READ_BY = (1, 2)  # the inputs of Attention for keys and values
+SCALE = ".scale"
+
+
+@dataclass(frozen=True)
+class StoreStates(Pass):
+    """Store the rows that Attention reads as ``type``; others stay as they are.
+
+    fp16:  %next = TensorScatter(%state, %rows)       -->  TensorScatter(%state, Cast(%rows))
+           Attention(%q, %next, ...)                       Attention(%q, Cast(%next), ...)
+    int8:  the codes round(%rows / %scale) are stored in %state, and %scale, the largest of a row
+           and head / 127, in the new state %state.scale; Attention reads their product
+    """
+
+    type: str
+
+    def run(self, model: ir.Model) -> None:
+        if self.type not in KV_TYPES:
+            raise LadderError(f"unknown type of keys '{self.type}'; one of: {', '.join(KV_TYPES)}")
+        if self.type == FP32:
+            return
+        for state in list(model.graph.inputs):
+            write = _write_of(state)
+            if write is not None:
+                (_to_fp16 if self.type == FP16 else _to_int8)(model.graph, state, write)
+
+
+def stored_states(model: ir.Model, specs: Sequence[StateSpec]) -> tuple[StateSpec, ...]:
+    """The states of ``model`` after the pass; ``specs`` are those before it."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    return tuple(new for spec in specs for new in _stored(spec, inputs))
+
+
+def _stored(spec: StateSpec, inputs: dict[str | None, ir.Value]) -> Iterator[StateSpec]:
+    dtype = inputs[spec.name].dtype
+    assert dtype is not None
+    yield replace(spec, dtype=str(dtype.numpy()))
+    if spec.name + SCALE in inputs:
+        yield replace(spec, name=spec.name + SCALE, shape=(*spec.shape[:-1], 1))
+
+
+def _write_of(state: ir.Value) -> ir.Node | None:
+    """The TensorScatter of new rows, if everything else about a state is read by Attention."""
+    name, uses = state.name or "", state.uses()
+    if not name.startswith(STATE_PREFIX) or len(uses) != 1 or state.dtype != ir.DataType.FLOAT:
+        return None
+    write = uses[0].node
+    if write.op_type != "TensorScatter" or write.inputs[0] is not state:
+        return None
+    readers = write.outputs[0].uses()
+    read = all(use.node.op_type == "Attention" and use.idx in READ_BY for use in readers)
+    return write if read and readers else None
+
+
+class _Maker:
+    """New nodes before or after a node, with types and shapes."""
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self.graph, self.prefix = graph, prefix
+        self.nodes: list[ir.Node] = []
+
+    def make(
+        self, op: str, inputs: Sequence[ir.Value], kind: ir.DataType, shape: ir.Shape | None,
+        attributes: dict[str, object] | None = None,
+    ) -> ir.Value:  # fmt: skip
+        name = f"{self.prefix}.{op.lower()}{len(self.nodes)}"
+        out = ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
+        made = ir.node(op, inputs, attributes, outputs=[out], name=name)  # type: ignore[arg-type]
+        self.nodes.append(made)
+        return out
+
+    def constant(self, part: str, array: np.ndarray) -> ir.Value:
+        name = f"{self.prefix}.{part}"
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(
+            name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def cast(self, value: ir.Value, kind: ir.DataType) -> ir.Value:
+        return self.make("Cast", [value], kind, value.shape, {"to": kind})
+
+
+def _to_fp16(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
+    rows, after = write.inputs[1], write.outputs[0]
+    assert rows is not None
+    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    write.replace_input_with(1, before.cast(rows, ir.DataType.FLOAT16))
+    state.type = after.type = ir.TensorType(ir.DataType.FLOAT16)
+    _read_from(after, behind.cast(after, ir.DataType.FLOAT), behind)
+    graph.insert_before(write, before.nodes)
+    graph.insert_after(write, behind.nodes)
+
+
+def _to_int8(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
+    rows, after = write.inputs[1], write.outputs[0]
+    assert rows is not None and rows.shape is not None and state.shape is not None
+    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    codes, scale = _rounded(before, rows)
+    write.replace_input_with(1, codes)
+    state.type = after.type = ir.TensorType(ir.DataType.INT8)
+    scales = _new_state(graph, f"{state.name}{SCALE}", ir.Shape([*state.shape[:-1], 1]))
+    attributes = {name: a.value for name, a in write.attributes.items()}
+    place = [value for value in write.inputs[2:] if value is not None]
+    new = behind.make(
+        "TensorScatter", [scales, scale, *place], ir.DataType.FLOAT, scales.shape, attributes
+    )
+    new.name = next_name(scales.name or "")
+    graph.outputs.append(new)
+    values = behind.cast(after, ir.DataType.FLOAT)
+    product = behind.make("Mul", [values, new], ir.DataType.FLOAT, after.shape)
+    _read_from(after, product, behind)
+    graph.insert_before(write, before.nodes)
+    graph.insert_after(write, behind.nodes)
+
+
+def _rounded(make: _Maker, rows: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Codes int8 like ``rows``, and the scale of each head and row."""
+    assert rows.shape is not None
+    real, one = ir.DataType.FLOAT, ir.Shape([*rows.shape[:-1], 1])
+    last = make.constant("last", np.array([-1], np.int64))
+    levels, least = (
+        make.constant(name, np.array(value, np.float32))
+        for name, value in (("levels", LEVELS), ("least", SMALLEST))
+    )
+    size = make.make("Abs", [rows], real, rows.shape)
+    peak = make.make("ReduceMax", [size, last], real, one, {"keepdims": 1})
+    step = make.make("Div", [peak, levels], real, one)
+    scale = make.make("Max", [step, least], real, one)
+    exact = make.make("Div", [rows, scale], real, rows.shape)
+    whole = make.make("Round", [exact], real, rows.shape)
+    return make.cast(whole, ir.DataType.INT8), scale
+
+
+def _new_state(graph: ir.Graph, name: str, shape: ir.Shape) -> ir.Value:
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
+    graph.inputs.append(value)
+    return value
+
+
+def _read_from(after: ir.Value, values: ir.Value, make: _Maker) -> None:
+    """Let Attention read ``values`` in place of the stored rows."""
+    own = set(make.nodes)
+    for node, place in [(use.node, use.idx) for use in after.uses()]:
+        if node not in own:
+            node.replace_input_with(place, values)
