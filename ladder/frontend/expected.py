@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ladder.frontend.checkpoint import Stored
 from ladder.frontend.language_model import PLAIN, implementations
 from ladder.frontend.model_states import key_indices
+from ladder.frontend.packed.stored import Stored
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Expected
 from ladder.ir.states import StateSpec
@@ -109,7 +109,7 @@ def _fill(parameters: list[tuple[str, Any]], stored: Stored) -> list[tuple[Any, 
 
     empty = [(parameter, parameter.data) for _, parameter in parameters]
     for name, parameter in parameters:
-        parameter.data = torch.from_numpy(stored[name]())
+        parameter.data = torch.from_numpy(stored[name].read())
     return empty
 
 
