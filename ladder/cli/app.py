@@ -87,11 +87,12 @@ def run(
     json: o.Json = False,
 ) -> None:
     """Run an artifact: stream text after a prompt, or feed arrays."""
-    from ladder.cli.running import run_arrays, run_prompt
+    from ladder.cli.running import run_arrays, run_prompt, sampling_of
     from ladder.runtime.artifact import Artifact
 
     o.set_threads(threads)
     options = options_of(RunOptions, asked)
+    sampling_of(options, {})
     if chat and prompt is None:
         raise LadderError("--chat needs --prompt TEXT; 'ladder chat' reads messages as you type")
     if (prompt is None) == (input is None):

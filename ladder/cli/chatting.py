@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ladder.cli.running import language_model, speeds
+from ladder.cli.running import language_model, sampling_of, speeds
 from ladder.cli.show import err
 from ladder.options.running import RunOptions
 from ladder.runtime.artifact import Artifact
@@ -18,7 +18,7 @@ def talk(artifact: Artifact, system: str, options: RunOptions) -> None:
     """Read messages line by line until the end of the input."""
     model = language_model(artifact)
     chat = Conversation(
-        model, options.tokens, options.sampling(model.advised_sampling), options.stop
+        model, options.tokens, sampling_of(options, model.advised_sampling), options.stop
     )
     chat.begin(system)
     err.print(HELP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from ladder.cli.show import err, print_json, print_table
 from ladder.errors import LadderError
-from ladder.options.running import RunOptions
+from ladder.options.running import SAMPLING, RunOptions
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.generation import Generation
 from ladder.runtime.language_model import LanguageModel
+from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Session
 from ladder.support.arrays import read_npz
 from ladder.support.files import file_aside
@@ -28,6 +30,19 @@ def language_model(artifact: Artifact) -> LanguageModel:
     return LanguageModel(Session(artifact))
 
 
+def sampling_of(options: RunOptions, advised: Mapping[str, float]) -> Sampling:
+    """What was asked for; the rest as the model's authors advise, in ``advised``."""
+    given = {name: getattr(options, name) for name in SAMPLING}
+    asked = {name: value for name, value in given.items() if value is not None}
+    known: dict[str, Any] = {name: advised[name] for name in SAMPLING if name in advised}
+    if "top_k" in known:
+        known["top_k"] = int(known["top_k"])
+    try:
+        return Sampling(**{**known, **asked}, seed=options.seed)
+    except LadderError as error:
+        raise LadderError(f"--{str(error).replace('_', '-')}") from error
+
+
 def run_prompt(
     artifact: Artifact, prompt: str, chat: bool, options: RunOptions, json: bool
 ) -> None:
@@ -39,7 +54,7 @@ def run_prompt(
         model,
         tokens,
         options.tokens,
-        options.sampling(model.advised_sampling),
+        sampling_of(options, model.advised_sampling),
         options.stop,
     )
     for piece in made:

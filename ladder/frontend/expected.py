@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ladder.frontend.checkpoint import Stored
 from ladder.frontend.language_model import implementations, plain
 from ladder.frontend.model_states import layers_with_rows
+from ladder.frontend.packed.stored import Stored
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Expected
 from ladder.ir.states import RECURRENT, ROWS, StateSpec
@@ -111,7 +111,7 @@ def _fill(parameters: list[tuple[str, Any]], stored: Stored) -> list[tuple[Any, 
 
     empty = [(parameter, parameter.data) for _, parameter in parameters]
     for name, parameter in parameters:
-        parameter.data = torch.from_numpy(stored[name]())
+        parameter.data = torch.from_numpy(stored[name].read())
     return empty
 
 

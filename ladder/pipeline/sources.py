@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ladder.frontend.gguf.parts import parts_of
 from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
@@ -53,7 +54,9 @@ def read_trace(place: Path) -> Source:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [f for f in path.iterdir() if f.is_file()]
+    if path.is_file():
+        return [part for part in parts_of(path) if part.is_file()]
+    return [f for f in path.iterdir() if f.is_file()]
 
 
 def known_model(digest: str) -> Path | None:
