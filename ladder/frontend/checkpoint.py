@@ -72,7 +72,14 @@ def in_gguf(path: Path, module: Any) -> Stored:
                     f"{path}: {tensor.name} has type {kind}, which gguf cannot decode; "
                     "convert the file to another type"
                 ) from error
-            return np.ascontiguousarray(processor.process(weights=values, name=tensor.name).weights)
+            try:
+                weights = processor.process(weights=values, name=tensor.name).weights
+            except ValueError as error:
+                raise LadderError(
+                    f"{path}: {tensor.name} does not fit the model's numbers ({error}); "
+                    "the file is damaged: fetch it again"
+                ) from error
+            return np.ascontiguousarray(weights)
 
         return read
 

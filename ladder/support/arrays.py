@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ladder.errors import LadderError, one_line
+from ladder.errors import LadderError
 
 READABLE = "biuf"  # kinds of numpy's types: booleans, integers, floats
 WHAT = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "V": "records"}
@@ -41,8 +41,9 @@ def _array(path: Path, file: np.lib.npyio.NpzFile, name: str, hint: str) -> np.n
         reason = WHAT["O"] if "Object arrays" in str(error) else "no array"
         raise LadderError(f"{path}: '{name}' holds {reason}, not numbers; {hint}") from error
     except Exception as error:  # of zipfile, zlib and NumPy, of many types
+        reason = str(error) or type(error).__name__
         raise LadderError(
-            f"{path}: '{name}' cannot be read ({one_line(error)}): the file is damaged; {hint}"
+            f"{path}: '{name}' cannot be read ({reason}): the file is damaged; {hint}"
         ) from error
     if not isinstance(array, np.ndarray):
         raise LadderError(f"{path}: '{name}' is no array; {hint}")

@@ -71,7 +71,9 @@ def onnx_seeds() -> list[bytes]:
         found.append(graph(text, used, opset).SerializeToString())
     external = onnx.load_from_string(found[0])
     for tensor in external.graph.initializer[:2]:
-        onnx.external_data_helper.set_external_data(tensor, "data.bin", 0, 96, None)
+        size = len(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, "data.bin", 0, size, None)
+        tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
     return [*found, external.SerializeToString()]
 
@@ -100,7 +102,6 @@ def read_onnx(path: Path) -> None:
     try:
         model = load_onnx(path).model
         for site in find_sites(model)[0]:
-            assert site.n * site.k > 0
             assert np.isfinite(site.weight.const_value.numpy()).size  # type: ignore[union-attr]
     finally:
         data.unlink()
