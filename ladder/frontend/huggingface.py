@@ -60,8 +60,15 @@ def _check_gguf(path: Path) -> None:
     try:
         with _silence():
             reader = GGUFReader(path)
+        counts = (f for name, f in reader.fields.items() if name.endswith(".block_count"))
+        blocks = [int(field.contents()) for field in counts]
     except Exception as error:
         raise LadderError(f"{path}: a truncated or damaged GGUF file; fetch it again") from error
+    if max(blocks, default=0) > len(reader.tensors):
+        raise LadderError(
+            f"{path}: says that it has {max(blocks)} layers, and holds {len(reader.tensors)} "
+            "tensors; fetch it again"
+        )
     end = max((int(t.data_offset + t.n_bytes) for t in reader.tensors), default=0)
     if path.stat().st_size < end:
         raise LadderError(
@@ -149,6 +156,7 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
             f"{checkpoint.origin}: {config.model_type} is an encoder-decoder, no causal language "
             "model; load its parts as torch modules with ladder.load(module, example_inputs)"
         )
+    _check_layers(checkpoint, config)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, trust_remote_code=checkpoint.trust, **EAGER
@@ -164,6 +172,19 @@ def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
     with contextlib.suppress(OSError):  # it has none
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model, stored
+
+
+def _check_layers(checkpoint: Checkpoint, config: Any) -> None:
+    """Refuse more layers than there are tensors, before transformers builds them."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if checkpoint.gguf or not any(checkpoint.folder.glob("*.safetensors")):
+        return
+    tensors = len(in_safetensors(checkpoint.folder))
+    if isinstance(layers, int) and layers > tensors:
+        raise LadderError(
+            f"{checkpoint.origin}: config.json says {layers} layers, and the checkpoint holds "
+            f"{tensors} tensors; fetch it again"
+        )
 
 
 def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -219,18 +219,16 @@ def _refuse_missing(
 
 def _checked(path: Path, table: Any) -> dict[str, dict[str, float]]:
     """The times with types in their usual text; refuse anything but positive seconds."""
-    try:
-        rows = {
-            str(DType.parse(type)): {shape: s for shape, s in row.items()}
-            for type, row in table.items()
-        }
-        if all(
-            is_number(seconds) and seconds > 0 for row in rows.values() for seconds in row.values()
-        ):
-            return rows
-    except AttributeError:
-        pass
-    raise LadderError(f"{path}: its times are not type -> NxK -> positive seconds")
+    if not isinstance(table, dict) or not all(map(_is_times, table.values())):
+        raise LadderError(f"{path}: its times are not type -> NxK -> positive seconds")
+    return {
+        str(DType.parse(type)): {shape: float(seconds) for shape, seconds in row.items()}
+        for type, row in table.items()
+    }
+
+
+def _is_times(row: Any) -> bool:
+    return isinstance(row, dict) and all(is_number(s) and s > 0 for s in row.values())
 
 
 def _costs(times: dict[Key, float], chunk: int, source: str) -> ProductCosts:

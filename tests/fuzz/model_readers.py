@@ -177,8 +177,8 @@ def stopping(function: Callable[[Path], object], path: Path) -> None:
     from ladder.frontend import huggingface
 
     def stop(_model: object, stored: dict[str, Callable[[], np.ndarray]], *_rest: object) -> None:
-        for read in stored.values():
-            read()
+        for entry in stored.values():
+            getattr(entry, "read", entry)()
         raise Read
 
     before = huggingface.trace_model
