@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FAST := not kernels and not models
+FAST := not kernels and not models and not fuzz
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint types fast package docs setup clean
+.PHONY: help demo test check lint types fast fuzz package docs setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
@@ -40,6 +40,10 @@ types: setup ## mypy, strict.
 
 fast: setup ## Tests that need neither kernels nor whole models.
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m '$(FAST)'
+
+fuzz: setup ## Fuzz every reader for half an hour, and compare random graphs for another.
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.run --seed $$(date +%j%H%M) --minutes 30
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 30
 
 package: setup ## Build wheel and sdist into dist, and try the wheel in an empty environment.
 	rm -rf dist build/empty

@@ -9,7 +9,13 @@ LONGEST = 200  # characters of another package's message
 
 
 class LadderError(Exception):
-    """Bad input: the message is one line that says what, where and what to do."""
+    """Bad input: the message is one line that says what, where and what to do.
+
+    Texts of the user that it quotes may have several lines; they are joined.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class NothingToQuantize(LadderError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +13,7 @@ from ladder.ir import facts
 from ladder.ir.facts import Sensitivity
 from ladder.ir.site import find_sites
 from ladder.passes.infra.base import Facts, Pass
+from ladder.support.documents import is_number, parse_json
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ def read_sensitivity(path: Path) -> Sensitivity:
     if not path.is_file():
         raise LadderError(f"{path}: no such file; measure first")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         fact = Sensitivity(**found.get("Sensitivity", found))
-        measured = all(fact.metric in row for site in fact.scores.values() for row in site.values())
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
+        rows = [row for site in fact.scores.values() for row in site.values()]
+        measured = all(fact.metric in row for row in rows)
+        if not all(is_number(score) for row in rows for score in row.values()):
+            raise ValueError("a score that is no number")
+    except (ValueError, AttributeError, TypeError) as error:
         raise LadderError(f"{path}: not a file of sensitivity scores; measure again") from error
     if not fact.scores or not measured:
         raise LadderError(f"{path}: the scores lack their metric '{fact.metric}'; measure again")

@@ -10,7 +10,6 @@ manifest.sig     the signature of the manifest, of artifacts that are signed
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.runtime.manifest import CHECKSUM, LanguageModelFacts, Manifest, Tensor, upgraded
 from ladder.runtime.signature import SIGNATURE, check_signature, sign
 from ladder.runtime.verified import map_verified, opened, read_verified
+from ladder.support.documents import parse_json
 from ladder.support.files import file_aside
 
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
@@ -122,8 +122,8 @@ def _read(folder: Path, verify_key: Path | None = None) -> tuple[dict[str, Any],
 
 def _parsed(path: Path, content: bytes) -> Any:
     try:
-        return json.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+        return parse_json(content.decode())
+    except ValueError as error:
         raise LadderError("damaged manifest") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from ladder.calibration.texts import WIKIPEDIA, encode, read_text, wiki_text
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
+from ladder.support.documents import parse_json
 
 CHARACTERS = 24  # upper bound of the mean length of a token; a long text is cut by it
 JSONL = (".jsonl", ".ndjson")
@@ -73,9 +73,10 @@ def _joined(path: Path, content: str) -> str:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LadderError(f"{path}:{number}: not JSON ({error.msg})") from error
+            row = parse_json(line)
+        except ValueError as error:
+            reason = getattr(error, "msg", error)
+            raise LadderError(f"{path}:{number}: not JSON ({reason})") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise LadderError(
                 f'{path}:{number}: no field "text"; give one object per line that has it'

@@ -57,10 +57,10 @@ class Folder:
         from transformers import AutoConfig, GenerationConfig
 
         config = AutoConfig.from_pretrained(self.path, **self._options)
+        raw = raw_tensors(self.path)
+        check_layers(getattr(config.get_text_config(), "num_hidden_layers", 0), len(raw))
         settings = self._quantization(config)
-        opened = open_model(
-            config, lambda _: stored_tensors(raw_tensors(self.path), settings), self.trust
-        )
+        opened = open_model(config, lambda _: stored_tensors(raw, settings), self.trust)
         with contextlib.suppress(OSError):  # it has none
             opened.model.generation_config = GenerationConfig.from_pretrained(
                 self.path, local_files_only=True
@@ -108,6 +108,9 @@ class Gguf:
     def open(self) -> Opened:
         from transformers import AutoConfig
 
+        for key, value in self.header.metadata.items():
+            if key.endswith(".block_count"):
+                check_layers(value, len(self.header.tensors))
         config = AutoConfig.from_pretrained(self.header.path.parent, **self._options)
         amend(config, self.header)
         opened = open_model(config, self._stored)
@@ -125,6 +128,14 @@ class Gguf:
 
     def _stored(self, module: Any) -> Stored:
         return gguf_weights.stored_tensors(self.header, module)
+
+
+def check_layers(layers: Any, tensors: int) -> None:
+    """Refuse more layers than there are tensors, before transformers builds them."""
+    if isinstance(layers, int) and layers > tensors:
+        raise LadderError(
+            f"it says that it has {layers} layers, and holds {tensors} tensors; fetch it again"
+        )
 
 
 def read_model(checkpoint: Checkpoint) -> Opened:

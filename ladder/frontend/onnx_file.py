@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
+from ladder.frontend.onnx_check import check_graph, tensors_of
 from ladder.frontend.types import Source, states_of
 
 OLDEST_OPSET = 11
@@ -20,6 +20,7 @@ OLDEST_OPSET = 11
 def load_onnx(path: Path) -> Source:
     """Read an ONNX file. Weights in external files stay on disk until they are used."""
     model = _parse(path)
+    check_graph(model, path)
     _check_external(model, path)
     opset = model.graph.opset_imports.get("", 0)
     if opset and opset < OLDEST_OPSET:
@@ -59,21 +60,17 @@ def _fix_weights(model: ir.Model) -> list[str]:
 
 
 def _check_external(model: ir.Model, path: Path) -> None:
-    for tensor in _tensors(model):
+    for tensor in tensors_of(model):
         if isinstance(tensor, ir.ExternalTensor):
-            _check_external_tensor(tensor, path)
-
-
-def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol | None]:
-    """The tensors of all initializers and Constant nodes, also in subgraphs and functions."""
-    for graph in [model.graph, *model.graph.subgraphs()]:
-        yield from (value.const_value for value in graph.initializers.values())
-    owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    for owner in owners:
-        for node in owner.all_nodes():
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                    yield attribute.as_tensor()
+            try:
+                _check_external_tensor(tensor, path)
+            except LadderError:
+                raise
+            except Exception as error:  # a name that no file can have
+                raise LadderError(
+                    f"{path}: weight '{tensor.name}' is in {tensor.location!r:.60}, which cannot "
+                    f"be read: {one_line(error)}"
+                ) from error
 
 
 def _check_external_tensor(tensor: ir.ExternalTensor, path: Path) -> None:
@@ -121,7 +118,7 @@ def file_digest(*paths: Path) -> str:
 def _digest(path: Path, model: ir.Model) -> str:
     """Digest of the file's content; external data, which may be huge, by name, size and time."""
     digest = hashlib.sha256(file_digest(path).encode())
-    external = (tensor for tensor in _tensors(model) if isinstance(tensor, ir.ExternalTensor))
+    external = (tensor for tensor in tensors_of(model) if isinstance(tensor, ir.ExternalTensor))
     for name in sorted({str(tensor.path) for tensor in external}):
         found = Path(name).stat()
         digest.update(f"{name} {found.st_size} {found.st_mtime_ns}".encode())

@@ -184,7 +184,7 @@ def _with_parts(name: str, parts: list[str], text: str) -> DType:
             if scale:
                 raise LadderError(f"type '{text}' names two scale types; write one of them")
             scale = part
-        elif part in ("row", "tensor") or re.fullmatch(r"g-?\d+", part):
+        elif part in ("row", "tensor") or re.fullmatch(r"g-?[0-9]{1,9}", part):
             if group is not None:
                 raise LadderError(f"type '{text}' names two groups; write one of them")
             group = _group(part, text)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from ladder.errors import LadderError
 from ladder.ir.element import code_book, register
+from ladder.support.documents import parse_toml
 
 DEFAULT = Path("ladder.toml")
 VARIABLE = "LADDER_CONFIG"
@@ -25,10 +25,10 @@ def load_config(path: Path | None = None) -> list[str]:
     if given is None and not file.exists():
         return []
     try:
-        document = tomllib.loads(file.read_text())
+        document = parse_toml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise LadderError(f"cannot read {file}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise LadderError(f"{file} is not TOML: {error}") from error
     unknown = [key for key in document if key != "types"]
     if unknown:

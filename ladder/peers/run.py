@@ -29,6 +29,7 @@ from ladder.peers.harness import (
     measure,
     product_row,
 )
+from ladder.support.documents import parse_json
 from ladder.support.files import file_aside
 from ladder.support.progress import report
 from ladder.timing.cost_tables import cpu_name
@@ -90,7 +91,7 @@ def _start(asked: Document, resume: Path | None) -> Document:
     if resume is None or not resume.exists():
         return fresh
     try:
-        found: Document = json.loads(resume.read_text(encoding="utf-8"))
+        found: Document = parse_json(resume.read_text(encoding="utf-8"))
         same = all(found[key] == fresh[key] for key in ("asked", "machine"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LadderError(f"{resume}: not a run that was saved by --resume") from error

@@ -7,7 +7,6 @@ comments after the types are for the reader only. The digest identifies the mode
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from ladder.ir.facts import Allocation, BitPlan, Choice, Skipped
 from ladder.ir.site import Site, find_sites
 from ladder.passes.allocation.parts import FLOAT, groups_of
 from ladder.passes.infra.choices import put_choices
+from ladder.support.documents import parse_toml
 from ladder.support.files import file_aside
 
 FORMAT = 1
@@ -122,8 +122,8 @@ def read_plan(path: Path) -> Plan:
     if not path.is_file():
         raise LadderError(f"{path}: no such plan file; make one with ladder plan MODEL -o {path}")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = parse_toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise LadderError(f"{path}: not a plan in TOML: {error}") from error
     if table.get("format") != FORMAT:
         raise LadderError(

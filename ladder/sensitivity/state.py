@@ -17,6 +17,7 @@ from typing import Any
 
 from ladder.blockwise.weights import Task
 from ladder.errors import LadderError
+from ladder.support.documents import is_number, parse_json
 from ladder.support.files import file_aside, full_disk_is_plain
 from ladder.support.progress import note
 
@@ -105,13 +106,21 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise LadderError(f"{path}: not a file; give another place for the state")
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
-        whole = [json.loads(text) for text in texts[:-1]]
-        shapes = [KEYS, {*KEYS, CHECK}]  # files of earlier versions have no check sums
-        if whole and "model" in whole[0] and all(set(line) in shapes for line in whole[1:]):
+        whole = [parse_json(text) for text in texts[:-1]]
+        if whole and isinstance(whole[0], dict) and all(map(_is_line, whole[1:])):
             return whole
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
+    except ValueError:
         pass
     raise LadderError(f"{path}: not a state file of Ladder; give another place for the state")
+
+
+def _is_line(line: Any) -> bool:
+    """Whether a line has scores by name. Lines of earlier versions have no check sums."""
+    if not isinstance(line, dict) or set(line) not in ({*KEYS}, {*KEYS, CHECK}):
+        return False
+    group, type, scores = (line[key] for key in KEYS)
+    named = isinstance(group, str) and isinstance(type, str) and isinstance(scores, dict)
+    return named and all(map(is_number, scores.values()))
 
 
 def _checked(line: dict[str, Any]) -> dict[str, Any]:

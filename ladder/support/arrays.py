@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +10,6 @@ from ladder.errors import LadderError
 
 READABLE = "biuf"  # kinds of numpy's types: booleans, integers, floats
 WHAT = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "V": "records"}
-# What numpy, zipfile and zlib raise of a member that is no whole array.
-DAMAGE = (
-    *(OSError, EOFError, SyntaxError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 def read_npz(path: Path, hint: str) -> dict[str, np.ndarray]:
@@ -34,7 +27,9 @@ def read_npz(path: Path, hint: str) -> dict[str, np.ndarray]:
     except OSError as error:
         reason = error.strerror or "it is not an NPZ file"
         raise LadderError(f"{path}: cannot be read ({reason}); {hint}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except LadderError:
+        raise
+    except Exception as error:  # of zipfile and NumPy, of many types
         raise LadderError(f"{path}: not an NPZ file; {hint}") from error
     return arrays
 
@@ -45,10 +40,10 @@ def _array(path: Path, file: np.lib.npyio.NpzFile, name: str, hint: str) -> np.n
     except ValueError as error:  # above all: objects, which would be unpickled
         reason = WHAT["O"] if "Object arrays" in str(error) else "no array"
         raise LadderError(f"{path}: '{name}' holds {reason}, not numbers; {hint}") from error
-    except DAMAGE as error:
+    except Exception as error:  # of zipfile, zlib and NumPy, of many types
+        reason = str(error) or type(error).__name__
         raise LadderError(
-            f"{path}: '{name}' cannot be read ({error or type(error).__name__}): "
-            f"the file is damaged; {hint}"
+            f"{path}: '{name}' cannot be read ({reason}): the file is damaged; {hint}"
         ) from error
     if not isinstance(array, np.ndarray):
         raise LadderError(f"{path}: '{name}' is no array; {hint}")

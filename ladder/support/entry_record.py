@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.errors import LadderError
+from ladder.support.documents import parse_json
 from ladder.support.fields import field
 
 RECORD = "entry.json"
@@ -39,14 +40,14 @@ Record = dict[str, FileRow]
 def read_record(place: Path) -> Record:
     """The rows by file name; none where there is no entry. ``Damaged`` if it cannot be read."""
     try:
-        rows = field(json.loads((place / RECORD).read_bytes()), "files", dict)
+        rows = field(parse_json((place / RECORD).read_bytes()), "files", dict)
         return {
             _inside(name): FileRow(field(row, "size", int), field(row, "sha256", str))
             for name, row in rows.items()
         }
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError, LadderError) as error:
+    except (OSError, ValueError, LadderError) as error:
         raise Damaged(f"its {RECORD} cannot be read") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ Call = Callable[[list[Any]], Any]  # takes the weights; the result is not used
 def parse_shape(text: str) -> tuple[int, int, int]:
     """``MxNxK`` -> (M, N, K)."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
+    if len(parts) != 3 or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
         raise LadderError(f"--shape '{text}': write MxNxK, for example 1x4096x4096")
     m, n, k = (int(p) for p in parts)
     return m, n, k

@@ -7,6 +7,7 @@ the same shapes measures nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from ladder.passes.allocation.parts import LOOK_UP
 from ladder.passes.kernel_choice import choose, no_tiles
 from ladder.runtime.session import threads
 from ladder.support import cache, entries
+from ladder.support.documents import is_number, parse_json
 from ladder.support.files import file_aside
 from ladder.support.progress import track
 from ladder.timing.cost_tables import cpu_name, machine_of
@@ -30,6 +32,7 @@ from ladder.timing.product import prepared, time_calls
 
 Shape = tuple[int, int]  # N, K
 Key = tuple[str, int, Shape]  # type, M, shape
+SIZE = re.compile("[1-9][0-9]{0,9}")  # of an axis
 FORMAT = 1
 TIMES = "times.json"  # in the cache
 SECONDS, ROUNDS = 0.08, 5  # of a round, and rounds; the time is their median
@@ -107,7 +110,7 @@ def parse_shapes(texts: Iterable[str]) -> list[Shape]:
     found = []
     for text in texts:
         parts = text.lower().split("x")
-        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        if len(parts) != 2 or not all(SIZE.fullmatch(part) for part in parts):
             raise LadderError(f"--shape '{text}': write NxK, for example 4096x4096")
         found.append((int(parts[0]), int(parts[1])))
     return found
@@ -216,16 +219,16 @@ def _refuse_missing(
 
 def _checked(path: Path, table: Any) -> dict[str, dict[str, float]]:
     """The times with types in their usual text; refuse anything but positive seconds."""
-    try:
-        rows = {
-            str(DType.parse(type)): {shape: float(s) for shape, s in row.items()}
-            for type, row in table.items()
-        }
-        if all(seconds > 0 for row in rows.values() for seconds in row.values()):
-            return rows
-    except (AttributeError, TypeError, ValueError):
-        pass
-    raise LadderError(f"{path}: its times are not type -> NxK -> positive seconds")
+    if not isinstance(table, dict) or not all(map(_is_times, table.values())):
+        raise LadderError(f"{path}: its times are not type -> NxK -> positive seconds")
+    return {
+        str(DType.parse(type)): {shape: float(seconds) for shape, seconds in row.items()}
+        for type, row in table.items()
+    }
+
+
+def _is_times(row: Any) -> bool:
+    return isinstance(row, dict) and all(is_number(s) and s > 0 for s in row.values())
 
 
 def _costs(times: dict[Key, float], chunk: int, source: str) -> ProductCosts:
@@ -257,6 +260,6 @@ def _text(key: Key) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LadderError(f"{path}: cannot be read as JSON: {error}") from error

@@ -1,0 +1,1 @@
+"""Fuzzers: seeded changes of every kind of file that Ladder reads, and random graphs."""
