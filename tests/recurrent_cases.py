@@ -62,9 +62,7 @@ class Operator:
         operands = [values.get(i) for i in range(len(self.operands))]
         node = dialect.node(self.op, self.overload, operands, outputs, self.attributes)
         opsets = {"": dialect.OPSET, dialect.DOMAIN: dialect.VERSION}
-        graph = ir.Graph(
-            [*values.values()], outputs, nodes=[node], opset_imports=opsets, name="g"
-        )
+        graph = ir.Graph([*values.values()], outputs, nodes=[node], opset_imports=opsets, name="g")
         return ir.Model(graph, ir_version=12)
 
 
@@ -78,9 +76,7 @@ class Maker:
     def normal(self, *shape: int) -> Array:
         return self._random.standard_normal(shape).astype(np.float32)
 
-    def conv(
-        self, activation: str, bias: bool, taps: int = 4, channels: int = 6
-    ) -> Operator:
+    def conv(self, activation: str, bias: bool, taps: int = 4, channels: int = 6) -> Operator:
         operands = (
             self.normal(1, channels, self.tokens),
             self.normal(channels, 1, taps),

@@ -80,7 +80,9 @@ def _emulated(level: Level, cpu: str) -> Runner:
     def run(todo: Sequence[Call]) -> Results:
         kernels = [call.kernel(level.kernels) for call in todo]
         arrays = {f"{i}_{j}": a for i, call in enumerate(todo) for j, a in enumerate(call.arrays())}
-        operands = [[f"{i}_{j}" for j, _ in enumerate(call.arrays())] for i, call in enumerate(todo)]
+        operands = [
+            [f"{i}_{j}" for j, _ in enumerate(call.arrays())] for i, call in enumerate(todo)
+        ]
         steps = [(name_of(k), names) for k, names in zip(kernels, operands, strict=True)]
         wanted = [[names[p] for p in c.results()] for c, names in zip(todo, operands, strict=True)]
         with tempfile.TemporaryDirectory() as place:
