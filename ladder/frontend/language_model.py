@@ -55,7 +55,7 @@ def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
         )
     _name_dims(traced, specs)
     _name_weights(traced)
-    _set_overloads(traced)
+    _install_operators(traced)
     return traced
 
 
@@ -156,9 +156,22 @@ def _name_weights(model: ir.Model) -> None:
             node.metadata_props["pkg.torch.onnx.name_scopes"] = scopes.replace("'inner.", "'")
 
 
-def _set_overloads(model: ir.Model) -> None:
+def _install_operators(model: ir.Model) -> None:
     """Recurrent operators come with their overload as an attribute, which torch can express."""
     for node in model.graph:
         if node.domain == dialect.DOMAIN:
             node.overload = node.attributes.pop(OVERLOAD).as_string()
+        if node.op_type == "CausalConvWithState":
+            node.replace_input_with(1, _stored(node.inputs[1]))
     dialect.install(model)
+
+
+def _stored(weight: ir.Value | None) -> ir.Value | None:
+    """The weight [C, 1, k] itself, where a model takes its middle axis off and puts it on again."""
+    value = weight
+    while value is not None and (producer := value.producer()) is not None:
+        if producer.op_type not in ("Squeeze", "Unsqueeze"):
+            return weight
+        value = producer.inputs[0]
+    same = value is not None and weight is not None and value.shape == weight.shape
+    return value if same else weight

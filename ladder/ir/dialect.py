@@ -264,6 +264,12 @@ def build(op: str, overload: str) -> ir.Function:
     return typed[op](DType.parse(overload))
 
 
+def is_lowered(domain: str, op: str) -> bool:
+    """Whether an operator is a low one: neither a product over a typed weight, nor recurrent."""
+    high = op.startswith("LowBit") or op in recurrence.OPERATORS
+    return domain == DOMAIN and not high
+
+
 def weight_type(node: ir.Node) -> DType:
     """The type of a node's weight, from its overload."""
     more_first = node.op_type in ("LutGemm", "MuxGemm")
