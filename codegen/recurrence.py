@@ -28,7 +28,9 @@ def changed_in_place(node: ir.Node) -> bool:
     """
     past = node.inputs[body(node.op_type, node.overload).inputs.index("state")]
     present = node.outputs[1]
-    if past is None or past.name is None or not past.is_graph_input() or len(past.uses()) != 1:
+    if past is None or past.name is None or not past.is_graph_input():
+        return False
+    if len(past.uses()) != 1 or past.is_graph_output():
         return False
     return present.is_graph_output() and present.name == next_name(past.name)
 

@@ -6,6 +6,7 @@ threads with texts of their own need a model each.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -33,11 +34,12 @@ class LanguageModel:
         assert facts is not None
         self._facts = facts
         self.session = session
-        self.context, self.chunk, self.vocabulary = facts.context, facts.chunk, facts.vocabulary
+        self.chunk, self.vocabulary = facts.chunk, facts.vocabulary
         self.eos = facts.eos
         self._decode, self._prefill = session.function(DECODE), session.function(PREFILL)
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
+        self.context = facts.context if self.states.bounded else sys.maxsize
         self._prefill.bind(self.states.buffers)
         _check_fits(self._decode, 1, self.states)
         _check_fits(self._prefill, self.chunk, self.states)

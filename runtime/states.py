@@ -42,6 +42,11 @@ class States:
         return all(spec.takes_padding for spec in self.specs)
 
     @property
+    def bounded(self) -> bool:
+        """Whether a text has an end, because its rows fill the memory for them."""
+        return any(spec.kind == ROWS for spec in self.specs)
+
+    @property
     def rewindable(self) -> bool:
         """Whether earlier states still exist: rows do, until they are overwritten."""
         return all(spec.kind == ROWS for spec in self.specs)
@@ -50,8 +55,8 @@ class States:
         """Forget the text so far."""
         self._position = 0
         for spec in self.specs:
-            if spec.reset is not None:
-                self.buffers[spec.name].fill(spec.reset)
+            if spec.kind == RECURRENT:
+                spec.clear(self.buffers[spec.name])
 
     def advance(self, tokens: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Record ``tokens`` more after a call, and copy replaced states."""

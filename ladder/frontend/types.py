@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,15 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.ir.shapes import static_shape
-from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
+from ladder.ir.states import (
+    RECURRENT,
+    RESET_KEY,
+    ROWS,
+    STATE_PREFIX,
+    WINDOW,
+    StateSpec,
+    next_name,
+)
 
 TOKENS = "tokens"
 
@@ -102,4 +111,6 @@ def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
         return StateSpec(name, shape, dtype, WINDOW if wraps else ROWS, axis)
     if static_shape(before) is None:
         return None
-    return StateSpec(name, shape, dtype, RECURRENT, reset=0.0)
+    reset = json.loads(before.metadata_props.get(RESET_KEY, "0"))
+    values = tuple(map(float, reset)) if isinstance(reset, list) else float(reset)
+    return StateSpec(name, shape, dtype, RECURRENT, reset=values)

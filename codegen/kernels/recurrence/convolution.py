@@ -10,7 +10,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.float_math import Plus, sigmoid
 from ladder.codegen.kernels.recurrence.form import Form, State, flat, floats
-from ladder.codegen.kernels.vector import Expr, lanes_from, shuffle
+from ladder.codegen.kernels.vector import Expr, const, lanes_from, shuffle
 from ladder.codegen.layout import LANES
 
 
@@ -52,17 +52,16 @@ def _many_tokens(tokens: int, taps: int, bias: bool, silu: bool, plus: Plus) -> 
     whole, rest, past = tokens // LANES, tokens % LANES, taps - 1
 
     def result(args: Any, inputs: Any, channel: Expr, start: Expr, width: int) -> Expr:
-        spread = (lambda value: T.broadcast(value, width)) if width > 1 else (lambda value: value)
-        weights = [spread(args.weight[channel, 0, tap]) for tap in range(taps)]
+        weights = [const(args.weight[channel, 0, tap], width) for tap in range(taps)]
         y = inputs[lanes_from(start, width)] * weights[0]
         for tap in range(1, taps):
             y = plus(y, inputs[lanes_from(start + tap, width)], weights[tap], width)
-        return _finished(y, spread(args.bias[channel]) if bias else None, silu, plus, width)
+        added = const(args.bias[channel], width) if bias else None
+        return _finished(y, added, silu, plus, width)
 
     @T.inline
     def emit(args, channel):  # type: ignore[no-untyped-def]
         inputs = T.alloc_buffer((past + tokens,), "float32")
-        sums = T.alloc_buffer((LANES,), "float32")
         for i in T.serial(past):
             inputs[i] = args.past[0, channel, i]
         for i in T.serial(tokens):

@@ -42,9 +42,10 @@ class Columns:
 
     def emit(self, block: TokenBlock) -> None:
         """Emit a block of tokens."""
-        vectors = [T.alloc_buffer((block.tokens, self.place.width), "float32") for _ in range(3)]
+        shape = (block.tokens, self.place.width)
+        stored, seen, kept = (T.alloc_buffer(shape, "float32") for _ in range(3))
         keys = self.plan.sizes.keys if self.plan.rule.decay == BY_KEY else 1
-        step = Step(self, block, *vectors, T.alloc_buffer((keys,), "float32"))
+        step = Step(self, block, stored, seen, kept, T.alloc_buffer((keys,), "float32"))
         if self.plan.rule.decay == BY_KEY:
             step.fade_keys()
         if self.plan.rule.corrects:
