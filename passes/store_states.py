@@ -36,14 +36,19 @@ class StoreStates(Pass):
     type: str
 
     def run(self, model: ir.Model) -> None:
-        if self.type not in KV_TYPES:
-            raise LadderError(f"unknown type of keys '{self.type}'; one of: {', '.join(KV_TYPES)}")
+        check(self.type)
         if self.type == FP32:
             return
         for state in list(model.graph.inputs):
             write = _write_of(state)
             if write is not None:
                 (_to_fp16 if self.type == FP16 else _to_int8)(model.graph, state, write)
+
+
+def check(type: str) -> None:
+    """Refuse an unknown type of keys and values."""
+    if type not in KV_TYPES:
+        raise LadderError(f"keys and values have no type '{type}'; one of: {', '.join(KV_TYPES)}")
 
 
 def stored_states(model: ir.Model, specs: Sequence[StateSpec]) -> tuple[StateSpec, ...]:
@@ -62,7 +67,7 @@ def _stored(spec: StateSpec, inputs: dict[str | None, ir.Value]) -> Iterator[Sta
 
 def _write_of(state: ir.Value) -> ir.Node | None:
     """The TensorScatter of new rows, if everything else about a state is read by Attention."""
-    name, uses = state.name or "", state.uses()
+    name, uses = state.name or "", list(state.uses())
     if not name.startswith(STATE_PREFIX) or len(uses) != 1 or state.dtype != ir.DataType.FLOAT:
         return None
     write = uses[0].node
@@ -86,16 +91,13 @@ class _Maker:
     ) -> ir.Value:  # fmt: skip
         name = f"{self.prefix}.{op.lower()}{len(self.nodes)}"
         out = ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
-        made = ir.node(op, inputs, attributes, outputs=[out], name=name)  # type: ignore[arg-type]
+        made = ir.node(op, inputs, attributes, outputs=[out], name=name)
         self.nodes.append(made)
         return out
 
     def constant(self, part: str, array: np.ndarray) -> ir.Value:
         name = f"{self.prefix}.{part}"
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
-        )
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         self.graph.register_initializer(value)
         return value
 
