@@ -108,34 +108,34 @@ class _Maker:
 def _to_fp16(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None
-    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
     write.replace_input_with(1, before.cast(rows, ir.DataType.FLOAT16))
     state.type = after.type = ir.TensorType(ir.DataType.FLOAT16)
-    _read_from(after, behind.cast(after, ir.DataType.FLOAT), behind)
+    _read_from(after, later.cast(after, ir.DataType.FLOAT), later)
     graph.insert_before(write, before.nodes)
-    graph.insert_after(write, behind.nodes)
+    graph.insert_after(write, later.nodes)
 
 
 def _to_int8(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None and rows.shape is not None and state.shape is not None
-    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
     codes, scale = _rounded(before, rows)
     write.replace_input_with(1, codes)
     state.type = after.type = ir.TensorType(ir.DataType.INT8)
     scales = _new_state(graph, f"{state.name}{SCALE}", ir.Shape([*state.shape[:-1], 1]))
     attributes = {name: a.value for name, a in write.attributes.items()}
     place = [value for value in write.inputs[2:] if value is not None]
-    new = behind.make(
+    new = later.make(
         "TensorScatter", [scales, scale, *place], ir.DataType.FLOAT, scales.shape, attributes
     )
     new.name = next_name(scales.name or "")
     graph.outputs.append(new)
-    values = behind.cast(after, ir.DataType.FLOAT)
-    product = behind.make("Mul", [values, new], ir.DataType.FLOAT, after.shape)
-    _read_from(after, product, behind)
+    values = later.cast(after, ir.DataType.FLOAT)
+    product = later.make("Mul", [values, new], ir.DataType.FLOAT, after.shape)
+    _read_from(after, product, later)
     graph.insert_before(write, before.nodes)
-    graph.insert_after(write, behind.nodes)
+    graph.insert_after(write, later.nodes)
 
 
 def _rounded(make: _Maker, rows: ir.Value) -> tuple[ir.Value, ir.Value]:
