@@ -35,7 +35,7 @@ from ladder.codegen.packing import (
     weight_inputs,
 )
 from ladder.codegen.recurrence import IN_PLACE, changed_in_place
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
@@ -223,4 +223,8 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if made is not None:
                 return self.bb.normalize(made) if isinstance(made, relax.Expr) else made
         inputs[:] = with_checked_indices(self.context, op_name, inputs, attrs)
-        return super()._convert_operator(op_name, inputs, attrs, opset)
+        try:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        except Exception as error:
+            name = attrs["tvm_custom"]["name"]
+            raise no_kernel(f"the operator {op_name} ({name}): {one_line(error)}: it") from error

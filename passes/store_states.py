@@ -36,14 +36,19 @@ class StoreStates(Pass):
     type: str
 
     def run(self, model: ir.Model) -> None:
-        if self.type not in KV_TYPES:
-            raise LadderError(f"unknown type of keys '{self.type}'; one of: {', '.join(KV_TYPES)}")
+        check(self.type)
         if self.type == FP32:
             return
         for state in list(model.graph.inputs):
             write = _write_of(state)
             if write is not None:
                 (_to_fp16 if self.type == FP16 else _to_int8)(model.graph, state, write)
+
+
+def check(type: str) -> None:
+    """Refuse an unknown type of keys and values."""
+    if type not in KV_TYPES:
+        raise LadderError(f"keys and values have no type '{type}'; one of: {', '.join(KV_TYPES)}")
 
 
 def stored_states(model: ir.Model, specs: Sequence[StateSpec]) -> tuple[StateSpec, ...]:
@@ -62,7 +67,7 @@ def _stored(spec: StateSpec, inputs: dict[str | None, ir.Value]) -> Iterator[Sta
 
 def _write_of(state: ir.Value) -> ir.Node | None:
     """The TensorScatter of new rows, if everything else about a state is read by Attention."""
-    name, uses = state.name or "", state.uses()
+    name, uses = state.name or "", list(state.uses())
     if not name.startswith(STATE_PREFIX) or len(uses) != 1 or state.dtype != ir.DataType.FLOAT:
         return None
     write = uses[0].node
@@ -86,16 +91,13 @@ class _Maker:
     ) -> ir.Value:  # fmt: skip
         name = f"{self.prefix}.{op.lower()}{len(self.nodes)}"
         out = ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
-        made = ir.node(op, inputs, attributes, outputs=[out], name=name)  # type: ignore[arg-type]
+        made = ir.node(op, inputs, attributes, outputs=[out], name=name)
         self.nodes.append(made)
         return out
 
     def constant(self, part: str, array: np.ndarray) -> ir.Value:
         name = f"{self.prefix}.{part}"
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
-        )
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         self.graph.register_initializer(value)
         return value
 
@@ -106,34 +108,34 @@ class _Maker:
 def _to_fp16(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None
-    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
     write.replace_input_with(1, before.cast(rows, ir.DataType.FLOAT16))
     state.type = after.type = ir.TensorType(ir.DataType.FLOAT16)
-    _read_from(after, behind.cast(after, ir.DataType.FLOAT), behind)
+    _read_from(after, later.cast(after, ir.DataType.FLOAT), later)
     graph.insert_before(write, before.nodes)
-    graph.insert_after(write, behind.nodes)
+    graph.insert_after(write, later.nodes)
 
 
 def _to_int8(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None and rows.shape is not None and state.shape is not None
-    before, behind = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
     codes, scale = _rounded(before, rows)
     write.replace_input_with(1, codes)
     state.type = after.type = ir.TensorType(ir.DataType.INT8)
     scales = _new_state(graph, f"{state.name}{SCALE}", ir.Shape([*state.shape[:-1], 1]))
     attributes = {name: a.value for name, a in write.attributes.items()}
     place = [value for value in write.inputs[2:] if value is not None]
-    new = behind.make(
+    new = later.make(
         "TensorScatter", [scales, scale, *place], ir.DataType.FLOAT, scales.shape, attributes
     )
     new.name = next_name(scales.name or "")
     graph.outputs.append(new)
-    values = behind.cast(after, ir.DataType.FLOAT)
-    product = behind.make("Mul", [values, new], ir.DataType.FLOAT, after.shape)
-    _read_from(after, product, behind)
+    values = later.cast(after, ir.DataType.FLOAT)
+    product = later.make("Mul", [values, new], ir.DataType.FLOAT, after.shape)
+    _read_from(after, product, later)
     graph.insert_before(write, before.nodes)
-    graph.insert_after(write, behind.nodes)
+    graph.insert_after(write, later.nodes)
 
 
 def _rounded(make: _Maker, rows: ir.Value) -> tuple[ir.Value, ir.Value]:

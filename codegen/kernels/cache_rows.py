@@ -45,14 +45,14 @@ def rotary(heads: int, s: int, d: int) -> Any:
 
 
 @cache
-def scatter(heads: int, s: int, c: int, d: int) -> Any:
+def scatter(heads: int, s: int, c: int, d: int, dtype: str = "float32") -> Any:
     """Write rows [1, heads, s, d] into the cache [1, heads, c, d] from ``start`` [1], in place."""
-    name = f"cache_write_h{heads}_s{s}_c{c}_d{d}"
+    name = f"cache_write_h{heads}_s{s}_c{c}_d{d}_{dtype}"
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(  # type: ignore[no-untyped-def]
-        cache: T.Buffer((1, heads, c, d), "float32"),  # type: ignore[valid-type]
-        rows: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+        cache: T.Buffer((1, heads, c, d), dtype),  # type: ignore[valid-type]
+        rows: T.Buffer((1, heads, s, d), dtype),  # type: ignore[valid-type]
         start: T.Buffer((1,), "int64"),  # type: ignore[valid-type]
     ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
+from ladder.passes.store_states import stored_states
 from ladder.pipeline.artifact_writer import write_artifact
 from ladder.pipeline.functions import functions_of
-from ladder.pipeline.phases import PREPARE, lower, round_and_stack
+from ladder.pipeline.phases import PREPARE, lower, round_and_stack, store
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
@@ -131,7 +132,9 @@ def _compile_into(
     check = _float_check(shared, source, options)
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
-    run_passes(shared, round_and_stack(options))
+    run_passes(shared, (*round_and_stack(options), *store(options)))
+    if source.is_language_model:
+        source = replace(source, model=shared, states=stored_states(shared, source.states))
     weights = Weights()
     with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []

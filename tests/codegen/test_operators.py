@@ -9,6 +9,8 @@ from compiled import run_compiled
 from kernel_cases import HERE
 from small_graphs import graph, stock
 
+from ladder.errors import LadderError
+
 pytestmark = pytest.mark.kernels
 
 
@@ -34,3 +36,18 @@ def test_top_k_without_an_order() -> None:
     x = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)
     got, wanted = both(text, {"k": np.array([3])}, x=x)
     assert np.array_equal(np.sort(got), np.sort(wanted))
+
+
+def test_a_normalization_with_a_scale_for_each_head() -> None:
+    text = "g (float[1, 3, 2, 16] x) => (float[1, 3, 2, 16] y) { y = RMSNormalization (x, s) }"
+    rng = np.random.default_rng(0)
+    x, scale = (rng.standard_normal(n).astype(np.float32) for n in ((1, 3, 2, 16), (1, 1, 2, 16)))
+    got, wanted = both(text, {"s": scale}, x=x)
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+def test_what_tvm_cannot_convert_is_refused_by_name() -> None:
+    text = "g (float[4] x, int64[1] n) => (float[K] y) { a = Reshape (x, n)\n y = Reshape (a, n) }"
+    made: ir.Model = ir.from_proto(graph(text, {}, opset=24))
+    with pytest.raises(LadderError, match=r"the operator Reshape .* has no kernel; 'ladder quant"):
+        run_compiled(made, HERE[0], {})
