@@ -13,8 +13,9 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
+from ladder.ir.codes import Codes
 from ladder.ir.dtype import INTEGER_ZERO, DType
-from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding
+from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding, StoredCodes
 from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
@@ -27,6 +28,7 @@ from ladder.support.progress import track
 
 THREADS = 2
 HIGH_RUNG = {"Gather": "LowBitGather", "Conv": "LowBitConv"}  # others: LowBitMatMul
+KEPT = "kept"  # in reports, where others name how a weight was rounded
 WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 
@@ -35,7 +37,8 @@ class RoundWeights(Pass):
     """Round by a method of ``rounding.methods``, where each is described.
 
     Calibrated methods need the fact Hessians; those that round the whole model in order also need
-    the fact PreRounded, the weights that were rounded before.
+    the fact PreRounded, the weights that were rounded before. Where the fact StoredCodes has a
+    weight in its planned type, the codes of the checkpoint are kept.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -65,12 +68,13 @@ class RoundWeights(Pass):
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
         done = facts.get(model, PreRounded) or PreRounded()
+        stored = facts.get(model, StoredCodes) or StoredCodes()
         used = hessians if needs.hessians and hessians else Hessians()
         calibrated = {used.text: used.tokens} if used.tokens else {}
         rows: dict[str, _Row] = {}
         with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
             jobs = [
-                (key, users, pool.submit(_round, users, key[1], self.method, used, done))
+                (key, users, pool.submit(_round, users, key[1], self.method, used, done, stored))
                 for key, users in shared
             ]
             for (_, dtype), users, job in track(jobs, "round the weights"):
@@ -80,7 +84,11 @@ class RoundWeights(Pass):
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
-        for kind in (Hessians, PreRounded):  # files of this machine, useless in a saved model
+        for kind in (
+            Hessians,
+            PreRounded,
+            StoredCodes,
+        ):  # files of this machine, useless in a saved model
             facts.drop(model, kind)
 
 
@@ -94,9 +102,17 @@ def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType]
 
 
 def _round(
-    users: list[Site], dtype: DType, method: str, known: Hessians, done: PreRounded
+    users: list[Site],
+    dtype: DType,
+    method: str,
+    known: Hessians,
+    done: PreRounded,
+    stored: StoredCodes,
 ) -> Outcome:
     site = users[0]
+    kept = _kept(site, dtype, stored)
+    if kept is not None:
+        return kept
     if site.name in done.files:
         return load_outcome(Path(done.files[site.name]))
     weight = site.array()
@@ -106,6 +122,17 @@ def _round(
             "check the model file, or keep the site with --keep"
         )
     return round_by(method, weight, dtype, hessian_of(users, known))
+
+
+def _kept(site: Site, dtype: DType, stored: StoredCodes) -> Outcome | None:
+    """The checkpoint's codes, if they are of this type and still mean the weight."""
+    if stored.types.get(site.name) != dtype:
+        return None
+    found = Codes.load(Path(stored.files[site.name]))
+    if not np.array_equal(found.values(), site.array()):
+        return None
+    rounded = Rounded(found.codes, found.scale, found.zero, 0.0, found.tensor_scale)
+    return Outcome(rounded, KEPT, {})
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ def trace_model(model: Any, stored: Stored, origin: str, digest: str) -> Source:
         fill(traced, stored)
         expected = expected_logits(model, states, stored)
     longest = longest_text(model.config.get_text_config())
-    return Source(traced, origin, digest, states=states, longest=longest, expected=expected)
+    codes = {name: tensor.codes for name, tensor in stored.items() if tensor.codes is not None}
+    source = Source(traced, origin, digest, states=states, longest=longest, expected=expected)
+    source.codes = codes
+    return source
 
 
 def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from ladder.frontend.checkpoint import (
     of_parameters,
     without_memory,
 )
+from ladder.frontend.expert_tensors import check_experts
 from ladder.frontend.packed.stored import Stored
 
 EAGER = {"attn_implementation": "eager"}  # the simplest form; a trace chooses another
@@ -72,6 +73,7 @@ def _read_whole(empty: Any, stored: Stored) -> Opened:
     """Let transformers find the tensors under the names that it knows, and hold all in memory."""
     import torch
 
+    check_experts(stored)
     values = {
         name: torch.from_numpy(tensor.read())
         for name, tensor in stored.items()

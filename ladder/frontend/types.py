@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from ladder.ir.codes import Codes
 from ladder.ir.shapes import static_shape
 from ladder.ir.states import (
     RECURRENT,
@@ -57,6 +59,10 @@ class Source:
     states: tuple[StateSpec, ...] = ()
     longest: int | None = None  # tokens of a text, where the model computes others differently
     expected: Expected | None = None
+    # Weights that the checkpoint stores in a type of Ladder: how to read their codes, and, once
+    # these are in files of a trace, each one's type and file.
+    codes: Mapping[str, Callable[[], Codes]] = field(default_factory=dict)
+    code_files: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def is_language_model(self) -> bool:
@@ -72,8 +78,8 @@ class Source:
         return shape[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the model and what it was checked with, for a file next to it."""
-        left_out = ("model", "expected")
+        """Everything but the model, its codes and what it was checked with, for a file."""
+        left_out = ("model", "expected", "codes")
         rest = {name: value for name, value in vars(self).items() if name not in left_out}
         return {**rest, "states": [state.to_json() for state in self.states]}
 

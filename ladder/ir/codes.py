@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import F32
+from ladder.support.typed_arrays import load_arrays, save_arrays
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,26 @@ class Codes:
     def values(self) -> F32:
         """The weight [N, K] in float32."""
         return dequantized(self.dtype, self.codes, self.scale, self.zero, self.tensor_scale)
+
+    def save(self, path: Path) -> None:
+        """Write them to a file."""
+        arrays = {
+            "codes": self.codes,
+            "scale": self.scale,
+            "zero": self.zero,
+            "tensor_scale": None if self.tensor_scale is None else np.array(self.tensor_scale),
+        }
+        save_arrays(path, arrays, {"type": str(self.dtype)})
+
+    @staticmethod
+    def load(path: Path) -> Codes:
+        """Read a file of ``save``."""
+        found, report = load_arrays(path)
+        whole = found.get("tensor_scale")
+        return Codes(
+            DType.parse(report["type"]),
+            found["codes"],
+            found["scale"],
+            found.get("zero"),
+            None if whole is None else np.float32(whole),
+        )

@@ -87,6 +87,14 @@ class PreRounded:
 
 
 @dataclass(frozen=True)
+class StoredCodes:
+    """Weights that the checkpoint stores as codes: site -> their type and the file they are in."""
+
+    types: Mapping[str, DType] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sensitivity:
     """The loss of the output when a single site has a type and everything else is float.
 

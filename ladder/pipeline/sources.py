@@ -13,6 +13,7 @@ from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
+from ladder.pipeline.stored_codes import attach_codes, write_codes
 from ladder.pipeline.trace_check import check_trace
 from ladder.support import cache, entries
 from ladder.support.progress import stage
@@ -43,6 +44,7 @@ def _traced(frontend: Frontend, path: Path, trust: bool) -> Source:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
         with stage("compare the trace with torch"):
             check_trace(source, aside / "model.onnx")
+        write_codes(source, aside)
         (aside / SOURCE).write_text(json.dumps(source.to_json()))
     return read_trace(place)
 
@@ -50,7 +52,9 @@ def _traced(frontend: Frontend, path: Path, trust: bool) -> Source:
 def read_trace(place: Path) -> Source:
     """Read a trace from the cache."""
     rest = json.loads((place / SOURCE).read_text())
-    return Source.from_json(ir.load(place / "model.onnx"), rest)
+    source = Source.from_json(ir.load(place / "model.onnx"), rest)
+    attach_codes(source, place)
+    return source
 
 
 def _files(path: Path) -> list[Path]:

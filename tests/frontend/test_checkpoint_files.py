@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import checkpoints
+import families
 import gguf
 import gguf_files
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from ladder.errors import LadderError
 from ladder.frontend.checkpoints import Folder, Gguf, read_model
@@ -20,7 +24,7 @@ from ladder.frontend.torch_model import WHOLE, Opened
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 UP = "blk.0.ffn_up.weight"
-MORE = {"norm.bias": torch.zeros(8)}
+EXPERT = "model.layers.1.block_sparse_moe.experts.2.w1.weight"
 
 
 def opened(path: Path) -> Opened:
@@ -169,6 +173,53 @@ def test_a_folder_is_refused_by_name(
     assert message in str(refused.value)
     assert str(tmp_path / "m") in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def mixture(folder: Path) -> tuple[Path, dict[str, torch.Tensor], Any]:
+    """A model whose experts are stored one by one, as hubs have them."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(families.RIGHT["Mixtral"]())
+    model.save_pretrained(folder)
+    return folder, load_file(folder / "model.safetensors"), model
+
+
+def test_experts_one_by_one(tmp_path: Path) -> None:
+    folder, tensors, model = mixture(tmp_path / "m")
+    found = values(folder)
+    assert EXPERT in tensors and EXPERT not in found
+    for name, wanted in model.state_dict().items():
+        assert np.array_equal(found[name], wanted.numpy()), name
+    checkpoints.save(
+        folder / "model.safetensors", {n: t for n, t in tensors.items() if n != EXPERT}
+    )
+    with pytest.raises(LadderError, match=f"no tensor {EXPERT}, and other experts have one"):
+        opened(folder)
+    checkpoints.save(folder / "model.safetensors", {**tensors, EXPERT: tensors[EXPERT][:40]})
+    with pytest.raises(LadderError, match=f"{EXPERT}: stored with shape .40, 32., and"):
+        opened(folder)
+    fewer = {n: t for n, t in tensors.items() if "experts.3." not in n}
+    checkpoints.save(folder / "model.safetensors", fewer)
+    with pytest.raises(LadderError, match=r"experts.down_proj: stored with shape .3, 32, 48., and"):
+        opened(folder)
+
+
+def test_packed_experts_one_by_one(tmp_path: Path) -> None:
+    """Each is read by its rule before transformers stacks them."""
+    folder, tensors, _ = mixture(tmp_path / "m")
+    wanted = {}
+    for name in [name for name in tensors if ".experts." in name]:
+        weight = tensors.pop(name)
+        scale = weight.abs().max().reshape(1, 1) / 448
+        codes = (weight / scale).to(torch.float8_e4m3fn)
+        tensors |= {name: codes, f"{name}_scale_inv": scale}
+        wanted[name] = (codes.float() * scale).numpy()
+    checkpoints.save(folder / "model.safetensors", tensors)
+    said = json.loads((folder / "config.json").read_text())
+    said["quantization_config"] = {"quant_method": "fp8"}
+    (folder / "config.json").write_text(json.dumps(said))
+    down = values(folder)["model.layers.0.mlp.experts.down_proj"]
+    one = "model.layers.0.block_sparse_moe.experts.{}.w2.weight"
+    assert np.array_equal(down, np.stack([wanted[one.format(i)] for i in range(4)]))
 
 
 def test_tensors_of_modules_that_the_model_lacks_are_noted(tmp_path: Path) -> None:
