@@ -137,7 +137,7 @@ def _constant(ids: np.ndarray, sizes: Sequence[int], wraps: bool, message: str) 
     limits, wide = np.array(sizes, np.int64), ids.astype(np.int64)
     if (wide < (-limits if wraps else 0)).any() or (wide >= limits).any():
         raise LadderError(message)
-    return np.where(wide < 0, wide + limits, wide)
+    return np.where(wide < 0, wide + limits, wide).reshape(ids.shape)  # also of a single index
 
 
 def _sizes(context: Calls, sizes: Sequence[Size]) -> Any:
