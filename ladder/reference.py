@@ -34,6 +34,7 @@ class Reference:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         if not optimize:
+            options.log_severity_level = 4  # what fails is tried on purpose
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not fast:
             # Planning which buffers may share memory is quadratic in the nodes, and lowered models

@@ -32,6 +32,7 @@ from ladder.ir.facts import (
     StaticScales,
 )
 from ladder.ir.mux import Mux
+from ladder.ir.names import add_initializer
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY, SITE_KEY
 from ladder.passes.infra.base import Facts, Pass
@@ -214,14 +215,7 @@ class Made:
         assert isinstance(graph, ir.Graph)
         key = (id(x), part, array.tobytes())
         if key not in self._constants:
-            tensor = ir.Tensor(array, name=f"{product.site}.{part}")
-            self._constants[key] = ir.Value(
-                name=tensor.name,
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape(array.shape),
-                const_value=tensor,
-            )
-            graph.register_initializer(self._constants[key])
+            self._constants[key] = add_initializer(graph, f"{product.site}.{part}", array)
         return self._constants[key]
 
 

@@ -16,7 +16,8 @@ from ladder.ir import dialect, facts
 from ladder.ir.codes import Codes
 from ladder.ir.dtype import INTEGER_ZERO, DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding, StoredCodes
-from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
+from ladder.ir.names import add_initializer
+from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
@@ -182,19 +183,10 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
         parts["zero"] = (rounded.zero, dtype.element.onnx if integer else None)
     if rounded.tensor_scale is not None:
         parts["tensor_scale"] = (np.array(rounded.tensor_scale, np.float32), None)
-    values = []
-    for part, (array, given) in parts.items():
-        kind = given or ir.DataType.from_numpy(array.dtype)
-        tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=f"{name}.{part}")
-        value = ir.Value(
-            name=tensor.name,
-            type=ir.TensorType(kind),
-            shape=ir.Shape(array.shape),
-            const_value=tensor,
-        )
-        graph.register_initializer(value)
-        values.append(value)
-    return values
+    return [
+        add_initializer(graph, f"{name}.{part}", array, kind)
+        for part, (array, kind) in parts.items()
+    ]
 
 
 def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]) -> None:
@@ -213,10 +205,17 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     if bias is not None:
         result = ir.Value(name=out.name, type=out.type, shape=out.shape)
         out.name = f"{out.name}.product"
-        nodes.append(ir.Node("", "Add", [out, bias], outputs=[result], name=f"{old.name}.bias"))
+        add = ir.Node("", "Add", [out, bias], outputs=[result], name=_part(old.name, "bias"))
+        add.metadata_props[BIAS_KEY] = site.name
+        nodes.append(add)
     graph.insert_before(old, nodes)
     old.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove(old, safe=True)
+
+
+def _part(name: str | None, part: str) -> str | None:
+    """The name of a node that belongs to another; those of nodes without a name have none."""
+    return f"{name}.{part}" if name else None
 
 
 def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:

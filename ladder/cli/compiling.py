@@ -33,7 +33,6 @@ def compile_command(
         print_json(report.to_json())
         return
     _print_report(report)
-    out.print(_checked(report.check))
     feed = "--prompt TEXT" if report.language_model else "--input FILE.npz"
     out.print(f"Wrote {output} in {report.seconds} s. Next: ladder run {output} {feed}")
 
@@ -61,7 +60,7 @@ def quantize_command(
 def _checked(check: Mapping[str, Any]) -> str:
     if check["error"] is None:
         return f"Not compared with ONNX Runtime: {check['reason']}."
-    return f"Compared with ONNX Runtime in float: error {check['error']:.1g}."
+    return f"Compared with the original in ONNX Runtime: error {check['error']:.1g}."
 
 
 def _print_report(report: Mapping[str, Any]) -> None:
@@ -84,4 +83,5 @@ def _print_report(report: Mapping[str, Any]) -> None:
     if report.get("plan"):
         print_plan(report["plan"])
     out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
+    out.print(_checked(report["check"]))
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")

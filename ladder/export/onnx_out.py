@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from ladder.export.save import save
 from ladder.ir import dialect, facts
 from ladder.ir.activation import FLOAT, parse_mode
 from ladder.ir.dtype import DType
+from ladder.ir.site import BIAS_KEY
 
 FORMATS = ("qdq", "nbits")
 
@@ -25,8 +27,9 @@ def export_onnx(
     format: str = "qdq",
     accuracy_level: int = 0,
     activation: str = FLOAT,
+    check: Callable[[Path], None] = lambda _: None,
 ) -> int:
-    """Rewrite ``model`` in place, save it and return the bytes on disk.
+    """Rewrite ``model`` in place, save it and return the bytes on disk. ``check`` may refuse it.
 
     ``qdq`` uses standard operators, ``nbits`` operators of ONNX Runtime. ``accuracy_level`` is the
     attribute of MatMulNBits; 0 keeps activations in float. With an integer ``activation`` mode,
@@ -34,7 +37,7 @@ def export_onnx(
     """
     rewrite(model, format, accuracy_level, activation)
     model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
-    return save(model, target)
+    return save(model, target, check)
 
 
 def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: str = FLOAT) -> None:
@@ -49,6 +52,8 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: s
         to_nbits(model, accuracy_level)
     else:
         to_qdq(model)
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop(BIAS_KEY, None)
     model.graph.opset_imports.pop(dialect.DOMAIN, None)
     dialect.install(model)  # recurrent operators stay: their functions are in the file
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -16,10 +16,11 @@ LARGEST_INLINE = 1_900_000_000  # protobuf has a limit of 2 GB
 SMALLEST_EXTERNAL = 1024
 
 
-def save(model: ir.Model, target: Path) -> int:
+def save(model: ir.Model, target: Path, check: Callable[[Path], None]) -> int:
     """Save, and return the size on disk. Weights of a model over 1.9 GB go to TARGET.data.
 
-    The file must pass ONNX's full check before it gets its name. No partial file is left.
+    The file must pass ONNX's full check, and ``check``, which gets its temporary name, before it
+    gets its name. No partial file is left.
     """
     try:
         place = followed(target)  # where data is looked for next to the model
@@ -28,6 +29,7 @@ def save(model: ir.Model, target: Path) -> int:
             aside = folder / place.name
             files = _write(model, aside)
             _check(aside)
+            check(aside)
             size = sum(file.stat().st_size for file in files)
             for file in files:
                 put_file(file, place.with_name(file.name))

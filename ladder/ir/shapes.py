@@ -27,6 +27,15 @@ def symbolic_dims(model: ir.Model) -> list[str]:
     return list(names)
 
 
+def with_sizes(model: ir.Model, size: int) -> ir.Model:
+    """A copy whose inputs have ``size`` for every dimension that is open, named or not."""
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else size for d in value.shape])
+    return copy
+
+
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """The shape as numbers, or None if a dimension is not known."""
     if value is None or value.shape is None:

@@ -17,6 +17,7 @@ from ladder.ir.convolution import Window
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
+BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(
     {

@@ -257,6 +257,14 @@ class QuantizeOptions(SiteOptions):
         flags=("--activation", "--activations"),
         panel=COMPUTE,
     )
+    checked: bool = option(
+        True,
+        "Compare the file in ONNX Runtime with the original model on random inputs before it gets "
+        "its name.",
+        flags=("--check/--no-check",),
+        reported=False,
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
         from ladder.ir.activation import check

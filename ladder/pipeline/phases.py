@@ -53,7 +53,12 @@ def store(options: CompileOptions) -> Phase:
 
 def lower(options: CompileOptions, dims: str) -> Phase:
     """LOWER for one function, whose open dimensions have the sizes ``dims``."""
-    return (BindShapes(dims), LowerConvolutions(), *lower_products(options))
+    return (*bind(dims), LowerConvolutions(), *lower_products(options))
+
+
+def bind(dims: str) -> Phase:
+    """The first part of LOWER, alone where the float graph is compared with ONNX Runtime."""
+    return (BindShapes(dims),)
 
 
 def lower_products(options: CompileOptions) -> Phase:

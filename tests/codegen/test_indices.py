@@ -22,10 +22,11 @@ ROWS, WIDTH = 128, 64
 # Every operator reads or writes x [4, 5] at indices of its own.
 INDEXED = """g (float[4, 5] x, int32[3] rows, int64[4, 2] cells, int64[3, 2] points,
     float[4, 2] u, float[3] v) => (float[3, 5] a, float[4, 2] b, float[3] c, float[4, 5] d,
-    float[4, 5] e) {
+    float[4, 5] e, float[4] f) {
     a = Gather (x, rows)
     b = GatherElements <axis = 1> (x, cells)
     c = GatherND (x, points)
+    f = Gather <axis = 1> (x, last)
     d = ScatterElements <axis = 1, reduction = "add"> (x, cells, u)
     e = ScatterND <reduction = "add"> (x, points, v)
 }"""
@@ -44,7 +45,7 @@ def feeds(**changed: np.ndarray) -> Arrays:
 
 
 def model() -> ir.Model:
-    made: ir.Model = ir.from_proto(graph(INDEXED, {}))
+    made: ir.Model = ir.from_proto(graph(INDEXED, {"last": np.array(-1)}))
     return made
 
 

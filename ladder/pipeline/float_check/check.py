@@ -20,15 +20,15 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import one_line
+from ladder.frontend.load import is_read_as_it_is
 from ladder.frontend.types import TOKENS, Source
 from ladder.hardware.targets import native_level
 from ladder.ir import facts
 from ladder.ir.states import CONTEXT
-from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.float_check.compare import Comparison
 from ladder.pipeline.float_check.random_inputs import Run, random_runs
-from ladder.pipeline.float_check.values import Values
+from ladder.pipeline.phases import bind
 from ladder.reference import Reference
 from ladder.support import cache, entries
 from ladder.support.progress import stage
@@ -41,8 +41,8 @@ CALLS = {"decode": 1, "prefill": 5}  # tokens of a language model's functions, f
 def check_float(prepared: ir.Model, source: Source, dims: str) -> dict[str, Any]:
     """Refuse a model that TVM would compute wrongly; return the error for the report.
 
-    ``prepared`` has its passes before allocation behind it and its plan, ``dims`` the sizes of its
-    open dimensions. The result is kept in the cache.
+    ``prepared`` is after its first passes and has its plan, ``dims`` are the sizes of its open
+    dimensions. The result is kept in the cache.
     """
     calls = _calls(source, dims)
     place = cache.entry(
@@ -74,7 +74,7 @@ def _check(prepared: ir.Model, source: Source, calls: dict[str, str]) -> dict[st
     errors = []
     for dims in calls.values():
         bound = facts.clone(prepared)
-        run_passes(bound, (BindShapes(dims),))
+        run_passes(bound, bind(dims))
         try:
             runs = _original_runs(bound, source)
         except Exception as error:  # whatever ONNX Runtime says of the model
@@ -85,8 +85,7 @@ def _check(prepared: ir.Model, source: Source, calls: dict[str, str]) -> dict[st
 
 def _original_runs(bound: ir.Model, source: Source) -> list[Run]:
     """Of the model as it was given. A trace was compared with torch, and is its own original."""
-    if source.is_language_model:
-        return random_runs(bound, Values(bound).run, {"position": np.array([START])})
-    file = Path(source.origin)
-    model = file if file.suffix == ".onnx" and file.is_file() else source.model
-    return random_runs(bound, Reference(model, optimize=False).run, {})
+    speaks, file = source.is_language_model, Path(source.origin)
+    model = file if is_read_as_it_is(file) else bound if speaks else source.model
+    given = {"position": np.array([START])} if speaks else {}
+    return random_runs(bound, Reference(model, optimize=False).run, given)

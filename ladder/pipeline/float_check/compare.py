@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -13,12 +13,11 @@ from ladder.ir import facts
 from ladder.ir.blocks import reads
 from ladder.ir.parts import part_of, without_repeats
 from ladder.ir.site import find_sites
-from ladder.pipeline.float_check.differences import difference, excess
+from ladder.pipeline.float_check.differences import excess, largest
 from ladder.pipeline.float_check.first import first_difference
 from ladder.pipeline.float_check.random_inputs import Arrays, Run
-from ladder.pipeline.float_check.values import Values, made_in, nudged
+from ladder.pipeline.float_check.values import Values, made_in, unexplained
 
-EXPLAINED = 30  # times what a nudge of the inputs changes: then float arithmetic explains it
 HINT = "'ladder quantize' writes an ONNX file instead, and --no-check leaves out this comparison"
 
 
@@ -55,7 +54,7 @@ class Comparison:
     def _simplified(self, run: Run, inner: Arrays) -> float:
         """What the passes before allocation changed."""
         got = {name: inner[name] for name in run.outputs}
-        bad = _unexplained(self.values.run, run, got)
+        bad = unexplained(self.values.run, run, got)
         if bad:
             name = max(bad, key=bad.__getitem__)
             raise self._refusal(
@@ -87,7 +86,7 @@ class Comparison:
 
     def _refuse_difference(self, reference: Values, run: Run, got: Arrays) -> None:
         first = first_difference(self.model, self.kept, run.feeds, self.level)
-        bad = {} if first else _unexplained(reference.run, run, got)
+        bad = {} if first else unexplained(reference.run, run, got)
         if not first and not bad:
             return
         name = max(bad, key=bad.__getitem__, default="")
@@ -115,18 +114,3 @@ def _is_grouped(node: ir.Node) -> bool:
 
 def _shapes(run: Run) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in run.feeds.items()}
-
-
-def largest(got: Arrays, wanted: Arrays) -> float:
-    """The largest difference of all outputs."""
-    return max((difference(array, wanted[name]) for name, array in got.items()), default=0.0)
-
-
-def _unexplained(run: Callable[[Arrays], Arrays], wanted: Run, got: Arrays) -> dict[str, float]:
-    """The outputs that differ by more than a tiny change of the inputs would explain."""
-    bad = excess(got, wanted.outputs)
-    if not bad:
-        return {}
-    moved = run(nudged(wanted.feeds))
-    changed = {name: difference(moved[name], wanted.outputs[name]) for name in bad}
-    return {name: error for name, error in bad.items() if not error <= EXPLAINED * changed[name]}

@@ -37,3 +37,8 @@ def excess(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> d
     """The outputs that differ by more than float arithmetic explains, and by how much."""
     found = {name: difference(array, wanted[name]) for name, array in got.items()}
     return {name: e for name, e in found.items() if not e <= limit_of(wanted[name])}
+
+
+def largest(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:
+    """The largest difference of all outputs."""
+    return max((difference(array, wanted[name]) for name, array in got.items()), default=0.0)

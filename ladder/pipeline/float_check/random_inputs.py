@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from ladder.errors import LadderError
 from ladder.ir.shapes import static_shape
 
 Arrays = Mapping[str, np.ndarray]
@@ -49,11 +50,20 @@ def _first_valid(
 
 def _candidates(model: ir.Model, given: Arrays, edges: bool) -> Iterator[Arrays]:
     inputs = [v for v in model.graph.inputs if v.name not in given]
+    _refuse_unknown(inputs)
     whole = any(_numpy_type(value).kind in "iu" for value in inputs)
     for low, high in (SIGNED if edges else RANGES) if whole else RANGES[:1]:
         random = np.random.default_rng(int(edges))
         made = {v.name or "": _array(v, random, edges, low, high) for v in inputs}
         yield {**made, **given}
+
+
+def _refuse_unknown(inputs: Sequence[ir.Value]) -> None:
+    for value in inputs:
+        if value.dtype is None or static_shape(value) is None:
+            raise LadderError(f"the type or the shape of input '{value.name}' is not known")
+        if _numpy_type(value).kind not in "biufV":
+            raise LadderError(f"input '{value.name}' holds no numbers")
 
 
 def _numpy_type(value: ir.Value) -> np.dtype[np.generic]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import onnx_ir as ir
 
-from ladder.pipeline.float_check.random_inputs import Arrays
+from ladder.pipeline.float_check.differences import difference, excess
+from ladder.pipeline.float_check.random_inputs import Arrays, Run
 from ladder.reference import Reference
 
 NUDGE = 1e-6  # of a number: more than rounding it to float32
+EXPLAINED = 30  # times what a nudge of the inputs changes: then float arithmetic explains it
 
 
 class Values:
-    """A model under ONNX Runtime that returns the values ``names`` besides its outputs.
+    """A model under ONNX Runtime that returns the values ``names`` and its outputs.
 
     Nothing is optimized: every operator is computed as its definition says.
     """
@@ -48,3 +50,13 @@ def nudged(feeds: Arrays) -> dict[str, np.ndarray]:
         return (array * (1 + NUDGE * random.standard_normal(array.shape))).astype(array.dtype)
 
     return {name: moved(array) for name, array in feeds.items()}
+
+
+def unexplained(run: Callable[[Arrays], Arrays], wanted: Run, got: Arrays) -> dict[str, float]:
+    """The outputs that differ by more than a tiny change of the inputs would explain."""
+    bad = excess(got, wanted.outputs)
+    if not bad:
+        return {}
+    moved = run(nudged(wanted.feeds))
+    changed = {name: difference(moved[name], wanted.outputs[name]) for name in bad}
+    return {name: error for name, error in bad.items() if not error <= EXPLAINED * changed[name]}
