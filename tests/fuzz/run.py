@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from random import Random
 
+from fuzz.model_readers import ARTIFACT
 from fuzz.readers import Reader, all_readers
 from fuzz.sandbox import Faults, attempt, check_tree, limit_memory, sandbox, tree
 
@@ -61,23 +64,52 @@ def report(reader: Reader, seed: int, faults: Faults, keep: str | None) -> None:
             print(f"its input: {file}")
 
 
+def run_one(name: str, seed: int, cases: int, minutes: float) -> int:
+    """Fuzz in this process; the exit code says whether there were faults."""
+    reader = all_readers()[name]
+    with sandbox() as root:
+        faults = fuzz(reader, seed, cases, time.monotonic() + 60 * minutes, root)
+        report(reader, seed, faults, os.environ.get(KEEP))
+    return int(bool(faults.found))
+
+
+def run_each(names: list[str], seed: int, cases: int, minutes: float) -> int:
+    """A process for each reader, so that a crash does not end the others."""
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="ladder-fuzz-") as folder:
+        environment = {**os.environ, ARTIFACT: os.environ.get(ARTIFACT) or compiled(Path(folder))}
+        for name in names:
+            asked = ["--cases", str(cases), "--seed", str(seed), "--minutes", str(minutes)]
+            command = [sys.executable, "-m", "fuzz.run", name, *asked]
+            done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                failed = 1
+                print(f"{name}: exit code {done.returncode} after case {done.stderr[-200:]}")
+    return failed
+
+
+def compiled(folder: Path) -> str:
+    """An artifact of a tiny language model."""
+    from tiny import CHUNK, CONTEXT, write_model
+
+    import ladder
+
+    model = write_model(folder / "model")
+    ladder.compile(model, folder / "artifact", type="int4:g32", context=CONTEXT, chunk=CHUNK)
+    return str(folder / "artifact")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("readers", nargs="*")
     parser.add_argument("--cases", type=int, default=1 << 60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--minutes", type=float, default=1e6)
     asked = parser.parse_args()
-    keep = os.environ.get(KEEP)
-    known, failed = all_readers(), False
-    names = asked.readers or list(known)
-    for name in names:
-        share = asked.minutes * 60 / len(names)
-        with sandbox() as root:
-            faults = fuzz(known[name], asked.seed, asked.cases, time.monotonic() + share, root)
-            report(known[name], asked.seed, faults, keep)
-        failed |= bool(faults.found)
-    return int(failed)
+    names = asked.readers or list(all_readers())
+    if len(names) == 1:
+        return run_one(names[0], asked.seed, asked.cases, asked.minutes)
+    return run_each(names, asked.seed, asked.cases, asked.minutes / len(names))
 
 
 if __name__ == "__main__":
