@@ -67,7 +67,8 @@ def _stored(spec: StateSpec, inputs: dict[str | None, ir.Value]) -> Iterator[Sta
 
 def _write_of(state: ir.Value) -> ir.Node | None:
     """The TensorScatter of new rows, if everything else about a state is read by Attention."""
-    name, uses = state.name or "", list(state.uses())
+    name = state.name or ""
+    uses = [use for use in state.uses() if use.node.op_type != "Shape"]
     if not name.startswith(STATE_PREFIX) or len(uses) != 1 or state.dtype != ir.DataType.FLOAT:
         return None
     write = uses[0].node
