@@ -34,6 +34,16 @@ class Context:
         out = relax.TensorType(shape_of(args[which]), args[which].ty.dtype.dtype)
         return self.builder.emit(relax.op.call_tir_inplace(self._var(func), args, which, out))
 
+    def call_on_state(
+        self, func: tirx.PrimFunc, args: list[Any], out: tuple[int, ...], in_place: bool
+    ) -> Any:
+        """Emit a call of a kernel that reads the state ``args[-1]``: (its output, the state)."""
+        types = [relax.TensorType(shape, "float32") for shape in (out, shape_of(args[-1]))]
+        if not in_place:
+            return self.builder.emit(relax.call_tir(self._var(func), args, types))
+        places = [-1, len(args) - 1]
+        return self.builder.emit(relax.op.call_tir_inplace(self._var(func), args, places, types))
+
     def _var(self, func: tirx.PrimFunc) -> Any:
         name = str(func.attrs["global_symbol"])
         if name not in self._kernels:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ladder.codegen import fusion
+from ladder.codegen import fusion, recurrence
 from ladder.codegen.attention import attention_op, rotary_embedding, tensor_scatter
 from ladder.codegen.context import Attributes, Context, is_reshape, several, shape_of
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
@@ -238,4 +238,5 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Split": split,
     "Equal": equal,
     "TopK": top_k,
+    **recurrence.CONVERTERS,
 }

@@ -33,8 +33,10 @@ from ladder.codegen.packing import (
     reader_of,
     weight_inputs,
 )
+from ladder.codegen.recurrence import IN_PLACE, changed_in_place
 from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
+from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
@@ -139,6 +141,9 @@ def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
         # The arrays for outliers come last, in place of the channels.
         proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
         proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
+    elif node.op_type in OPERATORS:
+        in_place = int(changed_in_place(node))
+        proto.attribute.append(onnx.helper.make_attribute(IN_PLACE, in_place))
     return proto
 
 

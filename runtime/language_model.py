@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,11 +33,12 @@ class LanguageModel:
         facts = session.artifact.language_model
         assert facts is not None
         self.session = session
-        self.context, self.chunk, self.vocabulary = facts.context, facts.chunk, facts.vocabulary
+        self.chunk, self.vocabulary = facts.chunk, facts.vocabulary
         self.eos = facts.eos
         self._decode, self._prefill = session.function(DECODE), session.function(PREFILL)
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
+        self.context = facts.context if self.states.bounded else sys.maxsize
         self._prefill.bind(self.states.buffers)
         # Without these functions, prefill returns the logits of all tokens.
         self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}

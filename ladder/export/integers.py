@@ -55,4 +55,4 @@ def _least_opset(dtype: DType) -> int:
 
 
 def _is_lowered(function: ir.Function) -> bool:
-    return function.domain == dialect.DOMAIN and not function.name.startswith("LowBit")
+    return dialect.is_lowered(function.domain, function.name)

@@ -49,8 +49,8 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: s
         to_nbits(model, accuracy_level)
     else:
         to_qdq(model)
-    dialect.install(model)
     model.graph.opset_imports.pop(dialect.DOMAIN, None)
+    dialect.install(model)  # recurrent operators stay: their functions are in the file
 
 
 def check_activation(format: str, activation: str) -> None:
@@ -70,7 +70,7 @@ def form(format: str, op: str, dtype: DType, activation: str = FLOAT) -> str:
 
 def _refuse_lowered(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
-        if node.domain == dialect.DOMAIN and not node.op_type.startswith("LowBit"):
+        if dialect.is_lowered(node.domain, node.op_type):
             raise LadderError(
                 f"node {node.name}: {node.op_type} is already lowered to a kernel; "
                 "export before the pass lower-types"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ladder.frontend.language_model import trace_language_model
 from ladder.frontend.model_states import find_states
 from ladder.frontend.onnx_file import file_digest
 from ladder.frontend.positions import longest_text
+from ladder.frontend.replacements.rwkv import unscaled
 from ladder.frontend.types import Source
 
 EAGER = {"attn_implementation": "eager"}  # the simplest form; a trace chooses another
@@ -116,10 +116,11 @@ def _load(checkpoint: Checkpoint, digest: str) -> Source:
 
 def trace_model(model: Any, stored: Stored, origin: str, digest: str) -> Source:
     """Trace a language model whose weights are ``stored``, or, where that is empty, in it."""
-    states = find_states(model)
-    traced = trace_language_model(model, states)
-    fill(traced, stored)
-    expected = expected_logits(model, states, stored)
+    with unscaled(model):
+        states = find_states(model)
+        traced = trace_language_model(model, states)
+        fill(traced, stored)
+        expected = expected_logits(model, states, stored)
     longest = longest_text(model.config.get_text_config())
     return Source(traced, origin, digest, states=states, longest=longest, expected=expected)
 
@@ -163,10 +164,14 @@ def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Transformers' progress bars and advice stay out of our own progress."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(before)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ladder.ir.recurrence import WKV_RESET
 from ladder.ir.shapes import static_shape
 from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
 
@@ -100,4 +101,5 @@ def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
         return StateSpec(name, shape, dtype, WINDOW if wraps else ROWS, axis)
     if static_shape(before) is None:
         return None
-    return StateSpec(name, shape, dtype, RECURRENT, reset=0.0)
+    averages = scatter is not None and scatter.op_type == "Wkv"
+    return StateSpec(name, shape, dtype, RECURRENT, reset=WKV_RESET if averages else 0.0)

@@ -28,11 +28,19 @@ LOW_BIT_OPS = frozenset(
         "LowBitConv",
     }
 )
-OTHER_WEIGHTED_OPS = frozenset({"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger"})
+OTHER_WEIGHTED_OPS = frozenset(
+    {"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger", "CausalConvWithState"}
+)
 SMALLEST_EMBEDDING_ROWS = 16
 
 ROLES = (
-    (r"lm_head|embed_out", "lm_head"),
+    (r"(mamba|mixer|ssm).*?(in_proj|x_proj|dt_proj|out_proj|conv)(1d)?$", r"mamba.\2"),
+    (r"linear_attn\.(\w+?)(1d)?$", r"delta.\1"),
+    (r"rwkv\.blocks\.\d+\.attention\.(\w+)$", r"rwkv.\1"),
+    (r"rwkv\.blocks\.\d+\.feed_forward\.(\w+)$", r"rwkv.mlp.\1"),
+    (r"temporal_block\.(linear_\w+|conv)", r"rglru.\1"),
+    (r"\.conv\.(in_proj|out_proj)$", r"conv.\1"),
+    (r"lm_head|embed_out|^head$", "lm_head"),
     (r"embed_tokens|wte|word_embeddings|tok_embeddings", "embed"),
     (r"wpe|position_embeddings", "embed.position"),
     (r"(q_proj|query|\.wq)$", "attn.q"),
@@ -40,11 +48,11 @@ ROLES = (
     (r"(v_proj|value|\.wv)$", "attn.v"),
     (r"(o_proj|out_proj|attn\.c_proj|attention\.output\.dense|\.wo)$", "attn.o"),
     (r"(qkv_proj|c_attn|query_key_value|qkv)$", "attn.qkv"),
+    (r"output_gate$", "attn.gate"),
     (r"(gate_proj|\.w1)$", "mlp.gate"),
     (r"(up_proj|c_fc|fc1|\.w3|intermediate\.dense)$", "mlp.up"),
     (r"(down_proj|mlp\.c_proj|fc2|\.w2|output\.dense)$", "mlp.down"),
 )
-MAMBA_ROLES = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
 
 @dataclass(frozen=True)
@@ -224,11 +232,8 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _role(name: str, node: ir.Node) -> str:
     base = name.split("#")[0]
-    if re.search(r"mamba|mixer|ssm", base):
-        for part in MAMBA_ROLES:
-            if base.endswith(part):
-                return f"mamba.{part}"
     for pattern, role in ROLES:
-        if re.search(pattern, base):
-            return role
+        found = re.search(pattern, base)
+        if found:
+            return found.expand(role)
     return "embed" if node.op_type == "Gather" else node.op_type.lower()

@@ -36,7 +36,8 @@ class StateSpec:
 
     ``axis`` is the axis of the rows, for the kinds ``rows`` and ``window``. ``shape`` has a name
     there if the number of rows is chosen later. ``reset`` is the value of a recurrent state before
-    the first token. Other kinds have none, since the position says which of their rows are read.
+    the first token, or a value for each index of axis 1. Other kinds have none, since the position
+    says which of their rows are read.
     """
 
     name: str
@@ -44,7 +45,7 @@ class StateSpec:
     dtype: str
     kind: str
     axis: int | None = None
-    reset: float | None = None
+    reset: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -57,6 +58,8 @@ class StateSpec:
             raise self._invalid(f"a state of kind {self.kind} must have an axis and no reset value")
         if self.axis is not None and not 0 <= self.axis < len(self.shape):
             raise self._invalid(f"axis {self.axis} is not one of its {len(self.shape)}")
+        if isinstance(self.reset, tuple) and self.shape[1:2] != (len(self.reset),):
+            raise self._invalid(f"{len(self.reset)} reset values do not fit axis 1 of its shape")
         self._check_dtype()
 
     def _check_dtype(self) -> None:
@@ -90,7 +93,14 @@ class StateSpec:
 
     def initial(self, rows: int) -> np.ndarray:
         """The state before the first token, with space for ``rows``."""
-        return np.full(self.bound(rows), self.reset or 0, np.dtype(self.dtype))
+        state = np.empty(self.bound(rows), np.dtype(self.dtype))
+        self.clear(state)
+        return state
+
+    def clear(self, state: np.ndarray) -> None:
+        """Set an array to the state before the first token."""
+        values = np.array(self.reset or 0, state.dtype)
+        state[...] = values.reshape(-1, *[1] * (state.ndim - 2)) if values.ndim else values
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "shape": list(self.shape)}
@@ -114,5 +124,12 @@ def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
         "dtype": field(row, "dtype", str),
         "kind": field(row, "kind", str),
         "axis": nullable_field(row, "axis", int),
-        "reset": nullable_field(row, "reset", float),
+        "reset": _reset_of(row),
     }
+
+
+def _reset_of(row: dict[str, Any]) -> float | tuple[float, ...] | None:
+    if isinstance(row.get("reset"), list):
+        return list_field(row, "reset", float)
+    value: float | None = nullable_field(row, "reset", float)
+    return value

@@ -30,17 +30,23 @@ def functions_of(
     if not source.is_language_model:
         yield "main", facts.clone(model), options.dims_text
         return
-    rows = options.context + options.chunk  # a padded last chunk never reaches past the end
-    one, chunk = f"{TOKENS}:1", f"{TOKENS}:{options.chunk}"
-    yield DECODE, facts.clone(model), f"{one}/{CONTEXT}:{rows}"
+    one, chunk, rows = f"{TOKENS}:1", f"{TOKENS}:{options.chunk}", _rows(source, options)
+    yield DECODE, facts.clone(model), one + rows
     hidden = None if _by_tensor(options) else first_alone(model, TOKENS)
     if hidden is None:
-        yield PREFILL, facts.clone(model), f"{chunk}/{CONTEXT}:{rows}"
+        yield PREFILL, facts.clone(model), chunk + rows
         return
     assert hidden.name
-    yield PREFILL, _up_to(model, hidden.name), f"{chunk}/{CONTEXT}:{rows}"
+    yield PREFILL, _up_to(model, hidden.name), chunk + rows
     for name, dims in ((LAST, one), (ALL, chunk)):
         yield name, _after(model, hidden.name), dims
+
+
+def _rows(source: Source, options: CompileOptions) -> str:
+    """The size of states that have a row for each token; other states need none."""
+    if not any(CONTEXT in state.shape for state in source.states):
+        return ""
+    return f"/{CONTEXT}:{options.context + options.chunk}"  # a padded chunk never reaches past it
 
 
 def _by_tensor(options: CompileOptions) -> bool:

@@ -16,7 +16,7 @@ from transformers import WhisperConfig
 from ladder.errors import LadderError
 from ladder.frontend import attention
 from ladder.frontend.huggingface import trace_model
-from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.language_model import implementations, plain
 from ladder.frontend.load import load
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Source
@@ -44,7 +44,7 @@ def text() -> list[int]:
 
 def logits_of(model: torch.nn.Module) -> np.ndarray:
     """By torch, without a cache."""
-    with torch.no_grad(), implementations(model, *PLAIN):
+    with torch.no_grad(), implementations(model, *plain(model)):
         logits: np.ndarray = model(torch.tensor([text()]), use_cache=False).logits[0].numpy()
     return logits
 
@@ -123,7 +123,9 @@ def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) 
         layer_idx = 3
 
     q, seen = torch.zeros(1, 2, 4, 8), torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    with pytest.raises(LadderError, match="Layer of layer 3 calls attention with 'position_bias'"):
+    with pytest.raises(
+        LadderError, match="attention of Layer of layer 3 is called with 'position_bias'"
+    ):
         attention.attention(Layer(), q, q, q, seen, position_bias=seen)
     with pytest.raises(LadderError, match="Layer of layer 3 attends without a mask"):
         attention.attention(Layer(), q, q, q, None)
