@@ -15,7 +15,7 @@ import torch
 import ladder
 import ladder.runtime
 from ladder.frontend.huggingface import trace_model
-from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.language_model import implementations, plain
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
 from ladder.runtime.language_model import LanguageModel
@@ -51,7 +51,7 @@ def test_a_family_in_an_artifact(name: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     model = on_grid(families.build(families.RIGHT[name]()))
     text = np.random.default_rng(1).integers(3, families.VOCABULARY, 45).tolist()
-    with torch.no_grad(), implementations(model, *PLAIN):
+    with torch.no_grad(), implementations(model, *plain(model)):
         wanted = model(torch.tensor([text]), use_cache=False).logits[0].numpy()
     source = trace_model(model, {}, name, f"on the grid of int8: {name}")
     run_passes(source.model, PREPARE)
