@@ -43,7 +43,8 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
         raise no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise no_kernel("TensorScatter into a computed value")
-    func = cache_rows.scatter(heads, s, c, d, cache.ty.dtype.dtype)
+    ring = attrs.get("mode", b"linear") == b"circular"
+    func = cache_rows.scatter(heads, s, c, d, cache.ty.dtype.dtype, ring)
     return context.call_in_place(func, [cache, rows, start], 0)
 
 

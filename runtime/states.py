@@ -36,15 +36,14 @@ class States:
         """The number of tokens that the states hold."""
         return self._position
 
-    @property
-    def take_padding(self) -> bool:
-        """Whether a call may include padding after the text."""
-        return all(spec.takes_padding for spec in self.specs)
+    def take_padding(self, tokens: int) -> bool:
+        """Whether a call of ``tokens`` may include padding after the text."""
+        return all(spec.takes_padding(tokens) for spec in self.specs)
 
     @property
     def bounded(self) -> bool:
-        """Whether a text has an end, because its rows fill the memory for them."""
-        return any(spec.kind == ROWS for spec in self.specs)
+        """Whether a text has an end: the masks of attention are known up to there."""
+        return any(spec.kind != RECURRENT for spec in self.specs)
 
     @property
     def rewindable(self) -> bool:
