@@ -44,8 +44,9 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
         raise no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise no_kernel("TensorScatter into a computed value")
-    start = with_checked_indices(context, "TensorScatter", inputs, attrs)[2]
-    func = cache_rows.scatter(heads, s, c, d, cache.ty.dtype.dtype)
+    ring = attrs.get("mode", b"linear") == b"circular"
+    start = inputs[2] if ring else with_checked_indices(context, "TensorScatter", inputs, attrs)[2]
+    func = cache_rows.scatter(heads, s, c, d, cache.ty.dtype.dtype, ring)
     return context.call_in_place(func, [cache, rows, start], 0)
 
 

@@ -239,7 +239,7 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Attention": attention_op,
     "Transpose": transpose,
     "Split": split,
-    **recurrence.CONVERTERS,
     "Equal": equal,
     "TopK": top_k,
+    **recurrence.CONVERTERS,
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.ir.states import STATE_PREFIX, StateSpec, next_name
+from ladder.ir.states import CONTEXT, WINDOW, StateSpec, next_name
 from ladder.passes.infra.base import Pass
+from ladder.passes.infra.maker import Maker
+from ladder.passes.infra.rows import write_of
 
 FP32, FP16, INT8 = "fp32", "fp16", "int8"
 KV_TYPES = {
@@ -19,7 +21,6 @@ KV_TYPES = {
     INT8: "codes of 8 bits with a scale for each head and row",
 }
 LEVELS, SMALLEST = 127.0, 2.0**-100  # codes from -127 to 127; a smaller scale would be denormal
-READ_BY = (1, 2)  # the inputs of Attention for keys and values
 SCALE = ".scale"
 
 
@@ -40,7 +41,7 @@ class StoreStates(Pass):
         if self.type == FP32:
             return
         for state in list(model.graph.inputs):
-            write = _write_of(state)
+            write = write_of(state)
             if write is not None:
                 (_to_fp16 if self.type == FP16 else _to_int8)(model.graph, state, write)
 
@@ -51,64 +52,33 @@ def check(type: str) -> None:
         raise LadderError(f"keys and values have no type '{type}'; one of: {', '.join(KV_TYPES)}")
 
 
-def stored_states(model: ir.Model, specs: Sequence[StateSpec]) -> tuple[StateSpec, ...]:
-    """The states of ``model`` after the pass; ``specs`` are those before it."""
+def stored_states(
+    model: ir.Model, specs: Sequence[StateSpec], spare: int = 0
+) -> tuple[StateSpec, ...]:
+    """The states of ``model`` after roll-windows and this pass; ``specs`` are those before."""
     inputs = {value.name: value for value in model.graph.inputs}
-    return tuple(new for spec in specs for new in _stored(spec, inputs))
+    return tuple(new for spec in specs for new in _stored(spec, inputs, spare))
 
 
-def _stored(spec: StateSpec, inputs: dict[str | None, ir.Value]) -> Iterator[StateSpec]:
-    dtype = inputs[spec.name].dtype
-    assert dtype is not None
-    yield replace(spec, dtype=str(dtype.numpy()))
+def _stored(
+    spec: StateSpec, inputs: Mapping[str | None, ir.Value], spare: int
+) -> Iterator[StateSpec]:
+    dtype, shape = inputs[spec.name].dtype, inputs[spec.name].shape
+    assert dtype is not None and shape is not None
+    new = replace(spec, dtype=str(dtype.numpy()))
+    if CONTEXT in spec.shape and isinstance(shape[spec.shape.index(CONTEXT)], int):
+        sizes = tuple(int(size) for size in shape if isinstance(size, int))
+        new = replace(new, shape=sizes, kind=WINDOW, spare=spare)
+    yield new
     if spec.name + SCALE in inputs:
-        yield replace(spec, name=spec.name + SCALE, shape=(*spec.shape[:-1], 1))
-
-
-def _write_of(state: ir.Value) -> ir.Node | None:
-    """The TensorScatter of new rows, if everything else about a state is read by Attention."""
-    name, uses = state.name or "", list(state.uses())
-    if not name.startswith(STATE_PREFIX) or len(uses) != 1 or state.dtype != ir.DataType.FLOAT:
-        return None
-    write = uses[0].node
-    if write.op_type != "TensorScatter" or write.inputs[0] is not state:
-        return None
-    readers = write.outputs[0].uses()
-    read = all(use.node.op_type == "Attention" and use.idx in READ_BY for use in readers)
-    return write if read and readers else None
-
-
-class _Maker:
-    """New nodes before or after a node, with types and shapes."""
-
-    def __init__(self, graph: ir.Graph, prefix: str) -> None:
-        self.graph, self.prefix = graph, prefix
-        self.nodes: list[ir.Node] = []
-
-    def make(
-        self, op: str, inputs: Sequence[ir.Value], kind: ir.DataType, shape: ir.Shape | None,
-        attributes: dict[str, object] | None = None,
-    ) -> ir.Value:  # fmt: skip
-        name = f"{self.prefix}.{op.lower()}{len(self.nodes)}"
-        out = ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
-        made = ir.node(op, inputs, attributes, outputs=[out], name=name)
-        self.nodes.append(made)
-        return out
-
-    def constant(self, part: str, array: np.ndarray) -> ir.Value:
-        name = f"{self.prefix}.{part}"
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        self.graph.register_initializer(value)
-        return value
-
-    def cast(self, value: ir.Value, kind: ir.DataType) -> ir.Value:
-        return self.make("Cast", [value], kind, value.shape, {"to": kind})
+        one = (*new.shape[:-1], 1)
+        yield replace(new, name=spec.name + SCALE, shape=one, dtype="float32")
 
 
 def _to_fp16(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None
-    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = Maker(graph, f"{state.name}.rows"), Maker(graph, f"{state.name}.read")
     write.replace_input_with(1, before.cast(rows, ir.DataType.FLOAT16))
     state.type = after.type = ir.TensorType(ir.DataType.FLOAT16)
     _read_from(after, later.cast(after, ir.DataType.FLOAT), later)
@@ -119,7 +89,7 @@ def _to_fp16(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
 def _to_int8(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     rows, after = write.inputs[1], write.outputs[0]
     assert rows is not None and rows.shape is not None and state.shape is not None
-    before, later = _Maker(graph, f"{state.name}.rows"), _Maker(graph, f"{state.name}.read")
+    before, later = Maker(graph, f"{state.name}.rows"), Maker(graph, f"{state.name}.read")
     codes, scale = _rounded(before, rows)
     write.replace_input_with(1, codes)
     state.type = after.type = ir.TensorType(ir.DataType.INT8)
@@ -138,7 +108,7 @@ def _to_int8(graph: ir.Graph, state: ir.Value, write: ir.Node) -> None:
     graph.insert_after(write, later.nodes)
 
 
-def _rounded(make: _Maker, rows: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _rounded(make: Maker, rows: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Codes int8 like ``rows``, and the scale of each head and row."""
     assert rows.shape is not None
     real, one = ir.DataType.FLOAT, ir.Shape([*rows.shape[:-1], 1])
@@ -162,7 +132,7 @@ def _new_state(graph: ir.Graph, name: str, shape: ir.Shape) -> ir.Value:
     return value
 
 
-def _read_from(after: ir.Value, values: ir.Value, make: _Maker) -> None:
+def _read_from(after: ir.Value, values: ir.Value, make: Maker) -> None:
     """Let Attention read ``values`` in place of the stored rows."""
     own = set(make.nodes)
     for node, place in [(use.node, use.idx) for use in after.uses()]:

@@ -6,13 +6,14 @@ called TVM cannot call it: the threads of TVM's pool do not exist in it, and are
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ladder.runtime.manifest import Input
 from ladder.support.threads import check_threads, own_threads
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
+LARGE = 1 << 20  # bytes of a buffer; smaller ones are not worth pages of their own
 
 
 class _Caller:
@@ -57,7 +59,7 @@ def load_tvm() -> Any:
     return tvm
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_torch() -> Iterator[None]:
     """tvm_ffi imports torch wherever it is installed; running an artifact does not need it."""
     if "torch" in sys.modules:
@@ -272,9 +274,23 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndar
     """Zeros at a 64-byte boundary, as compiled code expects its buffers."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if size >= LARGE:
+        return np.frombuffer(_on_demand(size), kind).reshape(shape)
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _on_demand(size: int) -> mmap.mmap:
+    """Zeros in pages that only take memory when they are first written.
+
+    Huge pages would take all of a context's memory for the first tokens.
+    """
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def _shared(tvm: Any, array: np.ndarray) -> Any:

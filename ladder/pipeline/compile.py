@@ -29,6 +29,7 @@ from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
+from ladder.pipeline.windows import find_windows
 from ladder.runtime.artifact import MANIFEST, file_hash, own_files
 from ladder.runtime.manifest import manifest_text
 from ladder.support import cache, entries
@@ -132,9 +133,9 @@ def _compile_into(
     check = _float_check(shared, source, options)
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
-    run_passes(shared, (*round_and_stack(options), *store(options)))
+    run_passes(shared, round_and_stack(options))
     if source.is_language_model:
-        source = replace(source, model=shared, states=stored_states(shared, source.states))
+        source = _with_states_stored(shared, source, options)
     weights = Weights()
     with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []
@@ -146,6 +147,14 @@ def _compile_into(
         report.check = check
         own = dict(_own_types(options, planned))
         write_artifact(aside, source, options, levels, weights, functions, report, own)
+
+
+def _with_states_stored(model: ir.Model, source: Source, options: CompileOptions) -> Source:
+    """The source whose model is ``model``, with states as they are stored."""
+    rows = options.context + options.chunk
+    facts.put(model, facts.Windows(find_windows(model, rows)))
+    run_passes(model, store(options))
+    return replace(source, model=model, states=stored_states(model, source.states, options.chunk))
 
 
 def _own_types(

@@ -19,6 +19,7 @@ from ladder.passes.infra.base import Pass
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.move_weight_to_rhs import MoveWeightToRhs
+from ladder.passes.roll_windows import RollWindows
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.stack_products import StackProducts
 from ladder.passes.store_states import StoreStates
@@ -48,7 +49,7 @@ def round_and_stack(options: SiteOptions) -> Phase:
 
 def store(options: CompileOptions) -> Phase:
     """STORE: what a language model carries along, by the options."""
-    return (StoreStates(options.kv_type),)
+    return (RollWindows(options.chunk), StoreStates(options.kv_type))
 
 
 def lower(options: CompileOptions, dims: str) -> Phase:

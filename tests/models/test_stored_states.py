@@ -25,6 +25,7 @@ TYPE = "int8:row"
 TOKENS = [int(t) for t in np.random.default_rng(1).integers(0, VOCABULARY, 50)]
 # Bytes of the keys of a layer: two heads of 16, and the scales of codes.
 BYTES = {"fp16": 2 * (CONTEXT + CHUNK) * 32, "int8": 2 * (CONTEXT + CHUNK) * (16 + 4)}
+STORED = {"fp16": "float16", "int8": "int8"}
 
 
 def compiled(folder: Path, target: Path, kv_type: str) -> LanguageModel:
@@ -44,6 +45,7 @@ def test_an_artifact_stores_rounded_rows(
     passes = [AllocateUniform(DType.parse(TYPE)), RoundWeights(), StoreStates(kv_type)]
     graph = run_passes(source.model.clone(), passes)
     specs = stored_states(graph, source.states)
+    assert {spec.dtype for spec in specs if not spec.name.endswith("scale")} == {STORED[kv_type]}
     wanted = ReferenceLanguageModel(graph, specs, CONTEXT, threads=1).feed(TOKENS)
     model = compiled(tiny_chat_folder, tmp_path / "artifact", kv_type)
     logits = np.concatenate([model.feed(TOKENS[:40]), *(model.feed([t]) for t in TOKENS[40:])])
