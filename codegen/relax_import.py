@@ -33,8 +33,9 @@ from ladder.codegen.packing import (
     reader_of,
     weight_inputs,
 )
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
+from ladder.ir.names import label
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
@@ -120,6 +121,7 @@ def _light_graph(model: ir.Model, packed: PackedGraph, weights: Weights) -> onnx
 def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
     """A node that reads packed weights by their names."""
     proto: onnx.NodeProto = ir.to_proto(node)
+    proto.name = label(node)
     if node.domain != dialect.DOMAIN:
         return proto
     proto.op_type = f"ladder.{node.op_type}[{node.overload}]"
@@ -186,13 +188,20 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._parse_graph_input(graph)
             self._check_for_unsupported_ops(graph)
             params = [v for v in self._inputs.values() if isinstance(v, relax.Var)]
-            with self.bb.function(name, params=params):
-                with self.bb.dataflow():
-                    self._construct_nodes(graph)
-                    outputs = [self._nodes[value.name] for value in graph.output]
-                    result = self.bb.emit_output(relax.Tuple(outputs))
-                self.bb.emit_func_output(result)
+            try:
+                self._add_function(graph, name, params)
+            except Exception:
+                self.bb._end_block()  # TVM prints a warning about one that is left open
+                raise
         return [value.name for value in graph.output]
+
+    def _add_function(self, graph: onnx.GraphProto, name: str, params: list[relax.Var]) -> None:
+        with self.bb.function(name, params=params):
+            with self.bb.dataflow():
+                self._construct_nodes(graph)
+                outputs = [self._nodes[value.name] for value in graph.output]
+                result = self.bb.emit_output(relax.Tuple(outputs))
+            self.bb.emit_func_output(result)
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         known = {*onnx_frontend._get_convert_map(), *CONVERTERS, "If", "Constant"}
@@ -218,4 +227,11 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if made is not None:
                 return self.bb.normalize(made) if isinstance(made, relax.Expr) else made
         inputs[:] = with_checked_indices(self.context, op_name, inputs, attrs)
-        return super()._convert_operator(op_name, inputs, attrs, opset)
+        try:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        except Exception as error:
+            raise LadderError(
+                f"{op_name} '{attrs['tvm_custom']['name']}' has no kernel: TVM's ONNX frontend "
+                f"cannot convert it ({one_line(error)}); 'ladder quantize' writes an ONNX file for "
+                "ONNX Runtime instead"
+            ) from error
