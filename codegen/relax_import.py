@@ -37,6 +37,7 @@ from ladder.codegen.packing import (
 from ladder.codegen.recurrence import IN_PLACE, changed_in_place
 from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
+from ladder.ir.names import label
 from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
@@ -123,6 +124,7 @@ def _light_graph(model: ir.Model, packed: PackedGraph, weights: Weights) -> onnx
 def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
     """A node that reads packed weights by their names."""
     proto: onnx.NodeProto = ir.to_proto(node)
+    proto.name = label(node)
     if node.domain != dialect.DOMAIN:
         return proto
     proto.op_type = f"ladder.{node.op_type}[{node.overload}]"
@@ -192,13 +194,20 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._parse_graph_input(graph)
             self._check_for_unsupported_ops(graph)
             params = [v for v in self._inputs.values() if isinstance(v, relax.Var)]
-            with self.bb.function(name, params=params):
-                with self.bb.dataflow():
-                    self._construct_nodes(graph)
-                    outputs = [self._nodes[value.name] for value in graph.output]
-                    result = self.bb.emit_output(relax.Tuple(outputs))
-                self.bb.emit_func_output(result)
+            try:
+                self._add_function(graph, name, params)
+            except Exception:
+                self.bb._end_block()  # TVM prints a warning about one that is left open
+                raise
         return [value.name for value in graph.output]
+
+    def _add_function(self, graph: onnx.GraphProto, name: str, params: list[relax.Var]) -> None:
+        with self.bb.function(name, params=params):
+            with self.bb.dataflow():
+                self._construct_nodes(graph)
+                outputs = [self._nodes[value.name] for value in graph.output]
+                result = self.bb.emit_output(relax.Tuple(outputs))
+            self.bb.emit_func_output(result)
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         known = {*onnx_frontend._get_convert_map(), *CONVERTERS, "If", "Constant"}
@@ -226,5 +235,8 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         try:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
-            name = attrs["tvm_custom"]["name"]
-            raise no_kernel(f"the operator {op_name} ({name}): {one_line(error)}: it") from error
+            raise LadderError(
+                f"{op_name} '{attrs['tvm_custom']['name']}' has no kernel: TVM's ONNX frontend "
+                f"cannot convert it ({one_line(error)}); 'ladder quantize' writes an ONNX file for "
+                "ONNX Runtime instead"
+            ) from error

@@ -220,7 +220,7 @@ def _fits(array: np.ndarray, dtype: np.dtype[Any]) -> bool:
     return np.can_cast(array.dtype, dtype, "same_kind")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _refusing(artifact: Artifact) -> Iterator[None]:
     """Turn what TVM says of a library that does not fit its manifest into one line."""
     try:
@@ -248,7 +248,7 @@ def _loaded(library: bytes, name: str) -> Any:
             return tvm_ffi.load_module(str(path))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _in_memory(path: Path, content: bytes) -> Iterator[None]:
     """A file in memory under ``path``, also where no code may be run from temporary files."""
     if not hasattr(os, "memfd_create"):  # on macOS: the folder is private, too

@@ -42,6 +42,11 @@ def named(model: ir.Model) -> Iterator[Named]:
             yield from node.outputs
 
 
+def label(node: ir.Node) -> str:
+    """A node's name for messages; where it has none, that of its first output."""
+    return node.name or next((value.name for value in node.outputs if value.name), "")
+
+
 def make_unique(model: ir.Model, old: Collection[Named]) -> None:
     """Rename what is not among ``old`` where another value, or another node, has its name."""
     now = list(dict.fromkeys(named(model)))

@@ -56,10 +56,10 @@ def test_indices_count_from_the_end() -> None:
 @pytest.mark.parametrize(
     ("name", "index", "message"),
     [
-        ("rows", 4, "Gather: an index is outside an axis of 4"),
-        ("rows", -5, "Gather: an index is outside an axis of 4"),
-        ("cells", 1 << 40, "Elements: an index is outside an axis of 5"),
-        ("points", 5, "ND: an index is outside an axis of 4 x 5"),
+        ("rows", 4, "Gather '.': an index is outside an axis of 4"),
+        ("rows", -5, "Gather '.': an index is outside an axis of 4"),
+        ("cells", 1 << 40, "Elements '.': an index is outside an axis of 5"),
+        ("points", 5, "ND '.': an index is outside an axis of 4 x 5"),
     ],
 )
 def test_an_index_outside_its_axis_fails_the_call(name: str, index: int, message: str) -> None:
@@ -72,7 +72,7 @@ def test_an_index_outside_its_axis_fails_the_call(name: str, index: int, message
 def test_a_constant_index_outside_its_axis_is_refused() -> None:
     text = "g (float[4, 5] x) => (float[1, 5] y) { y = Gather (x, rows) }"
     made = ir.from_proto(graph(text, {"rows": np.array([4])}))
-    with pytest.raises(LadderError, match="Gather: an index is outside an axis of 4"):
+    with pytest.raises(LadderError, match="Gather '.': an index is outside an axis of 4"):
         run_compiled(made, HERE[-1], {"x": random(4, 5)})
 
 
@@ -84,7 +84,7 @@ CACHE = """g (float[1, 2, 8, 4] cache, float[1, 2, 3, 4] rows, int64[1] start)
 def test_a_cache_is_not_written_outside(start: int) -> None:
     made = ir.from_proto(graph(CACHE, {}, opset=24))
     given = {"cache": random(1, 2, 8, 4), "rows": random(1, 2, 3, 4), "start": np.array([start])}
-    with pytest.raises(RuntimeError, match="TensorScatter: an index is outside an axis of 6"):
+    with pytest.raises(RuntimeError, match="TensorScatter 'y': an index is outside an axis of 6"):
         run_compiled(made, HERE[-1], given)
 
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ladder.codegen.float_graph import FloatGraphs
 from ladder.hardware.targets import Level
 from ladder.ir.blocks import reads
+from ladder.ir.names import label
 from ladder.ir.parts import part_of
 from ladder.pipeline.float_check.differences import excess
 from ladder.pipeline.float_check.random_inputs import Arrays
@@ -42,7 +43,7 @@ def first_difference(
 
 def described(node: ir.Node) -> str:
     """An operator for messages."""
-    return f"{node.op_type} '{node.name or node.outputs[0].name}'"
+    return f"{node.op_type} '{label(node)}'"
 
 
 def _differing(part: ir.Model, values: Arrays, level: Level) -> Collection[str]:
