@@ -90,7 +90,7 @@ def _emulated(level: Level, cpu: str) -> Runner:
         wanted = [[names[p] for p in c.results()] for c, names in zip(todo, operands, strict=True)]
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
+            np.savez(folder / "arrays.npz", **arrays)
             names = [name for pair in wanted for name in pair]
             work = {"buffers": {}, "calls": steps, "results": names}
             (folder / "calls.json").write_text(json.dumps(work))

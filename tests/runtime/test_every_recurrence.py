@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ SPLITS = [(LENGTH,), (1,) * LENGTH, (64, 1, 100, 35), (3, 16, 29, 152), (199, 1)
 
 
 def compiled(source: Source, folder: Path, target: str = "native") -> Path:
-    options = {"type": TYPE, "activation": "fp32", "context": 256, "chunk": CHUNK}
+    options: dict[str, Any] = {"type": TYPE, "activation": "fp32", "context": 256, "chunk": CHUNK}
     ladder.compile(source, folder, target=target, **options)
     return folder
 
