@@ -16,8 +16,10 @@ from tvm import relax
 from ladder.codegen.context import Attributes, Context, no_kernel, shape_of
 from ladder.codegen.kernels import cache_rows
 from ladder.codegen.kernels.attention import Form, attention
+from ladder.hardware.targets import PORTABLE
 
 NARROW = ("float16", "bfloat16")  # computed in float32
+CODES = "int8"  # of keys and values; their scales are two more inputs (``fusion``)
 WINDOWS = ("left_window_size", "right_window_size")
 
 
@@ -41,7 +43,9 @@ def tensor_scatter(context: Context, inputs: list[Any], attrs: Attributes, _: st
         raise no_kernel("TensorScatter in batches, or on an axis other than the second to last,")
     if isinstance(cache, relax.DataflowVar):
         raise no_kernel("TensorScatter into a computed value")
-    return context.call_in_place(cache_rows.scatter(heads, s, c, d), [cache, rows, start], 0)
+    ring = attrs.get("mode", b"linear") == b"circular"
+    func = cache_rows.scatter(heads, s, c, d, cache.ty.dtype.dtype, ring)
+    return context.call_in_place(func, [cache, rows, start], 0)
 
 
 def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
@@ -49,7 +53,7 @@ def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str)
     for refused, reason in attention_limits(inputs, attrs):
         if refused:
             raise no_kernel(f"Attention {reason}")
-    q, keys, values, mask, past_keys, past_values, lengths = (*inputs, *[None] * 4)[:7]
+    q, keys, values, mask, past_keys, past_values, lengths, *scales = _operands(inputs)
     split = len(shape_of(q)) == 3
     if split:
         q = _in_heads(context, q, int(attrs["q_num_heads"]))
@@ -58,12 +62,13 @@ def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str)
     values = _after(context, past_values, values)
     past = 0 if past_keys is None else shape_of(past_keys)[2]
     form = _form(shape_of(q), shape_of(keys), shape_of(values), attrs, past)
-    operands = [_float32(context, x) for x in (q, keys, values)]
+    operands = [_float32(context, q), *_stored(context, keys, values)]
+    form = replace(form, stored=operands[1].ty.dtype.dtype, widening=context.family != PORTABLE)
     if mask is not None:
         mask = _four_axes(context, mask)
         form = replace(form, mask=shape_of(mask), mask_type=mask.ty.dtype.dtype)
     form = replace(form, lengths=lengths is not None)
-    operands += [x for x in (mask, lengths) if x is not None]
+    operands += [x for x in (mask, lengths, *scales) if x is not None]
     rows = (form.batch, form.heads, form.s, form.dv)
     out = context.call(attention(form), operands, [(rows, "float32")])
     if q.ty.dtype.dtype in NARROW:
@@ -76,7 +81,7 @@ def attention_op(context: Context, inputs: list[Any], attrs: Attributes, _: str)
 
 def attention_limits(inputs: list[Any], attrs: Attributes) -> Iterator[tuple[bool, str]]:
     """What no form of the kernel has, in the order in which it can be looked at."""
-    q, keys, values, mask, past_keys, past_values, lengths = (*inputs, *[None] * 4)[:7]
+    q, keys, values, mask, past_keys, past_values, lengths, *_scales = _operands(inputs)
     rank = len(shape_of(q))
     yield rank not in (3, 4), f"of inputs with {rank} dimensions"
     yield (
@@ -84,7 +89,7 @@ def attention_limits(inputs: list[Any], attrs: Attributes) -> Iterator[tuple[boo
         ("of inputs with 3 dimensions, without q_num_heads and kv_num_heads,"),
     )
     for x in (q, keys, values):
-        yield x.ty.dtype.dtype not in ("float32", *NARROW), f"of {x.ty.dtype.dtype}"
+        yield x.ty.dtype.dtype not in ("float32", *NARROW, CODES), f"of {x.ty.dtype.dtype}"
     yield (past_keys is None) != (past_values is None), "with past keys or values, but not both,"
     yield past_keys is not None and lengths is not None, "with past keys and their lengths"
     heads = attrs["q_num_heads"] if rank == 3 else shape_of(q)[1]
@@ -128,6 +133,18 @@ def _after(context: Context, past: Any, rows: Any) -> Any:
     if past is None or shape_of(past)[2] == 0:
         return rows
     return context.builder.emit(relax.op.concat([past, rows], axis=2))
+
+
+def _operands(inputs: list[Any]) -> tuple[Any, ...]:
+    """All inputs that there can be, None for those that are missing."""
+    return (*inputs, *[None] * 6)[:9]
+
+
+def _stored(context: Context, keys: Any, values: Any) -> list[Any]:
+    """Keys and values in a type that the kernel reads, the same for both."""
+    kinds = {x.ty.dtype.dtype for x in (keys, values)}
+    known = len(kinds) == 1 and kinds <= {"float16", CODES}
+    return [keys, values] if known else [_float32(context, x) for x in (keys, values)]
 
 
 def _float32(context: Context, x: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import numpy as np
 from tvm import relax
 
 from ladder.codegen import fusion, recurrence
@@ -176,10 +177,12 @@ def rms_normalization(context: Context, inputs: list[Any], attrs: Attributes, _:
     shape = shape_of(inputs[0])
     if attrs.get("axis", -1) not in (-1, len(shape) - 1) or inputs[0].ty.dtype.dtype != "float32":
         return None
-    x = context.flat(inputs[0], shape[-1])
-    m = shape_of(x)[0]
+    x, scale = context.flat(inputs[0], shape[-1]), inputs[1]
+    (m, k), of_rows = shape_of(x), shape_of(scale) != shape[-1:]
     func = normalize.rms_norm(float(attrs.get("epsilon", 1e-5)), several(m))
-    return context.reshape(context.call(func, [x, inputs[1]], [((m, shape[-1]), "float32")]), shape)
+    weight = relax.const(np.ones(k, np.float32)) if of_rows else scale
+    out = context.reshape(context.call(func, [x, weight], [((m, k), "float32")]), shape)
+    return relax.op.multiply(out, scale) if of_rows else out
 
 
 def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
@@ -202,6 +205,21 @@ def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any
     return relax.Tuple(parts)
 
 
+def equal(context: Context, inputs: list[Any], _attrs: Attributes, _: str) -> Any:
+    """LLVM compares no booleans by TVM's way, so they are compared as bytes."""
+    kinds = [x.ty.dtype.dtype for x in inputs if isinstance(x.ty, relax.TensorType)]
+    if kinds != ["bool", "bool"]:
+        return None
+    left, right = (context.builder.emit(relax.op.astype(x, "int8")) for x in inputs)
+    return relax.op.equal(left, right)
+
+
+def top_k(_context: Context, _inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """Any order is right where none is asked for; TVM's converter knows the sorted one only."""
+    attrs["sorted"] = 1
+    return None
+
+
 CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.QuantizeActivation": quantize_activation,
     "ladder.TabulateActivation": tabulate_activation,
@@ -218,5 +236,7 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Attention": attention_op,
     "Transpose": transpose,
     "Split": split,
+    "Equal": equal,
+    "TopK": top_k,
     **recurrence.CONVERTERS,
 }

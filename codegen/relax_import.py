@@ -34,7 +34,7 @@ from ladder.codegen.packing import (
     weight_inputs,
 )
 from ladder.codegen.recurrence import IN_PLACE, changed_in_place
-from ladder.errors import LadderError
+from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
@@ -221,4 +221,8 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             made = ours(self.context, inputs, attrs, overload.removesuffix("]"))
             if made is not None:
                 return self.bb.normalize(made) if isinstance(made, relax.Expr) else made
-        return super()._convert_operator(op_name, inputs, attrs, opset)
+        try:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        except Exception as error:
+            name = attrs["tvm_custom"]["name"]
+            raise no_kernel(f"the operator {op_name} ({name}): {one_line(error)}: it") from error

@@ -94,7 +94,8 @@ class LanguageModel:
 
         Padding of the tail would change states that are replaced, or rows that are still needed.
         """
-        exact = len(tokens) if self.states.take_padding else len(tokens) // self.chunk * self.chunk
+        padded = self.states.take_padding(self.chunk)
+        exact = len(tokens) if padded else len(tokens) // self.chunk * self.chunk
         for start in range(0, exact, self.chunk):
             yield tokens[start : start + self.chunk]
         for token in tokens[exact:]:

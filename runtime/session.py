@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ladder.runtime.manifest import Function
 from ladder.support.threads import own_threads
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
+LARGE = 1 << 20  # bytes of a buffer; smaller ones are not worth pages of their own
 
 
 def load_tvm() -> Any:
@@ -33,7 +35,7 @@ def load_tvm() -> Any:
     return tvm
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_torch() -> Iterator[None]:
     """tvm_ffi imports torch wherever it is installed; running an artifact does not need it."""
     if "torch" in sys.modules:
@@ -172,9 +174,23 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndar
     """Zeros at a 64-byte boundary, as compiled code expects its buffers."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if size >= LARGE:
+        return np.frombuffer(_on_demand(size), kind).reshape(shape)
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _on_demand(size: int) -> mmap.mmap:
+    """Zeros in pages that only take memory when they are first written.
+
+    Huge pages would take all of a context's memory for the first tokens.
+    """
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def _shared(tvm: Any, array: np.ndarray) -> Any:

@@ -17,7 +17,17 @@ from tvm.script import tirx as T
 from ladder.codegen.kernels.float_math import exp, sum_lanes, tanh
 from ladder.codegen.kernels.parameters import Arguments, declare
 from ladder.codegen.kernels.signature import Operand, Operands
-from ladder.codegen.kernels.vector import Expr, const, lanes, plus_product, splat, typed, unfused
+from ladder.codegen.kernels.stored import to_float
+from ladder.codegen.kernels.vector import (
+    Expr,
+    const,
+    lanes,
+    plus_product,
+    splat,
+    typed,
+    unfused,
+    width_of,
+)
 from ladder.codegen.layout import LANES
 
 LOWEST = -3.4028234663852886e38  # of float32; a mask below it hides a key
@@ -30,7 +40,9 @@ class Form:
     ``mask`` has the four axes of the mask, of which the first three may be 1, and the last one
     may be shorter than ``c``: keys after it are hidden. ``past`` is the number of keys before the
     first query, for causal attention. ``lengths``: a sequence has so many keys only, given at
-    run time; causal queries are then the last ones of these.
+    run time; causal queries are then the last ones of these. ``stored`` is the type of keys and
+    values: a float, or int8 codes with a scale for each head and key. ``widening``: the processor
+    has an instruction from float16 to float32.
     """
 
     batch: int
@@ -46,6 +58,8 @@ class Form:
     mask_type: str = "bool"
     past: int | None = None
     lengths: bool = False
+    stored: str = "float32"
+    widening: bool = True
 
     @property
     def group(self) -> int:
@@ -63,19 +77,25 @@ class Form:
             parts.append(f"{self.mask_type}{'x'.join(map(str, self.mask))}")
         if self.past is not None:
             parts.append(f"causal{self.past}")
-        return "_".join([*parts, *(["lengths"] if self.lengths else [])])
+        if self.lengths:
+            parts.append("lengths")
+        if self.stored != "float32":
+            parts.append(self.stored)
+        return "_".join(parts)
 
     @property
     def operands(self) -> Operands:
         """The buffers in order."""
         keys = (self.batch, self.kv_heads, self.c)
-        rows = (self.batch, self.heads, self.s)
+        rows, coded = (self.batch, self.heads, self.s), self.stored == "int8"
         return (
             Operand("q", (*rows, self.d), "float32"),
-            Operand("keys", (*keys, self.d), "float32"),
-            Operand("values", (*keys, self.dv), "float32"),
+            Operand("keys", (*keys, self.d), self.stored),
+            Operand("values", (*keys, self.dv), self.stored),
             Operand("mask", self.mask or (1, 1, 1, 1), self.mask_type, self.mask is not None),
             Operand("lengths", (self.batch,), "int64", self.lengths),
+            Operand("key_scales", (*keys, 1), "float32", coded),
+            Operand("value_scales", (*keys, 1), "float32", coded),
             Operand("out", (*rows, self.dv), "float32", written=True),
         )
 
@@ -112,12 +132,12 @@ def attention(form: Form) -> Any:
             high[0] = T.float32(LOWEST)
             for j in T.serial(used[0]):
                 multiply(form, args, at, j, lane_sums, dot)
-                score[j] = _score(form, args, at, j, dot[0])
+                score[j] = _score(form, args, at, j, dot[0] * _scale(form, args.key_scales, at, j))
                 high[0] = T.max(high[0], score[j])
             softmax(used[0], score, high[0], lane_sums, total)
             clear(form.dv, acc)
             for j in T.serial(used[0]):
-                weigh(form, args, at, j, score[j], acc)
+                weigh(form, args, at, j, score[j] * _scale(form, args.value_scales, at, j), acc)
             finish(form, args, at, total[0], acc)
 
     return kernel
@@ -168,18 +188,35 @@ def find_used(form: Form, args: Arguments, at: Row, used: Any) -> None:
 
 def multiply(form: Form, args: Arguments, at: Row, j: Expr, sums: Any, dot: Any) -> None:
     """Write the product of a query and key ``j``: sums by lane first, then what is left."""
-    query, key = args.q, args.keys
+    query = args.q
     T.buffer_store(sums, splat(T.float32(0), LANES), [lanes(0)])
     for place, width in _parts(form.d):
-        a, b = query[at.b, at.h, at.i, place], key[at.b, at.kv, j, place]
+        a, b = query[at.b, at.h, at.i, place], _read(form, args.keys, at, j, place)
         if width == LANES:
             T.buffer_store(sums, plus_product(sums[lanes(0)], a, b), [lanes(0)])
     T.buffer_store(dot, sum_lanes(sums[lanes(0)]), [0])
     for place, width in _parts(form.d):
-        a, b = query[at.b, at.h, at.i, place], key[at.b, at.kv, j, place]
+        a, b = query[at.b, at.h, at.i, place], _read(form, args.keys, at, j, place)
         if width < LANES:
             part = sum_lanes(unfused(a * b, typed("float32", width)), width)
             T.buffer_store(dot, dot[0] + part, [0])
+
+
+def _read(form: Form, buffer: Any, at: Row, j: Expr, place: Expr) -> Expr:
+    """Neighbours of the stored key or value j as float32."""
+    stored = buffer[at.b, at.kv, j, place]
+    if form.stored == "float32":
+        return stored
+    width = width_of(stored)
+    if form.stored == "float16" and not form.widening:
+        bits = T.reinterpret(stored, dtype=typed("uint16", width))
+        return to_float(bits, "fp16", width)
+    return T.cast(stored, typed("float32", width))
+
+
+def _scale(form: Form, scales: Any, at: Row, j: Expr) -> Expr:
+    """The scale of the codes of key j; 1 for floats."""
+    return scales[at.b, at.kv, j, 0] if form.stored == "int8" else T.float32(1)
 
 
 def _parts(size: int) -> Iterator[tuple[Expr, int]]:
@@ -225,7 +262,7 @@ def clear(size: int, acc: Any) -> None:
 def weigh(form: Form, args: Arguments, at: Row, j: Expr, weight: Expr, acc: Any) -> None:
     """Add the value of key j, times its weight."""
     for place, width in _parts(form.dv):
-        value = args.values[at.b, at.kv, j, place]
+        value = _read(form, args.values, at, j, place)
         T.buffer_store(acc, plus_product(acc[place], const(weight, width), value, width), [place])
 
 

@@ -45,20 +45,25 @@ def rotary(heads: int, s: int, d: int) -> Any:
 
 
 @cache
-def scatter(heads: int, s: int, c: int, d: int) -> Any:
-    """Write rows [1, heads, s, d] into the cache [1, heads, c, d] from ``start`` [1], in place."""
-    name = f"cache_write_h{heads}_s{s}_c{c}_d{d}"
+def scatter(heads: int, s: int, c: int, d: int, dtype: str = "float32", ring: bool = False) -> Any:
+    """Write rows [1, heads, s, d] into the cache [1, heads, c, d] from ``start`` [1], in place.
+
+    In a ``ring``, the first row comes after the last one.
+    """
+    name = f"cache_write_h{heads}_s{s}_c{c}_d{d}_{dtype}{'_ring' if ring else ''}"
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel(  # type: ignore[no-untyped-def]
-        cache: T.Buffer((1, heads, c, d), "float32"),  # type: ignore[valid-type]
-        rows: T.Buffer((1, heads, s, d), "float32"),  # type: ignore[valid-type]
+        cache: T.Buffer((1, heads, c, d), dtype),  # type: ignore[valid-type]
+        rows: T.Buffer((1, heads, s, d), dtype),  # type: ignore[valid-type]
         start: T.Buffer((1,), "int64"),  # type: ignore[valid-type]
     ):
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         for h in T.serial(heads):
             for i in T.serial(s):
+                row = T.meta_var(start[0] + T.cast(i, "int64"))
+                to = T.meta_var(T.floormod(row, T.int64(c)) if ring else row)
                 for j in T.serial(d):
-                    cache[0, h, start[0] + T.cast(i, "int64"), j] = rows[0, h, i, j]
+                    cache[0, h, to, j] = rows[0, h, i, j]
 
     return kernel

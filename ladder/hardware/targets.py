@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ladder.errors import LadderError
 
+PORTABLE = "portable"  # the kernel family that any processor runs
 WITH_TILES = ("amx",)  # kernel families that have matrix tiles
 VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
 MACHINES = {"AMD64": "x86_64", "aarch64": "arm64"}  # platform.machine() -> architecture
@@ -47,7 +48,7 @@ class Level:
     arch: str
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
-    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, ...
+    kernels: str = PORTABLE  # the family of low-bit kernels: portable, avx2, avxvnni, ...
     system: str = ""  # the system of its libraries, as in sys.platform; empty: this one
 
     @property
@@ -76,7 +77,7 @@ def _arm(name: str, mcpu: str, flags: str, kernels: str, *mattr: str) -> Level:
 LEVELS = {
     level.name: level
     for level in (
-        _x86("x86-64", "x86-64", "", "portable"),
+        _x86("x86-64", "x86-64", "", PORTABLE),
         _x86("x86-64-v3", "x86-64-v3", "avx2 fma f16c bmi2", "avx2"),
         _x86(
             "x86-64-v4",

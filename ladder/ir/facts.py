@@ -189,6 +189,13 @@ class Stacked:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """The masks of attention by which a token sees the last keys only: value -> how many."""
+
+    masks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Machine:
     """A target for passes: its name, the abilities of its kernels, and measured costs.
 

@@ -23,7 +23,6 @@ STATE_PREFIX = "state."
 CONTEXT = "context"  # the dimension that has a row for each token of the text
 ROWS, WINDOW, RECURRENT = "rows", "window", "recurrent"
 KINDS = (ROWS, WINDOW, RECURRENT)
-RESET_KEY = "ladder.reset"  # metadata of a graph's input: reset values that are not 0, as JSON
 
 
 def next_name(name: str) -> str:
@@ -38,7 +37,8 @@ class StateSpec:
     ``axis`` is the axis of the rows, for the kinds ``rows`` and ``window``. ``shape`` has a name
     there if the number of rows is chosen later. ``reset`` is the value of a recurrent state before
     the first token, or a value for each index of axis 1. Other kinds have none, since the position
-    says which of their rows are read.
+    says which of their rows are read. ``spare`` is the number of rows of a window beyond those that
+    a token reads: a call may write as many more, and none of them is missed.
     """
 
     name: str
@@ -47,6 +47,7 @@ class StateSpec:
     kind: str
     axis: int | None = None
     reset: float | tuple[float, ...] | None = None
+    spare: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -77,10 +78,12 @@ class StateSpec:
         """The output that holds the state after a call."""
         return next_name(self.name)
 
-    @property
-    def takes_padding(self) -> bool:
-        """Whether padding tokens are harmless, because later tokens overwrite their rows."""
-        return self.kind == ROWS
+    def takes_padding(self, tokens: int) -> bool:
+        """Whether a call of ``tokens``, some of them padding, is harmless.
+
+        It is if later tokens overwrite the padding's rows, and nobody misses what was there.
+        """
+        return self.kind == ROWS or (self.kind == WINDOW and self.spare >= tokens)
 
     def bound(self, rows: int) -> tuple[int, ...]:
         """The shape, with ``rows`` for the dimension that has a name."""
@@ -126,6 +129,7 @@ def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
         "kind": field(row, "kind", str),
         "axis": nullable_field(row, "axis", int),
         "reset": _reset_of(row),
+        "spare": field(row, "spare", int) if "spare" in row else 0,
     }
 
 

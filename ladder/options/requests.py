@@ -175,6 +175,12 @@ class CompileOptions(TargetOptions):
     context: int = option(
         2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
     )
+    kv_type: str = option(
+        "fp32",
+        "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
+        "head and token.",
+        panel=COMPUTE,
+    )
     dims: tuple[str, ...] = option(
         (),
         "NAME=SIZE of an open input dimension. Repeatable.",
@@ -185,7 +191,10 @@ class CompileOptions(TargetOptions):
     )
 
     def check(self) -> None:
+        from ladder.passes.store_states import check
+
         super().check()
+        check(self.kv_type)
         _check_type(self)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
 from ladder.passes.infra.runner import run_passes
+from ladder.passes.store_states import stored_states
 from ladder.pipeline.artifact_writer import write_artifact
 from ladder.pipeline.functions import functions_of
-from ladder.pipeline.phases import PREPARE, lower, round_and_stack
+from ladder.pipeline.phases import PREPARE, lower, round_and_stack, store
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
+from ladder.pipeline.windows import find_windows
 from ladder.runtime.artifact import MANIFEST, file_hash, own_files
 from ladder.support import cache, entries
 from ladder.support.files import check_folder, folder_aside
@@ -130,6 +132,8 @@ def _compile_into(
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
     run_passes(shared, round_and_stack(options))
+    if source.is_language_model:
+        source = _with_states_stored(shared, source, options)
     weights = Weights()
     with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []
@@ -140,6 +144,14 @@ def _compile_into(
         report = compile_report(shared, sites, source, weights.size_bytes, kernels)
         own = dict(_own_types(options, planned))
         write_artifact(aside, source, options, levels, weights, functions, report, own)
+
+
+def _with_states_stored(model: ir.Model, source: Source, options: CompileOptions) -> Source:
+    """The source whose model is ``model``, with states as they are stored."""
+    rows = options.context + options.chunk
+    facts.put(model, facts.Windows(find_windows(model, rows)))
+    run_passes(model, store(options))
+    return replace(source, model=model, states=stored_states(model, source.states, options.chunk))
 
 
 def _own_types(

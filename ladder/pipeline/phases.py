@@ -1,8 +1,8 @@
 """The whole compiler on one page: its phases in order, each a tuple of passes.
 
-    source -> PREPARE -> ALLOCATE -> mux outliers -> calibrate -> ROUND -> LOWER -> kernels
+    source -> PREPARE -> ALLOCATE -> mux outliers -> calibrate -> ROUND -> STORE -> LOWER -> kernels
 
-``compile`` runs all of them. ``quantize`` leaves out LOWER and writes an ONNX file instead.
+``compile`` runs all of them. ``quantize`` leaves out STORE and LOWER and writes an ONNX file.
 ``plan`` runs PREPARE and replaces ALLOCATE by its search. The plug-in for TVM runs ALLOCATE, ROUND
 and LOWER over the products that it finds in a Relax module. Calibration, between ALLOCATE and
 ROUND, is not a pass because it needs data: it is in ``ladder.pipeline.steps``.
@@ -19,8 +19,10 @@ from ladder.passes.infra.base import Pass
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.move_weight_to_rhs import MoveWeightToRhs
+from ladder.passes.roll_windows import RollWindows
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.stack_products import StackProducts
+from ladder.passes.store_states import StoreStates
 
 Phase = tuple[Pass, ...]
 
@@ -43,6 +45,11 @@ def round_weights(options: SiteOptions) -> Phase:
 def round_and_stack(options: SiteOptions) -> Phase:
     """ROUND for kernels: products that share an activation become one product."""
     return (*round_weights(options), StackProducts())
+
+
+def store(options: CompileOptions) -> Phase:
+    """STORE: what a language model carries along, by the options."""
+    return (RollWindows(options.chunk), StoreStates(options.kv_type))
 
 
 def lower(options: CompileOptions, dims: str) -> Phase:

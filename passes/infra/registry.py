@@ -19,6 +19,8 @@ PASSES = {
     "mux-outliers": "ladder.passes.mux_outliers:MuxOutliers",
     "round-weights": "ladder.passes.round_weights:RoundWeights",
     "stack-products": "ladder.passes.stack_products:StackProducts",
+    "roll-windows": "ladder.passes.roll_windows:RollWindows",
+    "store-states": "ladder.passes.store_states:StoreStates",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",
     "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",

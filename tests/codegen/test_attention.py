@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from attention_cases import IN_ROWS, RIGHT_IN_REFERENCE, RIGHT_IN_RUNTIME, Case
@@ -12,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from small_graphs import graph, stock
 
 from ladder.errors import LadderError
+from ladder.hardware.targets import Level
 
 pytestmark = pytest.mark.kernels
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2}
@@ -79,3 +81,44 @@ def test_what_is_not_in_the_standard(text: str, reason: str) -> None:
     )
     with pytest.raises(LadderError, match=f"Attention {reason}.* has no kernel"):
         run_compiled(made, HERE[0], {})
+
+
+STORED = {
+    "float16": ("Cast <to = 1> (k)", "Cast <to = 1> (v)", ""),
+    "int8": ("Mul (fk, s)", "Mul (fv, t)", "fk = Cast <to = 1> (k)\nfv = Cast <to = 1> (v)"),
+}
+
+
+@pytest.mark.parametrize("level", [HERE[0], HERE[-1]], ids=lambda level: str(level.name))
+@pytest.mark.parametrize("kind", STORED)
+def test_keys_that_are_stored_in_fewer_bits_are_read_as_they_are(kind: str, level: Level) -> None:
+    feeds = stored(kind)
+    keys, values, before = STORED[kind]
+    inputs = ", ".join(
+        f"{'float' if a.dtype == np.float32 else kind}{list(a.shape)} {name}"
+        for name, a in feeds.items()
+    )
+    text = f"""g ({inputs}) => (float[1, 4, 6, 24] y) {{
+        {before}
+        dk = {keys}
+        dv = {values}
+        y = Attention <is_causal = 1> (q, dk, dv)
+    }}"""
+    made = ir.from_proto(onnx.shape_inference.infer_shapes(graph(text, {}, opset=24)))
+    wanted = stock(made, feeds)
+    compiled = run_compiled(made, level, feeds)
+    assert np.abs(compiled.outputs[0] - wanted[0]).max() < 1e-5
+    assert [name for name in compiled.kernels if name.endswith(kind)]
+    assert not [name for name in compiled.kernels if "cast" in name]
+
+
+def stored(kind: str) -> dict[str, np.ndarray]:
+    """Queries, keys and values as ``kind``, and the scales of codes."""
+    rng, shape = np.random.default_rng(0), (1, 2, 9, 24)
+    codes = 1 if kind == "int8" else 40
+    feeds = {"q": rng.standard_normal((1, 4, 6, 24)).astype(np.float32)}
+    for name in "kv":
+        feeds[name] = (40 * rng.standard_normal(shape) / codes).clip(-127, 127).astype(kind)
+    for name in "st" if kind == "int8" else "":
+        feeds[name] = (rng.random((1, 2, 9, 1)) / 40).astype(np.float32)
+    return feeds

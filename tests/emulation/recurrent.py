@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -79,10 +80,12 @@ def _here(level: Level) -> Runner:
 def _emulated(level: Level, cpu: str) -> Runner:
     def run(todo: Sequence[Call]) -> Results:
         kernels = [call.kernel(level.kernels) for call in todo]
-        arrays = {f"{i}_{j}": a for i, call in enumerate(todo) for j, a in enumerate(call.arrays())}
-        operands = [
-            [f"{i}_{j}" for j, _ in enumerate(call.arrays())] for i, call in enumerate(todo)
-        ]
+        arrays: dict[str, Any] = {}
+        operands: list[list[str]] = []
+        for i, call in enumerate(todo):
+            named = {f"{i}_{j}": array for j, array in enumerate(call.arrays())}
+            arrays |= named
+            operands.append([*named])
         steps = [(name_of(k), names) for k, names in zip(kernels, operands, strict=True)]
         wanted = [[names[p] for p in c.results()] for c, names in zip(todo, operands, strict=True)]
         with tempfile.TemporaryDirectory() as place:

@@ -65,7 +65,7 @@ def test_states_without_earlier_text_do_not_rewind(spec: StateSpec, kind: str) -
     held.rewind(2)
     with pytest.raises(LadderError, match=f"state '{spec.name}' is {kind} and .* take a snapshot"):
         held.rewind(1)
-    assert held.position == 2 and not held.take_padding
+    assert held.position == 2 and not held.take_padding(2)
 
 
 def test_a_snapshot_is_restored_whatever_was_fed_since() -> None:
