@@ -249,6 +249,17 @@ RIGHT: dict[str, Callable[[], Any]] = {
         use_mamba_kernels=False,
         num_key_value_heads=4,
     ),
+    "Zamba": lambda: config(
+        "Zamba",
+        {**PLAIN, "num_hidden_layers": 4},
+        layers_block_type=["mamba", "hybrid"] * 2,
+        mamba_d_state=8,
+        n_mamba_heads=2,
+        num_key_value_heads=4,
+        attention_hidden_size=64,
+        attention_head_dim=16,
+        use_mamba_kernels=False,
+    ),
     "Nemotron-H": lambda: config(
         "NemotronH",
         GROUPED,
@@ -269,6 +280,22 @@ RIGHT: dict[str, Callable[[], Any]] = {
     ),
     "LFM 2": lambda: config("Lfm2", GROUPED, layer_types=["conv", "full_attention"]),
     "Qwen3-Next": lambda: config("Qwen3Next", GROUPED, HEADS, HYBRID, EXPERTS, SHARED, DELTA),
+    "Qwen 3.5": lambda: config("Qwen3_5Text", GROUPED, HEADS, HYBRID, DELTA),
+    "OLMo hybrid": lambda: config(
+        "OlmoHybrid", GROUPED, HYBRID, {**DELTA, "linear_num_key_heads": 4}
+    ),
+    "Kimi Linear": lambda: config(
+        "KimiLinear",
+        PLAIN,
+        {**LATENT, "q_lora_rank": None},
+        HYBRID,
+        NARROW,
+        linear_head_dim=8,
+        linear_num_heads=4,
+        num_experts=4,
+        num_experts_per_token=2,
+    ),
+    "Zaya": lambda: config("Zaya", GROUPED, HEADS),
     "MiniMax": lambda: config("MiniMax", GROUPED, HEADS, HYBRID, LOCAL, block_size=16),
     "RWKV": lambda: config("Rwkv", STATE, attention_hidden_size=32, context_length=POSITIONS),
     "RecurrentGemma": lambda: config(

@@ -48,9 +48,8 @@ class Carried:
         self.specs = {spec.name.removeprefix(STATE_PREFIX): spec for spec in specs}
         self.tensors = dict(given or {})
         # What the next scan or convolution is about, which models tell the cache, not the function:
-        # the state's name; of a convolution also the state before, its inputs with those before
-        # them, and without.
-        self.scan = ""
+        # the state's name, and of how many of its heads the scans have begun.
+        self.scan, self.scanned = "", 0
         self.convolution: Convolution | None = None
 
     @property

@@ -58,7 +58,7 @@ class TracedCache(Cache):  # type: ignore[misc, valid-type, unused-ignore]
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Any | None:
         carried, name = now(), _name(layer_idx, "recurrent", state_idx)
-        carried.scan = name
+        carried.scan, carried.scanned = name, 0
         return carried.get(name)
 
     def update_conv_state(
@@ -68,13 +68,14 @@ class TracedCache(Cache):  # type: ignore[misc, valid-type, unused-ignore]
         state_idx: int = 0,
         conv_kernel_size: int | None = None,
     ) -> Any:
-        """The inputs [1, C, S] of a convolution, after those before them."""
-        if conv_kernel_size is None:
-            raise LadderError(
-                f"layer {layer_idx} updates the state of a convolution without its size; "
-                "this model is not supported"
-            )
+        """The inputs [1, C, S] of a convolution, after those before them.
+
+        Without a size, they are the state itself.
+        """
         carried, name = now(), _name(layer_idx, "conv", state_idx)
+        if conv_kernel_size is None:
+            carried.put(name, conv_states)
+            return conv_states
         before = carried.recurrent(name, (1, conv_states.shape[1], conv_kernel_size - 1))
         inputs = torch.cat([before, conv_states], dim=-1)
         carried.put(name, inputs[:, :, 1 - conv_kernel_size :])

@@ -25,6 +25,7 @@ SHARED: dict[str, Callable[..., Any]] = {
     "mamba_selective_scan": scans.selective_scan,
     "mamba2_chunk_scan": scans.chunk_scan,
     "torch_chunk_gated_delta_rule": scans.gated_delta_rule,
+    "chunk_kimi_delta_attention": scans.gated_delta_rule,
 }
 # Module of a family -> what is replaced, from there or from torch
 OWN: dict[str, dict[str, Callable[..., Any]]] = {

@@ -42,13 +42,25 @@ def selective_scan(
 ) -> Any:
     """Mamba 1: hidden_states, dt and z [1, D, S], a [D, N], b and c [1, N, S]."""
     refuse_unknown("mamba_selective_scan", options, SCAN_OPTIONS)
-    state = now().recurrent(now().scan, (1, *a.shape))
+    state = _state_of_scan((1, *a.shape))
     x, dt, b, c = (part.transpose(1, 2) for part in (hidden_states, dt, b, c))
     dt = _step_size(dt, options.get("delta_bias"), options.get("delta_softplus", False))
     y, after = operator("SelectiveScan", "", [x, dt, a, b, c, state], [x.shape, state.shape])
     y = (y if D is None else y + x * D).transpose(1, 2)
     y = y if z is None else y * functional.silu(z)
     return (y, after) if options.get("return_last_state") else y
+
+
+def _state_of_scan(shape: tuple[int, ...]) -> Any:
+    """The state of the next scan; where a layer scans its heads one by one, that of a head."""
+    carried = now()
+    held = carried.get(carried.scan)
+    if held is None:
+        return torch.zeros(shape)  # the layer has not said yet what it keeps
+    if held.ndim == len(shape):
+        return held
+    carried.scanned += 1
+    return held[:, carried.scanned - 1]
 
 
 def _step_size(dt: Any, bias: Any, softplus: bool) -> Any:
@@ -79,13 +91,17 @@ def gated_delta_rule(
     use_qk_l2norm_in_kernel: bool = False,
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Qwen3-Next: query and key [1, S, G, dk], value [1, S, H, dv], g and beta [1, S, H]."""
-    refuse_unknown("torch_chunk_gated_delta_rule", options, DELTA_OPTIONS)
+    """Gated delta rules: query and key [1, S, G, dk], value [1, S, H, dv], beta [1, S, H].
+
+    ``g`` is [1, S, H] (Qwen3-Next), or [1, S, H, dk] (Kimi).
+    """
+    refuse_unknown("a gated delta rule", options, DELTA_OPTIONS)
     if use_qk_l2norm_in_kernel:
         query, key = _normal(query), _normal(key)
     heads = value.shape[2]
     query, key = (part.repeat_interleave(heads // part.shape[2], dim=2) for part in (query, key))
-    return linear_attention(GATED_DELTA, query, key, value, g, beta, query.shape[-1] ** -0.5)
+    decay = g.flatten(2)
+    return linear_attention(GATED_DELTA, query, key, value, decay, beta, query.shape[-1] ** -0.5)
 
 
 def _normal(x: Any, smallest: float = 1e-6) -> Any:
