@@ -9,6 +9,7 @@ operators of the dialect. One trace with dynamic ``tokens`` serves prefill and d
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,7 @@ from ladder.frontend.traced_cache import TracedCache
 from ladder.frontend.types import TOKENS
 from ladder.ir import dialect
 from ladder.ir.shapes import rename_dims
-from ladder.ir.states import CONTEXT, ROWS, STATE_PREFIX, StateSpec
+from ladder.ir.states import CONTEXT, RESET_KEY, ROWS, STATE_PREFIX, StateSpec
 
 # Without one, transformers groups tokens by expert with operators that ONNX has not.
 EXPERTS = "batched_mm"
@@ -54,6 +55,7 @@ def trace_language_model(model: Any, specs: Sequence[StateSpec]) -> ir.Model:
             output_names=["logits", *(spec.next for spec in specs)],
         )
     _name_dims(traced, specs)
+    _note_resets(traced, specs)
     _name_weights(traced)
     _install_operators(traced)
     return traced
@@ -143,6 +145,13 @@ def _name_dims(model: ir.Model, specs: Sequence[StateSpec]) -> None:
 def _dim(value: ir.Value, axis: int) -> str:
     assert value.shape is not None
     return str(value.shape[axis])
+
+
+def _note_resets(model: ir.Model, specs: Sequence[StateSpec]) -> None:
+    """So that the graph alone says what its states are."""
+    for spec, value in zip(specs, model.graph.inputs[2:], strict=True):
+        if spec.reset:
+            value.metadata_props[RESET_KEY] = json.dumps(spec.reset)
 
 
 def _name_weights(model: ir.Model) -> None:

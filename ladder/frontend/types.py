@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ladder.ir.recurrence import WKV_RESET
 from ladder.ir.shapes import static_shape
-from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
+from ladder.ir.states import (
+    RECURRENT,
+    RESET_KEY,
+    ROWS,
+    STATE_PREFIX,
+    WINDOW,
+    StateSpec,
+    next_name,
+)
 
 TOKENS = "tokens"
 
@@ -101,5 +109,6 @@ def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
         return StateSpec(name, shape, dtype, WINDOW if wraps else ROWS, axis)
     if static_shape(before) is None:
         return None
-    averages = scatter is not None and scatter.op_type == "Wkv"
-    return StateSpec(name, shape, dtype, RECURRENT, reset=WKV_RESET if averages else 0.0)
+    reset = json.loads(before.metadata_props.get(RESET_KEY, "0"))
+    values = tuple(map(float, reset)) if isinstance(reset, list) else float(reset)
+    return StateSpec(name, shape, dtype, RECURRENT, reset=values)

@@ -23,6 +23,7 @@ STATE_PREFIX = "state."
 CONTEXT = "context"  # the dimension that has a row for each token of the text
 ROWS, WINDOW, RECURRENT = "rows", "window", "recurrent"
 KINDS = (ROWS, WINDOW, RECURRENT)
+RESET_KEY = "ladder.reset"  # metadata of a graph's input: reset values that are not 0, as JSON
 
 
 def next_name(name: str) -> str:
