@@ -7,6 +7,8 @@ from typing import Any
 
 from tvm import relax, s_tir, tirx
 
+from ladder.codegen.kernels.transpose import transpose
+from ladder.codegen.layout import LANES
 from ladder.errors import LadderError
 
 Attributes = dict[str, Any]
@@ -61,8 +63,14 @@ class Context:
     def transposed(self, x: Any, axes: tuple[int, ...]) -> Any:
         """x with its axes in another order; a reshape, which is free, where that is the same."""
         shape = shape_of(x)
+        moved = tuple(shape[axis] for axis in axes)
         if is_reshape(shape, axes):
-            return self.reshape(x, tuple(shape[axis] for axis in axes))
+            return self.reshape(x, moved)
+        if is_matrix(shape, axes) and x.ty.dtype.dtype == "float32":
+            rows, columns = (size for size in shape if size != 1)
+            flat = self.reshape(x, (rows, columns))
+            made = self.call(transpose(rows, columns), [flat], [((columns, rows), "float32")])
+            return self.reshape(made, moved)
         return self.builder.emit(relax.op.permute_dims(x, list(axes)))
 
 
@@ -70,6 +78,14 @@ def is_reshape(shape: tuple[Any, ...], axes: tuple[int, ...]) -> bool:
     """Whether a transpose only moves axes of size 1."""
     moved = [axis for axis in axes if shape[axis] != 1]
     return moved == sorted(moved)
+
+
+def is_matrix(shape: tuple[Any, ...], axes: tuple[int, ...]) -> bool:
+    """Whether a transpose swaps two long axes and all others have size 1."""
+    moved = [axis for axis in axes if shape[axis] != 1]
+    if len(moved) != 2 or moved == sorted(moved):
+        return False
+    return all(isinstance(shape[axis], int) and shape[axis] >= LANES for axis in moved)
 
 
 def with_root(func: tirx.PrimFunc) -> tirx.PrimFunc:

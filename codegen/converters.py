@@ -15,7 +15,7 @@ from tvm import relax
 
 from ladder.codegen import fusion, recurrence
 from ladder.codegen.attention import attention_op, rotary_embedding, tensor_scatter
-from ladder.codegen.context import Attributes, Context, is_reshape, several, shape_of
+from ladder.codegen.context import Attributes, Context, is_matrix, is_reshape, several, shape_of
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
 from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import activation, normalize, quantize, sources
@@ -189,10 +189,11 @@ def rms_normalization(context: Context, inputs: list[Any], attrs: Attributes, _:
 
 
 def transpose(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
-    """A transpose that only moves axes of size 1 is a reshape; others are left to TVM."""
+    """Those of matrices, and those that only move axes of size 1; others are left to TVM."""
     shape = shape_of(inputs[0])
     axes = tuple(attrs.get("perm", range(len(shape))[::-1]))
-    return context.transposed(inputs[0], axes) if is_reshape(shape, axes) else None
+    ours = is_reshape(shape, axes) or is_matrix(shape, axes)
+    return context.transposed(inputs[0], axes) if ours else None
 
 
 def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:

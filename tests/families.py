@@ -297,7 +297,9 @@ RIGHT: dict[str, Callable[[], Any]] = {
     ),
     "Zaya": lambda: config("Zaya", GROUPED, HEADS),
     "MiniMax": lambda: config("MiniMax", GROUPED, HEADS, HYBRID, LOCAL, block_size=16),
-    "RWKV": lambda: config("Rwkv", STATE, attention_hidden_size=32, context_length=POSITIONS),
+    "RWKV": lambda: config(
+        "Rwkv", STATE, attention_hidden_size=32, context_length=POSITIONS, rescale_every=1
+    ),
     "RecurrentGemma": lambda: config(
         "RecurrentGemma",
         {**GROUPED, "num_hidden_layers": 3},

@@ -171,7 +171,7 @@ def wide(tokens: int) -> dict[str, Operator]:
         "conv, wide": make.conv("silu", bias=True, channels=48),
         "gated, wide": make.attention("gated", heads=2, size=(32, 64), scale=1.0),
         "gated, wide, groups": make.attention("gated", groups=2, heads=2, size=(16, 8)),
-        "gated delta, wide": make.attention("gated_delta", heads=17, size=(16, 128)),
+        "gated delta, wide": make.attention("gated_delta", heads=17, size=(16, 128), scale=1.0),
         "gated delta, by key": make.attention("gated_delta", by_key=True, size=(24, 48)),
         "scan, wide": make.selective_scan(channels=20, states=16),
         "scan, 24 states": make.selective_scan(channels=8, states=24),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnx
 import onnx_ir as ir
 
 from ladder.ir import dialect
+from ladder.ir.recurrence import WKV_RESET
+from ladder.ir.states import RESET_KEY
 
 VOCABULARY, WIDTH, STATES = 64, 32, 16
 TEXT = """<ir_version: 12, opset_import: ["": 24, "ladder": 1]>
@@ -82,5 +85,7 @@ def write_recurrent(path: Path, seed: int = 0) -> Path:
     model.graph.initializer.extend(tensors)
     found: ir.Model = ir.from_proto(model)
     dialect.install(found)
+    averages = next(v for v in found.graph.inputs if v.name == "state.3.wkv")
+    averages.metadata_props[RESET_KEY] = json.dumps(WKV_RESET)
     ir.save(found, path)
     return path

@@ -68,16 +68,20 @@ class _Masks:
         self.reference = Reference(copy, threads=1)
 
     def widths(self) -> dict[str, int | None]:
-        """W of each mask, None where it is no window."""
-        starts = range(0, max(1, self.rows - TOKENS + 1), TOKENS)
-        starts = starts[:: -(-len(starts) // MOST)]
-        widths: dict[str, int | None] = {}
-        for start in reversed(starts):
+        """W of each mask, None where it is no window, or where the end of the text sees it all."""
+        found: dict[str, int | None] = {}
+        for start in self._starts():
             for name, mask in self._run(start).items():
-                known = widths.setdefault(name, int(mask[0, 0, -1].sum()))
-                if known is not None and not _is_window(mask, start, known):
-                    widths[name] = None
-        return {n: None if w is None or w >= self.rows - TOKENS else w for n, w in widths.items()}
+                width = found.setdefault(name, int(mask[..., -1, :].sum()))
+                if width is not None and not _is_window(mask, start, width):
+                    found[name] = None
+        return {n: None if w is None or w >= self.rows else w for n, w in found.items()}
+
+    def _starts(self) -> list[int]:
+        """The first positions of the computations, the last one first."""
+        last = max(0, self.rows - TOKENS)
+        step = TOKENS * -(-self.rows // (TOKENS * MOST))
+        return [last, *range(0, last, step)]
 
     def _run(self, start: int) -> dict[str, np.ndarray]:
         return self.reference.run({v.name or "": self._feed(v, start) for v in self.inputs})
@@ -95,6 +99,6 @@ class _Masks:
 
 def _is_window(mask: np.ndarray, start: int, width: int) -> bool:
     """Whether each token from ``start`` on sees the last ``width`` keys."""
-    queries, keys = np.arange(start, start + mask.shape[2])[:, None], np.arange(mask.shape[3])
+    queries, keys = np.arange(start, start + mask.shape[-2])[:, None], np.arange(mask.shape[-1])
     wanted = (keys <= queries) & (keys > queries - width)
-    return mask.shape[:2] == (1, 1) and bool((mask[0, 0] == wanted).all())
+    return mask.size == wanted.size and bool((mask == wanted).all())

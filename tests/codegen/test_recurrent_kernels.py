@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from itertools import cycle
 
@@ -12,6 +13,8 @@ from emulation.recurrent import RUNNERS, Call, Results
 from kernel_cases import HERE
 from recurrent_cases import STATE, Array, Maker, small, wide
 
+from ladder.codegen.inner_loop import assembly, innermost
+from ladder.codegen.kernels.library import name_of
 from ladder.codegen.kernels.recurrence.form import FORMS
 from ladder.codegen.recurrence import CONVERTERS, changed_in_place
 from ladder.errors import LadderError
@@ -21,6 +24,11 @@ from ladder.ir.recurrence import OPERATORS
 pytestmark = pytest.mark.kernels
 TOKENS = 33
 TOLERANCE = 1e-6  # of the largest number
+# Fused multiply-adds of vectors, and calls of the C library, by architecture.
+FUSED = {
+    "x86_64": (r"vfmadd\w+ps\b.*[yz]mm", r"\bcallq?\s+(?!__tvm|TVM)"),
+    "arm64": (r"\bfmla\b", r"\bbl\s+(?!__tvm|TVM)"),
+}
 
 
 @cache
@@ -87,3 +95,16 @@ def test_a_convolution_of_one_tap_is_refused() -> None:
     call = Call(Maker(2).conv("none", bias=False, taps=1), 2, in_place=False)
     with pytest.raises(LadderError, match="CausalConvWithState with a weight of one tap has no k"):
         call.kernel("avx2")
+
+
+@pytest.mark.parametrize("family", ["avx2", "avx512", "neon"])
+@pytest.mark.parametrize("name", ["scan, wide", "gated delta, wide", "wkv, wide"])
+def test_inner_loops_are_vectors_without_calls(family: str, name: str) -> None:
+    """Exponentials too: a call of the C library would take longer than the loop around it."""
+    level = next(x for x in LEVELS.values() if x.kernels == family)
+    func = Call(wide(TOKENS)[name], TOKENS, in_place=True).kernel(family)
+    text = assembly([func], level.llvm)[name_of(func)]
+    fused, call = FUSED[level.arch]
+    bodies = ["\n".join(lines) for lines in innermost(text.splitlines(), level.arch)]
+    assert any(re.search(fused, body) for body in bodies)
+    assert not any(re.search(call, body) for body in bodies)

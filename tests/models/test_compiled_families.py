@@ -16,22 +16,25 @@ import ladder
 import ladder.runtime
 from ladder.frontend.huggingface import trace_model
 from ladder.frontend.language_model import implementations, plain
+from ladder.ir.states import ROWS, WINDOW
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
 from ladder.runtime.language_model import LanguageModel
 
 pytestmark = [pytest.mark.models, pytest.mark.kernels]
-STEPS, LARGEST = 256, 127
+STEPS, LARGEST, CHUNK = 256, 127, 16
 # What each has that the others have not.
 FAMILIES = {
     "Llama": "heads of 8, groups of heads",
-    "Gemma 2": "softcaps, windows",
+    "Gemma 2": "softcaps, windows in some layers",
+    "Mistral": "windows in all layers",
     "DeepSeek V3": "keys wider than values, experts",
     "GPT-OSS": "sinks, experts",
     "Bloom": "a bias by position for each head",
     "GPT-2": "learned positions",
     "Falcon 7B": "one key head, parallel residual",
 }
+KINDS = {"Gemma 2": {ROWS, WINDOW}, "Mistral": {WINDOW}}
 
 
 def on_grid(model: torch.nn.Module) -> torch.nn.Module:
@@ -55,15 +58,31 @@ def test_a_family_in_an_artifact(name: str, tmp_path: Path) -> None:
         wanted = model(torch.tensor([text]), use_cache=False).logits[0].numpy()
     source = trace_model(model, {}, name, f"on the grid of int8: {name}")
     run_passes(source.model, PREPARE)
-    options = {"type": "int8:row", "rounding": "rtn", "activation": "fp32"}
-    ladder.compile(source, tmp_path / "artifact", context=families.POSITIONS, chunk=16, **options)
+    ladder.compile(
+        source,
+        tmp_path / "artifact",
+        type="int8:row",
+        rounding="rtn",
+        activation="fp32",
+        kv_type="fp32",
+        context=families.POSITIONS,
+        chunk=CHUNK,
+    )
     compiled = ladder.runtime.load(tmp_path / "artifact")
     assert isinstance(compiled, LanguageModel)
     pieces = [text[:19], text[19:40], *([token] for token in text[40:])]
     logits = np.concatenate([compiled.feed(piece) for piece in pieces])
     assert np.linalg.norm(logits - wanted) < 1e-4 * np.linalg.norm(wanted)
+    assert kinds(compiled) == KINDS.get(name, {ROWS})
     compiled.reset()
     assert np.array_equal(compiled.feed(text, "last")[0], compiled_last(compiled, text))
+
+
+def kinds(model: LanguageModel) -> set[str]:
+    """How states are kept; windows have the rows of a window and of a call."""
+    windows = [state for state in model.states.specs if state.kind == WINDOW]
+    assert all(state.shape[2] == families.WINDOW + CHUNK for state in windows)
+    return {state.kind for state in model.states.specs}
 
 
 def compiled_last(model: LanguageModel, text: list[int]) -> np.ndarray:

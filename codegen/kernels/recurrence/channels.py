@@ -41,7 +41,7 @@ def linear_recurrence(form: Form, tokens: int, size: int, in_place: bool) -> Any
 def wkv(form: Form, tokens: int, size: int, in_place: bool) -> Any:
     """key, value [1, tokens, size], decay, first [size], state [1, 3, size] -> out, state."""
     state, rows = State((1, 3, size), in_place), (1, tokens, size)
-    width, loop = form.block(size, 16, 16), tokens_loop(tokens)
+    width, loop = form.block(size, 8, 16), tokens_loop(tokens)
     name, share = state.name("wkv", f"s{tokens}"), _share(width, form.plus)
     read = [floats("key", *rows), floats("value", *rows)]
     read += [floats("decay", size), floats("first", size)]

@@ -25,14 +25,20 @@ from ladder.reference import ReferenceLanguageModel
 from ladder.runtime.language_model import LanguageModel
 
 pytestmark = pytest.mark.kernels
-TYPE, CHUNK, LENGTH = "int8:row", 16, 200
+TYPE, CHUNK, CONTEXT, LENGTH = "int8:row", 16, 256, 200
 TOKENS = [int(t) for t in np.random.default_rng(1).integers(0, VOCABULARY, LENGTH)]
 SPLITS = [(LENGTH,), (1,) * LENGTH, (64, 1, 100, 35), (3, 16, 29, 152), (199, 1)]
 
 
 def compiled(source: Source, folder: Path, target: str = "native") -> Path:
+<<<<<<<< HEAD:tests/runtime/test_every_recurrence.py
     options: dict[str, Any] = {"type": TYPE, "activation": "fp32", "context": 256, "chunk": CHUNK}
     ladder.compile(source, folder, target=target, **options)
+========
+    ladder.compile(
+        source, folder, target=target, type=TYPE, activation="fp32", context=CONTEXT, chunk=CHUNK
+    )
+>>>>>>>> 97005a6cc899a8de34449f5787b95cf0e65fc88e:tests/runtime/test_recurrent_files.py
     return folder
 
 
@@ -58,7 +64,7 @@ def models(sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> l
 def reference(source: Source) -> np.ndarray:
     """Its logits under ONNX Runtime, all tokens at once."""
     model = run_passes(source.model.clone(), [AllocateUniform(DType.parse(TYPE)), RoundWeights()])
-    return ReferenceLanguageModel(model, source.states, 256).feed(TOKENS)
+    return ReferenceLanguageModel(model, source.states, CONTEXT).feed(TOKENS)
 
 
 def fed(model: LanguageModel, split: tuple[int, ...]) -> np.ndarray:

@@ -27,7 +27,7 @@ TOKENS: list[int] = np.random.default_rng(2).integers(3, families.VOCABULARY, 29
 
 @pytest.fixture(scope="module")
 def rwkv() -> Source:
-    """It has states of all kinds of reset values, and no others."""
+    """Its states have reset values of their own, and none of them has rows."""
     source = trace_model(families.build(families.RIGHT["RWKV"]()), {}, "RWKV", "digest")
     run_passes(source.model, PREPARE)
     return source
