@@ -30,8 +30,8 @@ SPLITS = [(LENGTH,), (1,) * LENGTH, (64, 1, 100, 35), (3, 16, 29, 152), (199, 1)
 
 
 def compiled(source: Source, folder: Path, target: str = "native") -> Path:
-    options = {"type": TYPE, "activation": "fp32", "context": 256, "chunk": CHUNK}
-    ladder.compile(source, folder, target=target, **options)
+    options = {"type": TYPE, "activation": "fp32", "kv_type": "fp32"}
+    ladder.compile(source, folder, target=target, context=256, chunk=CHUNK, **options)
     return folder
 
 
