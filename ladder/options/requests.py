@@ -187,7 +187,7 @@ class CompileOptions(TargetOptions):
         2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
     )
     kv_type: str = option(
-        "fp32",
+        "fp16",
         "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
         "head and token.",
         panel=COMPUTE,

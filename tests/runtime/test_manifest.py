@@ -60,10 +60,11 @@ def test_the_states_and_options_of_an_artifact(tiny_artifact: Path) -> None:
     assert manifest["language_model"]["states"][0] == {
         "name": "state.0.key",
         "shape": [1, 2, "context", 16],
-        "dtype": "float32",
+        "dtype": "float16",
         "kind": "rows",
         "axis": 2,
         "reset": None,
+        "spare": 0,
     }
 
 

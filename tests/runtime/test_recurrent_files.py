@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +30,10 @@ SPLITS = [(LENGTH,), (1,) * LENGTH, (64, 1, 100, 35), (3, 16, 29, 152), (199, 1)
 
 
 def compiled(source: Source, folder: Path, target: str = "native") -> Path:
-<<<<<<<< HEAD:tests/runtime/test_every_recurrence.py
-    options: dict[str, Any] = {"type": TYPE, "activation": "fp32", "context": 256, "chunk": CHUNK}
-    ladder.compile(source, folder, target=target, **options)
-========
     ladder.compile(
-        source, folder, target=target, type=TYPE, activation="fp32", context=CONTEXT, chunk=CHUNK
-    )
->>>>>>>> 97005a6cc899a8de34449f5787b95cf0e65fc88e:tests/runtime/test_recurrent_files.py
+        source, folder, target=target, type=TYPE, activation="fp32", kv_type="fp32",
+        context=CONTEXT, chunk=CHUNK,
+    )  # fmt: skip
     return folder
 
 

@@ -97,7 +97,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def artifact(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts") / "hybrid"
-    ladder.compile(source, folder, type=TYPE, activation="fp32", context=CONTEXT, chunk=CHUNK)
+    options = {"type": TYPE, "activation": "fp32", "kv_type": "fp32"}
+    ladder.compile(source, folder, context=CONTEXT, chunk=CHUNK, **options)
     return folder
 
 
