@@ -165,6 +165,15 @@ def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overl
     return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], attrs)
 
 
+def expert_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
+    """Each row of x [M, K] by the expert that it names; the rows of all experts are one weight."""
+    chosen, x, *weight, _same = inputs
+    func = float_gemm(Packing.of(DType.parse(overload)), experts=True)
+    shape = (_shape(x)[0], int(attrs["rows"]))
+    ids = context.reshape(chosen, shape[:1])
+    return context.call(func, [ids, x, *weight], [(shape, "float32")])
+
+
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     packing, k = Packing.of(DType.parse(overload)), int(attrs["k"])
     ids, *weight = with_checked_indices(context, "ladder.LowBitGather", inputs, attrs)
@@ -234,6 +243,7 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.MuxGemm": mux_gemm,
     "ladder.LowBitMatMul": low_bit_matmul,
     "ladder.LowBitGather": low_bit_gather,
+    "ladder.ExpertMatMul": expert_matmul,
     "RMSNormalization": rms_normalization,
     "RotaryEmbedding": rotary_embedding,
     "TensorScatter": tensor_scatter,

@@ -7,7 +7,9 @@ marked to be computed by one kernel, with the same bits:
   MuxActivation or PrecomputeTable: attribute ``source``, with the producer's operands in place of
   its output;
 - TabulateActivation after QuantizeActivation: attribute ``tables``, tables in place of codes;
-- Adds after a product: attribute ``addends`` counts them, and their other operands come last.
+- Adds after a product: attribute ``addends`` counts them, and their other operands come last;
+- products with the weights of chosen experts, and the LowBitGather that reads these
+  (``expert_fusion``).
 
 A value that has other readers is not fused, so nothing is computed twice.
 """
@@ -19,6 +21,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ladder.codegen.expert_fusion import fuse_experts
 from ladder.ir import dialect
 from ladder.ir.shapes import static_shape
 
@@ -50,6 +53,7 @@ def fuse(model: ir.Model) -> None:
             _fuse_producer(node)
         elif node.op_type == "Attention" and node.domain == "":
             _fuse_stored(node)
+    fuse_experts(model)
     common.RemoveUnusedNodesPass()(model)
 
 

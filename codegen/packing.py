@@ -40,6 +40,7 @@ READERS = {
     "MuxGemm": Reader(5, "dot_gemm"),
     "LowBitGather": Reader(1, "gather"),
     "LowBitMatMul": Reader(1, "float_gemm"),
+    "ExpertMatMul": Reader(2, "expert_gemm"),
 }
 
 

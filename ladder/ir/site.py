@@ -16,6 +16,7 @@ from ladder.ir.convolution import Window
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
+EXPERTS_KEY = "ladder.experts"  # on a Gather of experts' rows: "2 of 8" that a token chooses
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
 BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
@@ -44,6 +45,9 @@ ROLES = (
     (r"lm_head|embed_out|^head$", "lm_head"),
     (r"embed_tokens|wte|word_embeddings|tok_embeddings", "embed"),
     (r"wpe|position_embeddings", "embed.position"),
+    (r"experts\.(gate_up_proj|gate_proj|up_proj)$", "moe.gate_up"),
+    (r"experts\.down_proj$", "moe.down"),
+    (r"(mlp|moe|feed_forward|block_sparse_moe)\.(gate|router)$|router\.layer$", "moe.router"),
     (r"(q_proj|query|\.wq)$", "attn.q"),
     (r"(k_proj|key|\.wk)$", "attn.k"),
     (r"(v_proj|value|\.wv)$", "attn.v"),
@@ -71,6 +75,13 @@ class Site:
     @property
     def parameters(self) -> int:
         return self.n * self.k
+
+    @property
+    def experts(self) -> tuple[int, int]:
+        """Of how many experts a token is multiplied by the weights of how many: (2, 8)."""
+        text = self.node.metadata_props.get(EXPERTS_KEY, "1 of 1")
+        chosen, _, count = text.partition(" of ")
+        return int(chosen), int(count)
 
     @property
     def window(self) -> Window | None:
@@ -131,9 +142,18 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
 def weighted_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """The nodes that read a weight, in order, with those in subgraphs."""
     for node in model.graph.all_nodes():
+        if _reads_experts(node):  # the node that selects them is the site
+            continue
         plain = node.domain in ("", "ai.onnx") and node.op_type in WEIGHT_INPUT
         if plain or node.op_type in OTHER_WEIGHTED_OPS or node.op_type in LOW_BIT_OPS:
             yield node
+
+
+def _reads_experts(node: ir.Node) -> bool:
+    """Whether a product's operand is the weights of chosen experts."""
+    makers = (value.producer() for value in node.inputs if value is not None)
+    chosen = any(maker is not None and EXPERTS_KEY in maker.metadata_props for maker in makers)
+    return node.op_type == "MatMul" and chosen
 
 
 def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:

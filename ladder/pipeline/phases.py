@@ -15,6 +15,7 @@ from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.base import Pass
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
@@ -27,7 +28,7 @@ from ladder.passes.store_states import StoreStates
 Phase = tuple[Pass, ...]
 
 # For compilation: simplify the model, and leave only operators that have kernels.
-PREPARE: Phase = (CleanUp(), FuseOperators())
+PREPARE: Phase = (CleanUp(), FuseOperators(), GatherExperts())
 # For an ONNX file: change nothing but products that have their weight as the first operand.
 PREPARE_FILE: Phase = (MoveWeightToRhs(),)
 

@@ -24,6 +24,7 @@ READ = (
     "ladder.frontend.huggingface",
     "ladder.passes.clean_up",
     "ladder.passes.fuse_operators",
+    "ladder.passes.gather_experts",
 )
 MAKERS: dict[str, tuple[str, ...]] = {
     "traces": (*READ, "ladder.pipeline.trace_check"),
