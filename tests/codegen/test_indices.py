@@ -72,7 +72,7 @@ def test_an_index_outside_its_axis_fails_the_call(name: str, index: int, message
 def test_a_constant_index_outside_its_axis_is_refused() -> None:
     text = "g (float[4, 5] x) => (float[1, 5] y) { y = Gather (x, rows) }"
     made = ir.from_proto(graph(text, {"rows": np.array([4])}))
-    with pytest.raises(LadderError, match="Gather '.': an index is outside an axis of 4"):
+    with pytest.raises(LadderError, match=r"Gather '.': an index is outside an axis of 4"):
         run_compiled(made, HERE[-1], {"x": random(4, 5)})
 
 
