@@ -169,7 +169,7 @@ def expert_matmul(context: Context, inputs: list[Any], attrs: Attributes, overlo
     """Each row of x [M, K] by the expert that it names; the rows of all experts are one weight."""
     chosen, x, *weight, _same = inputs
     func = float_gemm(Packing.of(DType.parse(overload)), experts=True)
-    shape = (_shape(x)[0], int(attrs["rows"]))
+    shape = (shape_of(x)[0], int(attrs["rows"]))
     ids = context.reshape(chosen, shape[:1])
     return context.call(func, [ids, x, *weight], [(shape, "float32")])
 

@@ -18,6 +18,7 @@ from ladder.codegen.layout import Packing, pack_codes, pack_rows
 from ladder.codegen.mux_layout import AuxLayout
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.activation import QUANTIZED, STATIC
+from ladder.ir.blocks import reads
 from ladder.ir.dtype import DType
 from ladder.ir.element import DIGIT_OFFSET
 from ladder.ir.names import named, numbered
@@ -223,7 +224,7 @@ def pack_graph(model: ir.Model, weights: Weights) -> PackedGraph:
         names = _pack_node(node, weights)
         if names:
             packed.operands[node] = names
-        plain = [weights.plain(v) for v in _once(node.inputs) if v in large]
+        plain = [weights.plain(v) for v in _once(reads(node)) if v in large]
         packed.plain.update(plain)
         order.update(dict.fromkeys([*names, *plain]))
     packed.order = list(order)

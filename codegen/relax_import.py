@@ -37,7 +37,7 @@ from ladder.codegen.packing import (
 from ladder.codegen.recurrence import IN_PLACE, changed_in_place
 from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
-from ladder.ir.names import label
+from ladder.ir.names import Names, label
 from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
@@ -64,20 +64,26 @@ class Importer:
 
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
-        inputs = _typed_inputs(model)
+        inputs, names = _typed_inputs(model), [value.name or "" for value in model.graph.outputs]
+        _compute_outputs(model)
         fold_rungs(model)
         fuse(model)
         packed = pack_graph(model, self.weights)
         proto = _light_graph(model, packed, self.weights)
         walker = _Walker(self.builder, self.context)
-        outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1))
-        return Signature(name, inputs, outputs, packed.order)
+        walker.translate(proto, name, model.graph.opset_imports.get("", 1))
+        return Signature(name, inputs, names, packed.order)
 
 
 def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
     rows = []
     for value in model.graph.inputs:
-        assert value.name and value.dtype is not None and value.shape is not None
+        if value.dtype is None or value.shape is None:
+            raise LadderError(
+                f"input {value.name} has no known type or shape; export the model with the shapes "
+                "of its inputs"
+            )
+        assert value.name
         shape = static_shape(value)
         if shape is None:
             raise LadderError(
@@ -86,6 +92,18 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
             )
         rows.append((value.name, str(value.dtype.numpy()), shape))
     return rows
+
+
+def _compute_outputs(model: ir.Model) -> None:
+    """Let a node compute every output: one may be a weight or an input."""
+    names = Names(model)
+    for place, value in enumerate(model.graph.outputs):
+        if value.producer() is None or value in model.graph.outputs[:place]:
+            copy = ir.node("Identity", [value], name=names.fresh(f"{value.name}.output"))
+            (output,) = copy.outputs
+            output.name, output.type, output.shape = copy.name, value.type, value.shape
+            model.graph.append(copy)
+            model.graph.outputs[place] = output
 
 
 def fold_rungs(model: ir.Model) -> None:
@@ -186,7 +204,7 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self.bb = builder
         self.context = context
 
-    def translate(self, graph: onnx.GraphProto, name: str, opset: int) -> list[str]:
+    def translate(self, graph: onnx.GraphProto, name: str, opset: int) -> None:
         self.opset = opset
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -199,7 +217,6 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             except Exception:
                 self.bb._end_block()  # TVM prints a warning about one that is left open
                 raise
-        return [value.name for value in graph.output]
 
     def _add_function(self, graph: onnx.GraphProto, name: str, params: list[relax.Var]) -> None:
         with self.bb.function(name, params=params):

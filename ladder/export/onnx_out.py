@@ -28,6 +28,7 @@ def export_onnx(
     accuracy_level: int = 0,
     activation: str = FLOAT,
     check: Callable[[Path], None] = lambda _: None,
+    original: Path | None = None,
 ) -> int:
     """Rewrite ``model`` in place, save it and return the bytes on disk. ``check`` may refuse it.
 
@@ -37,7 +38,7 @@ def export_onnx(
     """
     rewrite(model, format, accuracy_level, activation)
     model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
-    return save(model, target, check)
+    return save(model, target, check, original)
 
 
 def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: str = FLOAT) -> None:

@@ -17,6 +17,21 @@ def bind_dims(model: ir.Model, sizes: Mapping[str, int]) -> None:
     _replace(model, dict(sizes))
 
 
+def name_dims(model: ir.Model) -> None:
+    """Call the open dimensions of inputs that have no name INPUT.AXIS."""
+    for value in model.graph.inputs:
+        if value.shape is not None and not value.shape.is_static():
+            dims = [
+                ir.SymbolicDim(f"{value.name}.{axis}") if _is_nameless(dim) else dim
+                for axis, dim in enumerate(value.shape)
+            ]
+            value.shape = ir.Shape(dims)
+
+
+def _is_nameless(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and dim.value is None
+
+
 def symbolic_dims(model: ir.Model) -> list[str]:
     """Names of the symbolic dimensions of the graph's inputs, in order."""
     names: dict[str, None] = {}

@@ -186,6 +186,8 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "its second operand is computed, not a constant weight"
     if node.op_type == "ConvTranspose":
         return "ConvTranspose has no low-bit form"
+    if tensor.size == 0:
+        return "its weight is empty"
     if tensor.dtype != ir.DataType.FLOAT:
         return f"its weight is {tensor.dtype.name}, not FLOAT"
     if node.op_type == "Conv":
@@ -237,9 +239,13 @@ def _site_name(node: ir.Node) -> str:
 
 def _module_scope(node: ir.Node) -> str | None:
     """The torch module that made the node, from the exporter's metadata."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    names = ast.literal_eval(scopes) if scopes else []
-    return str(names[-2]) if len(names) >= 2 and names[-2] else None
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
+    try:
+        names = ast.literal_eval(scopes)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # no list of names
+        return None
+    known = isinstance(names, list) and len(names) >= 2 and names[-2]
+    return str(names[-2]) if known else None
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -20,6 +20,7 @@ from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
+from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.store_states import stored_states
 from ladder.pipeline.artifact_writer import write_artifact
@@ -36,6 +37,8 @@ from ladder.support import cache, entries
 from ladder.support.files import check_folder, folder_aside
 from ladder.support.progress import stage
 from ladder.timing.cost_tables import machine_of
+
+IN_A_BRANCH = "it is in a branch or a loop, which has no low-bit kernels"
 
 
 @dataclass
@@ -129,6 +132,7 @@ def _compile_into(
     if not source.is_language_model:  # a trace is prepared before it is cached
         run_passes(shared, PREPARE)
     put_types(shared, source, options, planned)
+    _keep_branches(shared)
     _check_sites(shared, source)
     check = _float_check(shared, source, options)
     sites = find_sites(shared)[0]
@@ -164,6 +168,15 @@ def _own_types(
     asked = {dtype.name for dtype in planned.sites.values()} if planned else set()
     own = user_elements()
     return [(name, own[name].book) for name in sorted({*options.elements, *asked} & set(own))]
+
+
+def _keep_branches(model: ir.Model) -> None:
+    """Leave the sites in branches and loops float: kernels are called from the main graph only."""
+    plan, left = facts.need(model, facts.BitPlan).choices, facts.need(model, facts.Skipped).reasons
+    inside = {s.name for s in find_sites(model)[0] if s.node.graph is not model.graph} & set(plan)
+    if inside:
+        choices = {name: choice for name, choice in plan.items() if name not in inside}
+        put_choices(model, choices, {**left, **dict.fromkeys(sorted(inside), IN_A_BRANCH)})
 
 
 def _check_sites(model: ir.Model, source: Source) -> None:

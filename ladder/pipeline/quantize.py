@@ -90,7 +90,7 @@ def quantize_onnx(
     for row in rows:
         row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
     how = (options.format, options.accuracy_level, options.activation)
-    size = export_onnx(model, target, *how, check)
+    size = export_onnx(model, target, *how, check, source)
     return QuantizeReport(
         input=str(source),
         output=str(target),

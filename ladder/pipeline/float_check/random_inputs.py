@@ -77,10 +77,10 @@ def _array(
     shape, kind = static_shape(value), _numpy_type(value)
     assert shape is not None
     if kind.kind == "b":
-        return random.random(shape) < 0.5
+        return np.asarray(random.random(shape) < 0.5)
     if kind.kind in "iu":
-        return random.integers(0 if kind.kind == "u" else low, high, shape).astype(kind)
-    numbers = random.standard_normal(shape)
+        return np.asarray(random.integers(0 if kind.kind == "u" else low, high, shape), kind)
+    numbers = np.asarray(random.standard_normal(shape))
     if edges:
         numbers = np.where(random.random(shape) < 0.5, random.choice(EDGES, shape), numbers)
     return numbers.astype(kind)
