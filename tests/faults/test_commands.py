@@ -1,6 +1,6 @@
 """Whole commands where something goes wrong: kills, full disks, missing rights, other commands.
 
-The target is complete or as it was before, nothing is left behind, and a fault is one line.
+The target is complete or as it was before, nothing is left over, and a fault is one line.
 """
 
 from __future__ import annotations
@@ -162,24 +162,18 @@ COMMAND = "sys.argv = ['ladder', 'quantize', *words]\nmain()\n"
 
 
 def test_a_user_without_rights(model: Path, tmp_path: Path) -> None:
-    """Models that may not be read, and places that may not be written.
+    """A place that may not be written.
 
     The same command runs before the rights are given up, so that everything is imported.
     """
     out = tmp_path / "out"
     out.mkdir(mode=0o500)
     give(tmp_path)
-    for source, target, said in (
-        (model, out / "q.onnx", "q.onnx: cannot be written (Permission denied)"),
-        (tmp_path / "secret.onnx", tmp_path / "q.onnx", "secret.onnx: cannot be read (Permission"),
-    ):
-        if not source.exists():
-            source.write_bytes(model.read_bytes())
-            source.chmod(0)
-        words = (model, tmp_path / "first.onnx", source, target)
-        done = run_unprivileged(IMPORTS, COMMAND, *words)
-        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-        assert said in done.stderr and not target.exists()
+    words = (model, tmp_path / "first.onnx", model, out / "q.onnx")
+    done = run_unprivileged(IMPORTS, COMMAND, *words)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "q.onnx: cannot be written (Permission denied)" in done.stderr
+    assert list(tree(out)) == []
 
 
 HOOK = """
