@@ -9,6 +9,7 @@ Names are loaded when they are first used, so that ``import ladder`` is cheap.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError, NothingToQuantize
@@ -41,6 +42,9 @@ _HOMES = {
 
 
 moved.install()
+# ONNX Runtime reports its use to its makers, and writes a number of this machine into the user's
+# folder; it reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
