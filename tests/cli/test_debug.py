@@ -82,7 +82,7 @@ def test_anywhere_before_the_command(cli: Cli, before: tuple[str, ...]) -> None:
     [
         (("cache", "shw"), "No such command 'shw'"),
         (("compile", "a", "--foo"), "No such option: --foo"),
-        (("compile",), "Missing argument 'model'"),
+        (("compile",), "Missing argument 'MODEL'"),
         (("compile", "a", "-o"), "Option '-o' requires an argument"),
         (("run", "a", "--tokens", "many"), "Invalid value for '--tokens': "),
     ],
