@@ -28,6 +28,7 @@ from ladder.passes.rounding.threads import one_blas_thread
 from ladder.support.progress import track
 
 THREADS = 2
+LOST = 0.9  # relative error of a weight, which is below 0.7 in the type of fewest bits
 HIGH_RUNG = {"Gather": "LowBitGather", "Conv": "LowBitConv"}  # others: LowBitMatMul
 KEPT = "kept"  # in reports, where others name how a weight was rounded
 WITH_BIAS = ("Gemm", "Conv")  # as their third operand
@@ -81,7 +82,7 @@ class RoundWeights(Pass):
             for (_, dtype), users, job in track(jobs, "round the weights"):
                 outcome = job.result()
                 _replace(model, users, dtype, outcome.rounded)
-                rows |= {site.name: _row(site, outcome, used) for site in users}
+                rows |= {site.name: _row(site, outcome, used, dtype) for site in users}
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
@@ -146,8 +147,13 @@ class _Row:
     note: str
 
 
-def _row(site: Site, outcome: Outcome, known: Hessians) -> _Row:
-    note = outcome.rounded.note
+def _row(site: Site, outcome: Outcome, known: Hessians, dtype: DType) -> _Row:
+    note, error = outcome.rounded.note, outcome.rounded.relative_error
+    if not error <= LOST:
+        note = (
+            f"the weight is lost (its error is {error:.0%}): its values are out of the reach of "
+            f"{dtype}; take a wider scale, such as bf16 or fp32, or --keep"
+        )
     if outcome.method == UNCALIBRATED and site.name in known.missing:
         note = f"{outcome.method}: {known.missing[site.name]}"
     return _Row(outcome.method, outcome.rounded.relative_error, outcome.output_errors, note)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ladder.ir import convolution
 from ladder.ir.convolution import Window
+from ladder.ir.factors import holds_factors
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
@@ -204,6 +205,8 @@ def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
         return "its table is too small for low-bit types to pay off"
     if node.op_type == "Gemm" and _int_attribute(node, "transA", 0):
         return "Gemm with transA"
+    if node.op_type == "Gather" and holds_factors(node, tensor):
+        return "its rows are factors of activations, as those of rotary embeddings are"
     scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]
     return f"Gemm with {scaled[0]} other than 1" if node.op_type == "Gemm" and scaled else None
 

@@ -314,3 +314,13 @@ def test_real_model_without_products(
         quantize_onnx(file, tmp_path / "out.onnx", "int8:row", format="nbits")
     assert "Conv: ONNX Runtime has no low-bit convolution" in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_that_its_type_cannot_hold_is_reported(tmp_path: Path) -> None:
+    text = "g (float[2, 64] x) => (float[2, 48] y) { [fc] y = MatMul (x, w) }"
+    onnx.save(graph(text, {"w": random(64, 48) * np.float32(1e30)}), tmp_path / "in.onnx")
+    report = quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int4:g32:fp16")
+    (note,) = report["notes"]
+    assert note.startswith("rounding of fc: the weight is lost (its error is 100%)")
+    assert "out of the reach of int4:g32:fp16; take a wider scale" in note
+    assert quantize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx", "int4:g32")["notes"] == []

@@ -194,3 +194,27 @@ def test_what_tvm_cannot_convert_is_refused_by_name(tmp_path: Path) -> None:
     onnx.save(graph(RESHAPED, {"W": W}), tmp_path / "model.onnx")
     with pytest.raises(LadderError, match="Reshape 'y' has no kernel: TVM's ONNX frontend cannot"):
         ladder.compile(tmp_path / "model.onnx", tmp_path / "art", checked=False)
+
+
+NORMALIZED = """g (float[1, 2, n, 64] x) => (float[1, 2, n, 48] y) {
+    a = MatMul (x, w)  y = MeanVarianceNormalization (a)
+}"""
+
+
+def test_a_body_whose_shapes_onnx_cannot_infer(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX's own checker refuses the original as well; nothing is printed about it."""
+    onnx.save(graph(NORMALIZED, {"w": random(64, 48)}, opset=13), tmp_path / "model.onnx")
+    written = quantize_onnx(tmp_path / "model.onnx", tmp_path / "q.onnx", "int8:row")
+    assert written["check"]["error"] < 1e-5
+    made = ladder.compile(tmp_path / "model.onnx", tmp_path / "art", type="int8:row", dims="n=4")
+    assert made.check["error"] < 1e-5
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000, "0", "-1"])
+def test_sizes_that_are_no_sizes(tmp_path: Path, size: str) -> None:
+    onnx.save(graph(NORMALIZED, {"w": random(64, 48)}, opset=13), tmp_path / "model.onnx")
+    with pytest.raises(LadderError, match=r"dimension 'n': '.*' is not a positive number"):
+        ladder.compile(tmp_path / "model.onnx", tmp_path / "art", dims=f"n={size}")

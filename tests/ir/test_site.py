@@ -209,3 +209,37 @@ def test_graph_inputs_are_not_weights() -> None:
     proto: onnx.ModelProto = graph(text, {})
     sites, (refusal,) = find_sites(ir.from_proto(proto))
     assert not sites and refusal.reason.startswith("its second operand is computed")
+
+
+ROWS = "g (int64[3] ids, float[3, 32] x) => (float[3, 32] y) {{ r = Gather (table, ids)  {} }}"
+ANGLES = np.cos(np.outer(np.arange(64), np.arange(32) / 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "y = Mul (x, r)",
+        "n = Neg (r)  a = Mul (n, x)  b = Mul (x, r)  y = Add (a, b)",
+        "c = Concat <axis = 0> (r)  y = Mul (c, x)",
+    ],
+)
+def test_tables_of_factors_stay_float(use: str) -> None:
+    sites, (refusal,) = found(ROWS.format(use), {"table": ANGLES})
+    assert not sites and refusal.reason.startswith("its rows are factors of activations")
+
+
+@pytest.mark.parametrize(
+    ("use", "table"),
+    [
+        ("y = Add (x, r)", ANGLES),
+        ("y = Mul (r, scale)", ANGLES),
+        ("k = Constant <value_float = 8.0> ()  y = Mul (r, k)", ANGLES),
+        ("a = Mul (x, r)  y = Add (a, r)", ANGLES),
+        ("y = Mul (x, r)", 4 * ANGLES),
+        ("y = Identity (r)", ANGLES),
+    ],
+)
+def test_embeddings_are_no_factors(use: str, table: np.ndarray) -> None:
+    weights = {"table": table, "scale": np.array(8, np.float32)}
+    sites, refusals = found(ROWS.format(use), weights)
+    assert len(sites) == 1 and not refusals
