@@ -7,7 +7,9 @@ marked to be computed by one kernel, with the same bits:
   MuxActivation or PrecomputeTable: attribute ``source``, with the producer's operands in place of
   its output;
 - TabulateActivation after QuantizeActivation: attribute ``tables``, tables in place of codes;
-- Adds after a product: attribute ``addends`` counts them, and their other operands come last.
+- Adds after a product: attribute ``addends`` counts them, and their other operands come last;
+- products with the weights of chosen experts, and the LowBitGather that reads these
+  (``expert_fusion``).
 
 A value that has other readers is not fused, so nothing is computed twice.
 """
@@ -19,9 +21,12 @@ from typing import NamedTuple
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ladder.codegen.expert_fusion import fuse_experts
 from ladder.ir import dialect
 from ladder.ir.shapes import static_shape
 
+STORED = frozenset({ir.DataType.FLOAT16, ir.DataType.INT8})  # keys and values
+ATTENTION_INPUTS = 7
 PRODUCTS = ("LutGemm", "DotGemm", "MuxGemm")
 ON_FLOATS = ("QuantizeActivation", "MuxActivation", "PrecomputeTable")
 RMS_NORM, GATE, GATE_UP, UP_GATE = "rms_norm", "gate", "gate_up", "up_gate"
@@ -46,7 +51,49 @@ def fuse(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.domain == dialect.DOMAIN and node.op_type in ON_FLOATS:
             _fuse_producer(node)
+        elif node.op_type == "Attention" and node.domain == "":
+            _fuse_stored(node)
+    fuse_experts(model)
     common.RemoveUnusedNodesPass()(model)
+
+
+def _fuse_stored(node: ir.Node) -> None:
+    """Attention(%q, Cast(%k), Cast(%v))  -->  Attention(%q, %k, %v) for float16
+
+    Attention(%q, Mul(Cast(%k), %s), Mul(Cast(%v), %t))  -->  the codes, and both scales at the end
+    """
+    found = [_stored_as(value) for value in node.inputs[1:3]]
+    types = {stored.dtype for stored, _ in found}
+    if len(types) != 1 or types.isdisjoint(STORED):
+        return
+    for place, (stored, _) in enumerate(found, 1):
+        node.replace_input_with(place, stored)
+    scales = [scale for _, scale in found if scale is not None]
+    if scales:
+        node.resize_inputs(ATTENTION_INPUTS + len(scales))
+        for place, scale in enumerate(scales, ATTENTION_INPUTS):
+            node.replace_input_with(place, scale)
+
+
+def _stored_as(value: ir.Value | None) -> tuple[ir.Value, ir.Value | None]:
+    """What keys or values are stored as, and the scale of their codes if there is one."""
+    assert value is not None
+    node, scale = value.producer(), None
+    if node is not None and _is(node, "Mul"):
+        scale, node = node.inputs[1], node.inputs[0].producer() if node.inputs[0] else None
+    stored = node.inputs[0] if node is not None and _is(node, "Cast") else None
+    coded = stored is not None and stored.dtype == ir.DataType.INT8
+    if stored is None or coded != (scale is not None) or not _by_row(stored, scale):
+        return value, None
+    return stored, scale
+
+
+def _by_row(stored: ir.Value, scale: ir.Value | None) -> bool:
+    """Whether a scale, if there is one, belongs to each head and row."""
+    if scale is None:
+        return True
+    shapes = static_shape(stored), static_shape(scale)
+    return shapes[0] is not None and shapes[1] == (*shapes[0][:-1], 1)
 
 
 def _fuse_tables(node: ir.Node) -> None:

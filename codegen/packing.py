@@ -18,8 +18,10 @@ from ladder.codegen.layout import Packing, pack_codes, pack_rows
 from ladder.codegen.mux_layout import AuxLayout
 from ladder.ir import dialect, mux_bodies
 from ladder.ir.activation import QUANTIZED, STATIC
+from ladder.ir.blocks import reads
 from ladder.ir.dtype import DType
 from ladder.ir.element import DIGIT_OFFSET
+from ladder.ir.names import named, numbered
 from ladder.ir.scale import SCALE_TYPES
 from ladder.ir.shapes import static_shape
 
@@ -39,6 +41,7 @@ READERS = {
     "MuxGemm": Reader(5, "dot_gemm"),
     "LowBitGather": Reader(1, "gather"),
     "LowBitMatMul": Reader(1, "float_gemm"),
+    "ExpertMatMul": Reader(2, "expert_gemm"),
 }
 
 
@@ -134,9 +137,13 @@ class StoredWeight:
 
 @dataclass
 class Weights:
-    """The artifact's tensors by name. Kernels find them by the names that packing returns."""
+    """The artifact's tensors by name. Kernels find them by the names that packing returns.
+
+    ``others`` are the names of a graph's own values, which packed tensors may not have.
+    """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
 
     def low_bit(self, node: ir.Node, dtype: DType) -> list[str]:
         """Pack the weight of a dialect node; returns its operands' names in a kernel's order."""
@@ -144,7 +151,7 @@ class Weights:
         packing = Packing.of(dtype, mux=layout is not None)
         order = [o.name for o in present(weight_operands(READERS[node.op_type].kernel, packing))]
         named = _names(node, values[0], dtype, layout)
-        names = {operand: named[operand] for operand in order}
+        names = {operand: numbered(named[operand], self.others) for operand in order}
         missing = [operand for operand, name in names.items() if name not in self.arrays]
         if missing:
             stored = StoredWeight(dtype, [_numpy(value) for value in values], layout)
@@ -156,7 +163,8 @@ class Weights:
         layout = mux_layout_of(node)
         assert layout is not None
         arrays = {"small": layout.small, "table": layout.table}
-        names = [f"{_outlier_name(node, layout)}.{part}" for part in arrays]
+        base = _outlier_name(node, layout)
+        names = [numbered(f"{base}.{part}", self.others) for part in arrays]
         for name, array in zip(names, arrays.values(), strict=True):
             self.arrays.setdefault(name, array)
         return names
@@ -210,12 +218,13 @@ class PackedGraph:
 def pack_graph(model: ir.Model, weights: Weights) -> PackedGraph:
     """Pack all weights of the graph into ``weights``, except those that are inputs."""
     packed = PackedGraph(replaced={v for node in model.graph for v in _replaced(node)})
+    weights.others.update(item.name for item in named(model) if item.name)
     large, order = _large_constants(model) - packed.replaced, dict[str, None]()
     for node in model.graph:
         names = _pack_node(node, weights)
         if names:
             packed.operands[node] = names
-        plain = [weights.plain(v) for v in _once(node.inputs) if v in large]
+        plain = [weights.plain(v) for v in _once(reads(node)) if v in large]
         packed.plain.update(plain)
         order.update(dict.fromkeys([*names, *plain]))
     packed.order = list(order)

@@ -9,7 +9,7 @@ from typing import Any
 import tvm
 from tvm import relax, te
 
-from ladder.codegen.kernels.float_math import exp, sigmoid
+from ladder.codegen.kernels.float_math import exp, free_plus, sigmoid
 
 
 def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
@@ -25,9 +25,9 @@ def _elementwise(scalar: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
 
 # LLVM calls libm once per element for exp, which costs more than the loop around it.
 VECTOR_FORMS = {
-    "relax.exp": _elementwise(partial(exp, fenced=False)),
-    "relax.sigmoid": _elementwise(partial(sigmoid, fenced=False)),
-    "relax.nn.silu": _elementwise(lambda x: x * sigmoid(x, fenced=False)),
+    "relax.exp": _elementwise(partial(exp, plus=free_plus)),
+    "relax.sigmoid": _elementwise(partial(sigmoid, plus=free_plus)),
+    "relax.nn.silu": _elementwise(lambda x: x * sigmoid(x, plus=free_plus)),
 }
 
 

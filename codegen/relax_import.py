@@ -19,8 +19,10 @@ import onnx_ir as ir
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.context import Context, no_kernel
+from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.fusion import addends_of, fuse
+from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.packing import (
     CONSTANT_ELEMENTS,
     READERS,
@@ -32,8 +34,11 @@ from ladder.codegen.packing import (
     reader_of,
     weight_inputs,
 )
-from ladder.errors import LadderError
+from ladder.codegen.recurrence import IN_PLACE, changed_in_place
+from ladder.errors import LadderError, one_line
 from ladder.ir import dialect, mux_bodies
+from ladder.ir.names import Names, label
+from ladder.ir.recurrence import OPERATORS
 from ladder.ir.rungs import RUNGS
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY
@@ -59,20 +64,26 @@ class Importer:
 
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
-        inputs = _typed_inputs(model)
+        inputs, names = _typed_inputs(model), [value.name or "" for value in model.graph.outputs]
+        _compute_outputs(model)
         fold_rungs(model)
         fuse(model)
         packed = pack_graph(model, self.weights)
         proto = _light_graph(model, packed, self.weights)
         walker = _Walker(self.builder, self.context)
-        outputs = walker.translate(proto, name, model.graph.opset_imports.get("", 1))
-        return Signature(name, inputs, outputs, packed.order)
+        walker.translate(proto, name, model.graph.opset_imports.get("", 1))
+        return Signature(name, inputs, names, packed.order)
 
 
 def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
     rows = []
     for value in model.graph.inputs:
-        assert value.name and value.dtype is not None and value.shape is not None
+        if value.dtype is None or value.shape is None:
+            raise LadderError(
+                f"input {value.name} has no known type or shape; export the model with the shapes "
+                "of its inputs"
+            )
+        assert value.name
         shape = static_shape(value)
         if shape is None:
             raise LadderError(
@@ -81,6 +92,18 @@ def _typed_inputs(model: ir.Model) -> list[tuple[str, str, tuple[int, ...]]]:
             )
         rows.append((value.name, str(value.dtype.numpy()), shape))
     return rows
+
+
+def _compute_outputs(model: ir.Model) -> None:
+    """Let a node compute every output: one may be a weight or an input."""
+    names = Names(model)
+    for place, value in enumerate(model.graph.outputs):
+        if value.producer() is None or value in model.graph.outputs[:place]:
+            copy = ir.node("Identity", [value], name=names.fresh(f"{value.name}.output"))
+            (output,) = copy.outputs
+            output.name, output.type, output.shape = copy.name, value.type, value.shape
+            model.graph.append(copy)
+            model.graph.outputs[place] = output
 
 
 def fold_rungs(model: ir.Model) -> None:
@@ -119,6 +142,7 @@ def _light_graph(model: ir.Model, packed: PackedGraph, weights: Weights) -> onnx
 def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
     """A node that reads packed weights by their names."""
     proto: onnx.NodeProto = ir.to_proto(node)
+    proto.name = label(node)
     if node.domain != dialect.DOMAIN:
         return proto
     proto.op_type = f"ladder.{node.op_type}[{node.overload}]"
@@ -138,6 +162,9 @@ def _light_node(node: ir.Node, packed: PackedGraph) -> onnx.NodeProto:
         # The arrays for outliers come last, in place of the channels.
         proto.input[:] = [n for n in proto.input if n != channels] + packed.operands[node]
         proto.attribute.append(onnx.helper.make_attribute("chunks", layout.chunks))
+    elif node.op_type in OPERATORS:
+        in_place = int(changed_in_place(node))
+        proto.attribute.append(onnx.helper.make_attribute(IN_PLACE, in_place))
     return proto
 
 
@@ -177,7 +204,7 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self.bb = builder
         self.context = context
 
-    def translate(self, graph: onnx.GraphProto, name: str, opset: int) -> list[str]:
+    def translate(self, graph: onnx.GraphProto, name: str, opset: int) -> None:
         self.opset = opset
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -185,13 +212,19 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._parse_graph_input(graph)
             self._check_for_unsupported_ops(graph)
             params = [v for v in self._inputs.values() if isinstance(v, relax.Var)]
-            with self.bb.function(name, params=params):
-                with self.bb.dataflow():
-                    self._construct_nodes(graph)
-                    outputs = [self._nodes[value.name] for value in graph.output]
-                    result = self.bb.emit_output(relax.Tuple(outputs))
-                self.bb.emit_func_output(result)
-        return [value.name for value in graph.output]
+            try:
+                self._add_function(graph, name, params)
+            except Exception:
+                self.bb._end_block()  # TVM prints a warning about one that is left open
+                raise
+
+    def _add_function(self, graph: onnx.GraphProto, name: str, params: list[relax.Var]) -> None:
+        with self.bb.function(name, params=params):
+            with self.bb.dataflow():
+                self._construct_nodes(graph)
+                outputs = [self._nodes[value.name] for value in graph.output]
+                result = self.bb.emit_output(relax.Tuple(outputs))
+            self.bb.emit_func_output(result)
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         known = {*onnx_frontend._get_convert_map(), *CONVERTERS, "If", "Constant"}
@@ -202,10 +235,9 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 "TVM's ONNX frontend lacks them; "
                 "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
             )
-
         attentions = (node for node in graph.node if node.op_type == "Attention")
-        if any(any(node.output[1:]) for node in attentions):
-            raise LadderError("Attention has no kernel that returns keys, values or scores")
+        if any(any(node.output[3:]) for node in attentions):
+            raise no_kernel("Attention with the output qk_matmul_output")
 
     def _convert_operator(
         self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int
@@ -216,4 +248,12 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             made = ours(self.context, inputs, attrs, overload.removesuffix("]"))
             if made is not None:
                 return self.bb.normalize(made) if isinstance(made, relax.Expr) else made
-        return super()._convert_operator(op_name, inputs, attrs, opset)
+        inputs[:] = with_checked_indices(self.context, op_name, inputs, attrs)
+        try:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        except Exception as error:
+            raise LadderError(
+                f"{op_name} '{attrs['tvm_custom']['name']}' has no kernel: TVM's ONNX frontend "
+                f"cannot convert it ({one_line(error)}); 'ladder quantize' writes an ONNX file for "
+                "ONNX Runtime instead"
+            ) from error

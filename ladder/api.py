@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ladder.errors import LadderError
+from ladder.errors import LadderError, refusals
 from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.signature import takes_options
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ladder.planning.make import PlanReport
 
 
+@refusals()
 def load(
     model: str | Path | Any,
     args: tuple[Any, ...] | None = None,
@@ -49,6 +50,7 @@ def load(
 
 
 @takes_options(CompileOptions, PlanOptions, leave_out=("pareto",))
+@refusals()
 def compile(
     model: str | Path | Source,
     output: str | Path,
@@ -67,6 +69,7 @@ def compile(
 
 
 @takes_options(PlanOptions)
+@refusals()
 def plan(
     model: str | Path | Source, output: str | Path | None = None, **options: Any
 ) -> PlanReport:
@@ -94,6 +97,7 @@ def register_type(name: str, codebook: Iterable[float]) -> str:
 
 
 @takes_options(QuantizeOptions, PlanOptions, leave_out=NOT_FOR_FILES)
+@refusals()
 def export_onnx(
     source: str | Path,
     target: str | Path,

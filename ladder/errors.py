@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 200  # characters of another package's message
+# Packages that read users' files, or compile what they describe: what they raise is about these.
+READERS = frozenset(
+    {
+        *("gguf", "huggingface_hub", "jinja2", "json", "ml_dtypes", "numpy", "onnx", "onnx_ir"),
+        *("onnxruntime", "onnxscript", "safetensors", "tokenizers", "tomllib", "torch"),
+        *("transformers", "tvm", "tvm_ffi", "zipfile", "zlib"),
+    }
+)
+EXHAUSTED = {MemoryError: "there is not enough memory", RecursionError: "it is nested too deeply"}
 
 
 class LadderError(Exception):
@@ -20,6 +32,49 @@ class LadderError(Exception):
 
 class NothingToQuantize(LadderError):
     """The graph has no weight that may change type, or is low-bit already."""
+
+
+def as_refusal(error: Exception) -> Exception:
+    """What another package raises about a user's file, as a refusal; else the error itself."""
+    if isinstance(error, LadderError):
+        return error
+    package = _package_of(error)
+    if package is None:
+        return error
+    what = EXHAUSTED.get(type(error)) or one_line(_cause_of(error))
+    refusal = LadderError(f"{package} cannot take this input: {what}")
+    refusal.__cause__ = error
+    return refusal
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what another package raises about a user's file into a ``LadderError``."""
+    try:
+        yield
+    except LadderError:
+        raise
+    except Exception as error:
+        refusal = as_refusal(error)
+        if refusal is error:
+            raise
+        raise refusal from error
+
+
+def _package_of(error: Exception) -> str | None:
+    """The package that raised it: of the innermost call, or else of its type."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    packages = [name.partition(".")[0] for name in (inner, type(error).__module__)]
+    found = next((name for name in packages if name in READERS), None)
+    return found or ("Python" if type(error) in EXHAUSTED else None)
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """What lies at the bottom: exporters wrap it in advice on how to report an issue."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def one_line(error: BaseException) -> str:

@@ -18,12 +18,24 @@ EXACT = ("session.qdq_matmulnbits_accuracy_level", "1")
 
 
 class Reference:
-    """A model, or one in a file, under ONNX Runtime; its states are carried from call to call."""
+    """A model, or one in a file, under ONNX Runtime; its states are carried from call to call.
 
-    def __init__(self, model: ir.Model | Path, threads: int = 0, fast: bool = False) -> None:
+    ``fast`` allows what changes the last digits; without ``optimize`` every node runs as it is.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model | Path,
+        threads: int = 0,
+        fast: bool = False,
+        optimize: bool = True,
+    ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        if not optimize:
+            options.log_severity_level = 4  # what fails is tried on purpose
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not fast:
             # Planning which buffers may share memory is quadratic in the nodes, and lowered models
             # have tens of thousands: without it they load five times sooner, at the same peak.

@@ -15,6 +15,7 @@ from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.patterns import Rule, check_pattern, matches
 
+UNIFORM = "uniform"  # the reason of a site that no rule names
 DEFAULT_TYPE = DType.parse("int4:g128")
 
 
@@ -37,7 +38,7 @@ class AllocateUniform(Pass):
             raise LadderError(f"type '{self.type}' is a float: there is nothing to quantize to")
         sites = find_sites(model)[0]
         kept = self._kept(sites)
-        planned = {s.name: Choice(self.type, "uniform") for s in sites if s.name not in kept}
+        planned = {s.name: Choice(self.type, UNIFORM) for s in sites if s.name not in kept}
         for rule in self.rules:
             check_pattern("--rule", rule.pattern, sites)
             for name, reason in _ruled(sites, rule).items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from ladder.errors import LadderError
-from ladder.ir.shapes import bind_dims, symbolic_dims
+from ladder.ir.shapes import bind_dims, name_dims, symbolic_dims
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.infra.base import Pass
 
@@ -16,7 +17,8 @@ from ladder.passes.infra.base import Pass
 @dataclass(frozen=True)
 class BindShapes(Pass):
     """Give dimensions sizes: ``dims`` is ``name:size/name:size``. Missing shapes are inferred,
-    shape arithmetic that becomes constant is folded, and constants become initializers.
+    shape arithmetic that becomes constant is folded, and constants become initializers. A dimension
+    without a name is called INPUT.AXIS.
 
         graph(%x: [1, tokens])  -->  graph(%x: [1, 64])
     """
@@ -24,10 +26,9 @@ class BindShapes(Pass):
     dims: str
 
     def run(self, model: ir.Model) -> None:
-        known = symbolic_dims(model)
-        sizes = {}
-        for item in filter(None, self.dims.split("/")):
-            name, _, size = item.partition(":")
+        name_dims(model)
+        known, sizes = symbolic_dims(model), {}
+        for name, size in _items(self.dims):
             if name not in known:
                 raise LadderError(
                     f"no input has a dimension '{name}'; "
@@ -41,3 +42,9 @@ class BindShapes(Pass):
             ShapeInferencePass()(model)
         CleanUp().run(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _items(dims: str) -> list[tuple[str, str]]:
+    """Names and sizes; a name may hold slashes and colons, as inputs of TensorFlow do."""
+    found: list[tuple[str, str]] = re.findall(r"(.+?):([^:/]*)(?:/|$)", dims)
+    return found if found or not dims else [(dims, "")]

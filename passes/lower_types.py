@@ -32,6 +32,7 @@ from ladder.ir.facts import (
     StaticScales,
 )
 from ladder.ir.mux import Mux
+from ladder.ir.names import add_initializer
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SCHEME_KEY, SITE_KEY
 from ladder.passes.infra.base import Facts, Pass
@@ -181,7 +182,7 @@ def tokens_of(x: ir.Value | None) -> int | None:
 
 
 class Made:
-    """Operators and constants that several products read; each is made once."""
+    """Operators and constants that several products of one graph read; each is made once."""
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[object, ...], tuple[ir.Value, ...]] = {}
@@ -191,7 +192,7 @@ class Made:
         self, op: str, overload: str, inputs: Sequence[ir.Value], before: ir.Node
     ) -> tuple[ir.Value, ...]:
         """The outputs of ``op`` on ``inputs``."""
-        key = (op, overload, *(id(value) for value in inputs))
+        key = (op, overload, id(before.graph), *(id(value) for value in inputs))
         if key in self._nodes:
             return self._nodes[key]
         if op in rungs.RUNGS:  # named after the weight, not after all the rungs before
@@ -212,16 +213,9 @@ class Made:
         """An initializer; products of one activation that need equal ones share it."""
         x, graph = product.node.inputs[0], product.node.graph
         assert isinstance(graph, ir.Graph)
-        key = (id(x), part, array.tobytes())
+        key = (id(x), id(graph), part, array.tobytes())
         if key not in self._constants:
-            tensor = ir.Tensor(array, name=f"{product.site}.{part}")
-            self._constants[key] = ir.Value(
-                name=tensor.name,
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape(array.shape),
-                const_value=tensor,
-            )
-            graph.register_initializer(self._constants[key])
+            self._constants[key] = add_initializer(graph, f"{product.site}.{part}", array)
         return self._constants[key]
 
 

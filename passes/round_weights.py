@@ -13,9 +13,11 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError
 from ladder.ir import dialect, facts
+from ladder.ir.codes import Codes
 from ladder.ir.dtype import INTEGER_ZERO, DType
-from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding
-from ladder.ir.site import OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
+from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding, StoredCodes
+from ladder.ir.names import add_initializer
+from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
@@ -27,6 +29,7 @@ from ladder.support.progress import track
 
 THREADS = 2
 HIGH_RUNG = {"Gather": "LowBitGather", "Conv": "LowBitConv"}  # others: LowBitMatMul
+KEPT = "kept"  # in reports, where others name how a weight was rounded
 WITH_BIAS = ("Gemm", "Conv")  # as their third operand
 
 
@@ -35,7 +38,8 @@ class RoundWeights(Pass):
     """Round by a method of ``rounding.methods``, where each is described.
 
     Calibrated methods need the fact Hessians; those that round the whole model in order also need
-    the fact PreRounded, the weights that were rounded before.
+    the fact PreRounded, the weights that were rounded before. Where the fact StoredCodes has a
+    weight in its planned type, the codes of the checkpoint are kept.
 
     %y = MatMul(%x, %w)  -->  %y = ladder.LowBitMatMul[type](%x, %w.codes, %w.scale)
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
@@ -65,12 +69,13 @@ class RoundWeights(Pass):
         shared = _by_weight(sites, plan)
         weights = [site.node.inputs[WEIGHT_INPUT[site.node.op_type]] for site in sites]
         done = facts.get(model, PreRounded) or PreRounded()
+        stored = facts.get(model, StoredCodes) or StoredCodes()
         used = hessians if needs.hessians and hessians else Hessians()
         calibrated = {used.text: used.tokens} if used.tokens else {}
         rows: dict[str, _Row] = {}
         with ThreadPoolExecutor(THREADS) as pool, one_blas_thread():
             jobs = [
-                (key, users, pool.submit(_round, users, key[1], self.method, used, done))
+                (key, users, pool.submit(_round, users, key[1], self.method, used, done, stored))
                 for key, users in shared
             ]
             for (_, dtype), users, job in track(jobs, "round the weights"):
@@ -80,7 +85,11 @@ class RoundWeights(Pass):
         dialect.install(model)
         _drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
-        for kind in (Hessians, PreRounded):  # files of this machine, useless in a saved model
+        for kind in (
+            Hessians,
+            PreRounded,
+            StoredCodes,
+        ):  # files of this machine, useless in a saved model
             facts.drop(model, kind)
 
 
@@ -94,9 +103,17 @@ def _by_weight(sites: list[Site], plan: BitPlan) -> list[tuple[tuple[str, DType]
 
 
 def _round(
-    users: list[Site], dtype: DType, method: str, known: Hessians, done: PreRounded
+    users: list[Site],
+    dtype: DType,
+    method: str,
+    known: Hessians,
+    done: PreRounded,
+    stored: StoredCodes,
 ) -> Outcome:
     site = users[0]
+    kept = _kept(site, dtype, stored)
+    if kept is not None:
+        return kept
     if site.name in done.files:
         return load_outcome(Path(done.files[site.name]))
     weight = site.array()
@@ -106,6 +123,17 @@ def _round(
             "check the model file, or keep the site with --keep"
         )
     return round_by(method, weight, dtype, hessian_of(users, known))
+
+
+def _kept(site: Site, dtype: DType, stored: StoredCodes) -> Outcome | None:
+    """The checkpoint's codes, if they are of this type and still mean the weight."""
+    if stored.types.get(site.name) != dtype:
+        return None
+    found = Codes.load(Path(stored.files[site.name]))
+    if not np.array_equal(found.values(), site.array()):
+        return None
+    rounded = Rounded(found.codes, found.scale, found.zero, 0.0, found.tensor_scale)
+    return Outcome(rounded, KEPT, {})
 
 
 @dataclass(frozen=True)
@@ -155,19 +183,10 @@ def _initializers(graph: ir.Graph, name: str, dtype: DType, rounded: Rounded) ->
         parts["zero"] = (rounded.zero, dtype.element.onnx if integer else None)
     if rounded.tensor_scale is not None:
         parts["tensor_scale"] = (np.array(rounded.tensor_scale, np.float32), None)
-    values = []
-    for part, (array, given) in parts.items():
-        kind = given or ir.DataType.from_numpy(array.dtype)
-        tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=f"{name}.{part}")
-        value = ir.Value(
-            name=tensor.name,
-            type=ir.TensorType(kind),
-            shape=ir.Shape(array.shape),
-            const_value=tensor,
-        )
-        graph.register_initializer(value)
-        values.append(value)
-    return values
+    return [
+        add_initializer(graph, f"{name}.{part}", array, kind)
+        for part, (array, kind) in parts.items()
+    ]
 
 
 def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]) -> None:
@@ -186,10 +205,17 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     if bias is not None:
         result = ir.Value(name=out.name, type=out.type, shape=out.shape)
         out.name = f"{out.name}.product"
-        nodes.append(ir.Node("", "Add", [out, bias], outputs=[result], name=f"{old.name}.bias"))
+        add = ir.Node("", "Add", [out, bias], outputs=[result], name=_part(old.name, "bias"))
+        add.metadata_props[BIAS_KEY] = site.name
+        nodes.append(add)
     graph.insert_before(old, nodes)
     old.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove(old, safe=True)
+
+
+def _part(name: str | None, part: str) -> str | None:
+    """The name of a node that belongs to another; those of nodes without a name have none."""
+    return f"{name}.{part}" if name else None
 
 
 def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:

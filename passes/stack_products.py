@@ -13,6 +13,7 @@ import onnx_ir as ir
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Muxing, Stacked
+from ladder.ir.names import add_initializer
 from ladder.ir.shapes import static_shape
 from ladder.ir.site import SITE_KEY
 from ladder.passes.infra.base import Facts, Pass
@@ -124,21 +125,7 @@ def _rows(graph: ir.Graph, name: str, values: Sequence[ir.Value]) -> ir.Value:
 def _concatenated(graph: ir.Graph, name: str, values: Sequence[ir.Value]) -> ir.Value:
     """A new initializer: the rows of ``values`` in order."""
     arrays = [value.const_value.numpy() for value in values if value.const_value is not None]
-    return _initializer(graph, name, np.concatenate(arrays), values[0].dtype)
-
-
-def _initializer(
-    graph: ir.Graph, name: str, array: np.ndarray, kind: ir.DataType | None
-) -> ir.Value:
-    tensor = ir.Tensor(array, dtype=kind, name=name)
-    value = ir.Value(
-        name=name,
-        type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape(array.shape),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
+    return add_initializer(graph, name, np.concatenate(arrays), values[0].dtype)
 
 
 def _bias(node: ir.Node, n: int) -> tuple[ir.Node, ir.Value] | None:
@@ -168,7 +155,7 @@ def _split(
     graph: ir.Graph, name: str, wide: ir.Value, ends: Sequence[ir.Node], sizes: Sequence[int]
 ) -> ir.Node:
     """The node that gives each old output its columns."""
-    rows = _initializer(graph, f"{name}.rows", np.array(sizes, np.int64), None)
+    rows = add_initializer(graph, f"{name}.rows", np.array(sizes, np.int64))
     outputs = []
     for old in (node.outputs[0] for node in ends):
         outputs.append(ir.Value(name=old.name, type=old.type, shape=old.shape))

@@ -11,8 +11,10 @@ from typing import Any
 
 from ladder.errors import LadderError
 from ladder.runtime.artifact import Artifact
-from ladder.runtime.language_model import DECODE, LanguageModel
+from ladder.runtime.language_model import LanguageModel
+from ladder.runtime.manifest import DECODE, LAST
 from ladder.runtime.session import Session, threads
+from ladder.runtime.states import Snapshot
 
 LOW_BIT_KERNELS = ("lut_gemm", "dot_gemm", "tile_gemm", "float_gemm")
 DECODED, ROUNDS, PROFILED = 32, 5, 10
@@ -33,9 +35,10 @@ def bench_artifact(folder: Path, context: int, verify_key: Path | None = None) -
         )
     tokens = [i % 1000 + 5 for i in range(context)]
     model.feed(tokens)
+    held = model.snapshot()
     prefill = statistics.median(_prefill_seconds(model, tokens) for _ in range(3))
-    decode = statistics.median(_decode_seconds(model, tokens) for _ in range(ROUNDS))
-    breakdown = _breakdown(model, tokens, decode)
+    decode = statistics.median(_decode_seconds(model, held) for _ in range(ROUNDS))
+    breakdown = _breakdown(model, held, decode)
     low_bit = sum(s for name, s in breakdown.items() if name.startswith(LOW_BIT_KERNELS))
     scale = 1 if sys.platform == "darwin" else 1024
     return {
@@ -53,34 +56,33 @@ def bench_artifact(folder: Path, context: int, verify_key: Path | None = None) -
 def _prefill_seconds(model: LanguageModel, tokens: list[int]) -> float:
     model.reset()
     start = time.perf_counter()
-    model.feed(tokens)
+    model.feed(tokens, LAST)
     return time.perf_counter() - start
 
 
-def _hold(model: LanguageModel, tokens: list[int]) -> None:
-    """Forget the tokens that were decoded after ``tokens``."""
+def _hold(model: LanguageModel, held: Snapshot) -> None:
+    """Forget the tokens that were decoded after ``held``."""
     if model.states.rewindable:
-        model.rewind(len(tokens))
+        model.rewind(held.position)
     else:
-        model.reset()
-        model.feed(tokens)
+        model.restore(held)
 
 
-def _decode_seconds(model: LanguageModel, tokens: list[int]) -> float:
-    _hold(model, tokens)
+def _decode_seconds(model: LanguageModel, held: Snapshot) -> float:
+    _hold(model, held)
     start = time.perf_counter()
     for i in range(DECODED):
         model.step(i + 5)
     return (time.perf_counter() - start) / DECODED
 
 
-def _breakdown(model: LanguageModel, tokens: list[int], decode: float) -> dict[str, float]:
-    """Seconds per token of each kernel, after ``tokens``, largest first.
+def _breakdown(model: LanguageModel, held: Snapshot, decode: float) -> dict[str, float]:
+    """Seconds per token of each kernel, after ``held``, largest first.
 
     Timing each instruction of the virtual machine would cost more than the instruction itself. The
     rest of a token's time is theirs, reported as ``between kernels``.
     """
-    _hold(model, tokens)
+    _hold(model, held)
     model.step(5)
     spent = model.session.profile(DECODE, PROFILED)
     kernels = {name: s for name, s in spent.items() if not name.startswith("vm.builtin.")}

@@ -6,28 +6,24 @@ threads with texts of their own need a model each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ladder.errors import LadderError, one_line
 from ladder.ir.states import RECURRENT
 from ladder.runtime.artifact import TOKENIZER, Artifact
+from ladder.runtime.chat import Message, render
+from ladder.runtime.generation import Generation
+from ladder.runtime.manifest import ALL, DECODE, HIDDEN, LAST, PREFILL
+from ladder.runtime.sampler import Sampler
+from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Function, Session
 from ladder.runtime.states import Snapshot, States
 
-DECODE, PREFILL = "decode", "prefill"
 TOKENS_IN, POSITION_IN = "input_ids", "position"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. Temperature 0 takes the most likely one (greedy)."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+WANTED = (ALL, LAST, None)
 
 
 class LanguageModel:
@@ -36,15 +32,21 @@ class LanguageModel:
     def __init__(self, session: Session) -> None:
         facts = session.artifact.language_model
         assert facts is not None
+        self._facts = facts
         self.session = session
-        self.context, self.chunk, self.vocabulary = facts.context, facts.chunk, facts.vocabulary
+        self.chunk, self.vocabulary = facts.chunk, facts.vocabulary
         self.eos = facts.eos
         self._decode, self._prefill = session.function(DECODE), session.function(PREFILL)
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
+        self.context = facts.context if self.states.bounded else sys.maxsize
         self._prefill.bind(self.states.buffers)
         _check_fits(self._decode, 1, self.states)
         _check_fits(self._prefill, self.chunk, self.states)
+        # Without these functions, prefill returns the logits of all tokens.
+        self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}
+        for head in self._heads.values():
+            head.bind()
         self._tokenizer: object | None = None
 
     @property
@@ -72,22 +74,30 @@ class LanguageModel:
         with self.session.lock:
             self.states.restore(snapshot)
 
-    def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """Append tokens; returns their logits, float32 [len(tokens), vocabulary]."""
+    def feed(self, tokens: Sequence[int], logits: str | None = ALL) -> np.ndarray:
+        """Append tokens; returns logits, float32 [rows, vocabulary].
+
+        ``logits`` says whose: those of ``all`` tokens, of the ``last`` one, or of none (None). A
+        prompt needs the last ones only, which saves the time of the head for all other tokens.
+        """
+        if logits not in WANTED:
+            raise LadderError(f"logits='{logits}': give 'all', 'last' or None")
         if not tokens:
             raise LadderError("no tokens to feed; give at least one")
         if min(tokens) < 0 or max(tokens) >= self.vocabulary:
             raise LadderError(f"a token is outside the vocabulary of {self.vocabulary}")
         with self.session.lock:
-            return self._fed(tokens)
+            return self._fed(tokens, logits)
 
-    def _fed(self, tokens: Sequence[int]) -> np.ndarray:
+    def _fed(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         if self.position + len(tokens) > self.context:
             raise LadderError(
                 f"{self.position + len(tokens)} tokens do not fit the context of {self.context}; "
                 "shorten the prompt or compile with a larger --context"
             )
-        rows = [self._feed_piece(piece) for piece in self._pieces(tokens)]
+        *before, end = self._pieces(tokens)
+        rows = [self._feed_piece(piece, ALL if logits == ALL else None) for piece in before]
+        rows.append(self._feed_piece(end, logits))
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
     def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -95,27 +105,37 @@ class LanguageModel:
 
         Padding of the tail would change states that are replaced, or rows that are still needed.
         """
-        exact = len(tokens) if self.states.take_padding else len(tokens) // self.chunk * self.chunk
+        padded = self.states.take_padding(self.chunk)
+        exact = len(tokens) if padded else len(tokens) // self.chunk * self.chunk
         for start in range(0, exact, self.chunk):
             yield tokens[start : start + self.chunk]
         for token in tokens[exact:]:
             yield [token]
 
-    def _feed_piece(self, tokens: Sequence[int]) -> np.ndarray:
+    def _feed_piece(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         function = self._decode if len(tokens) == 1 else self._prefill
         ids = function.inputs[TOKENS_IN]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
         function.inputs[POSITION_IN][0] = self.position
-        logits, *rest = function.call()
-        if logits.shape != (1, ids.shape[1], self.vocabulary):
-            raise LadderError(
-                f"function '{function.name}' returned {list(logits.shape)} logits for "
-                f"{ids.shape[1]} tokens of {self.vocabulary}; compile the model again"
-            )
+        made, *rest = function.call()
+        needs_head = function is self._prefill and bool(self._heads)
+        width = self._heads[ALL].inputs[HIDDEN].shape[-1] if needs_head else self.vocabulary
+        _check_rows(function, made, ids.shape[1], width)
         self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
-        rows: np.ndarray = logits[0, : len(tokens)].copy()
+        if logits is None:
+            return np.empty((0, self.vocabulary), np.float32)
+        rows: np.ndarray = made[0, len(tokens) - 1 if logits == LAST else 0 : len(tokens)]
+        return self._logits_of(rows) if needs_head else rows.copy()
+
+    def _logits_of(self, hidden: np.ndarray) -> np.ndarray:
+        """The logits of the hidden states [rows, D] of a prefill chunk."""
+        head = self._heads[LAST if len(hidden) == 1 else ALL]
+        head.inputs[HIDDEN][0, : len(hidden)] = hidden
+        (logits,) = head.call()
+        _check_rows(head, logits, head.inputs[HIDDEN].shape[1], self.vocabulary)
+        rows: np.ndarray = logits[0, : len(hidden)].copy()
         return rows
 
     def step(self, token: int) -> np.ndarray:
@@ -125,19 +145,20 @@ class LanguageModel:
 
     def stream(
         self, prompt: Sequence[int], limit: int, sampling: Sampling | None = None
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Yield up to ``limit`` new tokens after ``prompt``; ends at the end-of-text token."""
-        draw = _Sampler(sampling or Sampling())
+        sampler, before = Sampler(sampling or Sampling()), [*prompt]
         if not prompt:
             raise LadderError("the prompt has no tokens; give some text")
         start = self.position
         logits = self._continue(prompt, start)
         end = start + len(prompt)
         for made in range(limit):
-            token = draw(logits)
+            token = sampler.draw(logits, before)
             if token in self.eos:
                 return
             yield token
+            before.append(token)
             if made + 1 == limit or self.position >= self.context:
                 return
             logits = self._continue([token], end)
@@ -151,21 +172,56 @@ class LanguageModel:
                     f"the model held {position} tokens and now holds {self.position}: something "
                     "else has changed its text; load one model for each thread"
                 )
-            last: np.ndarray = self.feed(tokens)[-1]
+            last: np.ndarray = self.feed(tokens, LAST)[-1]
         return last
+
+    def generation(
+        self,
+        prompt: str,
+        tokens: int = 128,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> Generation:
+        """Text after ``prompt`` of at most ``tokens`` tokens: iterate over it for its pieces."""
+        return Generation(self, self.encode(prompt), tokens, sampling, stop)
 
     def stream_text(
         self, prompt: str, limit: int, sampling: Sampling | None = None
     ) -> Iterator[str]:
-        """Yield new text as it is generated, in whole characters."""
-        made: list[int] = []
-        shown = ""
-        for token in self.stream(self.encode(prompt), limit, sampling):
-            made.append(token)
-            text = self.decode(made)
-            if not text.endswith("\ufffd"):  # an incomplete character waits for the next token
-                yield text[len(shown) :]
-                shown = text
+        """Yield the text after ``prompt`` as it is generated, in whole characters."""
+        return iter(self.generation(prompt, limit, sampling))
+
+    def generate(
+        self,
+        prompt: str,
+        tokens: int = 128,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> str:
+        """The text after ``prompt``, of at most ``tokens`` tokens, up to a stop string."""
+        return "".join(self.generation(prompt, tokens, sampling, stop))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        tokens: int = 512,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+    ) -> str:
+        """The answer to messages with a role and a content, by the model's chat template."""
+        self.reset()
+        prompt = self.encode_chat(messages)
+        return "".join(Generation(self, prompt, tokens, sampling, stop))
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Messages to tokens; the template itself writes the special ones."""
+        text = render(self._facts.chat_template, messages, self._facts.special_tokens)
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)  # type: ignore[attr-defined]
+
+    @property
+    def advised_sampling(self) -> Mapping[str, float]:
+        """What the model's authors advise, by the names of ``Sampling``'s fields."""
+        return self._facts.sampling
 
     def encode(self, text: str) -> list[int]:
         """Text to tokens, by the artifact's tokenizer."""
@@ -198,6 +254,15 @@ def _check_fits(function: Function, rows: int, states: States) -> None:
             )
 
 
+def _check_rows(function: Function, made: np.ndarray, rows: int, width: int) -> None:
+    """Refuse what a function returns for ``rows`` tokens if it is not [1, rows, width]."""
+    if made.shape != (1, rows, width):
+        raise LadderError(
+            f"function '{function.name}' returned {list(made.shape)} for {rows} tokens of {width}; "
+            "compile the model again"
+        )
+
+
 def _tokenizer_of(artifact: Artifact) -> object:
     if artifact.tokenizer is None:
         raise LadderError(f"{artifact.folder}: has no tokenizer; feed token ids instead")
@@ -209,21 +274,3 @@ def _tokenizer_of(artifact: Artifact) -> object:
         raise LadderError(
             f"{artifact.folder / TOKENIZER}: cannot be read: {one_line(error)}"
         ) from error
-
-
-class _Sampler:
-    """Draws a token from logits [vocabulary]."""
-
-    def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
-        self.random = np.random.default_rng(sampling.seed)
-
-    def __call__(self, logits: np.ndarray) -> int:
-        if self.sampling.temperature <= 0:
-            return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self.sampling.temperature
-        p = np.exp(scaled - scaled.max())
-        p /= p.sum()
-        order = np.argsort(-p)
-        kept = order[: int(np.searchsorted(np.cumsum(p[order]), self.sampling.top_p)) + 1]
-        return int(self.random.choice(kept, p=p[kept] / p[kept].sum()))

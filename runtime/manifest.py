@@ -7,10 +7,11 @@ as if they were of format 2. Manifests have a checksum of their own since it was
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -21,6 +22,9 @@ from ladder.support.dtypes import item_size
 from ladder.support.fields import field, list_field, nullable_field, refuse_repeated
 
 FORMAT, OLDEST = 2, 1
+# The functions of a language model, and the input of those that compute its logits.
+DECODE, PREFILL, LAST, ALL = "decode", "prefill", "last", "all"
+HIDDEN = "hidden"
 KEYS = ("report", "origin")  # required keys that are read elsewhere
 CHECKSUM = "checksum"
 ALIGNMENT = 64  # bytes: where a tensor may begin in the file of weights
@@ -70,6 +74,10 @@ class LanguageModelFacts:
     vocabulary: int
     eos: tuple[int, ...]
     states: tuple[StateSpec, ...]
+    chat_template: str | None = None
+    # Texts by their names in templates, and what the model's authors advise.
+    special_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sampling: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,7 +243,16 @@ def _language_model(row: Any) -> LanguageModelFacts:
         _positive(row, "vocabulary"),
         list_field(row, "eos", int),
         states,
+        nullable_field(row, "chat_template", str) if "chat_template" in row else None,
+        _named(row, "special_tokens", str),
+        _named(row, "sampling", float),
     )
+
+
+def _named(row: Any, name: str, kind: type) -> dict[str, Any]:
+    """An object whose values all have one type; older manifests have none."""
+    values = field(row, name, dict) if name in row else {}
+    return {key: field(values, key, kind) for key in values}
 
 
 def _positive(row: Any, name: str) -> int:

@@ -6,13 +6,14 @@ called TVM cannot call it: the threads of TVM's pool do not exist in it, and are
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ladder.runtime.manifest import Input
 from ladder.support.threads import check_threads, own_threads
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
+LARGE = 1 << 20  # bytes of a buffer; smaller ones are not worth pages of their own
 
 
 class _Caller:
@@ -57,7 +59,7 @@ def load_tvm() -> Any:
     return tvm
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_torch() -> Iterator[None]:
     """tvm_ffi imports torch wherever it is installed; running an artifact does not need it."""
     if "torch" in sys.modules:
@@ -104,6 +106,9 @@ class Session:
             known = ", ".join(self._functions)
             raise LadderError(f"{self.artifact.folder}: no function '{name}'; it has: {known}")
         return self._functions[name]
+
+    def has_function(self, name: str) -> bool:
+        return name in self._functions
 
     def run(self, feeds: Mapping[str, np.ndarray], name: str = "main") -> dict[str, np.ndarray]:
         """Call with inputs by name; returns outputs by name. Several threads may call it."""
@@ -168,7 +173,7 @@ class Function:
         if not self._bound:
             self.bind()
         with _refusing(self._session.artifact):
-            self._session._vm.invoke_stateful(self.name)
+            self._invoke()
             found = [np.from_dlpack(o) for o in self._session._vm.get_outputs(self.name)]
         if len(found) != len(self.outputs):
             raise LadderError(
@@ -177,8 +182,16 @@ class Function:
             )
         return found
 
+    def _invoke(self) -> None:
+        try:
+            self._session._vm.invoke_stateful(self.name)
+        except RuntimeError as error:  # above all: an index outside its axis
+            raise LadderError(
+                f"{self._session.artifact.folder}: {self.name} failed: {one_line(error)}"
+            ) from error
+
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Refuse feeds with a wrong name or shape."""
+        """Refuse feeds with a wrong name or shape, and numbers that an input cannot hold."""
         if not self._bound:
             self.bind()
         for name in feeds:
@@ -192,9 +205,22 @@ class Function:
                     f"input '{name}' has the shape {list(feeds[name].shape)}; "
                     f"the artifact was compiled for {list(buffer.shape)}"
                 )
+            if not _fits(feeds[name], buffer.dtype):
+                raise LadderError(
+                    f"input '{name}' is {buffer.dtype}, which cannot hold the {feeds[name].dtype} "
+                    "numbers that were given"
+                )
 
 
-@contextmanager
+def _fits(array: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    """Whether ``dtype`` holds the numbers: floats may be rounded, integers must stay the same."""
+    if np.issubdtype(array.dtype, np.integer) and np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return not array.size or (limits.min <= array.min() and array.max() <= limits.max)
+    return np.can_cast(array.dtype, dtype, "same_kind")
+
+
+@contextlib.contextmanager
 def _refusing(artifact: Artifact) -> Iterator[None]:
     """Turn what TVM says of a library that does not fit its manifest into one line."""
     try:
@@ -222,7 +248,7 @@ def _loaded(library: bytes, name: str) -> Any:
             return tvm_ffi.load_module(str(path))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _in_memory(path: Path, content: bytes) -> Iterator[None]:
     """A file in memory under ``path``, also where no code may be run from temporary files."""
     if not hasattr(os, "memfd_create"):  # on macOS: the folder is private, too
@@ -248,9 +274,23 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndar
     """Zeros at a 64-byte boundary, as compiled code expects its buffers."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if size >= LARGE:
+        return np.frombuffer(_on_demand(size), kind).reshape(shape)
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _on_demand(size: int) -> mmap.mmap:
+    """Zeros in pages that only take memory when they are first written.
+
+    Huge pages would take all of a context's memory for the first tokens.
+    """
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def _shared(tvm: Any, array: np.ndarray) -> Any:

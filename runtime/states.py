@@ -22,8 +22,8 @@ class Snapshot:
 class States:
     """Buffers by state name, which stay in place, and the number of tokens they hold.
 
-    Compiled functions write ``rows`` and ``window`` states in place; ``advance`` copies the outputs
-    that replace ``recurrent`` ones.
+    Compiled functions write ``rows`` and ``window`` states in place, and most ``recurrent`` ones;
+    ``advance`` copies the outputs that replace the others.
     """
 
     def __init__(self, specs: Iterable[StateSpec], buffers: Mapping[str, np.ndarray]) -> None:
@@ -36,10 +36,14 @@ class States:
         """The number of tokens that the states hold."""
         return self._position
 
+    def take_padding(self, tokens: int) -> bool:
+        """Whether a call of ``tokens`` may include padding after the text."""
+        return all(spec.takes_padding(tokens) for spec in self.specs)
+
     @property
-    def take_padding(self) -> bool:
-        """Whether a call may include padding after the text."""
-        return all(spec.takes_padding for spec in self.specs)
+    def bounded(self) -> bool:
+        """Whether a text has an end: the masks of attention are known up to there."""
+        return any(spec.kind != RECURRENT for spec in self.specs)
 
     @property
     def rewindable(self) -> bool:
@@ -50,14 +54,17 @@ class States:
         """Forget the text so far."""
         self._position = 0
         for spec in self.specs:
-            if spec.reset is not None:
-                self.buffers[spec.name].fill(spec.reset)
+            if spec.kind == RECURRENT:
+                spec.clear(self.buffers[spec.name])
 
     def advance(self, tokens: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Record ``tokens`` more after a call, and copy replaced states."""
+        """Record ``tokens`` more after a call, and copy states that it did not change in place."""
         for spec in self.specs:
-            if spec.kind == RECURRENT:
-                self.buffers[spec.name][...] = outputs[spec.next]
+            if spec.kind != RECURRENT:
+                continue
+            held, after = self.buffers[spec.name], outputs[spec.next]
+            if not np.may_share_memory(held, after):
+                held[...] = after
         self._position += tokens
 
     def rewind(self, position: int) -> None:

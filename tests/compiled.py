@@ -29,9 +29,10 @@ def run_compiled(model: ir.Model, level: Level, feeds: Arrays) -> Graph:
     weights = Weights()
     importer = Importer(level.kernels, weights)
     signature = importer.add(model, "main")
-    module = ladder_pipeline(importer.builder.get())
-    names = {var.name_hint for var in module.get_global_vars()} - {"main"}
     target = tvm.target.Target(dict(level.llvm))
+    with target:
+        module = ladder_pipeline(importer.builder.get())
+    names = {var.name_hint for var in module.get_global_vars()} - {"main"}
     executable = tvm.compile(importer.builder.get(), target, relax_pipeline=ladder_pipeline)
     arrays = [feeds[name] for name, _, _ in signature.inputs]
     arrays += [weights.arrays[name] for name in signature.weights]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: threads would wait in turn
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("untimed", deadline=None)  # machines are shared, so no test is timed
 settings.load_profile("untimed")
@@ -98,7 +102,8 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("artifacts") / "smollm2"
     model = package_file(*MODEL)
-    ladder.compile(model, folder, type="int4:g128", activation="int8", context=256, chunk=64)
+    options = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
+    ladder.compile(model, folder, context=256, chunk=64, **options)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,21 +19,36 @@ N, M = 13, 5
 TENSOR_SCALE = np.float32(0.37)
 
 
-def run(op: str, overload: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def run(
+    op: str,
+    overload: str,
+    inputs: Sequence[np.ndarray | None],
+    attributes: Sequence[ir.Attr] = (),
+) -> list[np.ndarray]:
     """Run one operator of the dialect on constants, by the body of its function."""
-    values = []
+    values: dict[int, ir.Value] = {}
     for i, array in enumerate(inputs):
+        if array is None:
+            continue
         tensor = ir.Tensor(array, name=f"i{i}")
         kind = ir.TensorType(tensor.dtype)
         shape = ir.Shape(array.shape)
-        values.append(ir.Value(name=f"i{i}", type=kind, shape=shape, const_value=tensor))
+        values[i] = ir.Value(name=f"i{i}", type=kind, shape=shape, const_value=tensor)
     outputs = [ir.Value(name=f"o{i}") for i in range(dialect.OUTPUTS[op])]
-    node = dialect.node(op, overload, values, outputs)
+    operands = [values.get(i) for i in range(len(inputs))]
+    node = dialect.node(op, overload, operands, outputs, attributes)
     opsets = {"": dialect.OPSET, dialect.DOMAIN: dialect.VERSION}
-    graph = ir.Graph([], outputs, nodes=[node], initializers=values, opset_imports=opsets, name="g")
+    graph = ir.Graph(
+        [],
+        outputs,
+        nodes=[node],
+        initializers=list(values.values()),
+        opset_imports=opsets,
+        name="g",
+    )
     model = ir.Model(graph, ir_version=12)
     dialect.install(model)
-    assert verify(model) is None
+    assert verify(model) is None, verify(model)
     # ONNX Runtime has no Shape of 2- and 4-bit tensors, but its constant folding removes them.
     return list(Reference(model, threads=1).run({}).values())
 

@@ -26,6 +26,12 @@ TWO: dict[str, Any] = {
     "layer_types": ["sliding_attention", "full_attention"],
 }
 HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+DELTA = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
 CHOSEN = {"num_experts_per_tok": 2}
 LOCAL, EXPERTS = {"num_local_experts": 4, **CHOSEN}, {"num_experts": 4, **CHOSEN}
 ROUTED = {
@@ -221,99 +227,94 @@ RIGHT: dict[str, Callable[[], Any]] = {
     ),
     "MPT": lambda: config("Mpt", MPT, IDS),
     "BioGPT": lambda: config("BioGpt", PLAIN),
+    "Falcon RW": lambda: config(
+        "Falcon", FALCON, IDS, multi_query=False, alibi=True, parallel_attn=False
+    ),
+    "Mamba": lambda: config("Mamba", STATE),
+    "Mamba 2": lambda: config("Mamba2", STATE, num_heads=4, head_dim=16, n_groups=2, chunk_size=8),
+    "Falcon Mamba": lambda: config("FalconMamba", STATE),
+    "Falcon H1": lambda: config("FalconH1", GROUPED, SSM, mamba_d_ssm=64, mamba_chunk_size=8),
+    "Jamba": lambda: config(
+        "Jamba", GROUPED, EXPERTS, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8
+    ),
+    "Bamba": lambda: config("Bamba", GROUPED, SSM, attn_layer_indices=[1]),
+    "Zamba 2": lambda: config(
+        "Zamba2",
+        {**PLAIN, "num_hidden_layers": 3},
+        layers_block_type=["mamba", "hybrid", "mamba"],
+        mamba_d_state=8,
+        n_mamba_heads=4,
+        mamba_ngroups=1,
+        num_mem_blocks=1,
+        use_mamba_kernels=False,
+        num_key_value_heads=4,
+    ),
+    "Zamba": lambda: config(
+        "Zamba",
+        {**PLAIN, "num_hidden_layers": 4},
+        layers_block_type=["mamba", "hybrid"] * 2,
+        mamba_d_state=8,
+        n_mamba_heads=2,
+        num_key_value_heads=4,
+        attention_hidden_size=64,
+        attention_head_dim=16,
+        use_mamba_kernels=False,
+    ),
+    "Nemotron-H": lambda: config(
+        "NemotronH",
+        GROUPED,
+        HEADS,
+        layers_block_type=["mamba", "attention"],
+        mamba_num_heads=4,
+        mamba_head_dim=16,
+        ssm_state_size=8,
+        n_groups=1,
+    ),
+    "Granite hybrid": lambda: config(
+        "GraniteMoeHybrid",
+        GROUPED,
+        LOCAL,
+        SSM,
+        shared_intermediate_size=16,
+        layer_types=["mamba", "attention"],
+    ),
+    "LFM 2": lambda: config("Lfm2", GROUPED, layer_types=["conv", "full_attention"]),
+    "Qwen3-Next": lambda: config("Qwen3Next", GROUPED, HEADS, HYBRID, EXPERTS, SHARED, DELTA),
+    "Qwen 3.5": lambda: config("Qwen3_5Text", GROUPED, HEADS, HYBRID, DELTA),
+    "OLMo hybrid": lambda: config(
+        "OlmoHybrid", GROUPED, HYBRID, {**DELTA, "linear_num_key_heads": 4}
+    ),
+    "Kimi Linear": lambda: config(
+        "KimiLinear",
+        PLAIN,
+        {**LATENT, "q_lora_rank": None},
+        HYBRID,
+        NARROW,
+        linear_head_dim=8,
+        linear_num_heads=4,
+        num_experts=4,
+        num_experts_per_token=2,
+    ),
+    "Zaya": lambda: config("Zaya", GROUPED, HEADS),
+    "MiniMax": lambda: config("MiniMax", GROUPED, HEADS, HYBRID, LOCAL, block_size=16),
+    "RWKV": lambda: config(
+        "Rwkv", STATE, attention_hidden_size=32, context_length=POSITIONS, rescale_every=1
+    ),
+    "RecurrentGemma": lambda: config(
+        "RecurrentGemma",
+        {**GROUPED, "num_hidden_layers": 3},
+        HEADS,
+        attention_window_size=WINDOW,
+        block_types=["recurrent", "recurrent", "attention"],
+    ),
 }
-RECURRENT = "keeps a recurrent state|its state is recurrent|keeps no keys and values"
 # Name in the documentation -> configuration, what the refusal says
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "Falcon RW": (
-        lambda: config("Falcon", FALCON, IDS, multi_query=False, alibi=True, parallel_attn=False),
-        "ONNX Runtime cannot run the traced FalconForCausalLM: .*Mul",
-    ),
-    "Mamba": (lambda: config("Mamba", STATE), RECURRENT),
-    "Mamba 2": (
-        lambda: config("Mamba2", STATE, num_heads=4, head_dim=16, n_groups=1, chunk_size=8),
-        RECURRENT,
-    ),
-    "Falcon Mamba": (lambda: config("FalconMamba", STATE), RECURRENT),
-    "Falcon H1": (
-        lambda: config("FalconH1", GROUPED, SSM, mamba_d_ssm=64, mamba_chunk_size=8),
-        RECURRENT,
-    ),
-    "Jamba": (
+    "xLSTM": (
         lambda: config(
-            "Jamba", GROUPED, EXPERTS, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8
+            "xLSTM", {"vocab_size": VOCABULARY, "hidden_size": 32}, num_heads=4, num_blocks=2
         ),
-        RECURRENT,
-    ),
-    "Bamba": (lambda: config("Bamba", GROUPED, SSM, attn_layer_indices=[1]), RECURRENT),
-    "Zamba 2": (
-        lambda: config(
-            "Zamba2",
-            {**PLAIN, "num_hidden_layers": 3},
-            layers_block_type=["mamba", "hybrid", "mamba"],
-            mamba_d_state=8,
-            n_mamba_heads=4,
-            mamba_ngroups=1,
-            num_mem_blocks=1,
-            use_mamba_kernels=False,
-            num_key_value_heads=4,
-        ),
-        RECURRENT,
-    ),
-    "Nemotron-H": (
-        lambda: config(
-            "NemotronH",
-            GROUPED,
-            HEADS,
-            layers_block_type=["mamba", "attention"],
-            mamba_num_heads=4,
-            mamba_head_dim=16,
-            ssm_state_size=8,
-            n_groups=1,
-        ),
-        RECURRENT,
-    ),
-    "Granite hybrid": (
-        lambda: config(
-            "GraniteMoeHybrid",
-            GROUPED,
-            LOCAL,
-            SSM,
-            shared_intermediate_size=16,
-            layer_types=["mamba", "attention"],
-        ),
-        RECURRENT,
-    ),
-    "LFM 2": (lambda: config("Lfm2", GROUPED, layer_types=["conv", "full_attention"]), RECURRENT),
-    "Qwen3-Next": (
-        lambda: config(
-            "Qwen3Next",
-            GROUPED,
-            HEADS,
-            HYBRID,
-            EXPERTS,
-            SHARED,
-            linear_num_value_heads=4,
-            linear_num_key_heads=2,
-            linear_key_head_dim=8,
-            linear_value_head_dim=8,
-        ),
-        RECURRENT,
-    ),
-    "MiniMax": (lambda: config("MiniMax", GROUPED, HEADS, HYBRID, LOCAL, block_size=16), RECURRENT),
-    "RWKV": (
-        lambda: config("Rwkv", STATE, attention_hidden_size=32, context_length=POSITIONS),
-        RECURRENT,
-    ),
-    "RecurrentGemma": (
-        lambda: config(
-            "RecurrentGemma",
-            {**GROUPED, "num_hidden_layers": 3},
-            HEADS,
-            attention_window_size=WINDOW,
-            block_types=["recurrent", "recurrent", "attention"],
-        ),
-        RECURRENT,
+        "it asks its cache for 'rnn_state'",
     ),
 }
 

@@ -20,13 +20,16 @@ from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
 @cache  # parsing TVMScript takes 0.1 s, and a model asks once per site
-def float_gemm(packing: Packing) -> Any:
+def float_gemm(packing: Packing, experts: bool = False) -> Any:
     """A product of float32 [M, K]; operands: ``signature``.
 
     A block's sum of x * (decoded number)
-    is multiplied by the weight scale and added, blocks in ascending order.
+    is multiplied by the weight scale and added, blocks in ascending order. With ``experts`` the
+    weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that each
+    row is multiplied by: no other is read.
     """
-    name = f"float_gemm_{packing}"
+    op = "expert_gemm" if experts else "float_gemm"
+    name = f"{op}_{packing}"
     block_size, chunks, grouped = packing.block, packing.chunks, packing.grouped
 
     @T.inline
@@ -39,10 +42,12 @@ def float_gemm(packing: Packing) -> Any:
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel() -> None:
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        args = T.meta_var(declare(operands("float_gemm", packing)))
+        args = T.meta_var(declare(operands(op, packing)))
         K = T.meta_var(args.size.K)
-        for tile in T.parallel(args.size.NT):
+        tiles = T.meta_var(args.size.N // TILE if experts else args.size.NT)
+        for of_out in T.parallel(tiles):
             for m in T.serial(args.size.M):
+                tile = T.meta_var(args.ids[m] * tiles + of_out if experts else of_out)
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "float32")
                 base = T.alloc_buffer((TILE,), "float32")
@@ -69,6 +74,6 @@ def float_gemm(packing: Packing) -> Any:
                         stored = T.meta_var(args.w_scale[tile, at, row])
                         scale = T.meta_var(scale_of(packing, stored, args.factor))
                         result[row] = plus_product(result[row], sums[row], scale)
-                store(args.out, m, tile, result, 0)
+                store(args.out, m, of_out, result, 0)
 
     return kernel

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, const, llvm, plus_product, shuffle, typed
+from ladder.codegen.kernels.vector import Expr, const, llvm, plus_product, shuffle, typed, width_of
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite: n * LN2_HIGH is exact
@@ -17,14 +19,19 @@ EXP_TERMS = (
     0.5,
 )
 LOWEST, HIGHEST = -87.0, 88.0
+Plus = Callable[[Expr, Expr, Expr, int], Expr]  # (a, b, c, width) -> a + b * c
 
 
-def exp(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
+def free_plus(a: Expr, b: Expr, c: Expr, width: int) -> Expr:
+    """a + b * c as LLVM likes; only this form lets it vectorize loops."""
+    return a + b * c
+
+
+def exp(x: Expr, width: int = 1, plus: Plus = plus_product) -> Expr:
     """e^x, relative error below 2e-7 (Cephes' expf polynomial); ``width`` lanes.
 
-    ``fenced`` gives the same bits on every processor; without it LLVM may vectorize loops.
+    The bits are the same on every processor, except with ``free_plus``.
     """
-    plus = plus_product if fenced else _plus_product
 
     def real(value: float) -> Expr:
         return const(T.float32(value), width)
@@ -41,21 +48,44 @@ def exp(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
     return value * T.reinterpret(power, dtype=typed("float32", width))
 
 
-def _plus_product(a: Expr, b: Expr, c: Expr, width: int) -> Expr:
-    return a + b * c
-
-
-def sigmoid(x: Expr, width: int = 1, fenced: bool = True) -> Expr:
+def sigmoid(x: Expr, width: int = 1, plus: Plus = plus_product) -> Expr:
     """1 / (1 + e^-x); as ``exp``."""
     one = const(T.float32(1.0), width)
-    return one / (one + exp(const(T.float32(0.0), width) - x, width, fenced))
+    return one / (one + exp(const(T.float32(0.0), width) - x, width, plus))
 
 
-def sum_lanes(x: Expr) -> Expr:
-    """The sum of 16 lanes as a tree: halves are added until one number remains."""
-    width = 16
+def tanh(x: Expr, width: int = 1) -> Expr:
+    """1 - 2 / (e^2x + 1); its absolute error is below 2e-7."""
+    one, two = const(T.float32(1.0), width), const(T.float32(2.0), width)
+    return one - two / (exp(two * x, width) + one)
+
+
+def sum_lanes(x: Expr, width: int = 16) -> Expr:
+    """The sum of all lanes as a tree: halves are added until one number remains."""
     while width > 1:
         width //= 2
         low, high = list(range(width)), list(range(width, 2 * width))
         x = shuffle([x], low) + shuffle([x], high)
     return x
+
+
+def sums_of(vectors: Sequence[Expr]) -> Expr:
+    """The sum of the lanes of each vector, as ``sum_lanes`` adds them; one lane for each vector.
+
+    The number of vectors and of their lanes are powers of two, lanes at least as many.
+    """
+    found, count = list(vectors), 1  # each vector holds ``count`` sums that are not complete
+    while len(found) > 1:
+        found = [_halved(found[i : i + 2], count) for i in range(0, len(found), 2)]
+        count *= 2
+    while width_of(found[0]) > count:
+        found = [_halved(found, count)]
+    return found[0]
+
+
+def _halved(vectors: list[Expr], count: int) -> Expr:
+    """Each of the ``count`` sums in each vector, with its first half added to its second."""
+    size = width_of(vectors[0]) // count
+    starts = range(0, len(vectors) * count * size, size)
+    low = [start + i for start in starts for i in range(size // 2)]
+    return shuffle(vectors, low) + shuffle(vectors, [i + size // 2 for i in low])

@@ -17,7 +17,11 @@ from ladder.ir.numerics import LUT_GROUP
 
 A = TypeVar("A")
 TABLES = CHUNK // LUT_GROUP * (1 << LUT_GROUP)  # entries of a chunk's tables
-ON_FLOATS = ("gather", "float_gemm")  # kernels that read a code book's values, not its digits
+ON_FLOATS = (
+    "gather",
+    "float_gemm",
+    "expert_gemm",
+)  # kernels that read a code book's values, not its digits
 
 
 Shape = tuple[int | str, ...]
@@ -80,6 +84,8 @@ def read_operands(op: str, mode: str) -> Operands:
         return (Operand("ids", ("M",), "int64"),)
     if op == "float_gemm":
         return (Operand("x", ("M", "K"), "float32"),)
+    if op == "expert_gemm":
+        return (Operand("ids", ("M",), "int64"), Operand("x", ("M", "K"), "float32"))
     codes = Operand("q", ("M", "C", CHUNK), "int8")
     table = Operand("table", ("M", "C", *table_entries(mode)), "int8")
     return (

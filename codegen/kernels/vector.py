@@ -28,6 +28,11 @@ def plus_product(a: Expr, b: Expr, c: Expr, width: int = 16) -> Expr:
     return a + unfused(b * c, typed("float32", width))
 
 
+def fused_product(a: Expr, b: Expr, c: Expr, width: int = 16) -> Expr:
+    """a + b * c of floats, rounded once: the same bits on every processor that has FMA."""
+    return llvm("fma", typed("float32", width), b, c, a)
+
+
 def kept(x: Expr, dtype: str = "int32x16") -> Expr:
     """Integers that LLVM must compute as written, without merging them into later code."""
     as_float = f"float32x{dtype.rpartition('x')[2]}"
@@ -51,6 +56,11 @@ def const(value: Expr, width: int) -> Expr:
 def lanes(start: Expr) -> Expr:
     """The index of 16 neighbours: one AVX-512 vector of dwords."""
     return T.ramp(start, 1, 16)
+
+
+def lanes_from(start: Expr, width: int) -> Expr:
+    """The index of ``width`` neighbours; of one element for a width of 1."""
+    return T.ramp(start, 1, width) if width > 1 else start
 
 
 def shuffle(vectors: list[Expr], order: list[int]) -> Expr:

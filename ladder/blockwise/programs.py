@@ -9,7 +9,7 @@ is done once for thousands of runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -37,17 +37,17 @@ class Program:
     ) -> None:
         """``feeds`` give the types of the inputs; ``replaced`` has weights to replace, by name."""
         replaced = replaced or {}
-        self.inputs = [v.name or "" for v in (*block.inputs, *block.sides)]
+        read = {v.name or "": v for v in (*block.inputs, *block.sides)}
+        self.inputs = list(read)
         self.outputs = list(outputs)
         inline, self._weights = _initializers(block, replaced)
         graph = onnx.GraphProto(name="block", node=_nodes(block, replaced))
         graph.initializer.extend(inline)
-        for name in self.inputs:
+        for name, value in read.items():
             kind = onnx.helper.np_dtype_to_tensor_dtype(feeds[name].dtype)
-            info = onnx.ValueInfoProto(name=name)
-            info.type.tensor_type.elem_type = kind
-            graph.input.append(info)
+            graph.input.append(_info(value, kind))
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        graph.value_info.extend(_inner_infos(block, self.outputs))
         proto = onnx.ModelProto(graph=graph, ir_version=model.ir_version or 10)
         for domain, opset in model.graph.opset_imports.items():
             proto.opset_import.append(onnx.helper.make_opsetid(domain, opset))
@@ -84,7 +84,7 @@ def _initializers(
         if name in replaced:
             given[name] = np.ascontiguousarray(replaced[name])
         elif tensor.size < SMALL or tensor.dtype != ir.DataType.FLOAT:
-            inline.append(_renamed(ir.to_proto(tensor), name))
+            inline.append(_in_memory(tensor, name))
         else:
             given[name] = tensor.numpy()
     for name, array in given.items():
@@ -115,9 +115,28 @@ def _swap_inside(node: onnx.NodeProto, replaced: Arrays) -> None:
                 _swap_inside(inner, replaced)
 
 
-def _renamed(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    tensor.name = name
-    return tensor
+def _info(value: ir.Value, kind: int) -> onnx.ValueInfoProto:
+    """A value's type, and what is known of its shape: ``Scan`` needs the number of dimensions."""
+    info = onnx.ValueInfoProto(name=value.name or "")
+    info.type.tensor_type.elem_type = kind
+    for size in () if value.shape is None else value.shape:
+        dim = info.type.tensor_type.shape.dim.add()
+        if isinstance(size, int):
+            dim.dim_value = size
+    return info
+
+
+def _inner_infos(block: Block, outputs: Sequence[str]) -> Iterator[onnx.ValueInfoProto]:
+    for value in (v for node in block.nodes for v in node.outputs if v.name not in outputs):
+        if value.name and value.dtype is not None and value.shape is not None:
+            yield _info(value, int(value.dtype))
+
+
+def _in_memory(tensor: ir.TensorProtocol, name: str) -> onnx.TensorProto:
+    """A tensor, wherever it is stored, with its values in the message."""
+    copy = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    proto: onnx.TensorProto = ir.to_proto(copy)
+    return proto
 
 
 def _session(proto: onnx.ModelProto, weights: Arrays) -> ort.InferenceSession:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ladder.calibration.texts import WIKIPEDIA, encode, read_text, wiki_text
+from ladder.calibration.texts import (
+    WIKIPEDIA,
+    encode,
+    read_text,
+    start_of_text,
+    tokenizer_of,
+    wiki_text,
+    without_special,
+)
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.support.documents import parse_json
@@ -38,13 +46,14 @@ def calibration(source: Source, text: Path | None, windows: int, tokens: int) ->
     name = BUILT_IN if text is None else str(text)
     found = _spread(source, content, windows, tokens)
     if found is None:
-        ids = encode(source, content)
-        if len(ids) < tokens:
+        tokenizer = tokenizer_of(source)
+        start, ids = start_of_text(tokenizer), without_special(tokenizer, content)
+        if len(start) + len(ids) < tokens:
             raise LadderError(
-                f"{name}: {len(ids)} tokens are less than one window of {tokens}; "
+                f"{name}: {len(start) + len(ids)} tokens are less than one window of {tokens}; "
                 "give more text, or shorter windows"
             )
-        found = _even(ids, windows, tokens)
+        found = _even(ids, windows, tokens, start)
     return Calibration(np.array(found, np.int64), name)
 
 
@@ -103,7 +112,11 @@ def _spread(source: Source, content: str, windows: int, tokens: int) -> list[lis
     return found
 
 
-def _even(ids: list[int], windows: int, tokens: int) -> list[list[int]]:
-    count = min(windows, len(ids) // tokens)
-    step = (len(ids) - tokens) // max(count - 1, 1)
-    return [ids[i * step : i * step + tokens] for i in range(count)]
+def _even(ids: list[int], windows: int, tokens: int, start: list[int]) -> list[list[int]]:
+    """Windows of a short text; each begins with ``start``, as a text of its own."""
+    size = tokens - len(start)
+    if size < 1:
+        raise LadderError(f"windows of {tokens} tokens: the tokenizer begins with {len(start)}")
+    count = min(windows, len(ids) // size)
+    step = (len(ids) - size) // max(count - 1, 1)
+    return [start + ids[i * step : i * step + size] for i in range(count)]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ladder.errors import LadderError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from ladder.frontend.types import Source
 
 WIKIPEDIA = ("gensim==4.4.0", "enwiki-latest-pages-articles1.xml-*.bz2")
@@ -57,9 +59,27 @@ def read_text(path: Path) -> str:
 
 
 def encode(source: Source, content: str) -> list[int]:
-    """Encode a text with the source's tokenizer."""
+    """Encode a text with the source's tokenizer, with the tokens that begin and end a text."""
+    return list(tokenizer_of(source).encode(content).ids)
+
+
+def tokenizer_of(source: Source) -> Tokenizer:
+    """The source's tokenizer."""
     if source.tokenizer is None:
         raise LadderError(f"{source.origin}: has no tokenizer, so no text can be scored")
     from tokenizers import Tokenizer
 
-    return list(Tokenizer.from_str(source.tokenizer).encode(content).ids)
+    return Tokenizer.from_str(source.tokenizer)
+
+
+def without_special(tokenizer: Tokenizer, content: str) -> list[int]:
+    """Encode a text without the tokens that begin and end it."""
+    return list(tokenizer.encode(content, add_special_tokens=False).ids)
+
+
+def start_of_text(tokenizer: Tokenizer) -> list[int]:
+    """The tokens with which this tokenizer begins every text, such as BOS; often none."""
+    alone, whole = without_special(tokenizer, "a"), list(tokenizer.encode("a").ids)
+    places = range(len(whole) - len(alone) + 1)
+    found = next((i for i in places if alone and whole[i : i + len(alone)] == alone), 0)
+    return whole[:found]

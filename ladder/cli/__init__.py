@@ -7,8 +7,9 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
+from typing import Any
 
-from ladder.errors import LadderError, NothingToQuantize
+from ladder.errors import LadderError, NothingToQuantize, as_refusal
 
 EXIT_INTERNAL, EXIT_BAD_INPUT, EXIT_NOTHING = 1, 2, 3
 OF_PATHS = (
@@ -34,13 +35,27 @@ def main() -> None:
 
     options = MainOptions()
     try:
-        app(obj=options)
+        sys.exit(app(obj=options, standalone_mode=False))
     except BrokenPipeError:
         # The reader has closed the pipe (| head): exit quietly, also when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        sys.exit(_report(_of_a_path(error), options.debug))
+        if hasattr(error, "format_message"):  # Typer's own, whichever package has its class
+            sys.exit(_report_usage(error))
+        sys.exit(_report(as_refusal(_of_a_path(error)), options.debug))
+
+
+def _report_usage(error: Any) -> int:
+    """The same for a command line that cannot be parsed; without arguments, print the help."""
+    context = error.ctx
+    if not sys.argv[1:] or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        command = context.command_path if context is not None else "ladder"
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"ladder: {message}; see '{command} --help'", file=sys.stderr)
+    return int(error.exit_code)
 
 
 def _report(error: Exception, debug: bool) -> int:

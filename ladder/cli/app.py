@@ -18,18 +18,17 @@ from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
+from ladder.cli.words import App
 from ladder.errors import LadderError
 from ladder.options.running import RunOptions
 from ladder.options.schema import options_of
 from ladder.support.cache_space import Freed
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Compile low-bit models for edge processors. Every command takes --json and --help.",
+app = App(
+    "Compile low-bit models for edge processors. Every command takes --json and --help.",
+    add_completion=True,
 )
-cache_app = typer.Typer(no_args_is_help=True, help="The content-addressed cache.")
+cache_app = App("The content-addressed cache.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(tune_app, name="tune")
@@ -71,30 +70,55 @@ app.command("project")(project_command)
 @app.command()
 @takes(RunOptions)
 def run(
-    artifact: Path,
+    artifact: o.Artifact,
     asked: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The prompt is a message, for the chat template.")
+    ] = False,
     input: Annotated[
         Path | None, typer.Option(help="NPZ file with one array for each input, by name.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", help="NPZ file for the outputs.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="NPZ file for the outputs.")
+    ] = None,
     verify_key: o.VerifyKey = None,
     threads: o.Threads = 0,
     json: o.Json = False,
 ) -> None:
     """Run an artifact: stream text after a prompt, or feed arrays."""
-    from ladder.cli.running import run_arrays, run_prompt
+    from ladder.cli.running import run_arrays, run_prompt, sampling_of
     from ladder.runtime.artifact import Artifact
 
     o.set_threads(threads)
     options = options_of(RunOptions, asked)
-    options.check()
+    sampling_of(options, {})
+    if chat and prompt is None:
+        raise LadderError("--chat needs --prompt TEXT; 'ladder chat' reads messages as you type")
     if (prompt is None) == (input is None):
         raise LadderError("give either --prompt TEXT or --input FILE.npz")
     if prompt is not None:
-        run_prompt(Artifact.load(artifact, verify_key), prompt, options, json)
+        run_prompt(Artifact.load(artifact, verify_key), prompt, chat, options, json)
     elif input is not None:
         run_arrays(Artifact.load(artifact, verify_key), input, output, json)
+
+
+@app.command("chat")
+@takes(RunOptions)
+def chat_command(
+    artifact: o.Artifact,
+    asked: dict[str, Any],
+    system: Annotated[str, typer.Option(help="A message to the model before the first one.")] = "",
+    verify_key: o.VerifyKey = None,
+    threads: o.Threads = 0,
+) -> None:
+    """Talk to a language model, by its own chat template."""
+    from ladder.cli.chatting import talk
+    from ladder.runtime.artifact import Artifact
+
+    o.set_threads(threads)
+    options = options_of(RunOptions, asked)
+    talk(Artifact.load(artifact, verify_key), system, options)
 
 
 @app.command("eval")
@@ -131,7 +155,7 @@ def eval_command(
 
 @app.command()
 def sign(
-    artifact: Path,
+    artifact: o.Artifact,
     key: Annotated[Path, typer.Option(help="Private key (PEM, Ed25519) to sign with.")],
     json: o.Json = False,
 ) -> None:
@@ -147,9 +171,9 @@ def sign(
 
 @app.command()
 def report(
-    artifact: Path,
+    artifact: o.Artifact,
     output: Annotated[
-        Path | None, typer.Option("-o", help="HTML file (default: DIR/report.html).")
+        Path | None, typer.Option("--output", "-o", help="HTML file (default: DIR/report.html).")
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -168,7 +192,7 @@ def report(
 
 @app.command()
 def opt(
-    model: Path,
+    model: o.Model,
     pipeline: Annotated[
         str, typer.Option("-p", "--passes", help="pass{option=value,...},pass,...")
     ],
@@ -176,7 +200,7 @@ def opt(
         Path | None, typer.Option(help="Folder for the IR before and after each pass.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Write the resulting IR as an ONNX file.")
+        Path | None, typer.Option("--output", "-o", help="Write the resulting IR as an ONNX file.")
     ] = None,
     trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from ladder.cli import options as o
 from ladder.cli.parameters import takes
 from ladder.cli.show import mega, out, print_json, print_table, progress
+from ladder.cli.words import App, Group
 from ladder.options.benchmarks import SHAPE, BenchOptions
 from ladder.options.schema import options_of
 
 ARTIFACT = "artifact"
 
 
-class _ArtifactUnlessNamed(TyperGroup):
+class _ArtifactUnlessNamed(Group):
     """``ladder bench DIR`` means ``ladder bench artifact DIR``."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -25,10 +25,9 @@ class _ArtifactUnlessNamed(TyperGroup):
         return super().resolve_command(ctx, args if named else [ARTIFACT, *args])
 
 
-bench_app = typer.Typer(
-    cls=_ArtifactUnlessNamed,
-    no_args_is_help=True,
-    help="Time a kernel, alone or next to other engines, or an artifact: ladder bench DIR.",
+bench_app = App(
+    "Time a kernel, alone or next to other engines, or an artifact: ladder bench DIR.",
+    group=_ArtifactUnlessNamed,
 )
 
 

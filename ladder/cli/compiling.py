@@ -57,6 +57,12 @@ def quantize_command(
     out.print(f"Wrote {output}: {mega(report.size_bytes_before)} -> {mega(report.size_bytes)}.")
 
 
+def _checked(check: Mapping[str, Any]) -> str:
+    if check["error"] is None:
+        return f"Not compared with ONNX Runtime: {check['reason']}."
+    return f"Compared with the original in ONNX Runtime: error {check['error']:.1g}."
+
+
 def _print_report(report: Mapping[str, Any]) -> None:
     by_type: dict[tuple[str, str, str], list[int]] = {}
     for site in report["sites"]:
@@ -77,4 +83,5 @@ def _print_report(report: Mapping[str, Any]) -> None:
     if report.get("plan"):
         print_plan(report["plan"])
     out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
+    out.print(_checked(report["check"]))
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")

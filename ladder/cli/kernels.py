@@ -9,9 +9,10 @@ import typer
 
 from ladder.cli import options as o
 from ladder.cli.show import mega, out, print_json, progress
+from ladder.cli.words import App
 from ladder.errors import LadderError
 
-kernels_app = typer.Typer(no_args_is_help=True, help="The kernels, built ahead of time.")
+kernels_app = App("The kernels, built ahead of time.")
 
 
 @kernels_app.callback()

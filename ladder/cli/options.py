@@ -16,6 +16,7 @@ _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 
 # The model, and where results are written.
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
+Artifact = Annotated[Path, typer.Argument(help="Artifact folder of 'ladder compile'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Threads = Annotated[int, typer.Option(help="Threads (0: all cores that this process may use).")]
 TrustRemoteCode = Annotated[

@@ -15,6 +15,7 @@ from ladder.options.signature import options_in
 
 ASKED = "asked"  # the parameter through which a command gets the given options by name
 PLAIN = {"int": int, "float": float, "bool": bool}
+MAY_BE_MISSING = {"Path": Path | None, "int": int | None, "float": float | None}
 
 
 def takes(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[Any], Any]:
@@ -74,8 +75,8 @@ def _kind(about: Described) -> tuple[Any, Any]:
         return str, ",".join(about.default)
     if about.several:
         return list[str] | None, None
-    if about.kind == f"Path{OPTIONAL}":
-        return Path | None, None
+    if about.kind.endswith(OPTIONAL) and about.kind.removesuffix(OPTIONAL) in MAY_BE_MISSING:
+        return MAY_BE_MISSING[about.kind.removesuffix(OPTIONAL)], None
     return PLAIN.get(about.kind, str), about.default
 
 

@@ -3,49 +3,84 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ladder.cli.show import err, print_json, print_table
 from ladder.errors import LadderError
-from ladder.options.running import RunOptions
+from ladder.options.running import SAMPLING, RunOptions
 from ladder.runtime.artifact import Artifact
-from ladder.runtime.language_model import LanguageModel, Sampling
+from ladder.runtime.generation import Generation
+from ladder.runtime.language_model import LanguageModel
+from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Session
 from ladder.support.arrays import read_npz
 from ladder.support.files import file_aside
 
 
-def run_prompt(artifact: Artifact, prompt: str, options: RunOptions, json: bool) -> None:
-    """Stream the continuation of ``prompt`` to stdout."""
+def language_model(artifact: Artifact) -> LanguageModel:
+    """The artifact's language model; other models are refused."""
     if artifact.language_model is None:
         raise LadderError(
             f"{artifact.folder}: not a language model; feed arrays with --input FILE.npz"
         )
-    model = LanguageModel(Session(artifact))
-    sampling = Sampling(options.temperature, options.top_p, options.seed)
-    start = time.perf_counter()
-    pieces = []
-    for piece in model.stream_text(prompt, options.tokens, sampling):
-        pieces.append(piece)
+    return LanguageModel(Session(artifact))
+
+
+def sampling_of(options: RunOptions, advised: Mapping[str, float]) -> Sampling:
+    """What was asked for; the rest as the model's authors advise, in ``advised``."""
+    given = {name: getattr(options, name) for name in SAMPLING}
+    asked = {name: value for name, value in given.items() if value is not None}
+    known: dict[str, Any] = {name: advised[name] for name in SAMPLING if name in advised}
+    if "top_k" in known:
+        known["top_k"] = int(known["top_k"])
+    try:
+        return Sampling(**{**known, **asked}, seed=options.seed)
+    except LadderError as error:
+        raise LadderError(f"--{str(error).replace('_', '-')}") from error
+
+
+def run_prompt(
+    artifact: Artifact, prompt: str, chat: bool, options: RunOptions, json: bool
+) -> None:
+    """Stream the continuation of ``prompt``, or the answer to it, to stdout."""
+    model = language_model(artifact)
+    messages = [{"role": "user", "content": prompt}]
+    tokens = model.encode_chat(messages) if chat else model.encode(prompt)
+    made = Generation(
+        model,
+        tokens,
+        options.tokens,
+        sampling_of(options, model.advised_sampling),
+        options.stop,
+    )
+    for piece in made:
         if not json:
             sys.stdout.write(piece)
             sys.stdout.flush()
-    seconds = time.perf_counter() - start
     if json:
-        print_json(
-            {
-                "prompt": prompt,
-                "text": "".join(pieces),
-                "seconds": seconds,
-                "level": artifact.level.name,
-            }
-        )
+        print_json({"prompt": prompt, **figures(made), "level": artifact.level.name})
         return
     sys.stdout.write("\n")
-    err.print(f"{seconds:.2f} s, kernels for {artifact.level.name}")
+    err.print(f"{speeds(made)}; kernels for {artifact.level.name}")
+
+
+def figures(made: Generation) -> dict[str, Any]:
+    """A generated text and what it took, as JSON."""
+    names = ("text", "finish", "prompt_tokens", "tokens", "first_seconds", "seconds")
+    return {name: getattr(made, name) for name in names}
+
+
+def speeds(made: Generation) -> str:
+    """Tokens a second of prompt and text, and the time to the first token, in words."""
+    return (
+        f"prompt: {made.prompt_tokens} tokens, {made.prompt_rate:.0f} a second; "
+        f"text: {made.tokens} tokens, {made.rate:.1f} a second; "
+        f"first token after {made.first_seconds:.2f} s"
+    )
 
 
 def run_arrays(artifact: Artifact, source: Path, target: Path | None, json: bool) -> None:

@@ -8,8 +8,9 @@ import typer
 
 from ladder.cli import options as o
 from ladder.cli.show import out, print_json, print_table, progress
+from ladder.cli.words import App
 
-tune_app = typer.Typer(no_args_is_help=True, help="Measure this machine, for later commands.")
+tune_app = App("Measure this machine, for later commands.")
 
 
 @tune_app.callback()

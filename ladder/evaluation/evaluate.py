@@ -43,19 +43,29 @@ class Score:
 
 
 def evaluate(
-    model: Predictor, tokens: Sequence[int], window: int, reference: Predictor | None = None
+    model: Predictor,
+    tokens: Sequence[int],
+    window: int,
+    reference: Predictor | None = None,
+    start: Sequence[int] = (),
 ) -> Score:
-    """Score ``model`` on ``tokens`` in separate windows; each starts with an empty context."""
-    windows = [list(tokens[i : i + window]) for i in range(0, len(tokens), window)]
-    windows = [w for w in windows if len(w) > 1]
+    """Score ``model`` on ``tokens`` in separate windows; each starts with an empty context.
+
+    The tokens ``start``, with which the tokenizer begins a text, come first in every window.
+    """
+    size = window - len(start)
+    if size < 1:
+        raise LadderError(f"windows of {window} tokens: the tokenizer begins with {len(start)}")
+    windows = [[*start, *tokens[i : i + size]] for i in range(0, len(tokens), size)]
+    windows = [w for w in windows if len(w) > max(len(start), 1)]
     if not windows:
         raise LadderError("the text is too short to score: it needs at least two tokens")
     losses, other_losses, divergences, agreements = [], [], [], []
     for piece in track(windows, "score the text"):
-        own = _log_probabilities(model, piece)
+        own = _log_probabilities(model, piece, len(start))
         losses.append(_loss(own, piece))
         if reference is not None:
-            other = _log_probabilities(reference, piece)
+            other = _log_probabilities(reference, piece, len(start))
             other_losses.append(_loss(other, piece))
             divergences.append((np.exp(own) * (own - other)).sum(-1))
             agreements.append(own.argmax(-1) == other.argmax(-1))
@@ -68,17 +78,20 @@ def evaluate(
     return score
 
 
-def _log_probabilities(model: Predictor, piece: list[int]) -> np.ndarray:
-    """The model's log probabilities of the next token, float32 [len(piece) - 1, vocabulary]."""
+def _log_probabilities(model: Predictor, piece: list[int], given: int) -> np.ndarray:
+    """The model's log probabilities of each token after the ``given`` ones, and after the first.
+
+    float32 [tokens, vocabulary].
+    """
     model.reset()
-    logits: np.ndarray = model.feed(piece)[:-1]
+    logits: np.ndarray = model.feed(piece)[max(given - 1, 0) : -1]
     logits = np.subtract(logits, logits.max(-1, keepdims=True))
     logits -= np.log(np.exp(logits).sum(-1, keepdims=True, dtype=np.float32))
     return logits
 
 
 def _loss(log_p: np.ndarray, piece: list[int]) -> np.ndarray:
-    return -log_p[np.arange(len(piece) - 1), piece[1:]]
+    return -log_p[np.arange(len(log_p)), piece[-len(log_p) :]]
 
 
 def _perplexity(losses: list[np.ndarray]) -> float:

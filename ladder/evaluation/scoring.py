@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from ladder.calibration.texts import encode, read_text
+from ladder.calibration.texts import read_text, start_of_text, tokenizer_of, without_special
 from ladder.errors import LadderError
 from ladder.evaluation.evaluate import Predictor, Score, evaluate
 from ladder.frontend.types import Source
@@ -34,7 +35,7 @@ def score_file(
         return _score_artifact(artifact, content, limit, window, compare)
     source = load_source(model, trust)
     predictor = float_model(source, window or LARGEST_WINDOW)
-    return evaluate(predictor, encode(source, content)[:limit], predictor.context)
+    return _scored(predictor, tokenizer_of(source), content, limit, predictor.context, None)
 
 
 def _score_artifact(
@@ -47,7 +48,6 @@ def _score_artifact(
         raise LadderError(f"{artifact.folder}: not a language model, so it has no perplexity")
     model = LanguageModel(Session(artifact))
     size = min(window or LARGEST_WINDOW, model.context)
-    tokens = model.encode(content)[:limit]
     notes, reference = [], None
     if compare:
         found = known_model(artifact.manifest["origin"]["digest"])
@@ -57,8 +57,25 @@ def _score_artifact(
             )
         else:
             reference = float_model(read_trace(found), size)
-    score = evaluate(model, tokens, size, reference)
+    score = _scored(model, model.tokenizer, content, limit, size, reference)
     score.notes += notes
+    return score
+
+
+def _scored(
+    model: Predictor,
+    tokenizer: Any,
+    content: str,
+    limit: int,
+    window: int,
+    reference: Predictor | None,
+) -> Score:
+    """Each window begins as the tokenizer begins a text; a note says with what."""
+    tokens, start = without_special(tokenizer, content)[:limit], start_of_text(tokenizer)
+    score = evaluate(model, tokens, window, reference, start)
+    if start:
+        names = " ".join(str(tokenizer.id_to_token(token)) for token in start)
+        score.notes.append(f"each window begins with {names}, as the tokenizer begins a text")
     return score
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.export.weights import Names, Weight, add_initializer
+from ladder.export.weights import Weight
+from ladder.ir.names import Names, add_initializer
 
 FLOAT = ir.DataType.FLOAT
 # The first opset whose Cast reads a type; every opset has float and float16.

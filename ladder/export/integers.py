@@ -12,6 +12,7 @@ import onnx_ir.passes.common as common
 from ladder.export.opset import raise_opset
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
+from ladder.ir.names import make_unique, named
 from ladder.passes.lower_types import LowerTypes
 
 FORM = "MatMulInteger"
@@ -27,6 +28,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
                                           %y = Mul(Cast(MatMulInteger(%q, %codes)), ...)
     """
     raise_opset(model, max([LEAST_OPSET, *map(_least_opset, _types(model))]))
+    before = set(named(model))
     LowerTypes(activation, "dot").run(model)
     opset = model.graph.opset_imports[""]
     for function in model.functions.values():
@@ -39,6 +41,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
         common.RemoveUnusedNodesPass(),
     ):
         tidy(model)
+    make_unique(model, before)
 
 
 def _types(model: ir.Model) -> set[DType]:
@@ -55,4 +58,4 @@ def _least_opset(dtype: DType) -> int:
 
 
 def _is_lowered(function: ir.Function) -> bool:
-    return function.domain == dialect.DOMAIN and not function.name.startswith("LowBit")
+    return dialect.is_lowered(function.domain, function.name)

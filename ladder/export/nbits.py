@@ -9,7 +9,6 @@ from ladder.errors import LadderError
 from ladder.export import bnb4
 from ladder.export.emit import Emitter
 from ladder.export.weights import (
-    Names,
     drop_weight,
     find_weights,
     original_op,
@@ -17,6 +16,7 @@ from ladder.export.weights import (
     site_of,
 )
 from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.names import Names
 
 DOMAIN, VERSION = "com.microsoft", 1
 PRODUCT, GATHER = "MatMulNBits", "GatherBlockQuantized"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from ladder.export.save import save
 from ladder.ir import dialect, facts
 from ladder.ir.activation import FLOAT, parse_mode
 from ladder.ir.dtype import DType
+from ladder.ir.site import BIAS_KEY
 
 FORMATS = ("qdq", "nbits")
 
@@ -25,8 +27,10 @@ def export_onnx(
     format: str = "qdq",
     accuracy_level: int = 0,
     activation: str = FLOAT,
+    check: Callable[[Path], None] = lambda _: None,
+    original: Path | None = None,
 ) -> int:
-    """Rewrite ``model`` in place, save it and return the bytes on disk.
+    """Rewrite ``model`` in place, save it and return the bytes on disk. ``check`` may refuse it.
 
     ``qdq`` uses standard operators, ``nbits`` operators of ONNX Runtime. ``accuracy_level`` is the
     attribute of MatMulNBits; 0 keeps activations in float. With an integer ``activation`` mode,
@@ -34,7 +38,7 @@ def export_onnx(
     """
     rewrite(model, format, accuracy_level, activation)
     model.metadata_props[facts.METADATA_KEY] = facts.to_json(model)
-    return save(model, target)
+    return save(model, target, check, original)
 
 
 def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: str = FLOAT) -> None:
@@ -49,8 +53,10 @@ def rewrite(model: ir.Model, format: str, accuracy_level: int = 0, activation: s
         to_nbits(model, accuracy_level)
     else:
         to_qdq(model)
-    dialect.install(model)
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop(BIAS_KEY, None)
     model.graph.opset_imports.pop(dialect.DOMAIN, None)
+    dialect.install(model)  # recurrent operators stay: their functions are in the file
 
 
 def check_activation(format: str, activation: str) -> None:
@@ -70,7 +76,7 @@ def form(format: str, op: str, dtype: DType, activation: str = FLOAT) -> str:
 
 def _refuse_lowered(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
-        if node.domain == dialect.DOMAIN and not node.op_type.startswith("LowBit"):
+        if dialect.is_lowered(node.domain, node.op_type):
             raise LadderError(
                 f"node {node.name}: {node.op_type} is already lowered to a kernel; "
                 "export before the pass lower-types"

@@ -10,13 +10,14 @@ from ladder.export.decode import DEQUANTIZE, FUSED_BLOCKS, block_size, decoded, 
 from ladder.export.emit import Emitter
 from ladder.export.opset import raise_opset
 from ladder.export.weights import (
-    Names,
     Weight,
     drop_weight,
     find_weights,
     original_op,
     replace_node,
 )
+from ladder.ir.names import Names
+from ladder.ir.site import BIAS_KEY
 
 
 def to_qdq(model: ir.Model) -> None:
@@ -130,5 +131,5 @@ def _bias_of(node: ir.Node) -> ir.Node | None:
     if len(users) != 1 or node.outputs[0].is_graph_output():
         return None
     user = users[0].node
-    mine = user.op_type == "Add" and user.name == f"{node.name}.bias" and users[0].idx == 0
+    mine = user.op_type == "Add" and BIAS_KEY in user.metadata_props and users[0].idx == 0
     return user if mine else None

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
-from ladder.ir.site import OP_KEY, SITE_KEY
+from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY
 
 # The dialect's operators that read a weight, and the operators they stand for by default.
 HIGH_RUNG = {"LowBitMatMul": "MatMul", "LowBitGather": "Gather", "LowBitConv": "Conv"}
@@ -93,43 +93,10 @@ def original_op(node: ir.Node) -> str:
     return node.metadata_props.get(OP_KEY, HIGH_RUNG[node.op_type])
 
 
-class Names:
-    """Names of values that no graph or subgraph of the model uses yet."""
-
-    def __init__(self, model: ir.Model) -> None:
-        self._taken: set[str] = set()
-        for graph in [model.graph, *model.graph.subgraphs()]:
-            values = [*graph.inputs, *graph.initializers.values()]
-            self._taken.update(v.name for v in values if v.name)
-        for node in model.graph.all_nodes():
-            self._taken.update(v.name for v in node.outputs if v.name)
-
-    def fresh(self, wanted: str) -> str:
-        name, count = wanted, 1
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}#{count}"
-        self._taken.add(name)
-        return name
-
-
-def add_initializer(
-    graph: ir.Graph, name: str, array: np.ndarray, kind: ir.DataType | None = None
-) -> ir.Value:
-    """Register a constant; ``kind`` is its ONNX type if NumPy has no such type."""
-    kind = kind or ir.DataType.from_numpy(array.dtype)
-    tensor = ir.Tensor(array.astype(kind.numpy()), dtype=kind, name=name)
-    value = ir.Value(
-        name=name, type=ir.TensorType(kind), shape=ir.Shape(array.shape), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
-
-
 def replace_node(old: ir.Node, new: ir.Node) -> None:
     """Replace ``old`` by ``new``, which takes its name and the names of its outputs."""
     new.name, new.doc_string = old.name, old.doc_string
-    kept = {k: v for k, v in old.metadata_props.items() if k != OP_KEY}
+    kept = {k: v for k, v in old.metadata_props.items() if k not in (OP_KEY, BIAS_KEY)}
     new.metadata_props.update(kept)
     for before, after in zip(old.outputs, new.outputs, strict=True):
         after.name, after.type, after.shape = before.name, before.type, before.shape

@@ -7,6 +7,7 @@ model itself says what its layers attend to. A keyword without a meaning here is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ladder.errors import LadderError
@@ -47,7 +48,7 @@ def attention(
 ) -> tuple[Any, None]:
     """Attention of [1, heads, S, D] over [1, kv heads, C, D]; as one operator where that can be."""
     softcap, sinks = keywords.pop("softcap", None), keywords.pop("s_aux", None)
-    _refuse_unknown(module, keywords)
+    refuse_unknown(f"the attention of {_layer(module)}", keywords)
     if attention_mask is None:
         raise LadderError(f"{_layer(module)} attends without a mask; only causal models are traced")
     scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -58,13 +59,15 @@ def attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-def _refuse_unknown(module: Any, keywords: dict[str, Any]) -> None:
+def refuse_unknown(caller: str, keywords: dict[str, Any], known: Collection[str] = ()) -> None:
+    """Refuse a keyword that is not ``known``, unless it has no effect."""
     for name, value in keywords.items():
-        if value is not None and value is not False and name not in WITHOUT_EFFECT:
-            raise LadderError(
-                f"{_layer(module)} calls attention with '{name}', which the IR cannot express; "
-                "this model is not supported"
-            )
+        if value is None or value is False or name in known or name in WITHOUT_EFFECT:
+            continue
+        raise LadderError(
+            f"{caller} is called with '{name}', which the IR cannot express; "
+            "this model is not supported"
+        )
 
 
 def _layer(module: Any) -> str:

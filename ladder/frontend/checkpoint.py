@@ -6,98 +6,115 @@ traced model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from ladder.errors import LadderError
+from ladder.frontend.packed.stored import Stored, StoredTensor
 
-Stored = Mapping[str, Callable[[], np.ndarray]]
-"""Name of a parameter -> a function that reads its values as float32."""
-
-
-def in_safetensors(folder: Path) -> Stored:
-    """The tensors of a folder's safetensors files, by their names in the files."""
-    from safetensors import safe_open
-
-    found: dict[str, Callable[[], np.ndarray]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            found |= {name: _reader(path, name) for name in file.keys()}
-    return found
+# What older versions of transformers saved, and newer ones compute.
+COMPUTED = (r"rotary_emb\.inv_freq$", r"(^|\.)position_ids$")
 
 
-def _reader(path: Path, name: str) -> Callable[[], np.ndarray]:
-    from safetensors import safe_open
+@dataclass(frozen=True)
+class Matched:
+    """The checkpoint's tensor of each tensor of a model, by every name of a tied one.
 
-    def read() -> np.ndarray:
-        with safe_open(path, "pt") as file:
-            values: np.ndarray = file.get_tensor(name).float().numpy()
-        return values
-
-    return read
-
-
-def in_gguf(path: Path, module: Any) -> Stored:
-    """The tensors of a GGUF file by their names in ``module``, converted as transformers does.
-
-    Empty for an architecture whose parameters combine several tensors of the file.
+    ``missing`` are the tensors of the model that it does not have under their own names, ``unused``
+    those of the checkpoint that the model does not have.
     """
-    from gguf import GGUFReader, dequantize
-    from transformers import modeling_gguf_pytorch_utils as conversion
 
-    reader = GGUFReader(path)
-    architecture = conversion.read_field(reader, "general.architecture")[0]
-    family = conversion.TENSOR_PROCESSORS.get(architecture, conversion.TensorProcessor)
-    if family not in (
-        conversion.TensorProcessor,
-        conversion.LlamaTensorProcessor,
-        conversion.NemotronTensorProcessor,
-        conversion.Gemma2TensorProcessor,
-    ):
-        return {}
-    processor = family(config=conversion.load_gguf_checkpoint(path)["config"])
-    names = conversion.get_gguf_hf_weights_map(module, processor)
-
-    def converted(tensor: Any) -> Callable[[], np.ndarray]:
-        def read() -> np.ndarray:
-            try:
-                values = dequantize(tensor.data, tensor.tensor_type)
-            except NotImplementedError as error:
-                kind = tensor.tensor_type.name
-                raise LadderError(
-                    f"{path}: {tensor.name} has type {kind}, which gguf cannot decode; "
-                    "convert the file to another type"
-                ) from error
-            try:
-                weights = processor.process(weights=values, name=tensor.name).weights
-            except ValueError as error:
-                raise LadderError(
-                    f"{path}: {tensor.name} does not fit the model's numbers ({error}); "
-                    "the file is damaged: fetch it again"
-                ) from error
-            return np.ascontiguousarray(weights)
-
-        return read
-
-    return {names[t.name]: converted(t) for t in reader.tensors if t.name in names}
+    tensors: dict[str, StoredTensor] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
-def of_parameters(module: Any, stored: Stored) -> Stored | None:
-    """The stored tensor of each parameter, by every name of a tied one; None if one is missing."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    found: dict[str, Callable[[], np.ndarray]] = {}
-    for tied in names.values():
-        known = [stored[name] for name in tied if name in stored]
-        if not known:
-            return None
-        found |= dict.fromkeys(tied, known[0])
+def match(module: Any, stored: Stored) -> Matched:
+    """Find the stored tensor of each parameter and persistent buffer of ``module``.
+
+    Refuses, by name, a tensor of another shape or of a dtype without a rule, and one that is
+    stored twice with different values.
+    """
+    found = Matched()
+    for names, wanted in _tied(module):
+        known = [name for name in names if name in stored]
+        if known:
+            _check(known, wanted, stored)
+            found.tensors.update(dict.fromkeys(names, stored[known[0]]))
+        else:
+            found.missing.append(names[0])
+    ignored = (*COMPUTED, *(module._keys_to_ignore_on_load_unexpected or ()))
+    found.unused.extend(
+        name
+        for name in stored
+        if name not in found.tensors and not any(re.search(pattern, name) for pattern in ignored)
+    )
     return found
+
+
+def _tied(module: Any) -> Iterable[tuple[list[str], Any]]:
+    """The names of each tensor that a checkpoint of ``module`` holds, and the tensor."""
+    found: dict[int, tuple[list[str], Any]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), ([], tensor))[0].append(name)
+    return found.values()
+
+
+def _check(names: list[str], wanted: Any, stored: Stored) -> None:
+    for name in names:
+        tensor = stored[name]
+        if tensor.shape != tuple(wanted.shape):
+            raise LadderError(
+                f"{name}: stored with shape {list(tensor.shape)}, and the configuration wants "
+                f"{list(wanted.shape)}; config.json does not belong to these weights"
+            )
+        if tensor.problem and wanted.is_floating_point():
+            raise LadderError(f"{name}: {tensor.problem}")
+    first, *others = names
+    for name in others:
+        if not np.array_equal(stored[first].read(), stored[name].read()):
+            raise LadderError(
+                f"{first} and {name} are stored with different values, and the configuration says "
+                "that they are one tensor; set tie_word_embeddings to false"
+            )
+
+
+def check_unused(module: Any, unused: Iterable[str]) -> list[str]:
+    """A note about tensors that the model does not use.
+
+    Refuses one of a module that the model has: the configuration says something else about it.
+    """
+    parts = {name for name, _ in module.named_modules() if name}
+    rest = list(unused)
+    for name in rest:
+        if name.rpartition(".")[0] in parts:
+            raise LadderError(
+                f"{name}: in the checkpoint, but {type(module).__name__} with this configuration "
+                "has no such tensor; config.json does not belong to these weights"
+            )
+    if not rest:
+        return []
+    return [f"{len(rest)} tensors of the checkpoint are not of this model ({rest[0]}, ...)"]
+
+
+def fill_buffers(module: Any, stored: Mapping[str, StoredTensor]) -> None:
+    """Give the persistent buffers of ``module`` their values; they are small."""
+    import torch
+
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.nn.Parameter):
+            tensor.data = torch.from_numpy(stored[name].read()).to(tensor.dtype)
+
+
+def of_parameters(module: Any, stored: Stored) -> Stored:
+    """The tensors that are parameters."""
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {name: tensor for name, tensor in stored.items() if name in names}
 
 
 def without_memory(module: Any) -> None:
@@ -119,7 +136,7 @@ def fill(model: ir.Model, stored: Stored) -> None:
         if value.const_value is None:
             continue
         if name in stored:
-            shape, read = value.const_value.shape.numpy(), stored[name]
+            shape, read = value.const_value.shape.numpy(), stored[name].read
             value.const_value = ir.LazyTensor(
                 lambda read=read, name=name: ir.tensor(read(), name=name),  # type: ignore[misc]
                 dtype=ir.DataType.FLOAT,

@@ -7,18 +7,18 @@ far away, the rows before the text are random: they take neither time nor tokens
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ladder.frontend.checkpoint import Stored
-from ladder.frontend.language_model import PLAIN, implementations
-from ladder.frontend.model_states import key_indices
+from ladder.frontend.language_model import implementations, plain
+from ladder.frontend.model_states import layers_with_rows
+from ladder.frontend.packed.stored import Stored
 from ladder.frontend.positions import longest_text
 from ladder.frontend.types import Expected
-from ladder.ir.states import StateSpec
+from ladder.ir.states import RECURRENT, ROWS, StateSpec
 
 TEXT = 48  # tokens
 WINDOW_FIELDS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention")
@@ -31,13 +31,11 @@ def expected_logits(model: Any, states: Sequence[StateSpec], stored: Stored) -> 
     config, rng = model.config.get_text_config(), np.random.default_rng(0)
     start, length = _place(config)
     tokens = rng.integers(0, config.vocab_size, length)
-    rows = {s.name: rng.standard_normal(s.bound(start), np.float32) for s in states if start}
-    with _weights(model, stored), implementations(model, *PLAIN), torch.no_grad():
-        out = model(
-            input_ids=torch.from_numpy(tokens)[None],
-            past_key_values=_cache(key_indices(states), list(rows.values())) if start else None,
-            use_cache=start > 0,
-        )
+    growing = [state for state in states if state.kind == ROWS and start]
+    rows = {s.name: rng.standard_normal(s.bound(start), np.float32) for s in growing}
+    cache = {"past_key_values": _cache(config, states, list(rows.values()))} if rows else {}
+    with _weights(model, stored), implementations(model, *plain(model)), torch.no_grad():
+        out = model(input_ids=torch.from_numpy(tokens)[None], use_cache=bool(rows), **cache)
     return Expected(type(model).__name__, tokens.tolist(), start, rows, out.logits[0].numpy())
 
 
@@ -50,12 +48,16 @@ def _place(config: Any) -> tuple[int, int]:
     return max(0, start), min(TEXT, most)
 
 
-def _cache(layers: Iterable[int], rows: list[np.ndarray]) -> Any:
-    """Keys and values of all layers as transformers' cache; no layer forgets rows by itself."""
+def _cache(config: Any, states: Sequence[StateSpec], rows: list[np.ndarray]) -> Any:
+    """Keys and values of all layers as transformers' cache.
+
+    No layer forgets rows by itself, unless some layers have a recurrent state, which is empty.
+    """
     import torch
     from transformers import DynamicCache
 
-    cache = DynamicCache()
+    mixed = any(state.kind == RECURRENT for state in states)
+    cache, layers = DynamicCache(config=config if mixed else None), layers_with_rows(states)
     for layer, (key, value) in zip(layers, zip(rows[::2], rows[1::2], strict=True), strict=True):
         cache.update(torch.from_numpy(key), torch.from_numpy(value), layer)
     return cache
@@ -109,7 +111,7 @@ def _fill(parameters: list[tuple[str, Any]], stored: Stored) -> list[tuple[Any, 
 
     empty = [(parameter, parameter.data) for _, parameter in parameters]
     for name, parameter in parameters:
-        parameter.data = torch.from_numpy(stored[name]())
+        parameter.data = torch.from_numpy(stored[name].read())
     return empty
 
 

@@ -4,187 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ladder.errors import LadderError, one_line
-from ladder.frontend.checkpoint import (
-    Stored,
-    fill,
-    in_gguf,
-    in_safetensors,
-    of_parameters,
-    without_memory,
-)
+from ladder.frontend.checkpoint import fill
+from ladder.frontend.checkpoints import Checkpoint, Folder, Gguf, read_model
+from ladder.frontend.conversation import advised_sampling, default_template, special_tokens
 from ladder.frontend.expected import expected_logits
 from ladder.frontend.language_model import trace_language_model
 from ladder.frontend.model_states import find_states
-from ladder.frontend.onnx_file import file_digest
+from ladder.frontend.packed.stored import Stored
 from ladder.frontend.positions import longest_text
+from ladder.frontend.replacements.rwkv import unscaled
 from ladder.frontend.types import Source
-
-EAGER = {"attn_implementation": "eager"}  # the simplest form; a trace chooses another
-WHOLE = (
-    "not every weight of the model is a tensor of its own name in safetensors or GGUF: the "
-    "checkpoint was read as a whole, 4 bytes a weight of memory"
-)
 
 
 def load_folder(folder: Path, trust: bool = False) -> Source:
-    """A Hugging Face folder: config.json, safetensors, tokenizer.json.
+    """A Hugging Face folder: config.json, weights, tokenizer.json.
 
     Python code in it is run only if ``trust`` says so, and then belongs to the digest.
     """
-    found = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
-    files = sorted([folder / "config.json", *found, *(folder.glob("*.py") if trust else ())])
-    return _load(Checkpoint(folder, trust=trust), file_digest(*files))
+    return _load(Folder(folder, trust))
 
 
 def load_gguf(path: Path) -> Source:
-    """A GGUF file, its weights dequantized to float32 as transformers does it."""
-    _check_gguf(path)
-    return _load(Checkpoint(path.parent, path), file_digest(path))
+    """A GGUF file, or any part of a split one, its weights dequantized to float32."""
+    return _load(Gguf.at(path))
 
 
-def _check_gguf(path: Path) -> None:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise LadderError(f"{path}: not a GGUF file (it begins with {magic!r})")
-    from gguf import GGUFReader
-
-    try:
-        with _silence():
-            reader = GGUFReader(path)
-        counts = (f for name, f in reader.fields.items() if name.endswith(".block_count"))
-        blocks = [int(field.contents()) for field in counts]
-    except Exception as error:
-        raise LadderError(f"{path}: a truncated or damaged GGUF file; fetch it again") from error
-    if max(blocks, default=0) > len(reader.tensors):
-        raise LadderError(
-            f"{path}: says that it has {max(blocks)} layers, and holds {len(reader.tensors)} "
-            "tensors; fetch it again"
-        )
-    end = max((int(t.data_offset + t.n_bytes) for t in reader.tensors), default=0)
-    if path.stat().st_size < end:
-        raise LadderError(
-            f"{path}: truncated: {path.stat().st_size} of {end} bytes; fetch it again"
-        )
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A folder, or a GGUF file in one."""
-
-    folder: Path
-    gguf: Path | None = None
-    trust: bool = False
-
-    @property
-    def origin(self) -> str:
-        return str(self.gguf or self.folder)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """How transformers finds it. Python code in the folder is never asked about."""
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self.trust}
-        return options | ({"gguf_file": self.gguf.name} if self.gguf else {})
-
-    def stored(self, module: Any) -> Stored:
-        return in_gguf(self.gguf, module) if self.gguf else in_safetensors(self.folder)
-
-
-def _load(checkpoint: Checkpoint, digest: str) -> Source:
-    from transformers import AutoTokenizer
-
+def _load(checkpoint: Checkpoint) -> Source:
+    digest = checkpoint.digest()
     with _silence():
+        opened = read_model(checkpoint)
         try:
-            torch_model, stored = _opened(checkpoint)
-        except LadderError:
-            raise
-        except Exception as error:
-            raise LadderError(f"{checkpoint.origin}: {_reason(error)}") from error
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **checkpoint.options)
+            tokenizer = checkpoint.tokenizer()
         except Exception:
             tokenizer = None
-        source = trace_model(torch_model, stored, checkpoint.origin, digest)
-    if not stored:
-        source.notes.append(WHOLE)
+        source = trace_model(opened.model, opened.stored, checkpoint.origin, digest)
+    source.notes += opened.notes
     if tokenizer is None or not hasattr(tokenizer, "backend_tokenizer"):
         source.notes.append("no fast tokenizer found: prompts must be given as token numbers")
     else:
         source.tokenizer = tokenizer.backend_tokenizer.to_str()
-        source.chat_template = tokenizer.chat_template
-    source.eos = _eos(torch_model, tokenizer)
+        source.chat_template = default_template(tokenizer.chat_template)
+        source.special_tokens = special_tokens(tokenizer)
+    source.sampling = advised_sampling(opened.model.generation_config)
+    source.eos = _eos(opened.model, tokenizer)
     return source
-
-
-def _reason(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            "its folder holds Python code of the model, which is not run; read the code, and give "
-            "--trust-remote-code if you trust it"
-        )
-    return f"transformers cannot load it: {one_line(error)}"
 
 
 def trace_model(model: Any, stored: Stored, origin: str, digest: str) -> Source:
     """Trace a language model whose weights are ``stored``, or, where that is empty, in it."""
-    states = find_states(model)
-    traced = trace_language_model(model, states)
-    fill(traced, stored)
-    expected = expected_logits(model, states, stored)
+    with unscaled(model):
+        states = find_states(model)
+        traced = trace_language_model(model, states)
+        fill(traced, stored)
+        expected = expected_logits(model, states, stored)
     longest = longest_text(model.config.get_text_config())
-    return Source(traced, origin, digest, states=states, longest=longest, expected=expected)
-
-
-def _opened(checkpoint: Checkpoint) -> tuple[Any, Stored]:
-    """The model without its weights, and these; or with them, if they have other names there."""
-    import torch
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-
-    folder, options = checkpoint.folder, checkpoint.options
-    config = AutoConfig.from_pretrained(folder, **options)
-    if config.is_encoder_decoder:
-        raise LadderError(
-            f"{checkpoint.origin}: {config.model_type} is an encoder-decoder, no causal language "
-            "model; load its parts as torch modules with ladder.load(module, example_inputs)"
-        )
-    _check_layers(checkpoint, config)
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=checkpoint.trust, **EAGER
-        )
-    model.tie_weights()
-    stored = of_parameters(model, checkpoint.stored(model))
-    if stored is None:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, **EAGER, **options
-        )
-        return model, {}
-    without_memory(model)
-    with contextlib.suppress(OSError):  # it has none
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return model, stored
-
-
-def _check_layers(checkpoint: Checkpoint, config: Any) -> None:
-    """Refuse more layers than there are tensors, before transformers builds them."""
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if checkpoint.gguf or not any(checkpoint.folder.glob("*.safetensors")):
-        return
-    tensors = len(in_safetensors(checkpoint.folder))
-    if isinstance(layers, int) and layers > tensors:
-        raise LadderError(
-            f"{checkpoint.origin}: config.json says {layers} layers, and the checkpoint holds "
-            f"{tensors} tensors; fetch it again"
-        )
+    codes = {name: tensor.codes for name, tensor in stored.items() if tensor.codes is not None}
+    source = Source(traced, origin, digest, states=states, longest=longest, expected=expected)
+    source.codes = codes
+    return source
 
 
 def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -198,10 +80,14 @@ def _eos(model: Any, tokenizer: Any) -> tuple[int, ...]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Transformers' progress bars and advice stay out of our own progress."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(before)

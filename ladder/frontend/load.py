@@ -60,6 +60,11 @@ def find_frontend(path: Path) -> tuple[Frontend, Path]:
     raise LadderError(f"{path}: unknown kind of file; give .onnx, .gguf or a Hugging Face folder")
 
 
+def is_read_as_it_is(path: Path) -> bool:
+    """Whether the file is a graph already, that nothing was traced for."""
+    return path.is_file() and any(f.accepts(path) and not f.traced for f in FRONTENDS)
+
+
 def load(path: str | Path, trust: bool = False) -> Source:
     """Read a model file or folder; raise a ``LadderError`` if it cannot be read.
 

@@ -8,18 +8,21 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.external_data import set_base_dir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from ladder.errors import LadderError, one_line
 from ladder.frontend.onnx_check import check_graph, tensors_of
+from ladder.frontend.onnx_proto import inline_weights, plain
 from ladder.frontend.types import Source, states_of
 
 OLDEST_OPSET = 11
+INPUTS_SINCE = 4  # the IR version from which on a weight need not be an input as well
 
 
 def load_onnx(path: Path) -> Source:
     """Read an ONNX file. Weights in external files stay on disk until they are used."""
-    model = _parse(path)
+    model, notes = _parse(path)
     check_graph(model, path)
     _check_external(model, path)
     opset = model.graph.opset_imports.get("", 0)
@@ -28,15 +31,20 @@ def load_onnx(path: Path) -> Source:
             f"{path}: opset {opset} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first"
         )
-    digest, notes = _digest(path, model), _fix_weights(model)
+    digest = _digest(path, model)
+    notes += [*inline_weights(model), *_fix_weights(model)]
     return Source(model, str(path), digest, notes=notes, states=states_of(model))
 
 
-def _parse(path: Path) -> ir.Model:
+def _parse(path: Path) -> tuple[ir.Model, list[str]]:
+    """The model, with notes on what was changed to read it."""
     if not path.is_file():
         raise LadderError(f"{path}: no such file; give an ONNX file")
     try:
-        model = ir.load(path)
+        proto = onnx.load(path, load_external_data=False)
+        notes = plain(proto)
+        model: ir.Model = ir.from_proto(proto)
+        set_base_dir(model.graph, path.parent)
     except OSError as error:
         raise LadderError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
@@ -46,7 +54,7 @@ def _parse(path: Path) -> ir.Model:
         ) from error
     if model.graph.num_nodes() == 0 and not model.graph.outputs:
         raise LadderError(f"{path}: an empty graph: it may be truncated; fetch it again")
-    return model
+    return model, notes
 
 
 def _fix_weights(model: ir.Model) -> list[str]:
@@ -55,6 +63,7 @@ def _fix_weights(model: ir.Model) -> list[str]:
     if not given:
         return []
     RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version, INPUTS_SINCE)
     shown = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
     return [f"weights that were also graph inputs are now constants: {shown}"]
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from ladder.ir.codes import Codes
 from ladder.ir.shapes import static_shape
-from ladder.ir.states import RECURRENT, ROWS, STATE_PREFIX, WINDOW, StateSpec, next_name
+from ladder.ir.states import (
+    RECURRENT,
+    RESET_KEY,
+    ROWS,
+    STATE_PREFIX,
+    WINDOW,
+    StateSpec,
+    next_name,
+)
 
 TOKENS = "tokens"
 
@@ -42,10 +53,16 @@ class Source:
     tokenizer: str | None = None
     eos: tuple[int, ...] = ()
     chat_template: str | None = None
+    special_tokens: dict[str, str] = field(default_factory=dict)  # name in templates -> text
+    sampling: dict[str, float] = field(default_factory=dict)  # what the model's authors advise
     notes: list[str] = field(default_factory=list)
     states: tuple[StateSpec, ...] = ()
     longest: int | None = None  # tokens of a text, where the model computes others differently
     expected: Expected | None = None
+    # Weights that the checkpoint stores in a type of Ladder: how to read their codes, and, once
+    # these are in files of a trace, each one's type and file.
+    codes: Mapping[str, Callable[[], Codes]] = field(default_factory=dict)
+    code_files: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def is_language_model(self) -> bool:
@@ -61,8 +78,8 @@ class Source:
         return shape[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the model and what it was checked with, for a file next to it."""
-        left_out = ("model", "expected")
+        """Everything but the model, its codes and what it was checked with, for a file."""
+        left_out = ("model", "expected", "codes")
         rest = {name: value for name, value in vars(self).items() if name not in left_out}
         return {**rest, "states": [state.to_json() for state in self.states]}
 
@@ -100,4 +117,6 @@ def _state_of(before: ir.Value, after: ir.Value) -> StateSpec | None:
         return StateSpec(name, shape, dtype, WINDOW if wraps else ROWS, axis)
     if static_shape(before) is None:
         return None
-    return StateSpec(name, shape, dtype, RECURRENT, reset=0.0)
+    reset = json.loads(before.metadata_props.get(RESET_KEY, "0"))
+    values = tuple(map(float, reset)) if isinstance(reset, list) else float(reset)
+    return StateSpec(name, shape, dtype, RECURRENT, reset=values)

@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from ladder.errors import LadderError
+from ladder.support.suggest import did_you_mean
 
+PORTABLE = "portable"  # the kernel family that any processor runs
 WITH_TILES = ("amx",)  # kernel families that have matrix tiles
 VNNI = "avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vnni"
 MACHINES = {"AMD64": "x86_64", "aarch64": "arm64"}  # platform.machine() -> architecture
@@ -47,7 +49,7 @@ class Level:
     arch: str
     llvm: dict[str, object]
     flags: frozenset[str] = field(default_factory=frozenset)
-    kernels: str = "portable"  # the family of low-bit kernels: portable, avx2, avxvnni, ...
+    kernels: str = PORTABLE  # the family of low-bit kernels: portable, avx2, avxvnni, ...
     system: str = ""  # the system of its libraries, as in sys.platform; empty: this one
 
     @property
@@ -76,7 +78,7 @@ def _arm(name: str, mcpu: str, flags: str, kernels: str, *mattr: str) -> Level:
 LEVELS = {
     level.name: level
     for level in (
-        _x86("x86-64", "x86-64", "", "portable"),
+        _x86("x86-64", "x86-64", "", PORTABLE),
         _x86("x86-64-v3", "x86-64-v3", "avx2 fma f16c bmi2", "avx2"),
         _x86(
             "x86-64-v4",
@@ -149,6 +151,21 @@ TAGS = {name: dict(level.llvm) for name, level in LEVELS.items()} | {
     name: dict(accelerator.config) for name, accelerator in ACCELERATORS.items()
 }
 SAME_KERNELS = ("x86-64-v4",)  # has the kernels of x86-64-v3, so a family leaves it out
+# What other tools call the instruction sets.
+COMMON_NAMES = {
+    "avx2": "x86-64-v3",
+    "haswell": "x86-64-v3",
+    "avx512": "x86-64-v4",
+    "avx512vnni": "x86-64-vnni",
+    "avxvnni": "x86-64-avxvnni",
+    "amx": "x86-64-amx",
+    "x86": "x86-64-all",
+    "neon": "armv8.0-neon",
+    "dotprod": "armv8.2-dotprod",
+    "i8mm": "armv8.6-i8mm",
+    "arm": "arm64-all",
+    "aarch64": "arm64-all",
+}
 FAMILIES = {
     "x86-64-all": tuple(
         name
@@ -238,4 +255,5 @@ def levels_of(target: str) -> tuple[Level, ...]:
             f"{target} runs low-bit products, not whole models or this command: build them with "
             f"'ladder kernels build --target {target} -o FOLDER'"
         )
-    raise LadderError(f"unknown target '{target}'; one of {', '.join(known_targets())}")
+    near = did_you_mean(target, known_targets(), COMMON_NAMES)
+    raise LadderError(f"unknown target '{target}'; one of {', '.join(known_targets())}{near}")

@@ -14,6 +14,7 @@ any pass. There is a function for each type, with the type as its overload (``in
     MuxActivation(x, channels) -> q, aux, scale, total      outliers in digits: ``ladder.ir.mux``
     MuxGemm(q, aux, scale, total, channels, weight) -> y
     SplitPlanes, PadPlanes, PackPlanes, ...        rungs of a weight: ``ladder.ir.rungs``
+    SelectiveScan, LinearAttention, ...            recurrent operators: ``ladder.ir.recurrence``
 
 ``weight`` is: codes, scale[, zero point][, tensor scale]. Shapes: x [..., K], codes [N, K],
 scale [N, groups], tensor scale [], q [..., B, block], table [..., B, block/4, 16], y [..., N],
@@ -29,7 +30,16 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
-from ladder.ir import activation, activation_bodies, bodies, convolution, mux_bodies, rungs
+from ladder.ir import (
+    activation,
+    activation_bodies,
+    bodies,
+    convolution,
+    mux_bodies,
+    recurrence,
+    recurrence_bodies,
+    rungs,
+)
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.ir.numerics import LUT_GROUP
@@ -50,6 +60,7 @@ OUTPUTS = {
     "MuxActivation": 4,
     "MuxGemm": 1,
     **dict.fromkeys(rungs.RUNGS, 1),
+    **dict.fromkeys(recurrence.OPERATORS, 2),
 }
 
 
@@ -206,6 +217,13 @@ def rung(op: str, overload: str) -> ir.Function:
     return _function(op, overload, [source], [result], lines)
 
 
+def recurrent(op: str, overload: str) -> ir.Function:
+    """A recurrent operator (``ladder.ir.recurrence``)."""
+    body = recurrence_bodies.body(op, overload)
+    inputs, outputs = list(body.inputs), list(body.outputs)
+    return _function(op, overload, inputs, outputs, list(body.lines), body.attributes)
+
+
 def required_functions(nodes: Iterable[ir.Node]) -> list[ir.Function]:
     """The functions that the ladder nodes among ``nodes`` call, each once."""
     keys = {(n.op_type, n.overload) for n in nodes if n.domain == DOMAIN}
@@ -223,6 +241,8 @@ def build(op: str, overload: str) -> ir.Function:
         return on_codes[op](block, mode)
     if op in rungs.RUNGS:
         return rung(op, overload)
+    if op in recurrence.OPERATORS:
+        return recurrent(op, overload)
     if op == "PrecomputeTable":
         return precompute_table(activation.parse_overload(overload)[1])
     if op == "LutGemm":
@@ -242,6 +262,12 @@ def build(op: str, overload: str) -> ir.Function:
         "LowBitConv": low_bit_conv,
     }
     return typed[op](DType.parse(overload))
+
+
+def is_lowered(domain: str, op: str) -> bool:
+    """Whether an operator is a low one: neither a product over a typed weight, nor recurrent."""
+    high = op.startswith("LowBit") or op in recurrence.OPERATORS
+    return domain == DOMAIN and not high
 
 
 def weight_type(node: ir.Node) -> DType:

@@ -10,7 +10,27 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.ir.element import ELEMENTS, Element, Levels, levels
 from ladder.ir.scale import SCALE_TYPES, ScaleType
+from ladder.support.suggest import did_you_mean
 
+# What other tools call their types, and the nearest of ours; q4_0 and q8_0 are the same.
+NAMES_ELSEWHERE = {
+    "q2_k": "uint2:g16:fp16:zpf",
+    "q3_k": "int3:g16:fp16",
+    "q3_k_m": "int3:g16:fp16",
+    "q4_k": "uint4:g32:fp16:zpf",
+    "q4_k_s": "uint4:g32:fp16:zpf",
+    "q4_k_m": "uint4:g32:fp16:zpf",
+    "q5_k": "uint5:g32:fp16:zpf",
+    "q5_k_m": "uint5:g32:fp16:zpf",
+    "q6_k": "int6:g16:fp16",
+    "tq2_0": "ternary:tensor",
+    "awq": "uint4:g128:fp16:zp",
+    "4bit": "int4:g128",
+    "8bit": "int8:row",
+    "fp4": "nvfp4",
+    "fp8": "fp8_e4m3:row",
+    "bf16": "fp16",
+}
 LARGEST_GROUP_AS_BLOCK = 256
 DEFAULT_BLOCK = 32
 
@@ -54,7 +74,7 @@ class DType:
             raise LadderError(f"type '{text}': {name} takes no group; write {name}")
         if name not in ELEMENTS:
             raise LadderError(
-                f"unknown type '{text}': the element must be one of {known_elements()}"
+                f"unknown type '{text}': the element must be one of {known_elements()}{_near(text)}"
             )
         dtype = _with_parts(name, parts, text)
         _check_zero(dtype, text)
@@ -145,6 +165,12 @@ class DType:
     def bits_per_weight(self, n: int, k: int) -> float:
         """Stored bits per weight of a matrix [N, K], scales and zero points included."""
         return self.stored_bits(n, k) / (n * k)
+
+
+def _near(text: str) -> str:
+    """What was probably meant by a text that names no type."""
+    known = [f"{name}:{group}" for name in ELEMENTS for group in ("g32", "g64", "g128", "row")]
+    return did_you_mean(text, [*known, *ALIASES], NAMES_ELSEWHERE)
 
 
 def _with_parts(name: str, parts: list[str], text: str) -> DType:

@@ -87,6 +87,14 @@ class PreRounded:
 
 
 @dataclass(frozen=True)
+class StoredCodes:
+    """Weights that the checkpoint stores as codes: site -> their type and the file they are in."""
+
+    types: Mapping[str, DType] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sensitivity:
     """The loss of the output when a single site has a type and everything else is float.
 
@@ -186,6 +194,13 @@ class Stacked:
 
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The masks of attention by which a token sees the last keys only: value -> how many."""
+
+    masks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

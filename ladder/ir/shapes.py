@@ -17,6 +17,21 @@ def bind_dims(model: ir.Model, sizes: Mapping[str, int]) -> None:
     _replace(model, dict(sizes))
 
 
+def name_dims(model: ir.Model) -> None:
+    """Call the open dimensions of inputs that have no name INPUT.AXIS."""
+    for value in model.graph.inputs:
+        if value.shape is not None and not value.shape.is_static():
+            dims = [
+                ir.SymbolicDim(f"{value.name}.{axis}") if _is_nameless(dim) else dim
+                for axis, dim in enumerate(value.shape)
+            ]
+            value.shape = ir.Shape(dims)
+
+
+def _is_nameless(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and dim.value is None
+
+
 def symbolic_dims(model: ir.Model) -> list[str]:
     """Names of the symbolic dimensions of the graph's inputs, in order."""
     names: dict[str, None] = {}
@@ -25,6 +40,15 @@ def symbolic_dims(model: ir.Model) -> list[str]:
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
                 names[dim.value] = None
     return list(names)
+
+
+def with_sizes(model: ir.Model, size: int) -> ir.Model:
+    """A copy whose inputs have ``size`` for every dimension that is open, named or not."""
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else size for d in value.shape])
+    return copy
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:

@@ -16,7 +16,9 @@ from ladder.ir.convolution import Window
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
+EXPERTS_KEY = "ladder.experts"  # on a Gather of experts' rows: "2 of 8" that a token chooses
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
+BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
 LOW_BIT_OPS = frozenset(
     {
@@ -28,23 +30,34 @@ LOW_BIT_OPS = frozenset(
         "LowBitConv",
     }
 )
-OTHER_WEIGHTED_OPS = frozenset({"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger"})
+OTHER_WEIGHTED_OPS = frozenset(
+    {"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger", "CausalConvWithState"}
+)
 SMALLEST_EMBEDDING_ROWS = 16
 
 ROLES = (
-    (r"lm_head|embed_out", "lm_head"),
+    (r"(mamba|mixer|ssm).*?(in_proj|x_proj|dt_proj|out_proj|conv)(1d)?$", r"mamba.\2"),
+    (r"linear_attn\.(\w+?)(1d)?$", r"delta.\1"),
+    (r"rwkv\.blocks\.\d+\.attention\.(\w+)$", r"rwkv.\1"),
+    (r"rwkv\.blocks\.\d+\.feed_forward\.(\w+)$", r"rwkv.mlp.\1"),
+    (r"temporal_block\.(linear_\w+|conv)", r"rglru.\1"),
+    (r"\.conv\.(in_proj|out_proj)$", r"conv.\1"),
+    (r"lm_head|embed_out|^head$", "lm_head"),
     (r"embed_tokens|wte|word_embeddings|tok_embeddings", "embed"),
     (r"wpe|position_embeddings", "embed.position"),
+    (r"experts\.(gate_up_proj|gate_proj|up_proj)$", "moe.gate_up"),
+    (r"experts\.down_proj$", "moe.down"),
+    (r"(mlp|moe|feed_forward|block_sparse_moe)\.(gate|router)$|router\.layer$", "moe.router"),
     (r"(q_proj|query|\.wq)$", "attn.q"),
     (r"(k_proj|key|\.wk)$", "attn.k"),
     (r"(v_proj|value|\.wv)$", "attn.v"),
     (r"(o_proj|out_proj|attn\.c_proj|attention\.output\.dense|\.wo)$", "attn.o"),
     (r"(qkv_proj|c_attn|query_key_value|qkv)$", "attn.qkv"),
+    (r"output_gate$", "attn.gate"),
     (r"(gate_proj|\.w1)$", "mlp.gate"),
     (r"(up_proj|c_fc|fc1|\.w3|intermediate\.dense)$", "mlp.up"),
     (r"(down_proj|mlp\.c_proj|fc2|\.w2|output\.dense)$", "mlp.down"),
 )
-MAMBA_ROLES = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,13 @@ class Site:
     @property
     def parameters(self) -> int:
         return self.n * self.k
+
+    @property
+    def experts(self) -> tuple[int, int]:
+        """Of how many experts a token is multiplied by the weights of how many: (2, 8)."""
+        text = self.node.metadata_props.get(EXPERTS_KEY, "1 of 1")
+        chosen, _, count = text.partition(" of ")
+        return int(chosen), int(count)
 
     @property
     def window(self) -> Window | None:
@@ -122,9 +142,18 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
 def weighted_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """The nodes that read a weight, in order, with those in subgraphs."""
     for node in model.graph.all_nodes():
+        if _reads_experts(node):  # the node that selects them is the site
+            continue
         plain = node.domain in ("", "ai.onnx") and node.op_type in WEIGHT_INPUT
         if plain or node.op_type in OTHER_WEIGHTED_OPS or node.op_type in LOW_BIT_OPS:
             yield node
+
+
+def _reads_experts(node: ir.Node) -> bool:
+    """Whether a product's operand is the weights of chosen experts."""
+    makers = (value.producer() for value in node.inputs if value is not None)
+    chosen = any(maker is not None and EXPERTS_KEY in maker.metadata_props for maker in makers)
+    return node.op_type == "MatMul" and chosen
 
 
 def _examine(node: ir.Node) -> tuple[ir.Value, bool, int, int] | str:
@@ -157,6 +186,8 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "its second operand is computed, not a constant weight"
     if node.op_type == "ConvTranspose":
         return "ConvTranspose has no low-bit form"
+    if tensor.size == 0:
+        return "its weight is empty"
     if tensor.dtype != ir.DataType.FLOAT:
         return f"its weight is {tensor.dtype.name}, not FLOAT"
     if node.op_type == "Conv":
@@ -208,9 +239,13 @@ def _site_name(node: ir.Node) -> str:
 
 def _module_scope(node: ir.Node) -> str | None:
     """The torch module that made the node, from the exporter's metadata."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    names = ast.literal_eval(scopes) if scopes else []
-    return str(names[-2]) if len(names) >= 2 and names[-2] else None
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
+    try:
+        names = ast.literal_eval(scopes)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # no list of names
+        return None
+    known = isinstance(names, list) and len(names) >= 2 and names[-2]
+    return str(names[-2]) if known else None
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -224,11 +259,8 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _role(name: str, node: ir.Node) -> str:
     base = name.split("#")[0]
-    if re.search(r"mamba|mixer|ssm", base):
-        for part in MAMBA_ROLES:
-            if base.endswith(part):
-                return f"mamba.{part}"
     for pattern, role in ROLES:
-        if re.search(pattern, base):
-            return role
+        found = re.search(pattern, base)
+        if found:
+            return found.expand(role)
     return "embed" if node.op_type == "Gather" else node.op_type.lower()

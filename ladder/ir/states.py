@@ -24,6 +24,7 @@ STATE_PREFIX = "state."
 CONTEXT = "context"  # the dimension that has a row for each token of the text
 ROWS, WINDOW, RECURRENT = "rows", "window", "recurrent"
 KINDS = (ROWS, WINDOW, RECURRENT)
+RESET_KEY = "ladder.reset"  # metadata of a graph's input: reset values that are not 0, as JSON
 
 
 def next_name(name: str) -> str:
@@ -37,7 +38,9 @@ class StateSpec:
 
     ``axis`` is the axis of the rows, for the kinds ``rows`` and ``window``. ``shape`` has a name
     there if the number of rows is chosen later. ``reset`` is the value of a recurrent state before
-    the first token. Other kinds have none, since the position says which of their rows are read.
+    the first token, or a value for each index of axis 1. Other kinds have none, since the position
+    says which of their rows are read. ``spare`` is the number of rows of a window beyond those that
+    a token reads: a call may write as many more, and none of them is missed.
     """
 
     name: str
@@ -45,7 +48,8 @@ class StateSpec:
     dtype: str
     kind: str
     axis: int | None = None
-    reset: float | None = None
+    reset: float | tuple[float, ...] | None = None
+    spare: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,6 +62,8 @@ class StateSpec:
             raise self._invalid(f"a state of kind {self.kind} must have an axis and no reset value")
         if self.axis is not None and not 0 <= self.axis < len(self.shape):
             raise self._invalid(f"axis {self.axis} is not one of its {len(self.shape)}")
+        if isinstance(self.reset, tuple) and self.shape[1:2] != (len(self.reset),):
+            raise self._invalid(f"{len(self.reset)} reset values do not fit axis 1 of its shape")
         self._check_dtype()
 
     def _check_dtype(self) -> None:
@@ -74,10 +80,12 @@ class StateSpec:
         """The output that holds the state after a call."""
         return next_name(self.name)
 
-    @property
-    def takes_padding(self) -> bool:
-        """Whether padding tokens are harmless, because later tokens overwrite their rows."""
-        return self.kind == ROWS
+    def takes_padding(self, tokens: int) -> bool:
+        """Whether a call of ``tokens``, some of them padding, is harmless.
+
+        It is if later tokens overwrite the padding's rows, and nobody misses what was there.
+        """
+        return self.kind == ROWS or (self.kind == WINDOW and self.spare >= tokens)
 
     def bound(self, rows: int) -> tuple[int, ...]:
         """The shape, with ``rows`` for the dimension that has a name."""
@@ -91,7 +99,14 @@ class StateSpec:
 
     def initial(self, rows: int) -> np.ndarray:
         """The state before the first token, with space for ``rows``."""
-        return np.full(self.bound(rows), self.reset or 0, np.dtype(self.dtype))
+        state = np.empty(self.bound(rows), np.dtype(self.dtype))
+        self.clear(state)
+        return state
+
+    def clear(self, state: np.ndarray) -> None:
+        """Set an array to the state before the first token."""
+        values = np.array(self.reset or 0, state.dtype)
+        state[...] = values.reshape(-1, *[1] * (state.ndim - 2)) if values.ndim else values
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "shape": list(self.shape)}
@@ -115,5 +130,13 @@ def _rest_of(row: dict[str, Any]) -> dict[str, Any]:
         "dtype": field(row, "dtype", str),
         "kind": field(row, "kind", str),
         "axis": nullable_field(row, "axis", int),
-        "reset": nullable_field(row, "reset", float),
+        "reset": _reset_of(row),
+        "spare": field(row, "spare", int) if "spare" in row else 0,
     }
+
+
+def _reset_of(row: dict[str, Any]) -> float | tuple[float, ...] | None:
+    if isinstance(row.get("reset"), list):
+        return list_field(row, "reset", float)
+    value: float | None = nullable_field(row, "reset", float)
+    return value

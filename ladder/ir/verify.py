@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ladder.ir import convolution, dialect
+from ladder.ir import convolution, dialect, recurrence, recurrence_bodies
 from ladder.ir.convolution import Window
 from ladder.ir.shapes import static_shape
 
@@ -63,7 +63,21 @@ def _verify_node(node: ir.Node) -> str | None:
     if len(node.outputs) != dialect.OUTPUTS[node.op_type]:
         wanted = dialect.OUTPUTS[node.op_type]
         return f"{_where(node)}: {node.op_type} has {wanted} outputs, not {len(node.outputs)}"
+    if node.op_type in recurrence.OPERATORS:
+        return _verify_recurrent(node)
     return _verify_weight(node) or (_verify_window(node) if node.op_type == "LowBitConv" else None)
+
+
+def _verify_recurrent(node: ir.Node) -> str | None:
+    """Check operands and attributes, since the body of a function has no defaults."""
+    body = recurrence_bodies.body(node.op_type, node.overload)
+    missing = [name for name in body.attributes if name not in node.attributes]
+    if missing:
+        return f"{_where(node)}: {node.op_type} has no {missing[0]}"
+    needed = [name for name in body.inputs if name not in body.optional]
+    given = dict(zip(body.inputs, node.inputs, strict=False))
+    absent = [name for name in needed if given.get(name) is None]
+    return f"{_where(node)}: {node.op_type} has no operand {absent[0]}" if absent else None
 
 
 def _verify_weight(node: ir.Node) -> str | None:

@@ -186,6 +186,12 @@ class CompileOptions(TargetOptions):
     context: int = option(
         2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
     )
+    kv_type: str = option(
+        "fp16",
+        "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
+        "head and token.",
+        panel=COMPUTE,
+    )
     dims: tuple[str, ...] = option(
         (),
         "NAME=SIZE of an open input dimension. Repeatable.",
@@ -194,9 +200,20 @@ class CompileOptions(TargetOptions):
         splits="/",
         panel=COMPUTE,
     )
+    checked: bool = option(
+        True,
+        "Compare the float graph with ONNX Runtime on random inputs before rounding, and refuse a "
+        "model that would be computed wrongly.",
+        flags=("--check/--no-check",),
+        reported=False,
+        panel=COMPUTE,
+    )
 
     def check(self) -> None:
+        from ladder.passes.store_states import check
+
         super().check()
+        check(self.kv_type)
         _check_type(self)
 
     @property
@@ -238,6 +255,14 @@ class QuantizeOptions(SiteOptions):
         "How products round activations: int8 to int2, each alone or with :block, :token, "
         ":tensor or :static; fp32 leaves them as they are.",
         flags=("--activation", "--activations"),
+        panel=COMPUTE,
+    )
+    checked: bool = option(
+        True,
+        "Compare the file in ONNX Runtime with the original model on random inputs before it gets "
+        "its name.",
+        flags=("--check/--no-check",),
+        reported=False,
         panel=COMPUTE,
     )
 

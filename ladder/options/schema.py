@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.support.suggest import did_you_mean
 
 O = TypeVar("O")  # noqa: E741  # a dataclass of options
 KEY = "option"
@@ -186,7 +187,8 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         valid = ", ".join(sorted(known))
-        raise LadderError(f"unknown option '{unknown[0]}'; valid options are: {valid}")
+        near = did_you_mean(unknown[0], known)
+        raise LadderError(f"unknown option '{unknown[0]}'; valid options are: {valid}{near}")
 
 
 def result_key(options: Any) -> tuple[tuple[str, str], ...]:

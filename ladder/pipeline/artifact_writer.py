@@ -74,4 +74,6 @@ def _language_model(source: Source, options: CompileOptions) -> dict[str, Any] |
         "eos": list(source.eos),
         "states": [state.to_json() for state in source.states],
         "chat_template": source.chat_template,
+        "special_tokens": source.special_tokens,
+        "sampling": source.sampling,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,32 @@ from typing import Any
 import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
-from ladder.frontend.types import TOKENS, Source
+from ladder.frontend.types import Source
 from ladder.hardware.targets import Level, levels_of
 from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
-from ladder.ir.states import CONTEXT
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import plain_options, result_key
+from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
+from ladder.passes.store_states import stored_states
 from ladder.pipeline.artifact_writer import write_artifact
-from ladder.pipeline.phases import PREPARE, lower, round_and_stack
+from ladder.pipeline.functions import functions_of
+from ladder.pipeline.phases import PREPARE, lower, round_and_stack, store
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
+from ladder.pipeline.windows import find_windows
 from ladder.runtime.artifact import MANIFEST, file_hash, own_files
 from ladder.runtime.manifest import manifest_text
 from ladder.support import cache, entries
 from ladder.support.files import check_folder, folder_aside
 from ladder.support.progress import stage
 from ladder.timing.cost_tables import machine_of
+
+IN_A_BRANCH = "it is in a branch or a loop, which has no low-bit kernels"
 
 
 @dataclass
@@ -127,10 +132,14 @@ def _compile_into(
     if not source.is_language_model:  # a trace is prepared before it is cached
         run_passes(shared, PREPARE)
     put_types(shared, source, options, planned)
+    _keep_branches(shared)
     _check_sites(shared, source)
+    check = _float_check(shared, source, options)
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
     run_passes(shared, round_and_stack(options))
+    if source.is_language_model:
+        source = _with_states_stored(shared, source, options)
     weights = Weights()
     with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []
@@ -139,8 +148,17 @@ def _compile_into(
             functions, rows = _build_level(shared, source, options, level, weights, aside)
             kernels += rows
         report = compile_report(shared, sites, source, weights.size_bytes, kernels)
+        report.check = check
         own = dict(_own_types(options, planned))
         write_artifact(aside, source, options, levels, weights, functions, report, own)
+
+
+def _with_states_stored(model: ir.Model, source: Source, options: CompileOptions) -> Source:
+    """The source whose model is ``model``, with states as they are stored."""
+    rows = options.context + options.chunk
+    facts.put(model, facts.Windows(find_windows(model, rows)))
+    run_passes(model, store(options))
+    return replace(source, model=model, states=stored_states(model, source.states, options.chunk))
 
 
 def _own_types(
@@ -152,11 +170,29 @@ def _own_types(
     return [(name, own[name].book) for name in sorted({*options.elements, *asked} & set(own))]
 
 
+def _keep_branches(model: ir.Model) -> None:
+    """Leave the sites in branches and loops float: kernels are called from the main graph only."""
+    plan, left = facts.need(model, facts.BitPlan).choices, facts.need(model, facts.Skipped).reasons
+    inside = {s.name for s in find_sites(model)[0] if s.node.graph is not model.graph} & set(plan)
+    if inside:
+        choices = {name: choice for name, choice in plan.items() if name not in inside}
+        put_choices(model, choices, {**left, **dict.fromkeys(sorted(inside), IN_A_BRANCH)})
+
+
 def _check_sites(model: ir.Model, source: Source) -> None:
     if not facts.need(model, facts.BitPlan).choices:
         reasons = facts.need(model, facts.Skipped).reasons
         first = next(iter(reasons.values()), "it has no weights")
         raise NothingToQuantize(f"{source.origin}: nothing to quantize ({first})")
+
+
+def _float_check(model: ir.Model, source: Source, options: CompileOptions) -> dict[str, Any]:
+    if not options.checked:
+        return {"error": None, "reason": "--no-check"}
+    _need_compiler()
+    from ladder.pipeline.float_check.check import check_float
+
+    return check_float(model, source, options.dims_text)
 
 
 def _build_level(
@@ -172,8 +208,7 @@ def _build_level(
     from ladder.codegen.build import build_library
 
     graphs, kernels = {}, []
-    for name, dims in _functions(source, options).items():
-        graph = facts.clone(shared)
+    for name, graph, dims in functions_of(shared, source, options):
         facts.put(graph, machine_of(level.name))
         run_passes(graph, lower(options, dims))
         kernels += kernel_rows(graph, level.name, name)
@@ -190,14 +225,3 @@ def _need_compiler() -> None:
             "this process loaded an artifact before it compiled anything, which loads TVM without "
             "its compiler: import ladder.codegen.build first, or compile in another process"
         )
-
-
-def _functions(source: Source, options: CompileOptions) -> dict[str, str]:
-    """Function name -> the sizes of its open dimensions."""
-    if not source.is_language_model:
-        return {"main": options.dims_text}
-    rows = options.context + options.chunk  # a padded last chunk never reaches past the end
-    return {
-        name: f"{TOKENS}:{tokens}/{CONTEXT}:{rows}"
-        for name, tokens in (("decode", 1), ("prefill", options.chunk))
-    }

@@ -1,8 +1,8 @@
 """The whole compiler on one page: its phases in order, each a tuple of passes.
 
-    source -> PREPARE -> ALLOCATE -> mux outliers -> calibrate -> ROUND -> LOWER -> kernels
+    source -> PREPARE -> ALLOCATE -> mux outliers -> calibrate -> ROUND -> STORE -> LOWER -> kernels
 
-``compile`` runs all of them. ``quantize`` leaves out LOWER and writes an ONNX file instead.
+``compile`` runs all of them. ``quantize`` leaves out STORE and LOWER and writes an ONNX file.
 ``plan`` runs PREPARE and replaces ALLOCATE by its search. The plug-in for TVM runs ALLOCATE, ROUND
 and LOWER over the products that it finds in a Relax module. Calibration, between ALLOCATE and
 ROUND, is not a pass because it needs data: it is in ``ladder.pipeline.steps``.
@@ -15,17 +15,20 @@ from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
 from ladder.passes.fuse_operators import FuseOperators
+from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.base import Pass
 from ladder.passes.lower_convolutions import LowerConvolutions
 from ladder.passes.lower_types import LowerTypes
 from ladder.passes.move_weight_to_rhs import MoveWeightToRhs
+from ladder.passes.roll_windows import RollWindows
 from ladder.passes.round_weights import RoundWeights
 from ladder.passes.stack_products import StackProducts
+from ladder.passes.store_states import StoreStates
 
 Phase = tuple[Pass, ...]
 
 # For compilation: simplify the model, and leave only operators that have kernels.
-PREPARE: Phase = (CleanUp(), FuseOperators())
+PREPARE: Phase = (CleanUp(), FuseOperators(), GatherExperts())
 # For an ONNX file: change nothing but products that have their weight as the first operand.
 PREPARE_FILE: Phase = (MoveWeightToRhs(),)
 
@@ -45,9 +48,19 @@ def round_and_stack(options: SiteOptions) -> Phase:
     return (*round_weights(options), StackProducts())
 
 
+def store(options: CompileOptions) -> Phase:
+    """STORE: what a language model carries along, by the options."""
+    return (RollWindows(options.chunk), StoreStates(options.kv_type))
+
+
 def lower(options: CompileOptions, dims: str) -> Phase:
     """LOWER for one function, whose open dimensions have the sizes ``dims``."""
-    return (BindShapes(dims), LowerConvolutions(), *lower_products(options))
+    return (*bind(dims), LowerConvolutions(), *lower_products(options))
+
+
+def bind(dims: str) -> Phase:
+    """The first part of LOWER, alone where the float graph is compared with ONNX Runtime."""
+    return (BindShapes(dims),)
 
 
 def lower_products(options: CompileOptions) -> Phase:

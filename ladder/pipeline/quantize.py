@@ -23,6 +23,7 @@ from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes, outlier_row
 from ladder.passes.rounding.report import rounding_notes, rounding_row
+from ladder.pipeline.float_check.written import WrittenCheck
 from ladder.pipeline.phases import PREPARE_FILE, round_weights
 from ladder.pipeline.plan_file import Plan
 from ladder.pipeline.report import assumed_texts
@@ -34,7 +35,11 @@ NODE_BYTES = 200  # size of the extra operator and its names in the file
 
 @dataclass(frozen=True)
 class QuantizeReport(Result):
-    """The result of ``ladder quantize``: sizes in bytes, and each site's type with its reason."""
+    """The result of ``ladder quantize``: sizes in bytes, and each site's type with its reason.
+
+    ``check`` has the ``error`` of the file against the original with its weights rounded, or the
+    ``reason`` why they were not compared.
+    """
 
     input: str
     output: str
@@ -46,6 +51,7 @@ class QuantizeReport(Result):
     sites: list[dict[str, Any]]
     skipped: list[dict[str, str]]
     notes: list[str]
+    check: dict[str, Any]
     plan: dict[str, Any] | None
     assumed: list[str]
 
@@ -62,6 +68,7 @@ def quantize_onnx(
     options.check()
     _check_format(options)
     loaded = load_onnx(source)
+    check = WrittenCheck(loaded, options)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     run_passes(model, PREPARE_FILE)
     put_types(model, loaded, options, planned)
@@ -77,10 +84,13 @@ def quantize_onnx(
     rows = [_row(site, plan, options.format, options.activation) for site in chosen]
     bits = bits_per_weight(chosen, plan)
     calibrated(model, loaded, options)
+    check.prepared(model)
     run_passes(model, round_weights(options))
+    check.rounded(model)
     for row in rows:
         row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
-    size = export_onnx(model, target, options.format, options.accuracy_level, options.activation)
+    how = (options.format, options.accuracy_level, options.activation)
+    size = export_onnx(model, target, *how, check, source)
     return QuantizeReport(
         input=str(source),
         output=str(target),
@@ -92,6 +102,7 @@ def quantize_onnx(
         sites=rows,
         skipped=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
         notes=[*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
+        check=check.result,
         plan=planned.report if planned else None,
         assumed=assumed_texts(options, planned),
     )

@@ -23,8 +23,10 @@ from ladder.support.results import Result
 class CompileReport(Result):
     """The result of ``ladder compile``: each site's type with its reason, and the skipped nodes.
 
-    ``seconds`` is the time of the whole compilation. ``size_bytes`` is the size of the artifact's
-    files without the manifest, ``weights_bytes`` that of the packed weights.
+    ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
+    part of the largest value, or the ``reason`` why they were not compared. ``seconds`` is the time
+    of the whole compilation. ``size_bytes`` is the size of the artifact's files without the
+    manifest, ``weights_bytes`` that of the packed weights.
     """
 
     model: str
@@ -37,6 +39,7 @@ class CompileReport(Result):
     kernels: list[dict[str, Any]]
     size_bytes: int = 0
     seconds: float = 0.0
+    check: dict[str, Any] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
@@ -94,7 +97,13 @@ def compile_report(
         sites=rows,
         skipped=[{"name": n, "reason": r} for n, r in alone.reasons.items()],
         language_model=source.is_language_model,
-        notes=[*source.notes, *outlier_notes(model), *rounding_notes(model), *stack_notes(model)],
+        notes=[
+            *source.notes,
+            *expert_notes(sites),
+            *outlier_notes(model),
+            *rounding_notes(model),
+            *stack_notes(model),
+        ],
         kernels=kernels,
     )
 
@@ -110,6 +119,18 @@ def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
 def shown(value: Any) -> str:
     """An option's value as text for the command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def expert_notes(sites: list[Site]) -> list[str]:
+    """Of a mixture of experts: the weights that one token is multiplied by."""
+    weights = {id(site.weight): site for site in sites}.values()
+    mixed = {site.experts for site in weights if site.experts[1] > 1}
+    if not mixed:
+        return []
+    every = sum(site.parameters for site in weights)
+    active = sum(s.parameters * s.experts[0] // s.experts[1] for s in weights)
+    said = ", ".join(f"{chosen} of {count}" for chosen, count in sorted(mixed))
+    return [f"{active} of {every} weights are active for a token: {said} experts in each layer"]
 
 
 def stack_notes(model: ir.Model) -> list[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ladder.frontend.gguf.parts import parts_of
 from ladder.frontend.load import Frontend, find_frontend
 from ladder.frontend.types import Source
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import PREPARE
+from ladder.pipeline.stored_codes import attach_codes, write_codes
 from ladder.pipeline.trace_check import check_trace
 from ladder.support import cache, entries
 from ladder.support.progress import stage
@@ -42,6 +44,7 @@ def _traced(frontend: Frontend, path: Path, trust: bool) -> Source:
         ir.save(source.model, aside / "model.onnx", external_data="model.data")
         with stage("compare the trace with torch"):
             check_trace(source, aside / "model.onnx")
+        write_codes(source, aside)
         (aside / SOURCE).write_text(json.dumps(source.to_json()))
     return read_trace(place)
 
@@ -49,11 +52,15 @@ def _traced(frontend: Frontend, path: Path, trust: bool) -> Source:
 def read_trace(place: Path) -> Source:
     """Read a trace from the cache."""
     rest = json.loads((place / SOURCE).read_text())
-    return Source.from_json(ir.load(place / "model.onnx"), rest)
+    source = Source.from_json(ir.load(place / "model.onnx"), rest)
+    attach_codes(source, place)
+    return source
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [f for f in path.iterdir() if f.is_file()]
+    if path.is_file():
+        return [part for part in parts_of(path) if part.is_file()]
+    return [f for f in path.iterdir() if f.is_file()]
 
 
 def known_model(digest: str) -> Path | None:

@@ -17,7 +17,7 @@ from tvm.s_tir import dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 from tvm.s_tir.dlight.base import try_inline
 
-from ladder.codegen.converters import with_root
+from ladder.codegen.context import with_root
 from ladder.codegen.kernels.library import KERNELS, described, kernel
 from ladder.plugin.levels import level_of
 

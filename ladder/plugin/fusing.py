@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ladder.codegen.kernels.attention import WIDTH
+from ladder.codegen.layout import LANES
 from ladder.plugin import operators
 from ladder.plugin.match import Reader, static_dims
 from ladder.plugin.mutate import Make, Rewriter, functions
@@ -147,7 +147,7 @@ def _mask(reader: Reader, bias: Any) -> Any:
 def _fits(parts: list[Any], mask: Any) -> bool:
     """Whether the kernel supports them: one sequence, head size a multiple of 16, one mask."""
     dims = [static_dims(part) or () for part in parts]
-    if any(len(d) != 4 or d[0] != 1 or d[3] % WIDTH for d in dims):
+    if any(len(d) != 4 or d[0] != 1 or d[3] % LANES for d in dims):
         return False
     (_, heads, s, d), keys, values = dims
     if keys != values or keys[3] != d or heads % keys[1]:
@@ -179,7 +179,7 @@ def _attention_of_tvm(reader: Reader, value: Any) -> Make | None:
     if call is None or call.attrs.window_size is not None:
         return None
     dims = [static_dims(arg) for arg in call.args[:3]]
-    if any(d is None or d[0] != 1 or d[3] % WIDTH or d != dims[1] for d in dims[1:]):
+    if any(d is None or d[0] != 1 or d[3] % LANES or d != dims[1] for d in dims[1:]):
         return None
     return None if dims[0] is None or dims[0][0] != 1 else _from_tvm(call, dims[0], dims[1])
 

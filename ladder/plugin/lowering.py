@@ -10,10 +10,11 @@ import onnx_ir as ir
 import tvm
 from tvm import relax
 
-from ladder.codegen.converters import CONVERTERS, Context
+from ladder.codegen.context import Context
+from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.packing import Weights, pack_graph, reader_of, weight_inputs
 from ladder.codegen.relax_import import fold_rungs, kernel_attributes
-from ladder.hardware.targets import Level
+from ladder.hardware.targets import PORTABLE, Level
 from ladder.ir import dialect, facts
 from ladder.ir.dtype import DType
 from ladder.options.requests import CompileOptions
@@ -36,7 +37,6 @@ from ladder.plugin.operator_names import ATTENTION, GATHER, IN_DIALECT, is_low_b
 from ladder.plugin.sites import scoped_bindings
 from ladder.timing.cost_tables import machine_of
 
-PORTABLE = "portable"
 # Relax operator -> the converter of the ONNX operator, and its attributes by name.
 OPERATORS: dict[str, tuple[str, dict[str, str]]] = {
     ATTENTION: ("Attention", {"scale": "scale"}),

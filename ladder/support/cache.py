@@ -24,9 +24,11 @@ READ = (
     "ladder.frontend.huggingface",
     "ladder.passes.clean_up",
     "ladder.passes.fuse_operators",
+    "ladder.passes.gather_experts",
 )
 MAKERS: dict[str, tuple[str, ...]] = {
     "traces": (*READ, "ladder.pipeline.trace_check"),
+    "checks": (*READ, "ladder.pipeline.float_check.check"),
     "activations": (*READ, "ladder.calibration.activations"),
     "hessians": (*READ, "ladder.calibration.hessians"),
     "rounded": (*READ, "ladder.calibration.rounded_weights"),

@@ -18,6 +18,7 @@ from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
 from ladder.runtime.manifest import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
+from ladder.support.suggest import did_you_mean
 from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of
 from ladder.timing.rotation import ROTATED_BYTES, copies_of
@@ -51,7 +52,8 @@ def bench_kernel(
 ) -> dict[str, Any]:
     """Median seconds of a product and the rate at which it reads weights, scales included."""
     if scheme not in SCHEMES:
-        raise LadderError(f"unknown scheme '{scheme}'; one of: {', '.join(SCHEMES)}")
+        near = did_you_mean(scheme, SCHEMES)
+        raise LadderError(f"unknown scheme '{scheme}'; one of: {', '.join(SCHEMES)}{near}")
     dtype, (m, n, k), level = DType.parse(type), parse_shape(shape), level_here(target)
     if dtype.is_float or check(activation) == FLOAT:
         raise LadderError("bench kernel times integer products: give a low-bit type and int8")

@@ -7,11 +7,13 @@ import re
 from ladder.errors import LadderError
 from ladder.passes.infra.base import Pass, make
 from ladder.support.lookup import named
+from ladder.support.suggest import did_you_mean
 
 # A dict literal is easy to search, and --help imports nothing heavy.
 PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
+    "gather-experts": "ladder.passes.gather_experts:GatherExperts",
     "move-weight-to-rhs": "ladder.passes.move_weight_to_rhs:MoveWeightToRhs",
     "measure-sensitivity": "ladder.passes.measure_sensitivity:MeasureSensitivity",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",
@@ -19,6 +21,8 @@ PASSES = {
     "mux-outliers": "ladder.passes.mux_outliers:MuxOutliers",
     "round-weights": "ladder.passes.round_weights:RoundWeights",
     "stack-products": "ladder.passes.stack_products:StackProducts",
+    "roll-windows": "ladder.passes.roll_windows:RollWindows",
+    "store-states": "ladder.passes.store_states:StoreStates",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",
     "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",
@@ -31,7 +35,8 @@ def pass_class(name: str) -> type[Pass]:
     if name in RENAMED:
         raise LadderError(f"pass '{name}' is now called '{RENAMED[name]}'")
     if name not in PASSES:
-        raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}")
+        near = did_you_mean(name, PASSES)
+        raise LadderError(f"unknown pass '{name}'; one of: {', '.join(PASSES)}{near}")
     found: type[Pass] = named(PASSES[name])
     return found
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ladder.errors import LadderError
 from ladder.ir import facts
 from ladder.ir.dump import dump_text
+from ladder.ir.names import make_unique, named
 from ladder.ir.verify import verify
 from ladder.passes.infra.base import Pass, PassError
 
@@ -52,10 +53,12 @@ def _check_needs(p: Pass, model: ir.Model, ran: list[str]) -> None:
 
 def _run_one(number: int, p: Pass, model: ir.Model, ran: list[str]) -> None:
     where = f"pass {p.pass_name()} (number {number}, after {ran[-1] if ran else 'nothing'})"
+    before = set(named(model))
     try:
         p.run(model)
     except LadderError as error:
         raise type(error)(f"{where}: {error}") from error
+    make_unique(model, before)
     problem = verify(model)
     if problem is not None:
         raise PassError(f"{where} produced an invalid model: {problem}")

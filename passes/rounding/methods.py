@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
+from ladder.support.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,8 @@ CALIBRATED_EXAMPLE = next(method.name for method in _ROWS if method.needs.hessia
 def find_method(name: str) -> Method:
     """The method of this name; refused where there is none."""
     if name not in METHODS:
-        raise LadderError(f"unknown rounding '{name}'; one of: {', '.join(METHODS)}")
+        near = did_you_mean(name, METHODS)
+        raise LadderError(f"unknown rounding '{name}'; one of: {', '.join(METHODS)}{near}")
     return METHODS[name]
 
 

@@ -240,6 +240,7 @@ def test_without_improvement_the_start_is_kept(
     assert done.note.endswith("no improvement, so the weights are those of gptaq")
 
 
+@pytest.mark.models
 def test_a_whole_compilation_learns_and_says_so(
     tiny_chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

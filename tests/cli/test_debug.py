@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+import zipfile
 from collections.abc import Callable
 
+import numpy as np
+import onnx
 import pytest
 from conftest import Ran
 
-from ladder.errors import LadderError, NothingToQuantize
+from ladder.errors import LadderError, NothingToQuantize, refusals
 from ladder.support import cache
 
 Cli = Callable[..., Ran]
@@ -75,14 +77,48 @@ def test_anywhere_before_the_command(cli: Cli, before: tuple[str, ...]) -> None:
     assert ran.err.splitlines()[-1].startswith("ladder: cannot read no.toml")
 
 
-def test_usage_errors_stay_as_they_are(cli: Cli) -> None:
-    ran = cli("--debug", "cache", "shw")
-    assert ran.code == 2 and TRACEBACK not in ran.err and "No such command 'shw'" in ran.err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("cache", "shw"), "No such command 'shw'"),
+        (("compile", "a", "--foo"), "No such option: --foo"),
+        (("compile",), "Missing argument 'model'"),
+        (("compile", "a", "-o"), "Option '-o' requires an argument"),
+        (("run", "a", "--tokens", "many"), "Invalid value for '--tokens': "),
+    ],
+)
+def test_usage_errors_are_one_line_too(cli: Cli, words: tuple[str, ...], message: str) -> None:
+    for before in ((), ("--debug",)):
+        ran = cli(*before, *words)
+        assert ran.code == 2 and ran.out == ""
+        (line,) = ran.err.splitlines()
+        assert line.startswith(f"ladder: {message}") and line.endswith(" --help'")
 
 
-def test_a_process_of_its_own() -> None:
-    """The installed entry point uses the same function."""
-    words = [sys.executable, "-m", "ladder", "--debug", "run", "nowhere", "--prompt", "a"]
-    ran = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert ran.returncode == 2 and not ran.stdout and TRACEBACK in ran.stderr
-    assert ran.stderr.splitlines()[-1].startswith("ladder: nowhere: no such artifact folder")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: json.loads("{"), "json cannot take this input: JSONDecodeError: Expecting"),
+        (lambda: np.load(__file__), "numpy cannot take this input: "),
+        (lambda: zipfile.ZipFile(__file__), "zipfile cannot take this input: BadZipFile: File is"),
+        (lambda: onnx.load(__file__), "onnx cannot take this input: "),
+        (lambda: bytes(1 << 60), "Python cannot take this input: there is not enough memory"),
+    ],
+)
+def test_what_other_packages_raise_is_about_the_input(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object], message: str
+) -> None:
+    monkeypatch.setattr(cache, "cache_folder", call)
+    ran = cli(*SHOW)
+    assert ran.code == 2 and ran.err.startswith(f"ladder: {message}") and ran.err.count("\n") == 1
+    assert TRACEBACK in cli("--debug", *SHOW).err
+    with pytest.raises(LadderError, match=message) as refused, refusals():
+        call()
+    assert refused.value.__cause__ is not None
+
+
+def test_errors_of_ladder_stay_what_they_are() -> None:
+    with pytest.raises(KeyError), refusals():
+        raise KeyError("ours")
+    with pytest.raises(NothingToQuantize), refusals():
+        raise NothingToQuantize("nothing")

@@ -18,7 +18,9 @@ FOLDER = "help"
 
 def contexts(command: Any, name: str, parent: Any = None) -> Iterator[Any]:
     """The context of a command and of everything under it: nothing is parsed or run."""
-    context = command.context_class(command, info_name=name, parent=parent)
+    context = command.context_class(
+        command, info_name=name, parent=parent, **command.context_settings
+    )
     yield context
     for child_name, child in getattr(command, "commands", {}).items():
         yield from contexts(child, child_name, context)

@@ -62,3 +62,18 @@ def test_float_gemm_is_close_to_float64(element: Element) -> None:
     expected = case.x.astype(np.float64) @ weight.T
     size = np.abs(case.x.astype(np.float64)) @ np.abs(weight).T
     assert (np.abs(out.numpy() - expected) <= 1e-6 * size + 1e-30).all(), str(case.dtype)
+
+
+@ELEMENTS
+def test_each_row_is_multiplied_by_the_expert_that_it_names(element: Element) -> None:
+    """Each of four experts has 128 rows of one weight."""
+    rng = np.random.default_rng(seed_of("experts", element.name))
+    case = random_case(rng, random_type(rng, element), 3, 4 * 128, 200)
+    ids: npt.NDArray[np.int64] = rng.integers(0, 4, 3)
+    out = buffer(3, 128, dtype=np.float32)
+    func = built(float_gemm(case.packing, experts=True), ABLEST)
+    func(tvm.runtime.tensor(ids), tvm.runtime.tensor(case.x), *operands(case), out)
+    weight = dequantized(case).astype(np.float64).reshape(4, 128, 200)[ids]
+    expected = np.einsum("mk,mnk->mn", case.x.astype(np.float64), weight)
+    size = np.einsum("mk,mnk->mn", np.abs(case.x).astype(np.float64), np.abs(weight))
+    assert (np.abs(out.numpy() - expected) <= 1e-6 * size + 1e-30).all(), str(case.dtype)

@@ -27,6 +27,7 @@ ORDERS = {
     ("dot_gemm", "ternary:row", True): "q a_scale a_total planes w_scale starts numbers out",
     ("tile_gemm", "nvfp4", False): "q a_scale a_total planes digits w_scale factor out",
     ("float_gemm", "nf4:g64", False): "x planes values w_scale factor out",
+    ("expert_gemm", "int4:g32:bf16", False): "ids x planes w_scale out",
     ("gather", "uint3:row:bf16:zpf", False): "ids planes w_scale zero out",
 }
 TYPES = [
@@ -49,8 +50,10 @@ def test_order(op: str, text: str, mux: bool) -> None:
 @pytest.mark.parametrize(("op", "text", "mux"), ORDERS)
 def test_kernels_have_them(op: str, text: str, mux: bool) -> None:
     packing = Packing.of(DType.parse(text), mux=mux)
-    if op in ("float_gemm", "gather"):
-        made = [float_gemm(packing) if op == "float_gemm" else gather(packing, 100)]
+    if op == "gather":
+        made = [gather(packing, 100)]
+    elif op in ("float_gemm", "expert_gemm"):
+        made = [float_gemm(packing, experts=op == "expert_gemm")]
     else:
         made = [kernel(op, packing, "int8", f) for f, known in KERNELS.items() if op in known]
     for func in made:

@@ -9,10 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ladder.errors import LadderError
-from ladder.frontend.checkpoint import in_gguf
-from ladder.frontend.huggingface import WHOLE
 from ladder.frontend.load import load
+from ladder.frontend.torch_model import WHOLE
 from ladder.frontend.types import Source
 
 pytestmark = pytest.mark.models
@@ -50,29 +48,3 @@ def test_other_names_are_left_to_transformers(tiny_folder: Path, tmp_path: Path)
     source = load(folder)
     assert WHOLE in source.notes
     same_weights(source, folder)
-
-
-def test_a_type_that_gguf_cannot_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found when the weight is read: the file's header is sound."""
-    import gguf
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    path = tmp_path / "model.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_block_count(1)
-    rows = np.zeros((4, 32 // 32 * 18), np.uint8)
-    writer.add_tensor("blk.0.ffn_up.weight", rows, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    small = LlamaConfig(hidden_size=32, intermediate_size=4, num_hidden_layers=1, vocab_size=8,
-                        num_attention_heads=1, num_key_value_heads=1)  # fmt: skip
-    (read,) = in_gguf(path, LlamaForCausalLM(small)).values()
-    assert read().shape == (4, 32)
-    monkeypatch.delitem(gguf.quants._type_traits, gguf.GGMLQuantizationType.Q4_0)
-    with pytest.raises(
-        LadderError, match=r"blk\.0\.ffn_up\.weight has type Q4_0, which gguf cannot"
-    ):
-        read()

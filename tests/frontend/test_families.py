@@ -15,10 +15,13 @@ from transformers import WhisperConfig
 
 from ladder.errors import LadderError
 from ladder.frontend import attention
+from ladder.frontend.carried import Carried
 from ladder.frontend.huggingface import trace_model
-from ladder.frontend.language_model import PLAIN, implementations
+from ladder.frontend.language_model import implementations, plain
 from ladder.frontend.load import load
 from ladder.frontend.positions import longest_text
+from ladder.frontend.replacements.scans import gated_delta_rule
+from ladder.frontend.traced_cache import TracedCache
 from ladder.frontend.types import Source
 from ladder.options.requests import CompileOptions
 from ladder.passes.infra.runner import run_passes
@@ -44,7 +47,7 @@ def text() -> list[int]:
 
 def logits_of(model: torch.nn.Module) -> np.ndarray:
     """By torch, without a cache."""
-    with torch.no_grad(), implementations(model, *PLAIN):
+    with torch.no_grad(), implementations(model, *plain(model)):
         logits: np.ndarray = model(torch.tensor([text()]), use_cache=False).logits[0].numpy()
     return logits
 
@@ -102,6 +105,24 @@ def test_a_lost_window_is_noticed(
         checked(model, tmp_path)
 
 
+def test_a_lost_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call is right without it: only the same text in several calls is not."""
+    plain = Carried.put
+    monkeypatch.setattr(Carried, "put", lambda self, name, after: plain(self, name, after * 0))
+    with pytest.raises(LadderError, match=r"traced MambaForCausalLM does not compute .* differ by"):
+        checked(families.build(families.RIGHT["Mamba"]()), tmp_path)
+
+
+def test_an_unknown_keyword_of_the_cache_is_refused_by_name() -> None:
+    key = torch.zeros(1, 2, 4, 8)
+    with pytest.raises(LadderError, match="layer 3 updates its keys and values with 'cos'"):
+        TracedCache().update(key, key, 3, cos=key)
+    with pytest.raises(LadderError, match="layer 3 updates its keys and values with 'dict'"):
+        TracedCache().update(key, key, 3, {"cos": key})
+    with pytest.raises(LadderError, match="a gated delta rule is called with 'reverse'"):
+        gated_delta_rule(key, key, key, key, key, reverse=True)
+
+
 @pytest.mark.parametrize("name", ["Llama, rope dynamic", "Phi 3, rope longrope"])
 def test_a_context_in_which_positions_are_scaled_differently(name: str, tmp_path: Path) -> None:
     source = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), name, "digest")
@@ -123,7 +144,9 @@ def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) 
         layer_idx = 3
 
     q, seen = torch.zeros(1, 2, 4, 8), torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    with pytest.raises(LadderError, match="Layer of layer 3 calls attention with 'position_bias'"):
+    with pytest.raises(
+        LadderError, match="attention of Layer of layer 3 is called with 'position_bias'"
+    ):
         attention.attention(Layer(), q, q, q, seen, position_bias=seen)
     with pytest.raises(LadderError, match="Layer of layer 3 attends without a mask"):
         attention.attention(Layer(), q, q, q, None)

@@ -1,4 +1,4 @@
-"""Runs one case after another within limits, and watches what they leave over."""
+"""Runs one case after another within limits, and watches which files they leave."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def attempt(run: Callable[[], object], allowed: type[Exception], faults: Faults,
 
 
 def check_tree(root: Path, before: dict[str, int], faults: Faults, case: int) -> None:
-    """Nothing below ``root`` may be left over or changed."""
+    """Nothing below ``root`` may be new or changed."""
     try:
         left = sorted(set(tree(root).items()) ^ set(before.items()))
-        assert not left, f"left over or changed: {left[:5]}"
+        assert not left, f"new or changed: {left[:5]}"
     except AssertionError as error:
         faults.add(case, error)

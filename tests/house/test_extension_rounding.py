@@ -87,12 +87,17 @@ def test_artifacts_follow_from_every_method_that_rounds_whole_models() -> None:
 
 
 # Where a method's name is meant to be: the registry, and the method's own file. "mse" is also the
-# name of a loss, and the default; a folder of the cache is named as what is in it.
+# name of a loss, and the default; a folder of the cache is named as what is in it; "gptq" is also
+# a format of checkpoints.
 REGISTRY = "ladder.passes.rounding.methods"
 OWN = {
     ("ladder.calibration.gptaq", "gptaq"),
     ("ladder.calibration.learned.result", "learned"),
     ("ladder.support.cache", "learned"),
+    *(
+        (f"ladder.frontend.{module}", "gptq")
+        for module in ("checkpoints", "packed.formats", "packed.gptq")
+    ),
 }
 
 

@@ -47,6 +47,16 @@ def only_site(text: str, weights: dict[str, np.ndarray]) -> Site:
         ("backbone.layers.0.mixer.out_proj", "mamba.out_proj"),
         ("lm_head", "lm_head"),
         ("classifier", "matmul"),
+        ("backbone.layers.0.mixer.in_proj", "mamba.in_proj"),
+        ("model.layers.0.mamba.x_proj", "mamba.x_proj"),
+        ("backbone.layers.0.mixer.q_proj", "attn.q"),
+        ("model.layers.0.linear_attn.in_proj_qkvz", "delta.in_proj_qkvz"),
+        ("model.layers.0.linear_attn.out_proj", "delta.out_proj"),
+        ("rwkv.blocks.0.attention.key", "rwkv.key"),
+        ("rwkv.blocks.0.feed_forward.key", "rwkv.mlp.key"),
+        ("model.layers.0.temporal_block.linear_x", "rglru.linear_x"),
+        ("model.layers.0.conv.in_proj", "conv.in_proj"),
+        ("head", "lm_head"),
     ],
 )
 def test_roles(name: str, role: str) -> None:

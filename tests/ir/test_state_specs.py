@@ -71,3 +71,11 @@ def test_a_missing_field_is_named(name: str) -> None:
 def test_a_value_that_is_not_an_object() -> None:
     with pytest.raises(LadderError, match=r"'state\.0\.key' is not an object"):
         StateSpec.from_json("state.0.key")
+
+
+def test_a_reset_value_for_each_part() -> None:
+    spec = StateSpec("state.0.wkv", (1, 2, 3), "float32", RECURRENT, reset=(0.0, -5.0))
+    assert spec.initial(7).tolist() == [[[0, 0, 0], [-5, -5, -5]]]
+    assert StateSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    with pytest.raises(LadderError, match=r"state 'x': 3 reset values do not fit axis 1"):
+        StateSpec("x", (1, 2, 3), "float32", RECURRENT, reset=(0.0, 1.0, 2.0))

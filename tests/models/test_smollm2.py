@@ -47,7 +47,12 @@ def compiled(
     source: Source, folder: Path, kind: str, activation: str, rules: tuple[Rule, ...] = ()
 ) -> LanguageModel:
     options = CompileOptions(
-        type=DType.parse(kind), activation=activation, context=CONTEXT, chunk=CHUNK, rules=rules
+        type=DType.parse(kind),
+        activation=activation,
+        context=CONTEXT,
+        chunk=CHUNK,
+        rules=rules,
+        kv_type="fp32",
     )
     report = compile_model(source, folder, options).report
     assert len(report["sites"]) == 212
@@ -152,7 +157,7 @@ def test_int8_row_keeps_perplexity(source: Source, tokens: list[int], tmp_path: 
     plan = "allocate-uniform{type=int8:row},round-weights"
     weights = evaluate(reference(source, plan, WINDOW), tokens, WINDOW).perplexity
     assert abs(weights / base - 1) < 0.005
-    options = CompileOptions(type=DType.parse("int8:row"), context=WINDOW)
+    options = CompileOptions(type=DType.parse("int8:row"), context=WINDOW, kv_type="fp32")
     model = load(compile_model(source, tmp_path / "art", options).folder)
     assert isinstance(model, LanguageModel)
     assert abs(evaluate(model, tokens, WINDOW).perplexity / base - 1) < 0.01

@@ -33,7 +33,7 @@ def here(folder: Path) -> list[int]:
 def test_the_same_tokens_as_on_x86(smollm2_artifact: Path, tmp_path: Path) -> None:
     """The artifact runs with Ladder's runtime, numpy and TVM's runtime, without the compiler."""
     options = CompileOptions(
-        type=DType.parse("int4:g128"), context=64, chunk=8, target="raspberry-pi-5"
+        type=DType.parse("int4:g128"), context=64, chunk=8, target="raspberry-pi-5", kv_type="fp32"
     )
     compile_model(package_file(*MODEL), tmp_path / "pi", options)
     words = [generate.__file__, str(tmp_path / "pi"), PROMPT, str(COUNT)]

@@ -110,7 +110,14 @@ def trials(folder: Path, type: str, mode: str) -> list[Trial]:
 
 def compiled(folder: Path, target: Path, type: str, mode: str, level: str) -> LanguageModel:
     ladder.compile(
-        folder, target, type=type, activation=mode, target=level, context=CONTEXT, chunk=CHUNK
+        folder,
+        target,
+        type=type,
+        activation=mode,
+        target=level,
+        context=CONTEXT,
+        chunk=CHUNK,
+        kv_type="fp32",
     )
     model = ladder.runtime.load(target)
     assert isinstance(model, LanguageModel)

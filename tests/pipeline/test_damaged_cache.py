@@ -27,7 +27,11 @@ from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
 from ladder.ir.facts import PreRounded
 from ladder.ir.site import find_sites
+from ladder.passes.allocate_uniform import AllocateUniform
+from ladder.passes.infra.runner import run_passes
 from ladder.passes.rounding.pre_rounded import load_outcome
+from ladder.pipeline.float_check.check import check_float
+from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.sources import known_model, load_source
 from ladder.runtime import load
 from ladder.sensitivity.measure import measure_feeds
@@ -109,6 +113,12 @@ def made_learned() -> Any:
     return codes(learned_of(model, data, types, begun))
 
 
+def made_checks() -> Any:
+    model = source()
+    run_passes(model.model, (*PREPARE, AllocateUniform(DType.parse(TYPE))))
+    return check_float(model.model, model, "")
+
+
 def made_scores() -> Any:
     return measure_feeds(source(), [TYPE, "int4:g32"], {"x": X}, "rtn").scores
 
@@ -140,6 +150,7 @@ KINDS: dict[str, Make] = {
     "rounded": made_rounded,
     "ordered": made_ordered,
     "learned": made_learned,
+    "checks": made_checks,
     "sensitivity": made_scores,
     "tuned": made_tuned,
     "costs": made_costs,

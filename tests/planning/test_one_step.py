@@ -200,7 +200,7 @@ def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., No
             assert (shown or None) == (defaults[name] or None), name
     lacking = set(defaults) - set(inspect.signature(command).parameters)
     assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
-        {"target", "activation", "chunk", "latency", "costs", "overhead"}
+        {"target", "activation", "chunk", "latency", "costs", "overhead", "trust_remote_code"}
         if command is quantize_command
         else set()
     )

@@ -15,7 +15,7 @@ from ladder.hardware.targets import ACCELERATORS, LEVELS, TAGS
 
 OURS = {
     "", ".errors", ".hardware", ".hardware.targets", ".plugin", ".plugin.onnx_hook",
-    ".plugin.packing", ".support", ".support.moved",
+    ".plugin.packing", ".support", ".support.moved", ".support.suggest",
 }  # fmt: skip
 
 

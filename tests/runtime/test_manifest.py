@@ -60,10 +60,11 @@ def test_the_states_and_options_of_an_artifact(tiny_artifact: Path) -> None:
     assert manifest["language_model"]["states"][0] == {
         "name": "state.0.key",
         "shape": [1, 2, "context", 16],
-        "dtype": "float32",
+        "dtype": "float16",
         "kind": "rows",
         "axis": 2,
         "reset": None,
+        "spare": 0,
     }
 
 
@@ -161,7 +162,7 @@ FUNCTIONS = [
     (put("prefix", "functions", 1, "name"), "no function 'prefill'; it has: decode, prefix"),
     (put([], "functions", 0, "outputs"), "function 'decode' returned 5 outputs, not 0"),
     (put([], "functions", 0, "weights"), "the library does not fit the manifest"),
-    (put(90, "language_model", "vocabulary"), "logits for 16 tokens of 90; compile"),
+    (put(90, "language_model", "vocabulary"), "for 1 tokens of 90; compile"),
 ]
 
 

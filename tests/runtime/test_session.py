@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import ladder
 import ladder.runtime
-from ladder.runtime.session import Session
+from ladder.runtime.session import Session, aligned_zeros
 
 pytestmark = pytest.mark.kernels
 
@@ -38,3 +39,18 @@ def test_every_call_reads_its_own_inputs(tmp_path: Path) -> None:
         expected = np.where(keep, x @ weight, 0)
         assert (out[~keep] == 0).all(), f"seed {seed}"
         assert np.abs(out - expected).max() < 0.02 * np.abs(expected).max(), f"seed {seed}"
+
+
+def test_memory_is_taken_as_rows_are_written() -> None:
+    """A long context costs nothing before there is a text that long."""
+    before = resident()
+    rows = aligned_zeros((1, 64, 1 << 16, 16), "float32")
+    assert resident() - before < rows.nbytes / 8
+    rows[:, :, : 1 << 15] = 1
+    assert rows.nbytes / 4 < resident() - before < rows.nbytes * 3 / 4
+
+
+def resident() -> int:
+    """Bytes of memory that this process has, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -15,9 +15,12 @@ from ladder.frontend.load import load
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.states import RECURRENT, ROWS, WINDOW, StateSpec
+from ladder.options.requests import CompileOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
+from ladder.pipeline.functions import functions_of
+from ladder.pipeline.sources import load_source
 from ladder.reference import ReferenceLanguageModel
 from ladder.runtime.bench import bench_artifact
 from ladder.runtime.language_model import LanguageModel
@@ -62,7 +65,7 @@ def test_states_without_earlier_text_do_not_rewind(spec: StateSpec, kind: str) -
     held.rewind(2)
     with pytest.raises(LadderError, match=f"state '{spec.name}' is {kind} and .* take a snapshot"):
         held.rewind(1)
-    assert held.position == 2 and not held.take_padding
+    assert held.position == 2 and not held.take_padding(2)
 
 
 def test_a_snapshot_is_restored_whatever_was_fed_since() -> None:
@@ -94,7 +97,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def artifact(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts") / "hybrid"
-    ladder.compile(source, folder, type=TYPE, activation="fp32", context=CONTEXT, chunk=CHUNK)
+    options = {"type": TYPE, "activation": "fp32", "kv_type": "fp32"}
+    ladder.compile(source, folder, context=CONTEXT, chunk=CHUNK, **options)
     return folder
 
 
@@ -173,3 +177,35 @@ def test_rows_rewind_in_an_artifact(tiny_artifact: Path) -> None:
     model.rewind(3)
     model.feed([4, 5, 6])
     assert np.array_equal(model.step(7), wanted)
+
+
+@pytest.mark.models
+@pytest.mark.kernels
+@pytest.mark.parametrize("name", ["tiny_artifact", "artifact"])
+def test_only_the_logits_that_are_asked_for(name: str, request: pytest.FixtureRequest) -> None:
+    model = ladder.runtime.load(request.getfixturevalue(name))
+    assert isinstance(model, LanguageModel)
+    for text in (TOKENS, TOKENS[:1], TOKENS[:CHUNK]):
+        model.reset()
+        whole = model.feed(text)
+        model.reset()
+        assert np.array_equal(model.feed(text, logits="last"), whole[-1:])
+        model.reset()
+        assert model.feed(text[:-1] or text, logits=None).shape == (0, model.vocabulary)
+        model.reset()
+        assert np.array_equal(model.feed(text, "all"), whole)
+    with pytest.raises(LadderError, match="logits='first': give 'all', 'last' or None"):
+        model.feed(TOKENS, "first")
+
+
+@pytest.mark.models
+def test_a_scale_of_all_tokens_keeps_their_logits_together(tiny_chat_folder: Path) -> None:
+    """With one scale for a call's tokens, none of them is computed alone."""
+    source = load_source(tiny_chat_folder)
+    model = run_passes(source.model.clone(), [AllocateUniform(DType.parse(TYPE)), RoundWeights()])
+    for activation, names in (
+        ("int8:tensor", ["decode", "prefill"]),
+        ("int8:token", ["decode", "prefill", "last", "all"]),
+    ):
+        options = CompileOptions(activation=activation, context=CONTEXT, chunk=CHUNK)
+        assert [name for name, *_ in functions_of(model, source, options)] == names

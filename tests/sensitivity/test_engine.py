@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import families
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -13,9 +14,12 @@ from small_graphs import graph, random
 from ladder.blockwise.weights import Group, Task, find_groups, rounder
 from ladder.calibration.data import language_model_feeds
 from ladder.errors import LadderError
+from ladder.frontend.huggingface import trace_model
 from ladder.frontend.types import Source, states_of
 from ladder.ir.blocks import find_blocks
 from ladder.ir.dtype import DType
+from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.sources import load_source
 from ladder.reference import Reference
 from ladder.sensitivity.divergence import LOGITS, PROBABILITIES, VALUES, Expected, Sums
@@ -71,9 +75,23 @@ def logits_of(model: ir.Model, tokens: np.ndarray) -> np.ndarray:
 
 @pytest.mark.models
 def test_scores_are_those_of_the_whole_model(model: ir.Model, tokens: np.ndarray) -> None:
+    """Two layers of seven, and the embedding, which is lm_head too."""
+    assert len(compared(model, tokens)) == 15
+
+
+@pytest.mark.models
+def test_scores_of_a_recurrent_model(tokens: np.ndarray) -> None:
+    """Blocks before the site are not run again, and each window begins with a reset state."""
+    model = trace_model(families.build(families.RIGHT["Mamba"]()), {}, "Mamba", "digest").model
+    run_passes(model, PREPARE)
+    assert len(find_blocks(model).middle) == 2
+    assert len(compared(model, tokens % families.VOCABULARY)) == 9
+
+
+def compared(model: ir.Model, tokens: np.ndarray) -> list[Task]:
+    """Candidates whose scores are those of whole runs, one for each weight."""
     engine, plain = engine_of(model, tokens), logits_of(model, tokens)
     groups = list(engine.groups.values())
-    assert len(groups) == 15  # two layers of seven, and the embedding, which is lm_head too
     tasks = [Task(g.name, t) for i, g in enumerate(groups) for t in TYPES[i % 3 :][:1]]
     for task, found in zip(tasks, engine.score(tasks), strict=True):
         changed = with_weight(model, engine.groups[task.group], task.type)
@@ -81,6 +99,7 @@ def test_scores_are_those_of_the_whole_model(model: ir.Model, tokens: np.ndarray
         for measure, value in wanted.items():
             close = 1e-4 if measure == "sqnr" else 1e-6
             assert abs(found[measure] - value) <= close * max(1, abs(value)), (task, measure)
+    return tasks
 
 
 @pytest.mark.models

@@ -35,6 +35,7 @@ WITHOUT_ENTRIES = (
     "ladder.passes.infra.registry",
     "ladder.passes.measure_sensitivity",
     "ladder.peers",
+    "ladder.pipeline.float_check.written",
     "ladder.pipeline.prepare",
     "ladder.pipeline.quantize",
     "ladder.planning",
@@ -47,7 +48,7 @@ WITHOUT_ENTRIES = (
     "ladder.timing.tune",
 )
 KINDS = set(cache.MAKERS)
-FROM_KERNELS = {"artifacts", "kernels", "tuned", "costs"}
+FROM_KERNELS = {"artifacts", "checks", "kernels", "tuned", "costs"}
 
 
 @pytest.fixture
@@ -81,9 +82,12 @@ def digests() -> dict[str, str]:
         ("planning/make", set()),
         ("codegen/kernels/dot", FROM_KERNELS),
         ("codegen/relax_import", FROM_KERNELS),
-        ("passes/kernel_choice", {"artifacts", "tuned", "costs"}),
-        ("passes/round_weights", {"artifacts"}),
-        ("passes/rounding/gptq", {"artifacts", "rounded", "ordered", "learned", "sensitivity"}),
+        ("passes/kernel_choice", {"artifacts", "checks", "tuned", "costs"}),
+        ("passes/round_weights", {"artifacts", "checks"}),
+        (
+            "passes/rounding/gptq",
+            {"artifacts", "checks", "rounded", "ordered", "learned", "sensitivity"},
+        ),
         ("calibration/hessians", {"artifacts", "hessians"}),
         ("frontend/huggingface", KINDS - {"kernels", "tuned", "costs"}),
         ("errors", KINDS),

@@ -1,4 +1,4 @@
-"""Functions of models that cannot be traced as they are, or not with a cache of fixed length.
+"""Attention, rotary embeddings and MLPs that cannot be traced as they are.
 
 Each replacement computes the same in another form: complex numbers as pairs, masks and biases that
 follow from the mask of full attention instead of from the number of keys so far.
@@ -6,71 +6,46 @@ follow from the mask of full attention instead of from the number of keys so far
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import math
 from statistics import NormalDist
 from typing import Any
-from unittest.mock import patch
+
+import torch
 
 from ladder.frontend.attention import attention
 
 
-@contextmanager
-def replaced(model: Any) -> Iterator[None]:
-    """The functions of ``model``'s family that are replaced, are so within the block."""
-    family = type(model).__module__
-    with ExitStack() as stack:
-        for path, function in REPLACEMENTS.get(family.rpartition(".")[2], {}).items():
-            *owners, name = path.split(".")
-            owner: Any = importlib.import_module(
-                owners.pop(0) if owners[:1] == ["torch"] else family
-            )
-            for part in owners:
-                owner = getattr(owner, part)
-            stack.enter_context(patch.object(owner, name, function))
-        yield
-
-
-def _polar(size: Any, angle: Any) -> Any:
+def polar(size: Any, angle: Any) -> Any:
     """Complex numbers as pairs on a last axis."""
-    import torch
-
     return torch.stack([size * torch.cos(angle), size * torch.sin(angle)], dim=-1)
 
 
 def _rotate(x: Any, factors: Any) -> Any:
     """Neighbours in ``x`` as complex numbers, times ``factors``."""
-    import torch
-
     real, imaginary = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     cos, sin = factors.unbind(-1)
     turned = [real * cos - imaginary * sin, real * sin + imaginary * cos]
     return torch.stack(turned, dim=-1).flatten(-2).type_as(x)
 
 
-def _rotate_heads_first(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
+def rotate_heads_first(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
     return _rotate(query, factors.unsqueeze(1)), _rotate(key, factors.unsqueeze(1))
 
 
-def _rotate_heads_last(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
+def rotate_heads_last(query: Any, key: Any, factors: Any) -> tuple[Any, Any]:
     return _rotate(query, factors.unsqueeze(2)), _rotate(key, factors.unsqueeze(2))
 
 
-def _sparse(self: Any, inputs: Any) -> Any:
+def sparse(self: Any, inputs: Any) -> Any:
     """Gemma 3n: all but the largest values become 0; how many is a constant."""
-    import torch
-
     cutoff = NormalDist().inv_cdf(float(self.activation_sparsity))
     mean = torch.mean(inputs, dim=-1, keepdim=True)
     deviation = torch.std(inputs, dim=-1, keepdim=True, unbiased=False)
     return torch.relu(inputs - (mean + deviation * cutoff))
 
 
-def _local(self: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, None]:
+def local(self: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, None]:
     """GPT-Neo: a local layer sees the last keys of those that the mask shows."""
-    import torch
-
     seen = mask >= 0
     if self.attention_type == "local":
         end = seen.sum(dim=-1, keepdim=True)
@@ -79,7 +54,7 @@ def _local(self: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[Any,
     return out.transpose(1, 2), None
 
 
-def _biased(
+def biased(
     self: Any,
     hidden_states: Any,
     position_bias: Any,
@@ -88,8 +63,6 @@ def _biased(
     **_: Any,
 ) -> tuple[Any, None]:
     """MPT: the bias grows with the key's position; what a row has in common does not matter."""
-    import torch
-
     tokens, mixed = hidden_states.shape[1], self.Wqkv(hidden_states)
     if self.clip_qkv:
         mixed = mixed.clamp(min=-self.clip_qkv, max=self.clip_qkv)
@@ -103,11 +76,19 @@ def _biased(
     return self.out_proj(out.transpose(1, 2).reshape(1, tokens, -1)), None
 
 
-# Module of a family -> what is replaced, from there or from torch
-REPLACEMENTS: dict[str, dict[str, Callable[..., Any]]] = {
-    "modeling_deepseek_v2": {"torch.polar": _polar, "apply_rotary_emb": _rotate_heads_first},
-    "modeling_llama4": {"torch.polar": _polar, "apply_rotary_emb": _rotate_heads_last},
-    "modeling_gemma3n": {"Gemma3nTextMLP._gaussian_topk": _sparse},
-    "modeling_gpt_neo": {"GPTNeoSelfAttention._attn": _local},
-    "modeling_mpt": {"MptAttention.forward": _biased},
-}
+def alibi(mask: Any, heads: int, dtype: Any) -> Any:
+    """Falcon: slope times position, rounded to bfloat16, which ONNX Runtime cannot multiply."""
+    slopes = torch.tensor(_slopes(heads))[:, None]
+    places = (mask.cumsum(dim=-1) - 1) * mask
+    return _rounded(_rounded(slopes) * _rounded(places)).reshape(heads, 1, -1)
+
+
+def _rounded(x: Any) -> Any:
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def _slopes(heads: int) -> list[float]:
+    """Powers of 2 ** (-8 / heads); for other counts than powers of 2, those of the next ones."""
+    whole = 2 ** math.floor(math.log2(heads))
+    first = [2 ** (-8 * (i + 1) / whole) for i in range(whole)]
+    return first + [2 ** (-4 * (2 * i + 1) / whole) for i in range(heads - whole)]

@@ -1,0 +1,1 @@
+"""Functions of models that are replaced while they are traced, one file for each kind."""

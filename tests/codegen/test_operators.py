@@ -1,0 +1,53 @@
+"""Operators whose conversion by TVM alone fails, against ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from compiled import run_compiled
+from kernel_cases import HERE
+from small_graphs import graph, stock
+
+from ladder.errors import LadderError
+
+pytestmark = pytest.mark.kernels
+
+
+def both(
+    text: str, weights: dict[str, np.ndarray], **feeds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The compiled output, and ONNX Runtime's."""
+    made: ir.Model = ir.from_proto(graph(text, weights, opset=24))
+    (wanted,) = stock(made, feeds)
+    (got,) = run_compiled(made, HERE[0], feeds).outputs
+    assert got.dtype == wanted.dtype
+    return got, wanted
+
+
+def test_equal_of_booleans() -> None:
+    text = "g (bool[4, 3] a, bool[3] b) => (bool[4, 3] y) { y = Equal (a, b) }"
+    a, b = np.arange(12).reshape(4, 3) % 5 < 2, np.array([True, False, True])
+    assert np.array_equal(*both(text, {}, a=a, b=b))
+
+
+def test_top_k_without_an_order() -> None:
+    text = "g (float[4, 9] x) => (float[4, 3] y) { y, places = TopK <sorted = 0> (x, k) }"
+    x = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)
+    got, wanted = both(text, {"k": np.array([3])}, x=x)
+    assert np.array_equal(np.sort(got), np.sort(wanted))
+
+
+def test_a_normalization_with_a_scale_for_each_head() -> None:
+    text = "g (float[1, 3, 2, 16] x) => (float[1, 3, 2, 16] y) { y = RMSNormalization (x, s) }"
+    rng = np.random.default_rng(0)
+    x, scale = (rng.standard_normal(n).astype(np.float32) for n in ((1, 3, 2, 16), (1, 1, 2, 16)))
+    got, wanted = both(text, {"s": scale}, x=x)
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+def test_what_tvm_cannot_convert_is_refused_by_name() -> None:
+    text = "g (float[4] x, int64[1] n) => (float[K] y) { a = Reshape (x, n)\n y = Reshape (a, n) }"
+    made: ir.Model = ir.from_proto(graph(text, {}, opset=24))
+    with pytest.raises(LadderError, match=r"Reshape '.*' has no kernel: .*; 'ladder quant"):
+        run_compiled(made, HERE[0], {})

@@ -1,0 +1,69 @@
+"""Weights of experts become tables of rows, of which the chosen ones are read."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from small_graphs import graph, random
+
+from ladder.ir.site import find_sites
+from ladder.passes.gather_experts import GatherExperts
+from ladder.passes.infra.runner import run_passes
+from ladder.reference import Reference
+
+EXPERTS, CHOSEN, N, K = 5, 2, 24, 16
+WEIGHT = "layers.0.mlp.experts.gate_up_proj"
+TEXT = f"""g (float[3, {K}] x, int64[3, {CHOSEN}] chosen) => (float[6, {N}] y) {{
+  flat_shape = Constant <value_ints = [-1]> ()
+  one = Constant <value_ints = [1]> ()
+  flat = Reshape(chosen, flat_shape)
+  index = Unsqueeze(flat, one)
+  same = Transpose <perm = [0, 1, 2]> ("{WEIGHT}")
+  found = GatherND <batch_dims = 0> (same, index)
+  weight = Transpose <perm = [0, 1, 2]> (found)
+  doubled = Concat <axis = 1> (x, x)
+  rows_shape = Constant <value_ints = [6, {K}]> ()
+  rows = Reshape(doubled, rows_shape)
+  last = Constant <value_ints = [2]> ()
+  column = Unsqueeze(rows, last)
+  product = MatMul(weight, column)
+  y = Squeeze(product, last)
+}}"""
+
+
+def model(text: str = TEXT) -> ir.Model:
+    made: ir.Model = ir.from_proto(graph(text, {WEIGHT: random(EXPERTS, N, K)}))
+    return made
+
+
+def test_the_chosen_rows_are_read() -> None:
+    feeds = {
+        "x": random(3, K),
+        "chosen": np.array([[0, 4], [3, 3], [1, 0]]),
+    }
+    before, after = model(), model()
+    run_passes(after, [GatherExperts()])
+    wanted, found = (Reference(m).run(feeds)["y"] for m in (before, after))
+    assert np.array_equal(wanted, found)
+    ((site,), refusals) = find_sites(after)
+    assert (site.name, site.role, site.n, site.k) == (WEIGHT, "moe.gate_up", EXPERTS * N, K)
+    assert site.experts == (CHOSEN, EXPERTS)
+    assert refusals == []
+    assert WEIGHT not in after.graph.initializers
+    assert {node.op_type for node in after.graph}.isdisjoint({"GatherND", "Transpose"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("batch_dims = 0", "batch_dims = 1"),
+        ('perm = [0, 1, 2]> ("', 'perm = [0, 2, 1]> ("'),
+    ],
+    ids=["batches", "transposed"],
+)
+def test_other_selections_stay(old: str, new: str) -> None:
+    after = model(TEXT.replace(old, new))
+    before = [node.op_type for node in after.graph]
+    GatherExperts().run(after)
+    assert [node.op_type for node in after.graph] == before
