@@ -35,7 +35,7 @@ def main() -> None:
 
     options = MainOptions()
     try:
-        sys.exit(app(obj=options, standalone_mode=False))
+        sys.exit(app(obj=options, standalone_mode=False) or 0)
     except BrokenPipeError:
         # The reader has closed the pipe (| head): exit quietly, also when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

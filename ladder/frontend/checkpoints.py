@@ -17,7 +17,7 @@ from ladder.frontend.gguf.rope import divide_frequencies
 from ladder.frontend.onnx_file import file_digest
 from ladder.frontend.packed.formats import stored_tensors
 from ladder.frontend.packed.stored import Stored
-from ladder.frontend.torch_model import Opened, open_model
+from ladder.frontend.torch_model import Opened, check_decoder, open_model
 from ladder.frontend.weight_files import raw_tensors, weight_files
 
 LOCAL: dict[str, Any] = {"local_files_only": True}
@@ -57,6 +57,7 @@ class Folder:
         from transformers import AutoConfig, GenerationConfig
 
         config = AutoConfig.from_pretrained(self.path, **self._options)
+        check_decoder(config)
         raw = raw_tensors(self.path)
         check_layers(getattr(config.get_text_config(), "num_hidden_layers", 0), len(raw))
         settings = self._quantization(config)
@@ -112,6 +113,7 @@ class Gguf:
             if key.endswith(".block_count"):
                 check_layers(value, len(self.header.tensors))
         config = AutoConfig.from_pretrained(self.header.path.parent, **self._options)
+        check_decoder(config)
         amend(config, self.header)
         opened = open_model(config, self._stored)
         divide_frequencies(opened.model, self.header)

@@ -50,17 +50,21 @@ def open_model(config: Any, stored: Callable[[Any], Stored], trust: bool = False
     return Opened(model, of_parameters(model, found.tensors), notes)
 
 
+def check_decoder(config: Any) -> None:
+    """Refuse an encoder-decoder, which transformers would take for a decoder alone."""
+    if config.is_encoder_decoder:
+        raise LadderError(
+            f"{config.model_type} is an encoder-decoder, no causal language "
+            "model; load its parts as torch modules with ladder.load(module, example_inputs)"
+        )
+
+
 def empty_model(config: Any, trust: bool = False) -> Any:
     """A causal language model whose parameters have no memory."""
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    if config.is_encoder_decoder:
-        raise LadderError(
-            f"{config.model_type} is an encoder-decoder, no causal language "
-            "model; load its parts as torch modules with ladder.load(module, example_inputs)"
-        )
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, trust_remote_code=trust, **EAGER

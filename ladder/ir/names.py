@@ -73,3 +73,8 @@ def add_initializer(
     )
     graph.register_initializer(value)
     return value
+
+
+def described(node: ir.Node) -> str:
+    """An operator for messages."""
+    return f"{node.op_type} '{label(node)}'"

@@ -35,7 +35,9 @@ def source() -> Source:
 @pytest.fixture(scope="module")
 def model(source: Source, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     folder = tmp_path_factory.mktemp("hybrid") / "artifact"
-    ladder.compile(source, folder, type=TYPE, activation="fp32", context=CONTEXT, chunk=16)
+    ladder.compile(
+        source, folder, type=TYPE, activation="fp32", kv_type="fp32", context=CONTEXT, chunk=16
+    )
     opened = ladder.runtime.load(folder)
     assert isinstance(opened, LanguageModel)
     return opened

@@ -55,7 +55,7 @@ def test_experts_are_sites(folder: Path) -> None:
 def test_an_artifact_computes_what_its_rounded_graph_does(folder: Path, tmp_path: Path) -> None:
     options = CompileOptions(
         activation="fp32", rules=(Rule.parse("moe.*=int4:g32"),), keep=("moe.router",),
-        context=48, chunk=16, target="x86-64",
+        context=48, chunk=16, target="x86-64", kv_type="fp32",
     )  # fmt: skip
     report = compile_model(folder, tmp_path / "a", options).report
     types = {row["name"]: row["type"] for row in report.sites if row["role"].startswith("moe.")}

@@ -125,8 +125,9 @@ def logits(folder: Path, tokens: list[int]) -> np.ndarray:
 @pytest.mark.kernels
 def test_an_artifact_of_kept_codes(folder: Path, tmp_path: Path) -> None:
     options = CompileOptions(
-        activation="fp32", keep=("lm_head", "embed"), context=32, chunk=8, target="x86-64"
-    )
+        activation="fp32", keep=("lm_head", "embed"), context=32, chunk=8, target="x86-64",
+        kv_type="fp32",
+    )  # fmt: skip
     report = compile_model(folder, tmp_path / "a", options).report
     said = {row["name"]: row.get("rounding") for row in report.sites}
     assert {name for name, method in said.items() if method == "kept"} == set(types_in_folder())

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ladder.codegen.float_graph import FloatGraphs
 from ladder.hardware.targets import Level
 from ladder.ir.blocks import reads
-from ladder.ir.names import label
+from ladder.ir.names import described
 from ladder.ir.parts import part_of
 from ladder.pipeline.float_check.differences import excess
 from ladder.pipeline.float_check.random_inputs import Arrays
@@ -39,11 +39,6 @@ def first_difference(
         if error is not None:
             return f"{described(node)} by {error:.2g} of its largest value"
     return None
-
-
-def described(node: ir.Node) -> str:
-    """An operator for messages."""
-    return f"{node.op_type} '{label(node)}'"
 
 
 def _differing(part: ir.Model, values: Arrays, level: Level) -> Collection[str]:
