@@ -126,6 +126,7 @@ def _compile_into(
     levels: tuple[Level, ...],
     planned: Plan | None,
 ) -> None:
+    _need_compiler()
     from ladder.codegen.packing import Weights
 
     shared = facts.clone(source.model)
@@ -189,7 +190,6 @@ def _check_sites(model: ir.Model, source: Source) -> None:
 def _float_check(model: ir.Model, source: Source, options: CompileOptions) -> dict[str, Any]:
     if not options.checked:
         return {"error": None, "reason": "--no-check"}
-    _need_compiler()
     from ladder.pipeline.float_check.check import check_float
 
     return check_float(model, source, options.dims_text)
@@ -204,7 +204,6 @@ def _build_level(
     folder: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Compile the library of a level; return its functions and the kernels of their products."""
-    _need_compiler()
     from ladder.codegen.build import build_library
 
     graphs, kernels = {}, []
