@@ -265,7 +265,7 @@ def _in_memory(path: Path, content: bytes) -> Iterator[None]:
 def _buffer(entry: Input) -> np.ndarray:
     try:
         return aligned_zeros(entry.shape, entry.dtype)
-    except MemoryError as error:
+    except (MemoryError, OSError, OverflowError) as error:  # the last two are of mmap
         shape = list(entry.shape)
         raise LadderError(f"input '{entry.name}' {shape}: not enough memory") from error
 
@@ -278,7 +278,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> np.ndar
         return np.frombuffer(_on_demand(size), kind).reshape(shape)
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(kind).reshape(shape)
+    return raw[start:][:size].view(kind).reshape(shape)  # an empty [a:b] would begin at raw
 
 
 def _on_demand(size: int) -> mmap.mmap:

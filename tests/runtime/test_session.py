@@ -54,3 +54,10 @@ def resident() -> int:
     """Bytes of memory that this process has, on Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (7, 5), (300, 1000)])
+def test_buffers_are_aligned(shape: tuple[int, ...]) -> None:
+    for dtype in ("float32", "int64", "bool"):
+        array = aligned_zeros(shape, dtype)
+        assert array.shape == shape and array.ctypes.data % 64 == 0 and not array.any()
