@@ -40,10 +40,10 @@ class TracedCache(Cache):  # type: ignore[misc, valid-type, unused-ignore]
         carried = now()
         return carried.write_rows(f"{layer}.key", key), carried.write_rows(f"{layer}.value", value)
 
-    def get_seq_length(self, *_: Any, **__: Any) -> Any:
+    def get_seq_length(self, layer_idx: int = 0) -> Any:
         return now().position
 
-    def get_mask_sizes(self, *_: Any, **__: Any) -> tuple[Any, int]:
+    def get_mask_sizes(self, query_length: Any, layer_idx: int) -> tuple[Any, int]:
         return now().context, 0
 
     def is_recording_past(self, layer: int) -> bool:

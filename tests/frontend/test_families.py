@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ladder.frontend.huggingface import trace_model
 from ladder.frontend.language_model import implementations, plain
 from ladder.frontend.load import load
 from ladder.frontend.positions import longest_text
+from ladder.frontend.replacements import attention_blocks, minimax, recurrent_gemma, rwkv
 from ladder.frontend.replacements.scans import gated_delta_rule
 from ladder.frontend.traced_cache import TracedCache
 from ladder.frontend.types import Source
@@ -121,6 +123,24 @@ def test_an_unknown_keyword_of_the_cache_is_refused_by_name() -> None:
         TracedCache().update(key, key, 3, {"cos": key})
     with pytest.raises(LadderError, match="a gated delta rule is called with 'reverse'"):
         gated_delta_rule(key, key, key, key, key, reverse=True)
+
+
+REPLACED: list[tuple[Callable[..., Any], int]] = [  # and how many arguments they have
+    (minimax.lightning_attention, 2),
+    (rwkv.attention, 2),
+    (rwkv.feed_forward, 2),
+    (recurrent_gemma.recurrent_block, 3),
+    (recurrent_gemma.scan, 4),
+    (attention_blocks.biased, 3),
+]
+
+
+@pytest.mark.parametrize(("function", "count"), REPLACED)
+def test_a_replaced_function_refuses_an_unknown_keyword(
+    function: Callable[..., Any], count: int
+) -> None:
+    with pytest.raises(LadderError, match="is called with 'reverse', which the IR cannot express"):
+        function(*[None] * count, reverse=True)
 
 
 @pytest.mark.parametrize("name", ["Llama, rope dynamic", "Phi 3, rope longrope"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ladder.frontend.attention import attention
+from ladder.frontend.attention import attention, refuse_unknown
 
 
 def polar(size: Any, angle: Any) -> Any:
@@ -60,9 +60,10 @@ def biased(
     position_bias: Any,
     past_key_values: Any = None,
     attention_mask: Any = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Any, None]:
     """MPT: the bias grows with the key's position; what a row has in common does not matter."""
+    refuse_unknown("MptAttention", options)
     tokens, mixed = hidden_states.shape[1], self.Wqkv(hidden_states)
     if self.clip_qkv:
         mixed = mixed.clamp(min=-self.clip_qkv, max=self.clip_qkv)

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from ladder.frontend.attention import refuse_unknown
 from ladder.frontend.carried import now, operator
 from ladder.ir.recurrence import WKV_RESET
 
 
-def attention(self: Any, hidden: Any, **_: Any) -> tuple[Any, None]:
+def attention(self: Any, hidden: Any, **options: Any) -> tuple[Any, None]:
     """``RwkvSelfAttention.forward`` for hidden [1, S, K]."""
+    refuse_unknown("RwkvSelfAttention", options, ("state",))
     before = _shifted(f"{self.layer_id}.shift", hidden)
     key, value, receptance = (
         part(_mixed(hidden, before, mix))
@@ -27,8 +29,9 @@ def attention(self: Any, hidden: Any, **_: Any) -> tuple[Any, None]:
     return self.output(torch.sigmoid(receptance) * y), None
 
 
-def feed_forward(self: Any, hidden: Any, **_: Any) -> tuple[Any, None]:
+def feed_forward(self: Any, hidden: Any, **options: Any) -> tuple[Any, None]:
     """``RwkvFeedForward.forward`` for hidden [1, S, K]."""
+    refuse_unknown("RwkvFeedForward", options, ("state",))
     before = _shifted(f"{self.layer_id}.mlp_shift", hidden)
     key = self.key(_mixed(hidden, before, self.time_mix_key))
     receptance = self.receptance(_mixed(hidden, before, self.time_mix_receptance))
