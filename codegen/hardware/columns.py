@@ -92,9 +92,7 @@ class Multiply(Column):
         m = Module()
         m.d.sync += self.first.eq(self.start)
         for total, row in zip(self.sums, self.operands, strict=True):
-            products = [
-                x * self.weight.word_select(i, 8).as_signed() for i, x in enumerate(row)
-            ]
+            products = [x * self.weight.word_select(i, 8).as_signed() for i, x in enumerate(row)]
             tree = sum(products[1:], products[0])
             term = Signal(signed(len(tree)))
             m.d.sync += [term.eq(tree), total.eq(Mux(self.first, 0, total) + term)]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from amaranth.back import verilog
 
-from ladder.codegen.hardware.unit import COLUMN, COLUMNS, Unit
+from ladder.codegen.hardware.unit import BUFFER, COLUMN, COLUMNS, Unit
 from ladder.hardware.tensor_cores import TensorCore
 
 UNIT = "unit"  # the name of the top module
+BROADCAST = f"""
+(* keep_hierarchy *)
+module {BUFFER}(input a, output y);
+  assign y = a;
+endmodule
+"""
 
 
 def verilog_of(core: TensorCore) -> str:
-    """Verilog of a unit: the modules ``column`` and ``unit``."""
+    """Verilog of a unit: the modules ``column``, ``unit`` and ``broadcast``, which only buffers."""
     column, unit = COLUMNS[core.kind](core), Unit(core, instances=True)
     texts = (
         verilog.convert(part, name=name, ports=part.ports, strip_internal_attrs=True)
         for part, name in ((column, COLUMN), (unit, UNIT))
     )
-    return "\n".join(texts)
+    return "\n".join([*texts, BROADCAST])

@@ -7,15 +7,26 @@ later (two, if it multiplies) the sums are there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal, Value, signed
+from amaranth.hdl import (
+    ClockSignal,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+    Value,
+    signed,
+)
 
 from ladder.codegen.hardware.columns import Adder, BitSerial, Column, LookUp, Multiply
 from ladder.codegen.hardware.tables import full_table, half_table
 from ladder.hardware.tensor_cores import TensorCore
 
-COLUMN = "column"  # the name of the module of a column in Verilog
+COLUMN, BUFFER = "column", "broadcast"  # the names of modules in Verilog
+FAN_OUT = 8  # columns that one buffer drives
 COLUMNS = {"lookup": LookUp, "bit-serial": BitSerial, "adder": Adder, "multiply": Multiply}
 
 
@@ -52,21 +63,36 @@ class Unit(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        rows = [self._broadcast(m, row, index) for index, row in enumerate(self.x)]
-        for n in range(self.core.n):
-            column = COLUMNS[self.core.kind](self.core)
-            m.submodules[f"column{n}"] = _instance(column) if self.instances else column
-            m.d.comb += [
-                column.weight.eq(self.weight[n]),
-                column.start.eq(self.start),
-                column.plane.eq(self.plane),
-            ]
-            for inputs, values in zip(column.operands, rows, strict=True):
-                m.d.comb += [a.eq(b) for a, b in zip(inputs, values, strict=True)]
-            m.d.comb += [a.eq(b) for a, b in zip(self.sums[n], column.sums, strict=True)]
+        rows = [self._held(m, row, index) for index, row in enumerate(self.x)]
+        for first in range(0, self.core.n, FAN_OUT):
+            start, plane = self._buffered(m, [self.start, self.plane])
+            near = [self._buffered(m, row) for row in rows]
+            for n in range(first, min(first + FAN_OUT, self.core.n)):
+                self._column(m, n, [start, plane], near)
         return m
 
-    def _broadcast(self, m: Module, x: list[Signal], index: int) -> list[Signal]:
+    def _column(
+        self, m: Module, n: int, control: Sequence[Signal], rows: Sequence[Sequence[Signal]]
+    ) -> None:
+        column = COLUMNS[self.core.kind](self.core)
+        m.submodules[f"column{n}"] = _instance(column) if self.instances else column
+        pairs = [(column.start, control[0]), (column.plane, control[1])]
+        for inputs, values in zip(column.operands, rows, strict=True):
+            pairs += zip(inputs, values, strict=True)
+        pairs += [(column.weight, self.weight[n]), *zip(self.sums[n], column.sums, strict=True)]
+        m.d.comb += [a.eq(b) for a, b in pairs]
+
+    def _buffered(self, m: Module, signals: Sequence[Signal]) -> list[Signal]:
+        """Copies for the next columns, which buffers of their own drive."""
+        if not self.instances:
+            return list(signals)
+        copies = [Signal.like(signal) for signal in signals]
+        for signal, copy in zip(signals, copies, strict=True):
+            for bit in range(len(signal)):
+                m.submodules += Instance(BUFFER, i_a=signal[bit], o_y=copy[bit])
+        return copies
+
+    def _held(self, m: Module, x: list[Signal], index: int) -> list[Signal]:
         """The registers that all columns read: a row's table, or its activations."""
         values = self._operands(m, x)
         shape = self.column.operands[0][0].shape()
@@ -85,7 +111,6 @@ class Unit(Elaboratable):
 def _instance(column: Column) -> Instance:
     outputs = {id(signal) for signal in column.sums}
     ports = {
-        f"{'o' if id(signal) in outputs else 'i'}_{signal.name}": signal
-        for signal in column.ports
+        f"{'o' if id(signal) in outputs else 'i'}_{signal.name}": signal for signal in column.ports
     }
     return Instance(COLUMN, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
