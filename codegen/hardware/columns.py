@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Elaboratable, Module, Mux, Shape, Signal, Value, signed
 
 from ladder.hardware.tensor_cores import TensorCore
 
@@ -22,15 +22,17 @@ class Column(Elaboratable):
     accumulators, ``weight`` is what one cycle reads of the column's weights.
     """
 
-    def __init__(self, core: TensorCore, operands: int, operand_bits: int, weight_bits: int):
+    def __init__(
+        self, core: TensorCore, operands: int, operand: Shape, weight_bits: int, total: Shape
+    ):
         self.core = core
         self.operands = [
-            [Signal(signed(operand_bits), name=f"operand{row}_{i}") for i in range(operands)]
+            [Signal(operand, name=f"operand{row}_{i}") for i in range(operands)]
             for row in range(core.m)
         ]
         self.weight = Signal(weight_bits, name="weight")
         self.start, self.plane = Signal(name="start"), Signal(name="plane")
-        self.sums = [Signal(signed(core.sum_bits), name=f"sum{row}") for row in range(core.m)]
+        self.sums = [Signal(total, name=f"sum{row}") for row in range(core.m)]
 
     @property
     def ports(self) -> list[Signal]:
@@ -54,7 +56,7 @@ class LookUp(Column):
     """Half a table: K-1 bits of the weight select an entry, the highest bit negates it."""
 
     def __init__(self, core: TensorCore):
-        super().__init__(core, 1 << core.k - 1, core.entry_bits, core.k)
+        super().__init__(core, 1 << core.k - 1, signed(core.entry_bits), core.k, _sum(core))
 
     def term(self, m: Module, row: Sequence[Value]) -> Value:
         return _negated(m, Array(row)[self.weight[:-1]], self.weight[-1])
@@ -64,7 +66,7 @@ class BitSerial(Column):
     """A whole table of sums, for weights of 0 and 1 (UNPU): an entry more, but no sign."""
 
     def __init__(self, core: TensorCore):
-        super().__init__(core, 1 << core.k, core.entry_bits, core.k)
+        super().__init__(core, 1 << core.k, signed(core.entry_bits), core.k, _sum(core))
 
     def term(self, m: Module, row: Sequence[Value]) -> Value:
         return Array(row)[self.weight]
@@ -74,7 +76,7 @@ class Adder(Column):
     """No table: each of the K activations is negated or not, and all are added."""
 
     def __init__(self, core: TensorCore):
-        super().__init__(core, core.k, core.activation.bits, core.k)
+        super().__init__(core, core.k, signed(core.activation.bits), core.k, _sum(core))
 
     def term(self, m: Module, row: Sequence[Value]) -> Value:
         terms = [_negated(m, x, bit) for x, bit in zip(row, self.weight, strict=True)]
@@ -85,7 +87,7 @@ class Multiply(Column):
     """Products of int8, added in a tree. The sum of the tree has a register of its own."""
 
     def __init__(self, core: TensorCore):
-        super().__init__(core, core.k, core.activation.bits, 8 * core.k)
+        super().__init__(core, core.k, signed(core.activation.bits), 8 * core.k, _sum(core))
         self.first = Signal()
 
     def elaborate(self, platform: Any) -> Module:
@@ -97,6 +99,10 @@ class Multiply(Column):
             term = Signal(signed(len(tree)))
             m.d.sync += [term.eq(tree), total.eq(Mux(self.first, 0, total) + term)]
         return m
+
+
+def _sum(core: TensorCore) -> Shape:
+    return signed(core.sum_bits)
 
 
 def _negated(m: Module, value: Value, negate: Value) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.back import verilog
 
-from ladder.codegen.hardware.unit import BUFFER, COLUMN, COLUMNS, Unit
+from ladder.codegen.hardware.unit import BUFFER, COLUMN, Unit, column_of
 from ladder.hardware.tensor_cores import TensorCore
 
 UNIT = "unit"  # the name of the top module
@@ -18,7 +18,7 @@ endmodule
 
 def verilog_of(core: TensorCore) -> str:
     """Verilog of a unit: the modules ``column``, ``unit`` and ``broadcast``, which only buffers."""
-    column, unit = COLUMNS[core.kind](core), Unit(core, instances=True)
+    column, unit = column_of(core), Unit(core, instances=True)
     texts = (
         verilog.convert(part, name=name, ports=part.ports, strip_internal_attrs=True)
         for part, name in ((column, COLUMN), (unit, UNIT))

@@ -22,12 +22,25 @@ from amaranth.hdl import (
 )
 
 from ladder.codegen.hardware.columns import Adder, BitSerial, Column, LookUp, Multiply
+from ladder.codegen.hardware.float_columns import FloatLookUp, FloatMultiply
 from ladder.codegen.hardware.tables import full_table, half_table
-from ladder.hardware.tensor_cores import TensorCore
+from ladder.hardware.tensor_cores import Kind, TensorCore
 
 COLUMN, BUFFER = "column", "broadcast"  # the names of modules in Verilog
 FAN_OUT = 8  # columns that one buffer drives
-COLUMNS = {"lookup": LookUp, "bit-serial": BitSerial, "adder": Adder, "multiply": Multiply}
+COLUMNS: dict[tuple[Kind, bool], type[Column]] = {  # by kind, and whether it adds floats
+    ("lookup", False): LookUp,
+    ("bit-serial", False): BitSerial,
+    ("adder", False): Adder,
+    ("multiply", False): Multiply,
+    ("lookup", True): FloatLookUp,
+    ("multiply", True): FloatMultiply,
+}
+
+
+def column_of(core: TensorCore) -> Column:
+    """A column of the unit."""
+    return COLUMNS[core.kind, core.activation.is_float](core)
 
 
 class Unit(Elaboratable):
@@ -39,21 +52,25 @@ class Unit(Elaboratable):
 
     def __init__(self, core: TensorCore, instances: bool = False):
         self.core, self.instances = core, instances
-        self.column = COLUMNS[core.kind](core)  # one of them, for its shapes
-        count, bits = core.k, core.activation.bits
-        if core.table_bits:
-            count, bits = 1 << core.k - 1, core.table_bits
+        self.column = column_of(core)  # one of them, for its shapes
+        operand = self.column.operands[0][0].shape()
+        count = len(self.column.operands[0]) if self._loaded else core.k
+        shape = operand if self._loaded else signed(core.activation.bits)
         self.x = [
-            [Signal(signed(bits), name=f"x{row}_{i}") for i in range(count)]
-            for row in range(core.m)
+            [Signal(shape, name=f"x{row}_{i}") for i in range(count)] for row in range(core.m)
         ]
         width = len(self.column.weight)
         self.weight = [Signal(width, name=f"weight{n}") for n in range(core.n)]
         self.start, self.plane = Signal(name="start"), Signal(name="plane")
         self.sums = [
-            [Signal(signed(core.sum_bits), name=f"sum{n}_{row}") for row in range(core.m)]
+            [Signal.like(total, name=f"sum{n}_{row}") for row, total in enumerate(self.column.sums)]
             for n in range(core.n)
         ]
+
+    @property
+    def _loaded(self) -> bool:
+        """Whether what columns read is given, and not computed."""
+        return self.core.kind in ("adder", "multiply") or self.core.table_bits > 0
 
     @property
     def ports(self) -> list[Signal]:
@@ -74,7 +91,7 @@ class Unit(Elaboratable):
     def _column(
         self, m: Module, n: int, control: Sequence[Signal], rows: Sequence[Sequence[Signal]]
     ) -> None:
-        column = COLUMNS[self.core.kind](self.core)
+        column = column_of(self.core)
         m.submodules[f"column{n}"] = _instance(column) if self.instances else column
         pairs = [(column.start, control[0]), (column.plane, control[1])]
         for inputs, values in zip(column.operands, rows, strict=True):
@@ -101,11 +118,9 @@ class Unit(Elaboratable):
         return held
 
     def _operands(self, m: Module, x: list[Signal]) -> list[Value]:
-        if self.core.kind == "bit-serial":
-            return full_table(m, x)
-        if self.core.kind == "lookup" and not self.core.table_bits:
-            return half_table(m, x)
-        return list(x)
+        if self._loaded:
+            return list(x)
+        return full_table(m, x) if self.core.kind == "bit-serial" else half_table(m, x)
 
 
 def _instance(column: Column) -> Instance:

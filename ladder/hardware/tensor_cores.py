@@ -100,8 +100,7 @@ PRESETS = {
     for core in (
         _lookup(2, 64, 4, "int8"),
         _lookup(2, 64, 4, "int8", 8),
-        _lookup(2, 64, 4, "fp8"),
-        _lookup(2, 64, 4, "fp16"),
+        _lookup(2, 64, 4, "fp16", 16),
         TensorCore("bit-serial", "bit-serial", 2, 64, 4, ACTIVATIONS["int8"]),
         TensorCore("adder", "adder", 2, 64, 4, ACTIVATIONS["int8"]),
         TensorCore("mac-int8", "multiply", 2, 64, 4, ACTIVATIONS["int8"]),
