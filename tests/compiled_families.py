@@ -27,13 +27,13 @@ PIECES = [TEXT[:19], TEXT[19:40], *([token] for token in TEXT[40:])]
 
 @dataclass(frozen=True)
 class Compiled:
-    """An artifact of a family, and the logits of ``TEXT`` by torch, float32 [tokens, vocabulary]."""
+    """An artifact of a family, and the logits of ``TEXT`` by torch, [tokens, vocabulary]."""
 
     model: LanguageModel
     wanted: np.ndarray
 
     def errors(self) -> tuple[float, float]:
-        """Relative to torch's logits: of all tokens in pieces, and of the last one after a reset."""
+        """Relative to torch's logits: of all tokens in pieces, then of the last one alone."""
         self.model.reset()
         pieces = np.concatenate([self.model.feed(piece) for piece in PIECES])
         self.model.reset()
