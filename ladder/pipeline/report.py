@@ -24,9 +24,10 @@ class CompileReport(Result):
     """The result of ``ladder compile``: each site's type with its reason, and the skipped nodes.
 
     ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
-    part of the largest value, or the ``reason`` why they were not compared. ``seconds`` is the time
-    of the whole compilation. ``size_bytes`` is the size of the artifact's files without the
-    manifest, ``weights_bytes`` that of the packed weights.
+    part of the largest value, or the ``reason`` why they were not compared. ``states`` are those of
+    a language model, as they are stored. ``seconds`` is the time of the whole compilation.
+    ``size_bytes`` is the size of the artifact's files without the manifest, ``weights_bytes`` that
+    of the packed weights.
     """
 
     model: str
@@ -40,6 +41,7 @@ class CompileReport(Result):
     size_bytes: int = 0
     seconds: float = 0.0
     check: dict[str, Any] = field(default_factory=dict)
+    states: list[dict[str, Any]] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
