@@ -29,6 +29,7 @@ class Option:
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
+    ``envvar`` is an environment variable that gives it as well.
     """
 
     help: str
@@ -41,6 +42,7 @@ class Option:
     splits: str = ""
     plugin: bool = False
     old_name: str = ""
+    envvar: str = ""
 
 
 @dataclass(frozen=True)
