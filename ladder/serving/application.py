@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ladder.errors import LadderError
 from ladder.options.serving import ServeOptions
@@ -114,7 +115,7 @@ class Service:
         work = await run_in_threadpool(work_of, self._model, asked, self._most)
         ticket, reply = Ticket(self._worker, work), Reply(self.name, chat)
         if asked.stream:
-            return _Events(self._streamed(ticket, reply, asked.include_usage))
+            return _Events(self._streamed(ticket, reply, asked.include_usage), ticket)
         made = await _unless_gone(request, ticket)
         if made is None:
             return Response(status_code=ENDED)
@@ -136,15 +137,14 @@ class Service:
         if (begin := reply.begin()) is not None:
             yield _event({**begin, **rest})
         try:
-            async with aclosing(ticket.events()) as events:
-                async for event in events:
-                    if isinstance(event, str):
-                        yield _event({**reply.piece(event), **rest})
-                        continue
-                    self._report(event)
-                    yield _event({**reply.end(event), **rest})
-                    if usage:
-                        yield _event(reply.usage(event))
+            async for event in ticket.events():
+                if isinstance(event, str):
+                    yield _event({**reply.piece(event), **rest})
+                    continue
+                self._report(event)
+                yield _event({**reply.end(event), **rest})
+                if usage:
+                    yield _event(reply.usage(event))
         except LadderError as error:  # too late for a status
             yield _event(_as_refusal(error).body())
         except Exception:
@@ -154,11 +154,18 @@ class Service:
 
 
 class _Events(StreamingResponse):
-    """Server-sent events; a proxy must not collect them."""
+    """Server-sent events of a ticket; a proxy must not collect them."""
 
-    def __init__(self, events: AsyncIterator[str]) -> None:
+    def __init__(self, events: AsyncIterator[str], ticket: Ticket) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)  # ends early if the client goes
+        finally:
+            self._ticket.cancel()
 
 
 async def _body(request: Request) -> bytes:
@@ -181,6 +188,7 @@ async def _unless_gone(request: Request, ticket: Ticket) -> Generation | None:
         await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
         return await answer if answer.done() else None
     finally:
+        ticket.cancel()
         answer.cancel()
         gone.cancel()
 

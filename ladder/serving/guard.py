@@ -54,8 +54,11 @@ class Guard:
         return None
 
     def _has_key(self, request: Request) -> bool:
+        # The bytes of headers are read as latin-1.
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(key.encode(), self._key)
+        return scheme.lower() == "bearer" and secrets.compare_digest(
+            key.encode("latin-1"), self._key
+        )
 
 
 def answer(refusal: Refusal) -> JSONResponse:

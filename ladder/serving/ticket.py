@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 
 from ladder.runtime.generation import Generation
 from ladder.serving.worker import Event, Job, Work, Worker
 
 
 class Ticket:
-    """A job in the queue of ``worker``. Whoever holds it iterates over it, or cancels it."""
+    """A job in the queue of ``worker``. Whoever holds it cancels it when its client has gone."""
 
     def __init__(self, worker: Worker, work: Work) -> None:
         self._worker = worker
@@ -28,23 +28,19 @@ class Ticket:
     def cancel(self) -> None:
         self._worker.cancel(self._job)
 
-    async def events(self) -> AsyncGenerator[str | Generation, None]:
-        """Yield the pieces of the text, then the figures. Who stops to read cancels the job."""
-        try:
-            while True:
-                event = await self._events.get()
-                if isinstance(event, Exception):
-                    raise event
-                yield event
-                if isinstance(event, Generation):
-                    return
-        finally:
-            self.cancel()
+    async def events(self) -> AsyncIterator[str | Generation]:
+        """Yield the pieces of the text, then the figures."""
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+            if isinstance(event, Generation):
+                return
 
     async def whole(self) -> Generation:
         """The finished generation."""
-        async with contextlib.aclosing(self.events()) as events:
-            async for event in events:
-                if isinstance(event, Generation):
-                    return event
+        async for event in self.events():
+            if isinstance(event, Generation):
+                return event
         raise AssertionError("a job ended without its figures")
