@@ -144,7 +144,7 @@ def test_how_tokens_are_drawn(client: OpenAI, alone: LanguageModel) -> None:
     made = client.completions.create(model="tiny", prompt="hello", max_tokens=TOKENS, stop=stop)
     assert made.choices[0].text == greedy[: greedy.index(stop)]
     assert made.choices[0].finish_reason == "stop"
-    more = {"top_k": 40, "min_p": 0.01, "repetition_penalty": 1.1}
+    more: dict[str, Any] = {"top_k": 40, "min_p": 0.01, "repetition_penalty": 1.1}
     given: dict[str, Any] = {"temperature": 2.0, "top_p": 0.9, "seed": 3}
     warm = [
         client.completions.create(
@@ -185,13 +185,9 @@ def test_refusals(client: OpenAI, given: dict[str, Any], param: str, code: str |
 
 def test_refusals_by_http(client: OpenAI) -> None:
     raw = client.with_options(max_retries=0).post
-    for path, body, status in (
-        ("/none", {}, 404),
-        ("/models", {}, 405),
-        ("/completions", {}, 400),
-    ):
+    for path, status in (("/none", 404), ("/models", 405), ("/completions", 400)):
         with pytest.raises(openai.APIStatusError) as error:
-            raw(path, body=body, cast_to=object)
+            raw(path, body={}, cast_to=object)
         assert error.value.status_code == status and error.value.type == "invalid_request_error"
     with pytest.raises(openai.APIStatusError) as error:
         raw("/completions", body={}, cast_to=object, options={"headers": {"Content-Type": "a/b"}})
@@ -204,7 +200,7 @@ def test_many_clients_at_once(url: str, alone: LanguageModel) -> None:
     async def ask(client: AsyncOpenAI, i: int) -> str:
         asked: dict[str, Any] = {"model": "tiny", "prompt": prompts[i], "max_tokens": TOKENS}
         if i % 2:
-            return (await client.completions.create(**asked)).choices[0].text
+            return str((await client.completions.create(**asked)).choices[0].text)
         stream = await client.completions.create(**asked, stream=True)
         return "".join([piece.choices[0].text async for piece in stream])
 
@@ -240,8 +236,8 @@ def test_clients_that_go_free_the_queue(
     with serving(model, queue=3) as url, client_of(url) as client:
 
         def stream() -> Callable[[], None]:
-            asked: dict[str, Any] = {"model": "tiny", "prompt": "hello", "max_tokens": TOKENS}
-            return client.completions.create(**asked, stream=True).close
+            ask = client.completions.create
+            return ask(model="tiny", prompt="hello", max_tokens=TOKENS, stream=True).close
 
         go = [stream()]
         wait_for(url, running=1, waiting=0)
