@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from typing import Any
 
 from ladder.cli import options as o
@@ -33,6 +34,7 @@ def serve_command(
     o.set_threads(threads)
     options = options_of(ServeOptions, asked)
     model = language_model(Artifact.load(artifact, verify_key))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     with contextlib.suppress(KeyboardInterrupt):
         run(model, options, lambda made: _say(speeds(made)), _say)
     _say("Stopped.")

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -19,26 +18,15 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from server_thread import SECONDS, loaded, serving
 
-import ladder.runtime
-from ladder.options.serving import ServeOptions
-from ladder.runtime.generation import Generation
 from ladder.runtime.language_model import LanguageModel
 from ladder.runtime.sampling import Sampling
 from ladder.serving import worker
-from ladder.serving.application import application
-from ladder.serving.server import Server, address_of, listen
 
 pytestmark = [pytest.mark.models, pytest.mark.kernels]
-SECONDS = 30
 TOKENS, CLIENTS = 12, 32
 KEY = "a key"
-
-
-def loaded(artifact: Path) -> LanguageModel:
-    model = ladder.runtime.load(artifact)
-    assert isinstance(model, LanguageModel)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -51,24 +39,6 @@ def model(tiny_artifact: Path) -> LanguageModel:
 def alone(tiny_artifact: Path) -> LanguageModel:
     """The same model, to ask it without a server."""
     return loaded(tiny_artifact)
-
-
-@contextmanager
-def serving(model: LanguageModel, **options: Any) -> Iterator[str]:
-    """The URL of a server that runs in a thread."""
-    asked = ServeOptions(port=0, name="tiny", **options)
-    started, reports = threading.Event(), list[Generation]()
-    with listen(asked.host, asked.port) as listening:
-        server = Server(application(model, asked, reports.append), asked, started.set)
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        assert started.wait(SECONDS)
-        try:
-            yield address_of(listening)
-        finally:
-            server.should_exit = True
-            thread.join(SECONDS)
-            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
