@@ -26,6 +26,7 @@ WITHOUT_ENTRIES = (
     "ladder.hardware.instruction_budgets",
     "ladder.hardware.projection",
     "ladder.options.benchmarks",
+    "ladder.options.keywords",
     "ladder.options.running",
     "ladder.options.serving",
     "ladder.options.signature",
