@@ -102,7 +102,7 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("artifacts") / "smollm2"
     model = package_file(*MODEL)
-    options = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
+    options: Any = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
     ladder.compile(model, folder, context=256, chunk=64, **options)
     return folder
 

@@ -16,6 +16,7 @@ from ladder.cli.kernels import kernels_app
 from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
+from ladder.cli.serving import serve_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
 from ladder.cli.words import App
@@ -65,6 +66,7 @@ app.command("compile")(compile_command)
 app.command("plan")(plan_command)
 app.command("quantize")(quantize_command)
 app.command("project")(project_command)
+app.command("serve")(serve_command)
 
 
 @app.command()

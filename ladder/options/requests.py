@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ladder.passes.allocation.budget import Budget
     from ladder.passes.infra.patterns import Rule
 
+NUMBER = "float"  # what Python takes besides a text
 FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that have no meaning where ONNX Runtime runs the result.
@@ -50,6 +51,7 @@ class SiteOptions:
         metavar="PATTERN=TYPE",
         panel=TYPES,
         plugin=True,
+        accepts="Mapping[str, DType | str]",
     )
     rounding: str = option(
         "mse", f"How weights are rounded. {methods_help()}", panel=TYPES, plugin=True
@@ -199,6 +201,7 @@ class CompileOptions(TargetOptions):
         metavar="NAME=SIZE",
         splits="/",
         panel=COMPUTE,
+        accepts="Mapping[str, int]",
     )
     checked: bool = option(
         True,
@@ -278,18 +281,28 @@ class QuantizeOptions(SiteOptions):
 class PlanOptions(TargetOptions):
     """Options of a plan. A budget is a text with a unit, as on the command line, or a number."""
 
-    bpw: str = option("", "Limit on bits per weight, scales included.", panel=BUDGETS)
-    size: str = option("", "Limit on the size of all weights, e.g. 180MB or 96MiB.", panel=BUDGETS)
-    latency: str = option("", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS)
+    bpw: str = option(
+        "", "Limit on bits per weight, scales included.", panel=BUDGETS, accepts=NUMBER
+    )
+    size: str = option(
+        "", "Limit on the size of all weights, e.g. 180MB or 96MiB.", panel=BUDGETS,
+        unit="B", accepts=NUMBER,
+    )  # fmt: skip
+    latency: str = option(
+        "", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS,
+        unit="s", accepts=NUMBER,
+    )  # fmt: skip
     max_kl: str = option(
         "",
         "Limit on the KL divergence from the float model, in nats per token; the smallest plan "
         "is taken.",
         panel=BUDGETS,
+        accepts=NUMBER,
     )
     prefer: str = option(
-        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
-    )
+        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS,
+        accepts="Mapping[str, float]",
+    )  # fmt: skip
     minimise: str = option(
         "", "What to minimise within the limits: loss, size or latency.", panel=BUDGETS
     )
@@ -299,6 +312,7 @@ class PlanOptions(TargetOptions):
     workers: str = option(
         "0",
         "Processes that measure (0: this one), or dask://HOST:PORT.",
+        accepts="int",
         reported=False,
         changes_result=False,
         panel=PLANNING,
@@ -323,6 +337,8 @@ class PlanOptions(TargetOptions):
         panel=PLANNING,
         flags=("--overhead", "--rest"),
         old_name="rest",
+        unit="s",
+        accepts=NUMBER,
     )
     pareto: bool = option(
         False,

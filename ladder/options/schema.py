@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.support.documents import is_number
 from ladder.support.suggest import did_you_mean
 
 O = TypeVar("O")  # noqa: E741  # a dataclass of options
@@ -29,6 +30,10 @@ class Option:
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
+    ``envvar`` is an environment variable that gives it as well.
+
+    In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
+    that are taken besides those of the option's kind.
     """
 
     help: str
@@ -41,6 +46,9 @@ class Option:
     splits: str = ""
     plugin: bool = False
     old_name: str = ""
+    envvar: str = ""
+    unit: str = ""
+    accepts: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,8 @@ def _read_one(about: Described, kind: str, value: Any) -> Any:
     if kind.endswith(OPTIONAL):
         missing = value is None or value == ""
         return None if missing else _read_one(about, kind.removesuffix(OPTIONAL), value)
+    if about.option.unit and is_number(value):
+        value = f"{value}{about.option.unit}"
     try:
         return READERS[kind](value)
     except (TypeError, ValueError) as error:

@@ -151,7 +151,8 @@ def test_refused_before_anything_is_loaded(
 
 
 def test_a_latency_is_refused_for_an_onnx_file(tmp_path: Path) -> None:
-    for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
+    both: list[Any] = [{"latency": "1ms"}, {"prefer": "latency=1,memory=1"}]
+    for asked in both:
         with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 
