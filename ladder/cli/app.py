@@ -136,7 +136,9 @@ def eval_command(
     json: o.Json = False,
 ) -> None:
     """Measure the perplexity of a text and the KL divergence from the original float model."""
+    from ladder.evaluation.measured import EVAL, keep
     from ladder.evaluation.scoring import score_file
+    from ladder.runtime.artifact import MANIFEST
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -145,6 +147,8 @@ def eval_command(
         score = score_file(
             model, text, tokens, window, reference, key=verify_key, trust=trust_remote_code
         )
+    if (model / MANIFEST).exists():
+        score.notes.append(keep(model, EVAL, {**score.json(), "text": text.name}))
     if json:
         print_json(score.json())
         return
@@ -186,7 +190,7 @@ def report(
         print_json(manifest["report"])
         return
     target = output or artifact / REPORT
-    write_page(manifest, target)
+    write_page(manifest, target, artifact)
     out.print(f"Wrote {target}")
 
 
