@@ -90,13 +90,16 @@ def _tokenizer(folder: Path, facts: Manifest) -> str | None:
     return read_verified(folder / TOKENIZER, facts.files).decode()
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked; one of an earlier format is converted to this one."""
-    return _read(folder)[0]
+def read_manifest(folder: Path, verify_key: Path | None = None) -> dict[str, Any]:
+    """The manifest, checked; one of an earlier format is converted to this one.
+
+    With ``verify_key``, a file with a public key, its signature is checked too.
+    """
+    return _read(folder, verify_key)[0]
 
 
 def own_files(folder: Path) -> set[str] | None:
-    """The names of what an artifact's folder holds, with its report and results; None for others."""
+    """The names of what an artifact's folder holds, reports too; None for other folders."""
     try:
         facts = _read(folder)[1]
     except (LadderError, OSError):

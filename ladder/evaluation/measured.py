@@ -52,7 +52,7 @@ def keep(folder: Path, kind: str, result: Mapping[str, Any]) -> str:
             aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except LadderError as error:
         return f"the result is not kept for 'ladder report': {error}"
-    return f"kept in {path} for 'ladder report'"
+    return f"the result is kept in {path} for 'ladder report'"
 
 
 def _readable(folder: Path) -> Results:
