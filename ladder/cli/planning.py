@@ -14,8 +14,8 @@ from ladder.cli.show import (
     out,
     print_json,
     print_plan,
-    print_table,
     print_sizes,
+    print_table,
     print_uniform,
     progress,
 )

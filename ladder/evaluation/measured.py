@@ -42,9 +42,7 @@ Results = dict[str, dict[str, Any]]
 def keep(folder: Path, kind: str, result: Mapping[str, Any]) -> str:
     """Keep a result with the machine and the date; returns one line that says where, or why not."""
     path = folder / MEASURED
-    about = {"machine": cpu_name(), "date": date.today().isoformat()}
-    if kind != BENCH:
-        about["threads"] = threads()
+    about = {"machine": cpu_name(), "threads": threads(), "date": date.today().isoformat()}
     rows = {**_readable(folder), kind: {**result, **about}}
     content = {"format": FORMAT, "manifest": file_hash(folder / MANIFEST), **rows}
     try:
