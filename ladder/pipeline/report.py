@@ -76,25 +76,26 @@ def compile_report(
     """The report of a model after rounding and lowering."""
     plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
-    rows, bits, parameters, seen = [], 0.0, 0, set()
+    rows, stored, parameters, seen = [], 0.0, 0, set()
     for site in sites:
         choice = plan.choices.get(site.name)
         dtype = choice.type if choice else DType("fp32")
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
         row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        row |= {"type": str(dtype), "reason": reason}
+        bits = dtype.bits_per_weight(site.n, site.k)
+        row |= {"type": str(dtype), "bits": round(bits, 4), "reason": reason}
         rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
         if id(site.weight) not in seen:
             seen.add(id(site.weight))
             parameters += site.parameters
-            bits += dtype.stored_bits(site.n, site.k)
+            stored += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)
         if found:  # the codes of outlier channels are stored once more for each digit
             again = Mux.parse(found.mux).digits * len(found.channels)
-            bits += site.n * again * dtype.element.stored_bits
+            stored += site.n * again * dtype.element.stored_bits
     return CompileReport(
         model=source.origin,
-        bits_per_weight=round(bits / parameters, 4),
+        bits_per_weight=round(stored / parameters, 4),
         weights_bytes=weights_bytes,
         sites=rows,
         skipped=[{"name": n, "reason": r} for n, r in alone.reasons.items()],

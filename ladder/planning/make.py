@@ -26,6 +26,7 @@ from ladder.pipeline.prepare import ready
 from ladder.pipeline.report import shown
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
+from ladder.planning.explain import candidates_of, fronts_of, limits
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import attach_product_costs, refuse_unreachable, timed_problem
 from ladder.support.results import MISSING, Result
@@ -138,14 +139,20 @@ def _plan(
         "text": report.text,
         "assumed": report.assumed,
         "notes": report.notes,
+        "limits": limits(problem, budget),
     }
     plan = plan_of(graph, source.origin, digest, **asked)
-    plan = replace(plan, measured=chosen.measured)
+    plan = replace(
+        plan,
+        measured=chosen.measured,
+        front=fronts_of(chosen.problem),
+        candidates=candidates_of(chosen.problem),
+    )
     report.asked, report.minimised = allocation.asked, allocation.minimised
     report.status, report.costs = allocation.status, allocation.costs
     report.predicted, report.least = dict(allocation.predicted), dict(allocation.least)
     report.uniform = {type: dict(row) for type, row in allocation.uniform.items()}
     report.measured, report.fitting = chosen.measured, list(allocation.fitting)
     report.plan = {name: str(type) for name, type in plan.sites.items()}
-    report.reasons = plan.comments
+    report.reasons = {name: plan.comment(name) for name in plan.sites}
     return Planned(plan, report)

@@ -36,13 +36,6 @@ NET = """g (float[M, 64] x) => (float[M, 32] y) {
 }"""
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "calibration.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
-    return path
-
-
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
     """An ONNX file, and samples of its input next to it."""
@@ -54,11 +47,22 @@ def net(tmp_path: Path) -> Path:
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
+def test_compile(cli: Cli, tiny_chat_folder: Path, calibration_text: Path, tmp_path: Path) -> None:
     """The artifact, its report page and the saved plan agree, and the plan can be used."""
     out, saved = tmp_path / "out", tmp_path / "plan.toml"
     words = ["compile", tiny_chat_folder, "-o", out, "--context", CONTEXT, "--chunk", CHUNK]
-    words += ["--bpw", "4.2", "--types", TYPES, "--calib", text, "--windows", 2, "--tokens", 24]
+    words += [
+        "--bpw",
+        "4.2",
+        "--types",
+        TYPES,
+        "--calib",
+        calibration_text,
+        "--windows",
+        2,
+        "--tokens",
+        24,
+    ]
     ran = cli(*words, "--save-plan", saved, "--rule", "lm_head=int8:row", "--json")
     assert ran.code == 0, ran
     report, plan = ran.json, read_plan(saved)
