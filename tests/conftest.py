@@ -109,11 +109,12 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Ran:
-    """The exit code and both output streams of a command."""
+    """The exit code and both output streams of a command, and the stages that it reported."""
 
     code: int
     out: str
     err: str
+    stages: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -124,6 +125,7 @@ class Ran:
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run the command line in this process, through its real entry point."""
     from ladder.cli import main
+    from ladder.cli.show import STAGE
 
     def run(*words: object) -> Ran:
         capsys.readouterr()
@@ -133,7 +135,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             main()
         read = capsys.readouterr()
         code = exit.value.code
-        return Ran(code if isinstance(code, int) else 0, read.out, read.err)
+        lines = read.err.splitlines(keepends=True)
+        stages = tuple(line[len(STAGE) :].strip() for line in lines if line.startswith(STAGE))
+        errors = "".join(line for line in lines if not line.startswith(STAGE))
+        return Ran(code if isinstance(code, int) else 0, read.out, errors, stages)
 
     return run
 
