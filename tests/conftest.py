@@ -121,6 +121,13 @@ class Ran:
         return json.loads(self.out)
 
 
+def without_stages(stderr: str) -> str:
+    """What a command says on stderr, without the lines that say which stage begins."""
+    from ladder.cli.show import STAGE
+
+    return "".join(line for line in stderr.splitlines(True) if not line.startswith(STAGE))
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run the command line in this process, through its real entry point."""
@@ -135,9 +142,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             main()
         read = capsys.readouterr()
         code = exit.value.code
-        lines = read.err.splitlines(keepends=True)
-        stages = tuple(line[len(STAGE) :].strip() for line in lines if line.startswith(STAGE))
-        errors = "".join(line for line in lines if not line.startswith(STAGE))
+        lines = read.err.splitlines()
+        stages = tuple(line.removeprefix(STAGE) for line in lines if line.startswith(STAGE))
+        errors = without_stages(read.err)
         return Ran(code if isinstance(code, int) else 0, read.out, errors, stages)
 
     return run

@@ -24,6 +24,7 @@ from ladder.passes.muxing.report import outlier_notes
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
 from ladder.pipeline.prepare import ready
+from ladder.pipeline.report import assumed_texts
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.inputs import sensitivity_of
@@ -108,10 +109,7 @@ def plan_model(
         metric=problem.metric,
         text=f"{found.text} ({found.tokens} tokens)",
         sites=sum(len(part.names) for part in problem.parts),
-        assumed=[
-            f"{name} = {shown(value)}"
-            for name, value in options.assumed(source.is_language_model).items()
-        ],
+        assumed=assumed_texts(options, None, source.is_language_model),
         notes=notes,
         uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
