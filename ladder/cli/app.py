@@ -223,7 +223,7 @@ def types(
 @app.command()
 def targets(json: o.Json = False) -> None:
     """List the targets, and say which of them this machine can run."""
-    from ladder.cli.listing import target_rows
+    from ladder.cli.targets import target_rows
 
     _list(target_rows(), json)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE, levels_of
 from ladder.options.schema import (
+    LANGUAGE_MODELS,
+    OTHER_MODELS,
     described,
     option,
     read,
@@ -71,8 +73,11 @@ class SiteOptions:
         panel=DATA,
         changes_result=False,  # its contents count, not its name
     )
-    windows: int = option(8, "Number of windows of the calibration text.", least=1, panel=DATA)
-    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA)
+    windows: int = option(
+        8, "Number of windows of the calibration text.", least=1, panel=DATA,
+        only=LANGUAGE_MODELS,
+    )  # fmt: skip
+    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA, only=LANGUAGE_MODELS)
 
     def __post_init__(self) -> None:
         read_all(self)
@@ -119,14 +124,15 @@ class SiteOptions:
                 f"--rounding {CALIBRATED_EXAMPLE}"
             )
 
-    def assumed(self) -> dict[str, Any]:
-        """The options that are at their default and that matter."""
+    def assumed(self, language_model: bool) -> dict[str, Any]:
+        """The options that are at their default and that matter for such a model."""
         unused = () if self.calibrated else ("windows", "tokens")
         found: dict[str, Any] = {}
         for name, about in described(type(self)).items():
             value = getattr(self, name)
             empty = value in ("", (), None)
-            if about.option.reported and name not in unused and not empty:
+            concerns = about.option.reported and about.applies(language_model)
+            if concerns and name not in unused and not empty:
                 found |= {name: value} if value == read(about, about.default) else {}
         return found
 
@@ -146,7 +152,9 @@ class TargetOptions(SiteOptions):
         panel=COMPUTE,
         plugin=True,
     )
-    chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
+    chunk: int = option(
+        64, "Tokens in one prefill call.", least=1, panel=COMPUTE, only=LANGUAGE_MODELS
+    )
     trust_remote_code: bool = option(
         False,
         "Run Python code of the model's folder, with your rights. Read it first.",
@@ -186,13 +194,18 @@ class CompileOptions(TargetOptions):
         "auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False, plugin=True
     )
     context: int = option(
-        2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
+        2048,
+        "Tokens that the cache of a language model holds.",
+        least=1,
+        panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     kv_type: str = option(
         "fp16",
         "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
         "head and token.",
         panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     dims: tuple[str, ...] = option(
         (),
@@ -202,6 +215,7 @@ class CompileOptions(TargetOptions):
         splits="/",
         panel=COMPUTE,
         accepts="Mapping[str, int]",
+        only=OTHER_MODELS,
     )
     checked: bool = option(
         True,
@@ -399,8 +413,8 @@ class PlanOptions(TargetOptions):
                 f"--long-tokens {self.long_tokens}: give more than --tokens {self.tokens}, or 0"
             )
 
-    def assumed(self) -> dict[str, Any]:
-        found = super().assumed()
+    def assumed(self, language_model: bool) -> dict[str, Any]:
+        found = super().assumed(language_model)
         timed = set() if self.timed else {"target", "activation", "chunk"}
         return {k: v for k, v in found.items() if k not in timed}
 

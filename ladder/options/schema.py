@@ -18,6 +18,7 @@ from ladder.support.suggest import did_you_mean
 
 O = TypeVar("O")  # noqa: E741  # a dataclass of options
 KEY = "option"
+LANGUAGE_MODELS, OTHER_MODELS = "language models", "models that are not language models"
 OPTIONAL = " | None"
 
 
@@ -34,6 +35,7 @@ class Option:
 
     In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
     that are taken besides those of the option's kind.
+    ``only`` names the kind of model that it is for, where it is not for all.
     """
 
     help: str
@@ -49,6 +51,7 @@ class Option:
     envvar: str = ""
     unit: str = ""
     accepts: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Described:
     def flags(self) -> tuple[str, ...]:
         """The names on the command line; the first is the usual one."""
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    def applies(self, language_model: bool) -> bool:
+        """Whether the option has a meaning for such a model."""
+        return self.option.only in ("", LANGUAGE_MODELS if language_model else OTHER_MODELS)
 
     @property
     def several(self) -> bool:
@@ -199,6 +206,21 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
         valid = ", ".join(sorted(known))
         near = did_you_mean(unknown[0], known)
         raise LadderError(f"unknown option '{unknown[0]}'; valid options are: {valid}{near}")
+
+
+def refuse_inapplicable(
+    options: Any, language_model: bool, model: str, leave_out: Iterable[str] = ()
+) -> None:
+    """Refuse an option that was changed and has no meaning for such a model."""
+    for name, about in described(type(options)).items():
+        value = getattr(options, name)
+        given = value != read(about, about.default) and name not in leave_out
+        if given and not about.applies(language_model):
+            shown = ",".join(map(str, value)) if about.several else value
+            raise LadderError(
+                f"{about.flags[0]} {shown}: leave it out; it is for {about.option.only}, "
+                f"and {model} is {'a' if language_model else 'no'} language model"
+            )
 
 
 def result_key(options: Any) -> tuple[tuple[str, str], ...]:

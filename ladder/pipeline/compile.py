@@ -19,7 +19,7 @@ from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
-from ladder.options.schema import plain_options, result_key
+from ladder.options.schema import plain_options, refuse_inapplicable, result_key
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.store_states import stored_states
@@ -67,6 +67,7 @@ def compile_model(
     if options.plan:
         planned = read_plan(options.plan)
     source = load_source(model, options.trust_remote_code)
+    refuse_inapplicable(options, source.is_language_model, source.origin)
     _check_context(source, options)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):

@@ -19,6 +19,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Skipped
 from ladder.ir.site import Refusal, Site, find_sites
 from ladder.options.requests import QuantizeOptions
+from ladder.options.schema import refuse_inapplicable
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes, outlier_row
@@ -68,6 +69,7 @@ def quantize_onnx(
     options.check()
     _check_format(options)
     loaded = load_onnx(source)
+    refuse_inapplicable(options, loaded.is_language_model, loaded.origin)
     check = WrittenCheck(loaded, options)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     run_passes(model, PREPARE_FILE)
@@ -104,7 +106,7 @@ def quantize_onnx(
         notes=[*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
         check=check.result,
         plan=planned.report if planned else None,
-        assumed=assumed_texts(options, planned),
+        assumed=assumed_texts(options, planned, loaded.is_language_model),
     )
 
 

@@ -61,7 +61,7 @@ class CompileReport(Result):
             sites=[said(row) for row in self.sites],
             skipped=[said(row) for row in self.skipped],
             seconds=round(seconds, 2),
-            assumed=assumed_texts(options, planned),
+            assumed=assumed_texts(options, planned, source.is_language_model),
             plan=planned.report if planned else None,
         )
 
@@ -111,10 +111,12 @@ def compile_report(
     )
 
 
-def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
+def assumed_texts(options: SiteOptions, planned: Plan | None, language_model: bool) -> list[str]:
     """The options at their default; with a plan, those it was made with, without a type."""
     own = [
-        f"{k} = {shown(v)}" for k, v in options.assumed().items() if not (planned and k == "type")
+        f"{name} = {shown(value)}"
+        for name, value in options.assumed(language_model).items()
+        if not (planned and name == "type")
     ]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
 

@@ -15,6 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanOptions
+from ladder.options.schema import refuse_inapplicable
 from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
@@ -23,7 +24,7 @@ from ladder.passes.muxing.report import outlier_notes
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
 from ladder.pipeline.prepare import ready
-from ladder.pipeline.report import shown
+from ladder.pipeline.report import assumed_texts
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.explain import candidates_of, fronts_of, limits
@@ -90,6 +91,8 @@ def plan_model(
     """
     options.check()
     original, budget = ready(model, prepare, options.trust_remote_code), options.budget
+    # Times are measured for a chunk of any model.
+    refuse_inapplicable(options, original.is_language_model, original.origin, ("chunk",))
     if options.long_tokens:
         long_data_of(original, options)  # refuses invalid data before any work
     source = provisionally_muxed(original, options)
@@ -107,7 +110,7 @@ def plan_model(
         metric=problem.metric,
         text=f"{found.text} ({found.tokens} tokens)",
         sites=sum(len(part.names) for part in problem.parts),
-        assumed=[f"{name} = {shown(value)}" for name, value in options.assumed().items()],
+        assumed=assumed_texts(options, None, source.is_language_model),
         notes=notes,
         uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
