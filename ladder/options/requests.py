@@ -239,9 +239,20 @@ class QuantizeOptions(SiteOptions):
         panel=TYPES,
     )
     format: str = option(
-        "qdq",
-        "qdq: operators of the ONNX standard. nbits: MatMulNBits of ONNX Runtime.",
+        "auto",
+        "How low-bit weights are written. auto: in the form that --for asks for, site by site. "
+        "qdq: operators of the ONNX standard. "
+        "nbits: MatMulNBits and GatherBlockQuantized of ONNX Runtime.",
         panel=COMPUTE,
+        reported=False,
+    )
+    purpose: str = option(
+        "speed",
+        "What --format auto looks for. speed: the form that ONNX Runtime runs fastest with the "
+        "same meaning. portability: operators of the ONNX standard only.",
+        flags=("--for",),
+        panel=COMPUTE,
+        reported=False,
     )
     accuracy_level: int = option(
         0,

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from ladder.errors import LadderError, NothingToQuantize
 from ladder.export import nbits
-from ladder.export.onnx_out import FORMATS, check_activation, export_onnx, form
+from ladder.export.forms import NBITS
+from ladder.export.onnx_out import FileForm, export_onnx
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
 from ladder.ir.dtype import DType
@@ -66,22 +67,23 @@ def quantize_onnx(
     """
     start = time.perf_counter()
     options.check()
-    _check_format(options)
+    how = form_of(options)
+    how.check()
     loaded = load_onnx(source)
     check = WrittenCheck(loaded, options)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     run_passes(model, PREPARE_FILE)
     put_types(model, loaded, options, planned)
     sites, refusals = find_sites(model)
-    left = [*refusals, *_keep_floats(model, sites, options.format)]
+    left = [*refusals, *_keep_floats(model, sites, how)]
     plan = facts.need(model, BitPlan)
     chosen = [site for site in sites if site.name in plan.choices]
     if not chosen:
         raise NothingToQuantize(_nothing(source, left, bool(sites)))
-    if options.format == "nbits":  # rounding is slow, so check first
+    if how.format == NBITS:  # rounding is slow, so check first
         for site in chosen:
             nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
-    rows = [_row(site, plan, options.format, options.activation) for site in chosen]
+    rows = [_row(site, plan, how) for site in chosen]
     bits = bits_per_weight(chosen, plan)
     calibrated(model, loaded, options)
     check.prepared(model)
@@ -89,8 +91,7 @@ def quantize_onnx(
     check.rounded(model)
     for row in rows:
         row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
-    how = (options.format, options.accuracy_level, options.activation)
-    size = export_onnx(model, target, *how, check, source)
+    size = export_onnx(model, target, how, check, source)
     return QuantizeReport(
         input=str(source),
         output=str(target),
@@ -108,21 +109,19 @@ def quantize_onnx(
     )
 
 
-def _check_format(options: QuantizeOptions) -> None:
-    """Refuse an unknown format before a large file is read."""
-    if options.format not in FORMATS:
-        raise LadderError(f"unknown format '{options.format}'; one of: {', '.join(FORMATS)}")
-    check_activation(options.format, options.activation)
+def form_of(options: QuantizeOptions) -> FileForm:
+    """How the options ask for the file to be written."""
+    return FileForm(options.format, options.purpose, options.accuracy_level, options.activation)
 
 
-def _keep_floats(model: ir.Model, sites: list[Site], format: str) -> list[Refusal]:
+def _keep_floats(model: ir.Model, sites: list[Site], how: FileForm) -> list[Refusal]:
     """Add to a plan the sites that stay float because the file would not gain from their types."""
     plan, left = facts.need(model, BitPlan), facts.need(model, Skipped)
     kept = []
     for site in sites:
         choice = plan.choices.get(site.name)
         reason = (
-            _float_reason(site, choice.type, format)
+            _float_reason(site, choice.type, how)
             if choice is not None
             else left.reasons[site.name]
         )
@@ -133,15 +132,15 @@ def _keep_floats(model: ir.Model, sites: list[Site], format: str) -> list[Refusa
     return kept
 
 
-def _float_reason(site: Site, dtype: DType, format: str) -> str | None:
+def _float_reason(site: Site, dtype: DType, how: FileForm) -> str | None:
     if dtype.stored_bits(site.n, site.k) / 8 + NODE_BYTES >= site.parameters * 4:
         return f"too small: {dtype} would not shrink its {site.parameters} weights"
-    if format == "nbits" and site.node.op_type in ("Gather", "Conv"):
+    if how.format == NBITS and site.node.op_type in ("Gather", "Conv"):
         return nbits.refuse(site.node.op_type, dtype, site.k)
     return None
 
 
-def _row(site: Site, plan: BitPlan, format: str, activation: str) -> dict[str, Any]:
+def _row(site: Site, plan: BitPlan, how: FileForm) -> dict[str, Any]:
     choice = plan.choices[site.name]
     return {
         "name": site.name,
@@ -150,7 +149,7 @@ def _row(site: Site, plan: BitPlan, format: str, activation: str) -> dict[str, A
         "k": site.k,
         "type": str(choice.type),
         "reason": choice.reason,
-        "form": form(format, site.node.op_type, _type(site, plan), activation),
+        "form": how.text(site.node.op_type, _type(site, plan), site.k),
     }
 
 
