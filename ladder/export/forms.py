@@ -47,3 +47,22 @@ def _is_fast(op: str, dtype: DType, accuracy_level: int) -> bool:
 def form(name: str, op: str, dtype: DType) -> str:
     """The operators of the form ``qdq`` or ``nbits``, as text for reports."""
     return nbits.operator(op, dtype) if name == NBITS else decode.form(dtype)
+
+
+def effect(how: str, op: str, dtype: DType, accuracy_level: int = 0) -> str:
+    """What to expect of the form ``how`` in ONNX Runtime, as text for reports."""
+    if how == NBITS and op == "Gather":
+        return "only the rows that are looked up are decoded"
+    if how == NBITS and accuracy_level:
+        return "activations are rounded to int8 in blocks: faster than float, an error of about 1 %"
+    if how == NBITS and _is_fast(op, dtype, 0):
+        return "faster than float for a few tokens, about as fast for many"
+    if how == NBITS:
+        return "its weights are decoded at every call, more slowly than by DequantizeLinear"
+    if op == "Conv":
+        return "smaller only: the weight is decoded at every call"
+    if op == "Gather":
+        return "the whole table is decoded at every call"
+    if decode.form(dtype) == decode.DEQUANTIZE and not isinstance(dtype.group, int):
+        return "the weight is decoded at every call: somewhat slower than float"
+    return "the weight is decoded at every call: slower than float, several times for a few tokens"

@@ -60,6 +60,13 @@ class FileForm:
         return forms.form(self.of(op, dtype, k), op, dtype)
 
 
+    def effect(self, op: str, dtype: DType, k: int) -> str:
+        """What to expect of that form in ONNX Runtime."""
+        if self.activation != FLOAT and op in ("MatMul", "Gemm"):
+            return "activations are rounded to integers; the product is an integer product"
+        return forms.effect(self.of(op, dtype, k), op, dtype, self.accuracy_level)
+
+
 def export_onnx(
     model: ir.Model,
     target: Path,

@@ -30,6 +30,7 @@ NOT_FOR_FILES = (
 )
 TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
+BENCH = "What it is worth"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class SiteOptions:
 
     keep: tuple[str, ...] = option(
         (),
-        "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
+        "Sites, roles or operators that stay float: a name or a pattern with * and ?. Repeatable.",
         panel=TYPES,
         plugin=True,
     )
@@ -111,7 +112,7 @@ class SiteOptions:
                 f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
                 "give --activation int8, int8:token or int8:tensor"
             )
-        if self.calib is not None and not self.calibrated:
+        if self.calib is not None and not (self.calibrated or getattr(self, "bench", False)):
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
                 f"--rounding {CALIBRATED_EXAMPLE}"
@@ -232,6 +233,19 @@ class QuantizeOptions(SiteOptions):
     """Options of ``ladder quantize``."""
 
     type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
+    only: tuple[str, ...] = option(
+        (),
+        "Quantize only these sites: a name, a role or an operator (MatMul, Gemm, Conv, Gather), or "
+        "a pattern of one. Repeatable.",
+        panel=TYPES,
+    )
+    least_weights: int = option(
+        0,
+        "Quantize only weights of at least N elements.",
+        least=0,
+        reported=False,
+        panel=TYPES,
+    )
     plan: Path | None = option(
         None,
         "Plan file of 'ladder plan': it gives every site its type.",
@@ -275,6 +289,17 @@ class QuantizeOptions(SiteOptions):
         flags=("--check/--no-check",),
         reported=False,
         panel=COMPUTE,
+    )
+    bench: bool = option(
+        False,
+        "Run the original and the result in ONNX Runtime, on --calib or random inputs, and print "
+        "time, size and error.",
+        flags=("--bench",),
+        reported=False,
+        panel=BENCH,
+    )
+    threads: int = option(
+        1, "Threads of ONNX Runtime in --bench.", least=1, reported=False, panel=BENCH
     )
 
     def check(self) -> None:
@@ -404,5 +429,9 @@ def _check_type(options: CompileOptions | QuantizeOptions) -> None:
     if options.type.is_float:
         raise LadderError(f"type '{options.type}' is a float: there is nothing to quantize to")
     default = read(described(type(options))["type"], described(type(options))["type"].default)
-    if options.plan and (options.rules or options.keep or options.type != default):
-        raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
+    only = getattr(options, "only", ()) or getattr(options, "least_weights", 0)
+    if options.plan and (options.rules or options.keep or only or options.type != default):
+        raise LadderError(
+            "--plan says every site's type: leave out --type, --rule, --keep, --only and "
+            "--least-weights"
+        )
