@@ -81,12 +81,16 @@ def _dequantized(emit: Emitter, turned: bool) -> ir.Value:
     return emit.node("DequantizeLinear", inputs, blocks, "dequantized", codes.shape)
 
 
-def dequantized_kernel(emit: Emitter, taps: Sequence[int]) -> ir.Value:
+def dequantized_kernel(
+    emit: Emitter, taps: Sequence[int], wide: ir.DataType | None = None
+) -> ir.Value:
     """A weight [N, K] with channels innermost, as the kernel [N, channels, *taps] of a Conv.
 
     Only for types with a scale per row: nothing but DequantizeLinear is computed at a call.
+    ``wide`` is the type of the stored codes if it is not the narrowest.
     """
-    codes, kind = _stored(emit)
+    codes, narrow = _stored(emit)
+    kind = wide or narrow
     n, k = codes.shape
     by_tap = codes.reshape(n, prod(taps), -1)
     kernel = np.ascontiguousarray(by_tap.transpose(0, 2, 1)).reshape(n, k // prod(taps), *taps)
@@ -98,6 +102,16 @@ def dequantized_kernel(emit: Emitter, taps: Sequence[int]) -> ir.Value:
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero[:, 0], kind))
     return emit.node("DequantizeLinear", inputs, {"axis": 0}, "dequantized", kernel.shape)
+
+
+def dequantized_columns(emit: Emitter, kind: ir.DataType) -> ir.Value:
+    """A weight [K, N] with a scale per column, in codes of type ``kind``."""
+    codes = np.ascontiguousarray(_stored(emit)[0].T)
+    inputs = [
+        emit.constant("quantized", codes, kind),
+        emit.scale("quantized.scale", emit.weight.scale_array()[:, 0]),
+    ]
+    return emit.node("DequantizeLinear", inputs, {"axis": 1}, "dequantized", codes.shape)
 
 
 def _stored(emit: Emitter) -> tuple[np.ndarray, ir.DataType]:

@@ -9,15 +9,14 @@ from pathlib import Path
 import onnx_ir as ir
 
 from ladder.errors import LadderError
-from ladder.export import forms, nbits, qdq
+from ladder.export import forms, nbits, qdq, rounded
 from ladder.export.emit import Emitter
-from ladder.export.forms import AUTO, NBITS, QDQ, SPEED
-from ladder.export.integers import FORM, to_integers
+from ladder.export.forms import AUTO, NBITS, PORTABILITY, QDQ, SPEED
 from ladder.export.opset import raise_opset
 from ladder.export.save import save
 from ladder.export.weights import Weight, find_weights, original_op, site_of
 from ladder.ir import dialect, facts
-from ladder.ir.activation import FLOAT, parse_mode
+from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, check_file_mode, parse_mode
 from ladder.ir.dtype import DType
 from ladder.ir.names import Names
 from ladder.ir.site import BIAS_KEY
@@ -41,13 +40,19 @@ class FileForm:
     def check(self) -> None:
         """Refuse unknown words, and an activation mode that the format does not have."""
         forms.check_format(self.format, self.purpose)
-        if self.activation == FLOAT:
+        if self.mode == FLOAT:
             return
-        parse_mode(self.activation)
+        if self.mode not in WITH_ZERO_POINT:
+            parse_mode(self.mode)
         if self.format == NBITS:
             raise LadderError(
                 f"--activation {self.activation} needs --format {AUTO} or {QDQ}, not {NBITS}"
             )
+
+    @property
+    def mode(self) -> str:
+        """The short text of the activation mode."""
+        return check_file_mode(self.activation)
 
     def of(self, op: str, dtype: DType, k: int) -> str:
         """``qdq`` or ``nbits``, for a weight that is not multiplied in integers."""
@@ -55,15 +60,16 @@ class FileForm:
 
     def text(self, op: str, dtype: DType, k: int) -> str:
         """The operators that a MatMul, Gemm, Gather or Conv over this type becomes."""
-        if self.activation != FLOAT and op in ("MatMul", "Gemm"):
-            return FORM
-        return forms.form(self.of(op, dtype, k), op, dtype)
+        return rounded.form(self.mode, op, dtype, k) or forms.form(
+            self.of(op, dtype, k), op, dtype
+        )
 
 
     def effect(self, op: str, dtype: DType, k: int) -> str:
         """What to expect of that form in ONNX Runtime."""
-        if self.activation != FLOAT and op in ("MatMul", "Gemm"):
-            return "activations are rounded to integers; the product is an integer product"
+        how = rounded.form(self.mode, op, dtype, k)
+        if how is not None:
+            return rounded.EFFECTS[how]
         return forms.effect(self.of(op, dtype, k), op, dtype, self.accuracy_level)
 
 
@@ -84,8 +90,8 @@ def rewrite(model: ir.Model, how: FileForm) -> None:
     """Replace the dialect's nodes by operators that ONNX Runtime has, in place."""
     how.check()
     _refuse_lowered(model)
-    if how.activation != FLOAT:
-        to_integers(model, how.activation)
+    if how.mode != FLOAT:
+        rounded.write_rounded(model, how.mode, how.purpose == PORTABILITY)
     _write_weights(model, how)
     for node in model.graph.all_nodes():
         node.metadata_props.pop(BIAS_KEY, None)

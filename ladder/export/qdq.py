@@ -67,9 +67,9 @@ def rewrite(emit: Emitter) -> None:
         elif op == "MatMul":
             replace_node(node, ir.node(op, [x, by_op.get(op, kernel)]))
         elif op == "Gemm":
-            _restore_with_bias(node, op, kernel, [ir.AttrInt64("transB", 1)])
+            restore_with_bias(node, op, kernel, [ir.AttrInt64("transB", 1)])
         else:
-            _restore_with_bias(node, op, by_op[op], list(node.attributes.values()))
+            restore_with_bias(node, op, by_op[op], list(node.attributes.values()))
     drop_weight(weight)
 
 
@@ -101,8 +101,10 @@ def _window(emit: Emitter, kernel: ir.Value, node: ir.Node) -> ir.Value:
     return emit.reshape(kernel, "window", [n, channels, *taps])
 
 
-def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: list[ir.Attr]) -> None:
-    """Merge the Add of a bias, which rounding split off, back into the product.
+def restore_with_bias(
+    node: ir.Node, op: str, kernel: ir.Value, attributes: list[ir.Attr]
+) -> ir.Node:
+    """Merge the Add of a bias, which rounding split off, back into the product; return it.
 
     %p = LowBitMatMul(%x, ...); %y = Add(%p, %b)  -->  %y = Gemm[transB=1](%x, %w, %b)
     %p = LowBitConv(%x, ...); %y = Add(%p, Reshape(%b))  -->  %y = Conv(%x, %w, %b)
@@ -113,7 +115,7 @@ def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: lis
     made = ir.Node("", op, inputs, attributes)
     if add is None:
         replace_node(node, made)
-        return
+        return made
     add.name = node.name
     add.metadata_props.update(node.metadata_props)
     column = add.inputs[1]
@@ -121,6 +123,7 @@ def _restore_with_bias(node: ir.Node, op: str, kernel: ir.Value, attributes: lis
     _remove(node)
     if op == "Conv":  # another convolution may read the same
         drop_unused([column])
+    return made
 
 
 def _flat_bias(bias: ir.Value | None, op: str) -> ir.Value | None:

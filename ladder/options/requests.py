@@ -277,8 +277,10 @@ class QuantizeOptions(SiteOptions):
     )
     activation: str = option(
         FLOAT,
-        "How products round activations: int8 to int2, each alone or with :block, :token, "
-        ":tensor or :static; fp32 leaves them as they are.",
+        "How products round activations. uint8: as ONNX Runtime's quantize_dynamic does. "
+        "uint8:static, int8:static: by scales from --calib, as quantize_static does, convolutions "
+        "too. int8 to int2, each alone or with :block, :token or :tensor: the integers of compiled "
+        "kernels. fp32: not at all.",
         flags=("--activation", "--activations"),
         panel=COMPUTE,
     )
@@ -302,11 +304,16 @@ class QuantizeOptions(SiteOptions):
         1, "Threads of ONNX Runtime in --bench.", least=1, reported=False, panel=BENCH
     )
 
-    def check(self) -> None:
-        from ladder.ir.activation import check
+    @property
+    def mode(self) -> str:
+        """The mode by which outliers are found: that of kernels with the same granularity."""
+        from ladder.ir.activation import WITH_ZERO_POINT, check_file_mode
 
+        mode = check_file_mode(self.activation)
+        return WITH_ZERO_POINT.get(mode, mode)
+
+    def check(self) -> None:
         super().check()
-        check(self.activation)
         _check_type(self)
 
 
