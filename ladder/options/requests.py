@@ -33,6 +33,7 @@ NOT_FOR_FILES = (
 )
 TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
 COMPUTE, PLANNING = "How it is computed", "How a plan is made"
+BENCH = "What it is worth"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SiteOptions:
 
     keep: tuple[str, ...] = option(
         (),
-        "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
+        "Sites, roles or operators that stay float: a name or a pattern with * and ?. Repeatable.",
         panel=TYPES,
         plugin=True,
     )
@@ -118,7 +119,7 @@ class SiteOptions:
                 f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
                 "give --activation int8, int8:token or int8:tensor"
             )
-        if self.calib is not None and not self.calibrated:
+        if self.calib is not None and not (self.calibrated or getattr(self, "bench", False)):
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
                 f"--rounding {CALIBRATED_EXAMPLE}"
@@ -249,6 +250,19 @@ class QuantizeOptions(SiteOptions):
     """Options of ``ladder quantize``."""
 
     type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
+    only: tuple[str, ...] = option(
+        (),
+        "Quantize only these sites: a name, a role or an operator (MatMul, Gemm, Conv, Gather), or "
+        "a pattern of one. Repeatable.",
+        panel=TYPES,
+    )
+    least_weights: int = option(
+        0,
+        "Quantize only weights of at least N elements.",
+        least=0,
+        reported=False,
+        panel=TYPES,
+    )
     plan: Path | None = option(
         None,
         "Plan file of 'ladder plan': it gives every site its type.",
@@ -256,9 +270,20 @@ class QuantizeOptions(SiteOptions):
         panel=TYPES,
     )
     format: str = option(
-        "qdq",
-        "qdq: operators of the ONNX standard. nbits: MatMulNBits of ONNX Runtime.",
+        "auto",
+        "How low-bit weights are written. auto: in the form that --for asks for, site by site. "
+        "qdq: operators of the ONNX standard. "
+        "nbits: MatMulNBits and GatherBlockQuantized of ONNX Runtime.",
         panel=COMPUTE,
+        reported=False,
+    )
+    purpose: str = option(
+        "speed",
+        "What --format auto looks for. speed: the form that ONNX Runtime runs fastest with the "
+        "same meaning. portability: operators of the ONNX standard only.",
+        flags=("--for",),
+        panel=COMPUTE,
+        reported=False,
     )
     accuracy_level: int = option(
         0,
@@ -269,8 +294,10 @@ class QuantizeOptions(SiteOptions):
     )
     activation: str = option(
         FLOAT,
-        "How products round activations: int8 to int2, each alone or with :block, :token, "
-        ":tensor or :static; fp32 leaves them as they are.",
+        "How products round activations. uint8: as ONNX Runtime's quantize_dynamic does. "
+        "uint8:static, int8:static: by scales from --calib, as quantize_static does, convolutions "
+        "too. int8 to int2, each alone or with :block, :token or :tensor: the integers of compiled "
+        "kernels. fp32: not at all.",
         flags=("--activation", "--activations"),
         panel=COMPUTE,
     )
@@ -282,12 +309,28 @@ class QuantizeOptions(SiteOptions):
         reported=False,
         panel=COMPUTE,
     )
+    bench: bool = option(
+        False,
+        "Run the original and the result in ONNX Runtime, on --calib or random inputs, and print "
+        "time, size and error.",
+        flags=("--bench",),
+        reported=False,
+        panel=BENCH,
+    )
+    threads: int = option(
+        1, "Threads of ONNX Runtime in --bench.", least=1, reported=False, panel=BENCH
+    )
+
+    @property
+    def mode(self) -> str:
+        """The mode by which outliers are found: that of kernels with the same granularity."""
+        from ladder.ir.activation import WITH_ZERO_POINT, check_file_mode
+
+        mode = check_file_mode(self.activation)
+        return WITH_ZERO_POINT.get(mode, mode)
 
     def check(self) -> None:
-        from ladder.ir.activation import check
-
         super().check()
-        check(self.activation)
         _check_type(self)
 
 
@@ -423,5 +466,9 @@ def _check_type(options: CompileOptions | QuantizeOptions) -> None:
     if options.type.is_float:
         raise LadderError(f"type '{options.type}' is a float: there is nothing to quantize to")
     default = read(described(type(options))["type"], described(type(options))["type"].default)
-    if options.plan and (options.rules or options.keep or options.type != default):
-        raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
+    only = getattr(options, "only", ()) or getattr(options, "least_weights", 0)
+    if options.plan and (options.rules or options.keep or only or options.type != default):
+        raise LadderError(
+            "--plan says every site's type: leave out --type, --rule, --keep, --only and "
+            "--least-weights"
+        )

@@ -12,6 +12,12 @@ from ladder.options.schema import described, options_of, refuse_unknown, with_ne
 from ladder.passes.allocation.budget import BUDGET, HINT
 
 W = TypeVar("W", CompileOptions, QuantizeOptions)
+NOT_WITH_A_BUDGET = {
+    "type": "restrict its choice with --types",
+    "plan": "it was made for one",
+    "only": "name the other sites with --keep",
+    "least_weights": "name the small sites with --keep",
+}
 
 
 def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | None]:
@@ -32,9 +38,8 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
     first = plan[(budget or planning)[0]].flags[0]
     if not budget:
         raise LadderError(f"{first} is an option of a plan: ask for one with {HINT}")
-    for name in ("type", "plan"):
+    for name, hint in NOT_WITH_A_BUDGET.items():
         if name in asked:
-            hint = "restrict its choice with --types" if name == "type" else "it was made for one"
             raise LadderError(
                 f"{first} and {own[name].flags[0]} both say the sites' types: "
                 f"leave out one ({hint})"
