@@ -31,11 +31,11 @@ class Option:
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
-    ``envvar`` is an environment variable that gives it as well.
+    ``envvar`` is an environment variable that gives it as well. ``only`` names the kind of model
+    that it is for, where it is not for all.
 
     In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
     that are taken besides those of the option's kind.
-    ``only`` names the kind of model that it is for, where it is not for all.
     """
 
     help: str
