@@ -168,7 +168,9 @@ class CompileOptions(TargetOptions):
 
     type: DType = option(
         "int4:g128",
-        "Type of all weights, e.g. int4:g128, int8:row, uint4:g32:zp; see 'ladder types'.",
+        "Type of all weights, e.g. int4:g64, int8:row, uint4:g32:zp; see 'ladder types'. source "
+        "keeps the codes of a GGUF file or a packed checkpoint. By default these are kept, and "
+        "other models get a plan (language models) or int8:row.",
         panel=TYPES,
         plugin=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -54,10 +55,12 @@ def compile_model(
     output: str | Path,
     options: CompileOptions | None = None,
     planned: Plan | None = None,
+    notes: Sequence[str] = (),
 ) -> Compiled:
     """Compile ``model`` into an artifact folder. Work that was done before comes from the cache.
 
     The type of every site comes from ``planned``, or from the file that ``options.plan`` names.
+    ``notes`` are about this request, for its report.
     """
     options, start = options or CompileOptions(), time.perf_counter()
     options.check()
@@ -73,7 +76,7 @@ def compile_model(
     target = Path(output)
     with folder_aside(target, own_files) as aside:
         entries.copy(place, aside)
-        report = _complete(aside / MANIFEST, source, options, planned, start)
+        report = _complete(aside / MANIFEST, source, options, planned, start, notes)
     return Compiled(target, report)
 
 
@@ -103,8 +106,9 @@ def _entry(
 
 
 def _complete(
-    path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float
-) -> CompileReport:
+    path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float,
+    notes: Sequence[str],
+) -> CompileReport:  # fmt: skip
     """Add to a manifest from the cache what is not in its key; return the report.
 
     Two plans with the same types share an entry, and so do copies of a model under other names.
@@ -114,6 +118,7 @@ def _complete(
     manifest["options"] = plain_options(options)
     report = CompileReport(**manifest["report"])
     report = report.of(source, options, planned, time.perf_counter() - start)
+    report.notes = [*notes, *report.notes]
     manifest["report"] = report.to_json()
     path.write_text(manifest_text(manifest))
     return report

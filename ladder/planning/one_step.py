@@ -10,13 +10,15 @@ from ladder.errors import LadderError
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
 from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
-from ladder.options.split import split
+from ladder.options.split import SOURCE, split
 from ladder.passes.allocation.axes import SIZE, limited, suggestion
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.sources import load_source
+from ladder.pipeline.stored_codes import source_plan
+from ladder.planning.default_wish import with_default
 from ladder.planning.make import plan_model
 from ladder.runtime.artifact import own_files
 from ladder.support.files import check_folder
@@ -34,16 +36,25 @@ def compile_in_one_step(
     """Compile with the options of ``ladder compile``, given by name; with a budget, plan first.
 
     The plan is written to the file ``save_plan``, and is in the artifact's report under ``plan``.
+    Where the options name no type and no budget, ``with_default`` chooses.
     """
-    options, asked = split(given, CompileOptions)
+    options, asked = split(given, CompileOptions)  # refuses what is wrong before a model is loaded
     options.check()
+    if asked is not None:
+        asked.check()
     check_folder(Path(output), own_files)
-    if asked is None:
+    source = load_source(model, options.trust_remote_code)
+    wish = with_default(source, given)
+    options, asked = split(wish.given, CompileOptions)
+    planned = None
+    if asked is not None:
+        planned = _planned(source, asked, save_plan, PREPARE)
+    elif wish.given.get("type") == SOURCE:
+        planned = source_plan(source, options)
+    if planned is None:
         _refuse_saving(save_plan)
-        return compile_model(model, output, options)
-    asked.check()
-    source = load_source(model, asked.trust_remote_code)
-    return compile_model(source, output, options, _planned(source, asked, save_plan, PREPARE))
+    notes = [wish.said] if wish.said else []
+    return compile_model(source, output, options, planned, notes)
 
 
 def quantize_in_one_step(

@@ -14,7 +14,7 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
 from ladder.ir.activation import FLOAT, block_of, check, table_mode
-from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
+from ladder.ir.dtype import SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
 from ladder.runtime.manifest import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
@@ -138,7 +138,7 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
     codes = element.from_unsigned(random.choice(used, (n, k)))
     parts = [codes, (random.random(shape) + 0.5).astype(SCALES[dtype.scale])]
     if dtype.zero_point:
-        kind = dtype.zero_kind if dtype.zero == FLOAT_ZERO else element.onnx.numpy()
+        kind = dtype.zero_kind if dtype.float_zero else element.onnx.numpy()
         parts.append(random.integers(0, 1 << element.bits, shape).astype(kind))
     return parts + ([np.array(0.5, np.float32)] if dtype.tensor_scale else [])
 
