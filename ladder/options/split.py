@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.options.effort import with_effort
 from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.schema import described, options_of, refuse_unknown, with_new_names
 from ladder.passes.allocation.budget import BUDGET, HINT
@@ -28,6 +29,7 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
     if asked.get("type") == SOURCE:
         _check_source(asked, kind)
     mine = {k: v for k, v in asked.items() if k in own and (k, v) != ("type", SOURCE)}
+    mine = with_effort(mine, own)
     planning = [name for name in asked if name in plan and name not in own]
     budget = [name for name in planning if name in BUDGET]
     if not planning:
@@ -45,7 +47,13 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
     options = options_of(kind, mine)
     if not options.calibrated:  # only the plan uses the text
         options = replace(options, calib=None)
-    return options, options_of(PlanOptions, {k: v for k, v in asked.items() if k in plan})
+    return options, plan_options({k: v for k, v in asked.items() if k in plan})
+
+
+def plan_options(given: Mapping[str, Any]) -> PlanOptions:
+    """The options of a plan, with those that the effort stands for where they are not given."""
+    known = described(PlanOptions)
+    return options_of(PlanOptions, with_effort(with_new_names(given, known), known))
 
 
 def _check_source(asked: Mapping[str, Any], kind: type[W]) -> None:

@@ -29,6 +29,7 @@ from ladder.pipeline.functions import functions_of
 from ladder.pipeline.phases import PREPARE, lower, round_and_stack, store
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
+from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.pipeline.windows import find_windows
@@ -70,6 +71,7 @@ def compile_model(
         planned = read_plan(options.plan)
     source = load_source(model, options.trust_remote_code)
     _check_context(source, options)
+    options = with_rounding(options, source, planned)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):
         _compile_into(place, source, options, levels, planned)
@@ -119,8 +121,14 @@ def _complete(
     report = CompileReport(**manifest["report"])
     report = report.of(source, options, planned, time.perf_counter() - start)
     report.notes = [*notes, *report.notes]
-    manifest["report"] = report.to_json()
-    path.write_text(manifest_text(manifest))
+    files = sum(file.stat().st_size for file in path.parent.iterdir() if file != path)
+    size = -1
+    while report.size_bytes != size:  # the manifest holds the size of its folder
+        report.size_bytes = max(size, 0)
+        manifest["report"] = report.to_json()
+        text = manifest_text(manifest)
+        size = files + len(text.encode())
+    path.write_text(text)
     return report
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from ladder.support.suggest import did_you_mean
 from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of
 from ladder.timing.rotation import ROTATED_BYTES, copies_of
+from ladder.timing.steadiness import timed_calls
 
 if TYPE_CHECKING:  # TVM is loaded only when it is needed
     from ladder.codegen.layout import Packing
@@ -207,12 +206,5 @@ def time_calls(
 
     The spread is the largest minus the smallest round. A call longer than a round is one round.
     """
-    call(sets[0])
-    times = []
-    for _ in range(rounds):
-        start, done = time.perf_counter(), 0
-        while done == 0 or time.perf_counter() - start < seconds:
-            call(sets[done % len(sets)])
-            done += 1
-        times.append((time.perf_counter() - start) / done)
-    return statistics.median(times), max(times) - min(times)
+    timed = timed_calls(call, sets, seconds, rounds)
+    return timed.median, timed.range
