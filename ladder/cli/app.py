@@ -137,6 +137,7 @@ def eval_command(
 ) -> None:
     """Measure the perplexity of a text and the KL divergence from the original float model."""
     from ladder.evaluation.scoring import score_file
+    from ladder.support.quality import quality
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -149,6 +150,8 @@ def eval_command(
         print_json(score.json())
         return
     print_table("", ["measure", "value"], [[k, v] for k, v in score.json().items() if k != "notes"])
+    if score.kl_mean is not None:
+        out.print(f"Compared with the float model it is {quality(score.kl_mean)}.")
     for note in score.notes:
         err.print(note)
 

@@ -24,9 +24,14 @@ class Wish:
     said: str = ""
 
 
+def is_wish(given: Mapping[str, Any]) -> bool:
+    """Whether the options, by name, say what is wanted."""
+    return any(given.get(name) not in ("", (), [], {}, None) for name in WISHES)
+
+
 def with_default(source: Source, given: Mapping[str, Any]) -> Wish:
     """The options, with a type or a budget where they name none."""
-    if any(given.get(name) not in ("", (), [], {}, None) for name in WISHES):
+    if is_wish(given):
         return Wish(given)
     if has_codes(source):
         return Wish(

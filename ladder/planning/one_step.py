@@ -15,12 +15,12 @@ from ladder.options.split import SOURCE, split
 from ladder.passes.allocation.axes import SIZE, limited, suggestion
 from ladder.pipeline.compile import Compiled, compile_model
 from ladder.pipeline.phases import PREPARE, PREPARE_FILE
-from ladder.pipeline.plan_file import Plan, read_plan
+from ladder.pipeline.plan_file import Plan, read_plan, write_plan
 from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.stored_codes import source_plan
-from ladder.planning.default_wish import with_default
+from ladder.planning.default_wish import is_wish, with_default
 from ladder.planning.folder_size import folder_bytes, other_bytes
 from ladder.planning.make import plan_model
 from ladder.runtime.artifact import own_files
@@ -47,6 +47,8 @@ def compile_in_one_step(
     options.check()
     if asked is not None:
         asked.check()
+    if asked is None and is_wish(given) and given.get("type") != SOURCE:
+        _refuse_saving(save_plan)
     check_folder(Path(output), own_files)
     source = load_source(model, options.trust_remote_code)
     wish = with_default(source, given)
@@ -56,6 +58,8 @@ def compile_in_one_step(
         return _compile_planned(source, output, options, asked, save_plan, notes)
     if wish.given.get("type") == SOURCE:
         planned = source_plan(source, options)
+        if save_plan is not None:
+            write_plan(Path(save_plan), planned)
     if planned is None:
         _refuse_saving(save_plan)
     return compile_model(source, output, options, planned, notes)

@@ -65,7 +65,7 @@ def tune_kernels(
 
 
 def _choice(times: Mapping[str, Timed], before: str) -> dict[str, Any]:
-    """What the times of the schemes say; the choice before stays if the gain is within the spread."""
+    """What the times of the schemes say; a gain within the spread of repeats changes nothing."""
     fastest = min(times, key=lambda scheme: times[scheme].median)
     chosen = fastest
     if before in times:
