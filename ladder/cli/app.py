@@ -142,6 +142,7 @@ def eval_command(
     from ladder.evaluation.measured import EVAL, keep
     from ladder.evaluation.scoring import score_file
     from ladder.runtime.artifact import MANIFEST
+    from ladder.support.quality import quality
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -156,6 +157,8 @@ def eval_command(
         print_json(score.json())
         return
     print_table("", ["measure", "value"], [[k, v] for k, v in score.json().items() if k != "notes"])
+    if score.kl_mean is not None:
+        out.print(f"Compared with the float model it is {quality(score.kl_mean)}.")
     for note in score.notes:
         err.print(note)
 

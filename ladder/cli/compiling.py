@@ -111,6 +111,8 @@ def _print_report(report: Mapping[str, Any]) -> None:
         out.print(f"note: {note}")
     if report.get("plan"):
         print_plan(report["plan"])
-    out.print(f"{_bits(report)}, {mega(report['size_bytes'])} on disk.")
+    limit = ((report.get("plan") or {}).get("asked") or {}).get("budget", "")
+    asked = f" (asked: {limit})" if limit else ""
+    out.print(f"{_bits(report)}, {mega(report['size_bytes'])} on disk{asked}.")
     out.print(_checked(report["check"]))
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")

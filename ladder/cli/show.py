@@ -64,6 +64,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         times = [_cell(_scaled(row.get("seconds"), 1e3)) for row in (predicted, measured)]
         text += f"; ms a token predicted {times[0]}, measured {times[1]}"
     out.print(f"{text}.")
+    if asked.get("verdict"):
+        out.print(f"[bold]{asked['verdict']}[/bold]")
 
 
 def print_uniform(

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.export.emit import Emitter
-from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.dtype import DType
 
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
@@ -35,7 +35,7 @@ def container(dtype: DType) -> ir.DataType | None:
     """
     element = dtype.element
     if not element.book:
-        return None if dtype.zero == FLOAT_ZERO else element.onnx
+        return None if dtype.float_zero else element.onnx
     if element.onnx.bitwidth < 8:
         return None
     values = np.nan_to_num(element.values)
@@ -123,7 +123,9 @@ def _stored(emit: Emitter) -> tuple[np.ndarray, ir.DataType]:
 
 
 def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
-    """book[codes] * scale, or (codes - zero) * scale, on [N, groups, group].
+    """book[codes] * scale, (codes - zero) * scale, or codes * scale + zero where it is a minimum.
+
+    The computation is on [N, groups, group].
 
     Scales broadcast over their group. If they were repeated for every weight, ONNX Runtime would
     compute that when it loads the file, and keep as many floats as there are weights.
@@ -136,11 +138,15 @@ def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
     codes = np.pad(weight.code_array(), ((0, 0), (0, groups * size - k)))
     codes = codes.reshape(n, groups, size).transpose(axes)
     w, shape = _numbers(emit, codes), codes.shape
-    if zero is not None:
-        zeros = emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    zeros = (
+        None if zero is None else emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    )
+    if zeros is not None and not dtype.minimum:
         w = emit.node("Sub", [w, zeros], {}, "shifted", shape)
     scale = emit.scale("quantized.scale", weight.scale_array()[..., None].transpose(axes))
     w = emit.node("Mul", [w, scale], {}, "scaled", shape)
+    if zeros is not None and dtype.minimum:
+        w = emit.node("Add", [w, zeros], {}, "raised", shape)
     return _flat(emit, w, groups * size, turned)
 
 

@@ -82,7 +82,12 @@ def _unsigned(graph: ir.Graph, q: ir.Value, before: ir.Node) -> tuple[ir.Value, 
 def _replace_inputs(node: ir.Node, w: ir.Value | None, u: ir.Value, zero: ir.Value) -> None:
     made = ir.node("MatMulInteger", [u, w, zero], name=node.name)  # type: ignore[list-item]
     ir.convenience.replace_nodes_and_values(
-        node.graph, node, [node], [made], node.outputs, made.outputs  # type: ignore[arg-type]
+        node.graph,
+        node,
+        [node],
+        [made],
+        node.outputs,
+        made.outputs,  # type: ignore[arg-type]
     )
 
 

@@ -60,10 +60,7 @@ class FileForm:
 
     def text(self, op: str, dtype: DType, k: int) -> str:
         """The operators that a MatMul, Gemm, Gather or Conv over this type becomes."""
-        return rounded.form(self.mode, op, dtype, k) or forms.form(
-            self.of(op, dtype, k), op, dtype
-        )
-
+        return rounded.form(self.mode, op, dtype, k) or forms.form(self.of(op, dtype, k), op, dtype)
 
     def effect(self, op: str, dtype: DType, k: int) -> str:
         """What to expect of that form in ONNX Runtime."""

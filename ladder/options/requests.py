@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE, levels_of
+from ladder.options.effort import NORMAL, check_effort, effort_help
 from ladder.options.schema import (
     LANGUAGE_MODELS,
     OTHER_MODELS,
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 NUMBER = "float"  # what Python takes besides a text
 FLOAT, NO_REMEDY = "fp32", "none"
+AUTO = "auto"  # as a rounding method: chosen when the model is known
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that have no meaning where ONNX Runtime runs the result.
 NOT_FOR_FILES = (
-    *("pareto", "target", "chunk", "latency", "costs", "overhead"),
+    *("pareto", "target", "chunk", "latency", "costs", "overhead", "retime"),
     "trust_remote_code",
 )
 TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
@@ -57,8 +59,13 @@ class SiteOptions:
         accepts="Mapping[str, DType | str]",
     )
     rounding: str = option(
-        "mse", f"How weights are rounded. {methods_help()}", panel=TYPES, plugin=True
+        AUTO,
+        "How weights are rounded. auto: as --effort says in plans of language models, else mse. "
+        f"{methods_help()}",
+        panel=TYPES,
+        plugin=True,
     )
+    effort: str = option(NORMAL, effort_help(), panel=DATA, reported=False, changes_result=False)
     outliers: str = option(
         NO_REMEDY,
         "How to treat activation channels that are far larger than the others. "
@@ -75,10 +82,11 @@ class SiteOptions:
         changes_result=False,  # its contents count, not its name
     )
     windows: int = option(
-        8, "Number of windows of the calibration text.", least=1, panel=DATA,
+        4, "Number of windows of the calibration text.", least=1, panel=DATA,
         only=LANGUAGE_MODELS,
     )  # fmt: skip
     tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA, only=LANGUAGE_MODELS)
+    chosen: tuple[str, ...] = field(default=(), repr=False)  # options that Ladder chose itself
 
     def __post_init__(self) -> None:
         read_all(self)
@@ -103,7 +111,14 @@ class SiteOptions:
         """Whether the calibration data is used."""
         from ladder.passes.rounding.methods import find_method
 
-        return find_method(self.rounding).needs.hessians or self.observed
+        by_rounding = self.rounding != AUTO and find_method(self.rounding).needs.hessians
+        return by_rounding or self.observed
+
+    @property
+    def _may_be_calibrated(self) -> bool:
+        """Whether a calibrated rounding may be chosen when the model and the plan are known."""
+        planned = getattr(self, "plan", None) is not None
+        return self.rounding == AUTO and (planned or self.effort != NORMAL)
 
     def check(self) -> None:
         """Refuse an invalid combination before anything is loaded."""
@@ -112,14 +127,17 @@ class SiteOptions:
         from ladder.passes.muxing.remedies import check_remedy
         from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method
 
-        check_method(self.rounding)
+        if self.rounding != AUTO:
+            check_method(self.rounding)
+        check_effort(self.effort)
         check_remedy(self.outliers)
         if self.outliers != NO_REMEDY and self.mode not in QUANTIZED:
             raise LadderError(
                 f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
                 "give --activation int8, int8:token or int8:tensor"
             )
-        if self.calib is not None and not (self.calibrated or getattr(self, "bench", False)):
+        needless = not self.calibrated and not getattr(self, "bench", False)
+        if self.calib is not None and needless and not self._may_be_calibrated:
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
                 f"--rounding {CALIBRATED_EXAMPLE}"
@@ -134,7 +152,8 @@ class SiteOptions:
             empty = value in ("", (), None)
             concerns = about.option.reported and about.applies(language_model)
             if concerns and name not in unused and not empty:
-                found |= {name: value} if value == read(about, about.default) else {}
+                ours = name in self.chosen or value == read(about, about.default)
+                found |= {name: value} if ours else {}
         return found
 
 
@@ -179,7 +198,9 @@ class CompileOptions(TargetOptions):
 
     type: DType = option(
         "int4:g128",
-        "Type of all weights, e.g. int4:g128, int8:row, uint4:g32:zp; see 'ladder types'.",
+        "Type of all weights, e.g. int4:g64, int8:row, uint4:g32:zp; see 'ladder types'. source "
+        "keeps the codes of a GGUF file or a packed checkpoint. By default these are kept, and "
+        "other models get a plan (language models) or int8:row.",
         panel=TYPES,
         plugin=True,
     )
@@ -342,7 +363,7 @@ class PlanOptions(TargetOptions):
         "", "Limit on bits per weight, scales included.", panel=BUDGETS, accepts=NUMBER
     )
     size: str = option(
-        "", "Limit on the size of all weights, e.g. 180MB or 96MiB.", panel=BUDGETS,
+        "", "Limit on the size of the result, e.g. 180MB or 96MiB.", panel=BUDGETS,
         unit="B", accepts=NUMBER,
     )  # fmt: skip
     latency: str = option(
@@ -396,6 +417,14 @@ class PlanOptions(TargetOptions):
         old_name="rest",
         unit="s",
         accepts=NUMBER,
+    )
+    retime: bool = option(
+        False,
+        "Time products again, also those whose times are in the cache.",
+        flags=("--retime",),
+        reported=False,
+        changes_result=False,
+        panel=PLANNING,
     )
     pareto: bool = option(
         False,

@@ -6,7 +6,6 @@ reported as assumed, what a cache key holds and the tables of the documentation 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -234,7 +233,7 @@ def result_key(options: Any) -> tuple[tuple[str, str], ...]:
 
 def plain_options(options: Any) -> dict[str, Any]:
     """The options by name, as values of JSON."""
-    return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
+    return {name: _plain(getattr(options, name)) for name in described(type(options))}
 
 
 def _plain(value: Any) -> Any:

@@ -123,6 +123,8 @@ def _sized(model: ir.Model) -> ir.Model:
     for value in sized.graph.inputs:
         if value.shape is None or static_shape(value) is not None:
             continue
-        dims = [d if isinstance(d, int) else (TOKENS if i else 1) for i, d in enumerate(value.shape)]
+        dims = [
+            d if isinstance(d, int) else (TOKENS if i else 1) for i, d in enumerate(value.shape)
+        ]
         value.shape = ir.Shape(dims)
     return sized

@@ -34,6 +34,7 @@ from ladder.pipeline.float_check.written import WrittenCheck
 from ladder.pipeline.phases import PREPARE_FILE, round_weights
 from ladder.pipeline.plan_file import Plan
 from ladder.pipeline.report import assumed_texts
+from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.support.results import Result
 
@@ -84,6 +85,7 @@ def quantize_onnx(
     how.check()
     loaded = load_onnx(source)
     refuse_inapplicable(options, loaded.is_language_model, loaded.origin)
+    options = with_rounding(options, loaded, planned)
     check = WrittenCheck(loaded, options)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     weights = float_weights(model)

@@ -26,8 +26,8 @@ class CompileReport(Result):
     ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
     part of the largest value, or the ``reason`` why they were not compared. ``states`` are those of
     a language model, as they are stored. ``seconds`` is the time of the whole compilation.
-    ``size_bytes`` is the size of the artifact's files without the manifest, ``weights_bytes`` that
-    of the packed weights.
+    ``size_bytes`` is the size of all of the artifact's files, ``weights_bytes`` that of the packed
+    weights.
     """
 
     model: str
