@@ -42,14 +42,14 @@ def main() -> None:
         artifacts = {t: _compile(source, t) for t in TYPES}
         tokens = encode(source, text)[:SCORED]
         rows = [_float_row(source, tokens)]
-        benches = {t: _bench(folder) for t, (folder, _) in artifacts.items()}
+        benches = {t: bench(folder) for t, (folder, _) in artifacts.items()}
         for kind, (folder, report) in artifacts.items():
             rows.append(_row(source, kind, folder, report, benches[kind], tokens))
     columns = ["model", "MB", "bits/weight", "perplexity", "KL", "decode tok/s", "prefill tok/s"]
     title = f"SmolLM2-135M, {SCORED} tokens of Wikipedia, decoding after {FILLED} tokens"
     print_table(title, columns, rows)
-    for kind, bench in benches.items():
-        _print_breakdown(kind, bench)
+    for kind, found in benches.items():
+        _print_breakdown(kind, found)
     for kind, (folder, _) in artifacts.items():
         out.print(f"\n{kind} continues the prompt:")
         _run_cli(folder)
@@ -65,24 +65,32 @@ def _compile(source: Source, kind: str) -> tuple[Path, CompileReport]:
 def _float_row(source: Source, tokens: list[int]) -> list[Any]:
     """Quality and speed of the float model under ONNX Runtime, on the same graph."""
     with stage("time the float model under ONNX Runtime"):
-        model = ReferenceLanguageModel(source.model, source.states, FILLED + 64, fast=True)
-        text = [i % 1000 + 5 for i in range(FILLED)]
-        prefill = min(_prefill_seconds(model, text) for _ in range(2))
-        decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
+        speed = float_speed(source, FILLED)
     quality = evaluate(ReferenceLanguageModel(source.model, source.states, WINDOW), tokens, WINDOW)
-    weights = sum(
-        v.const_value.nbytes for v in source.model.graph.initializers.values() if v.const_value
-    )
-    name = f"float32, ONNX Runtime {onnxruntime.__version__}"
     return [
-        name,
-        round(weights / 1e6, 1),
+        f"float32, ONNX Runtime {onnxruntime.__version__}",
+        round(float_bytes(source) / 1e6, 1),
         32.0,
         quality.perplexity,
         None,
-        1 / decode,
-        FILLED / prefill,
+        speed["decode_tokens_per_s"],
+        speed["prefill_tokens_per_s"],
     ]
+
+
+def float_speed(source: Source, filled: int, threads: int = 0) -> dict[str, float]:
+    """Tokens a second of the float model under ONNX Runtime, after ``filled`` tokens."""
+    model = ReferenceLanguageModel(source.model, source.states, filled + 64, threads, fast=True)
+    text = [i % 1000 + 5 for i in range(filled)]
+    prefill = min(_prefill_seconds(model, text) for _ in range(2))
+    decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
+    return {"decode_tokens_per_s": 1 / decode, "prefill_tokens_per_s": filled / prefill}
+
+
+def float_bytes(source: Source) -> int:
+    """The size of all constants."""
+    values = source.model.graph.initializers.values()
+    return sum(v.const_value.nbytes for v in values if v.const_value)
 
 
 def _prefill_seconds(model: ReferenceLanguageModel, text: list[int]) -> float:
@@ -96,10 +104,11 @@ def _seconds(call: Any) -> float:
     return time.perf_counter() - start
 
 
-def _bench(folder: Path) -> dict[str, Any]:
+def bench(folder: Path, threads: int = 0) -> dict[str, Any]:
     """Time an artifact in a separate process, which loads nothing but the runtime."""
+    asked = [str(folder), "--threads", str(threads), "--json"]
     with stage(f"time {folder.name}"):
-        command = [sys.executable, "-m", "ladder", "bench", str(folder), "--json"]
+        command = [sys.executable, "-m", "ladder", "bench", *asked]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -98,8 +98,8 @@ LLAMA = {
     "max_position_embeddings": 2048,
 }
 RECIPES = {
-    "mamba": Recipe("mamba", COMMON | MAMBA, steps=900),
-    "hybrid": Recipe("hybrid", COMMON | HYBRID, steps=1200),
+    "mamba": Recipe("mamba", COMMON | MAMBA, steps=400),
+    "hybrid": Recipe("hybrid", COMMON | HYBRID, steps=600),
     "llama": Recipe("llama", COMMON | LLAMA, steps=1500),
 }
 

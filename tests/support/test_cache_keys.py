@@ -42,6 +42,7 @@ WITHOUT_ENTRIES = (
     "ladder.plugin",
     "ladder.runtime.bench",
     "ladder.sensitivity.scaled",
+    "ladder.support.marks",
     "ladder.timing.all_types",
     "ladder.timing.kernel_cache",
     "ladder.timing.muxed",
