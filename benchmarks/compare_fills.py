@@ -88,16 +88,20 @@ class Fills:
     def _uniform(self) -> Picks:
         return [picks for picks in self._uniforms() if self._fits(picks)][-1]
 
-    def filled(self, order: Sequence[int]) -> Picks:
-        """The next larger type for one part after the other, as long as the plan fits."""
+    def filled(self, order: Sequence[int], pass_over: bool = False) -> Picks:
+        """The next larger type for one part after the other, as long as the plan fits.
+
+        With ``pass_over`` a part that does not fit keeps its type, and the next is tried.
+        """
         plans = self._uniforms()
         picks = self._uniform()
         wider = plans[min(plans.index(picks) + 1, len(plans) - 1)]
         for i in order:
             tried = (*picks[:i], wider[i], *picks[i + 1 :])
-            if not self._fits(tried):
+            if self._fits(tried):
+                picks = tried
+            elif not pass_over:
                 break
-            picks = tried
         return picks
 
     def _hand(self) -> Picks | None:

@@ -24,20 +24,25 @@ WIDE_ROLE, HEAD = "mamba.x_proj", "lm_head"
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes the plans of a model, of two types or more, in ``folder``."""
+    """Makes the plans of a model, of two types or more, in ``folder``.
+
+    ``calib`` is the calibration text, by default Ladder's own.
+    """
 
     source: Source
     model: Path
     types: tuple[str, ...]
     budgets: tuple[str, ...]  # bits per weight
     folder: Path
+    calib: Path | None = None
 
     def plans(self) -> dict[str, Path]:
         """Name -> plan file."""
         return {name: path for name, path in self._plans()}
 
     def _plans(self) -> Iterator[tuple[str, Path]]:
-        options = PlanOptions(bpw=self.budgets[0], types=tuple(map(DType.parse, self.types)))
+        types = tuple(map(DType.parse, self.types))
+        options = PlanOptions(bpw=self.budgets[0], types=types, calib=self.calib)
         scores = sensitivity_of(self.source, options)
         by_kl, by_sqnr = (self._problem(s) for s in (scores, noise_of(scores)))
         for type in reversed(self.types):
@@ -56,7 +61,8 @@ class Planner:
     def _product(self, bpw: str) -> Path:
         """The plan of ``ladder plan``."""
         path = self.folder / f"KL-{bpw}.toml"
-        ladder.plan(self.model, path, bpw=bpw, types=",".join(self.types), verify=False)
+        types = ",".join(self.types)
+        ladder.plan(self.model, path, bpw=bpw, types=types, calib=self.calib, verify=False)
         return path
 
     def _write(self, name: str, problem: Problem, picks: Picks) -> Path:
@@ -82,7 +88,7 @@ def noise_of(scores: Sensitivity) -> Sensitivity:
 
 
 def rule(problem: Problem, blocks: Sequence[int], bpw: float) -> Picks:
-    """The larger type for every x_proj, then from the last block to the first, as far as it fits.
+    """The larger type for every x_proj, then from the last block to the first, where it fits.
 
     The head, which is the embedding too, comes last.
     """
@@ -93,7 +99,7 @@ def rule(problem: Problem, blocks: Sequence[int], bpw: float) -> Picks:
 
     order = sorted(range(len(problem.parts)), key=turn)
     fills = Fills(problem, problem.types, tuple(blocks), bpw * problem.parameters)
-    return fills.filled(order)
+    return fills.filled(order, pass_over=True)
 
 
 def mark_of(path: Path) -> str:
