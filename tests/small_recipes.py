@@ -19,7 +19,7 @@ CONFIGS = {
 
 
 def tiny(model: str, steps: int) -> Recipe:
-    return Recipe(model, CONFIGS[model], steps, windows=2, tokens=24)
+    return Recipe(model, CONFIGS[model], steps, warm=2, windows=2, tokens=24)
 
 
 @cache

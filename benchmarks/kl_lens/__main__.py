@@ -5,20 +5,22 @@
 
 Trains the models (once), makes the plans, compiles them, and measures perplexity on held-out text,
 size, speed, and how well each measure ranks the sites. A second run measures only what is missing;
-``--again`` names what is measured anew. The tables are printed, or written into a page.
+``--again`` names what is measured anew, and ``--no-speed`` is for a busy machine. The tables are
+printed, and written into a page if one is given.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 from benchmarks.kl_lens.measure import FILLED, SCORED, WINDOW, Meter, Row, Saved
 from benchmarks.kl_lens.plans import Planner
-from benchmarks.kl_lens.ranking import ranking
+from benchmarks.kl_lens.ranking import TOKENS, WINDOWS, ranking
 from benchmarks.kl_lens.tables import most_sensitive, plan_table, tau_table
 from benchmarks.trained_models.recipes import recipe
 from benchmarks.trained_models.texts import held_out_text
@@ -56,6 +58,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--parts", type=int, default=8, help="parts of 4096 tokens to rank on")
     parser.add_argument("--again", choices=["", "speed", "quality"], default="")
+    parser.add_argument("--no-speed", action="store_true", help="leave speeds out that are missing")
     parser.add_argument("--work", type=Path, default=Path("build/kl_lens"))
     parser.add_argument("--page", type=Path, help="Markdown page to write the tables into")
     return parser.parse_args()
@@ -66,13 +69,12 @@ def _measured(model: str, options: argparse.Namespace) -> Row:
     folder = trained(recipe(model, options.steps))
     work = options.work / folder.name
     work.mkdir(parents=True, exist_ok=True)
-    text = work / "held-out.txt"
-    text.write_text(held_out_text())
     source = load_source(folder)
     planner = Planner(
         source, folder, *(tuple(o.split(",")) for o in (options.types, options.bpw)), work
     )
-    meter = Meter(source, folder, text, work, Saved(work / "measured.json", options.again))
+    saved = Saved(work / "measured.json", options.again)
+    meter = Meter(source, held_out_text(), work, saved, not options.no_speed)
     rows = [meter.original(), *(meter.row(*plan) for plan in planner.plans().items())]
     ranks = [ranking(source, type, options.parts, work) for type in options.rank.split(",")]
     facts = json.loads((folder / FACTS).read_text())
@@ -80,7 +82,7 @@ def _measured(model: str, options: argparse.Namespace) -> Row:
 
 
 def _lines(found: dict[str, Row]) -> Iterator[str]:
-    yield f"    {COMMAND}"
+    yield f"    {' '.join([COMMAND, *sys.argv[1:]])}"
     yield ""
     yield (
         f"{date.today().isoformat()}, {cpu_name()}. Perplexity and KL on {SCORED} held-out tokens, "
@@ -91,6 +93,13 @@ def _lines(found: dict[str, Row]) -> Iterator[str]:
         yield from plan_table(row["rows"])
     ranks = [rank for row in found.values() for rank in row["ranks"]]
     yield from ("", "### Kendall's tau", "")
+    yield (
+        "Between the score of a site, on "
+        f"{WINDOWS * TOKENS} calibration tokens, and the change of the loss on "
+        f"{ranks[0]['tokens']} held-out tokens, when this site alone is rounded. The last column "
+        "is the tau of the changes on two halves of that text, the best that can be expected."
+    )
+    yield ""
     yield from tau_table(ranks)
     yield from ("", "The sites whose rounding alone raises the loss most:", "")
     yield from (f"- {most_sensitive(rank)}" for rank in ranks)

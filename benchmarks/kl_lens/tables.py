@@ -17,10 +17,14 @@ def plan_table(rows: Iterable[Row]) -> Iterator[str]:
     speeds = [f"tokens a second, {n} thread{'s' * (n > 1)}" for n in THREADS]
     yield from _head("plan", "perplexity", "KL", "MB", "bits per weight", *speeds)
     for row in rows:
-        kl = "" if row["kl"] is None else f"{row['kl']:.5f}"
-        cells = [row["plan"], f"{row['perplexity']:.3f}", kl, f"{row['bytes'] / 1e6:.2f}",
-                 f"{row['bpw']:.3f}", *(f"{row[str(n)]:.0f}" for n in THREADS)]  # fmt: skip
-        yield _line(cells)
+        yield _line(_cells(row))
+
+
+def _cells(row: Row) -> Iterator[str]:
+    yield from (row["plan"], f"{row['perplexity']:.3f}")
+    yield "" if row["kl"] is None else f"{row['kl']:.5f}"
+    yield from (f"{row['bytes'] / 1e6:.2f}", f"{row['bpw']:.3f}")
+    yield from (f"{row[str(n)]:.0f}" if str(n) in row else "" for n in THREADS)
 
 
 def tau_table(rows: Iterable[Row]) -> Iterator[str]:

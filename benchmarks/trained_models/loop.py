@@ -20,7 +20,7 @@ CHECKPOINT = "checkpoint.pt"
 SCORED = 64  # windows of the held-out text
 EVERY = 20  # steps between two lines of progress
 SMALLEST = 64  # Muon makes no sense for matrices with fewer rows or columns
-WARM, DECAY = 0.03, 0.5  # shares of the steps, at the start and at the end
+DECAY = 0.4  # the last part of the steps, in which the learning rate falls
 
 
 class Loop:
@@ -70,7 +70,7 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _factor(self.step / recipe.steps)
+                group["lr"] = group["initial_lr"] * _factor(recipe, self.step)
             optimizer.step()
             optimizer.zero_grad()
         return float(loss.detach())
@@ -127,9 +127,10 @@ def _optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Op
     return found
 
 
-def _factor(done: float) -> float:
+def _factor(recipe: Recipe, step: int) -> float:
     """Of the learning rate: it rises, stays, and falls to zero."""
-    return min(done / WARM + 0.02, 1.0, (1 - done) / DECAY)
+    left = 1 - step / recipe.steps
+    return min(step / recipe.warm + 0.02, 1.0, left / DECAY)
 
 
 def _fast_bfloat16() -> bool:
