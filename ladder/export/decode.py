@@ -9,6 +9,7 @@ from ladder.export.emit import Emitter
 from ladder.ir.dtype import FLOAT_ZERO, DType
 
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
+SIGN = 128  # of a byte
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
 OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
 FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
@@ -68,6 +69,9 @@ def _dequantized(emit: Emitter, kind: ir.DataType, turned: bool) -> ir.Value:
         codes = element.values.astype(kind.numpy())[codes]
     if turned:
         codes, scale, zero = codes.T, scale.T, None if zero is None else zero.T
+    if kind == ir.DataType.INT8 and emit.unsigned:
+        codes, zero = codes.view(np.uint8) ^ SIGN, np.full(scale.shape, SIGN, np.uint8)
+        kind = ir.DataType.UINT8
     inputs = [emit.constant("quantized", codes, kind), emit.scale("quantized.scale", scale)]
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero, kind))

@@ -32,8 +32,22 @@ def to_qdq(model: ir.Model) -> None:
     needed = max((least_opset(weight.dtype) for weight in find_weights(model)), default=1)
     raise_opset(model, needed)
     names, opset = Names(model), model.graph.opset_imports.get("", needed)
+    unsigned = quantizes_activations(model)
     for weight in find_weights(model):
-        _rewrite(Emitter(weight, names, opset))
+        _rewrite(Emitter(weight, names, opset, unsigned))
+
+
+def quantizes_activations(model: ir.Model) -> bool:
+    """Whether a DequantizeLinear reads a computed value.
+
+    ONNX Runtime then computes products of such values and weights in bytes. Where a CPU has no
+    VNNI, its sums of unsigned times signed bytes overflow, those of unsigned bytes do not.
+    """
+    return any(
+        node.op_type == "DequantizeLinear" and node.inputs[0].producer() is not None
+        for node in model.graph.all_nodes()
+        if node.inputs and node.inputs[0] is not None
+    )
 
 
 def stored_transposed(weight: Weight) -> bool:
