@@ -217,13 +217,14 @@ def _row(
     from ladder.runtime.language_model import LanguageModel
     from ladder.runtime.session import Session
 
-    bench, model = bench(folder, filled=setting.filled), LanguageModel(Session(Artifact.load(folder)))
+    timed = bench(folder, filled=setting.filled)
+    model = LanguageModel(Session(Artifact.load(folder)))
     score = evaluate(model, tokens, setting.window, known)
     assert score.kl_mean is not None
     answer = f"(not asked: {quality(score.kl_mean)})"
     if is_usable(score.kl_mean):
         answer = _one_line(model.chat(_messages(), setting.answer))
-    speeds = bench["decode_tokens_per_s"], bench["prefill_tokens_per_s"]
+    speeds = timed["decode_tokens_per_s"], timed["prefill_tokens_per_s"]
     size = folder_bytes(folder)
     return Made(f"{name} ({mega(size)})", size, report.bits_per_weight, score, *speeds, answer)
 
