@@ -80,10 +80,10 @@ def plan(
 
     Raises ``LadderError`` for bad input and for a budget that no plan meets.
     """
-    from ladder.options.schema import options_of
+    from ladder.options.split import plan_options
     from ladder.planning.make import plan_model
 
-    planned = plan_model(model, options_of(PlanOptions, options))
+    planned = plan_model(model, plan_options(options))
     if output is not None:
         planned.save(Path(output))
     return planned.report

@@ -51,10 +51,8 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _environment() -> Any:
-    try:
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError as error:
-        raise LadderError("a chat needs jinja2: pip install jinja2") from error
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

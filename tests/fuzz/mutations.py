@@ -137,7 +137,7 @@ def mutate_value(random: Random, value: Any) -> Any:
     """``value`` with something in it changed, removed, repeated or put elsewhere."""
     places = list(_places(value))
     if not places:
-        return _odd_value(random)
+        return _odd(random)
     holder, key = random.choice(places)
     action = random.random()
     if action < 0.2:
@@ -151,12 +151,12 @@ def mutate_value(random: Random, value: Any) -> Any:
     elif action < 0.7 and isinstance(holder[key], int):
         holder[key] += random.choice([-1, 1, 64, -64, 1 << 32])
     else:
-        holder[key] = _odd_value(random)
+        holder[key] = _odd(random)
     return value
 
 
-def _odd_value(random: Random) -> Any:
-    """One of its own: a list that a later change is made in must not grow from case to case."""
+def _odd(random: Random) -> Any:
+    """A copy: later changes must not reach the table, or a list could come to hold itself."""
     return copy.deepcopy(random.choice(ODD_VALUES))
 
 

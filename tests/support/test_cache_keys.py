@@ -19,6 +19,7 @@ WITHOUT_ENTRIES = (
     "ladder.cli",
     "ladder.codegen.inner_loop",
     "ladder.demo",
+    "ladder.samples",
     "ladder.evaluation",
     "ladder.export",
     "ladder.hardware.accelerators",
