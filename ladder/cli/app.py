@@ -17,6 +17,7 @@ from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
 from ladder.cli.reporting import compare_command, report_command
+from ladder.cli.serving import serve_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
 from ladder.cli.words import App
@@ -66,6 +67,7 @@ app.command("compile")(compile_command)
 app.command("plan")(plan_command)
 app.command("quantize")(quantize_command)
 app.command("project")(project_command)
+app.command("serve")(serve_command)
 
 
 @app.command()
@@ -140,6 +142,7 @@ def eval_command(
     from ladder.evaluation.measured import EVAL, keep
     from ladder.evaluation.scoring import score_file
     from ladder.runtime.artifact import MANIFEST
+    from ladder.support.quality import quality
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -154,6 +157,8 @@ def eval_command(
         print_json(score.json())
         return
     print_table("", ["measure", "value"], [[k, v] for k, v in score.json().items() if k != "notes"])
+    if score.kl_mean is not None:
+        out.print(f"Compared with the float model it is {quality(score.kl_mean)}.")
     for note in score.notes:
         err.print(note)
 
@@ -222,7 +227,7 @@ def types(
 @app.command()
 def targets(json: o.Json = False) -> None:
     """List the targets, and say which of them this machine can run."""
-    from ladder.cli.listing import target_rows
+    from ladder.cli.targets import target_rows
 
     _list(target_rows(), json)
 

@@ -46,13 +46,13 @@ def plan_command(
         _refuse_files(output, picture)
         _print_sizes(model, asked, json)
         return
-    from ladder.options.schema import options_of
+    from ladder.options.split import plan_options
     from ladder.planning.make import plan_model
     from ladder.planning.pareto import check_picture
 
     if picture is not None:
         check_picture(picture)
-    options = options_of(PlanOptions, {"pareto": picture is not None, **asked})
+    options = plan_options({"pareto": picture is not None, **asked})
     if output is not None and options.budget is None:
         raise LadderError("-o needs a budget for the plan, for example --bpw 3.5")
     with progress():

@@ -24,9 +24,10 @@ class CompileReport(Result):
     """The result of ``ladder compile``: each site's type with its reason, and the skipped nodes.
 
     ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
-    part of the largest value, or the ``reason`` why they were not compared. ``seconds`` is the time
-    of the whole compilation. ``size_bytes`` is the size of the artifact's files without the
-    manifest, ``weights_bytes`` that of the packed weights.
+    part of the largest value, or the ``reason`` why they were not compared. ``states`` are those of
+    a language model, as they are stored. ``seconds`` is the time of the whole compilation.
+    ``size_bytes`` is the size of all of the artifact's files, ``weights_bytes`` that of the packed
+    weights.
     """
 
     model: str
@@ -40,6 +41,7 @@ class CompileReport(Result):
     size_bytes: int = 0
     seconds: float = 0.0
     check: dict[str, Any] = field(default_factory=dict)
+    states: list[dict[str, Any]] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
@@ -59,7 +61,7 @@ class CompileReport(Result):
             sites=[said(row) for row in self.sites],
             skipped=[said(row) for row in self.skipped],
             seconds=round(seconds, 2),
-            assumed=assumed_texts(options, planned),
+            assumed=assumed_texts(options, planned, source.is_language_model),
             plan=planned.report if planned else None,
         )
 
@@ -111,10 +113,12 @@ def compile_report(
     )
 
 
-def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
+def assumed_texts(options: SiteOptions, planned: Plan | None, language_model: bool) -> list[str]:
     """The options at their default; with a plan, those it was made with, without a type."""
     own = [
-        f"{k} = {shown(v)}" for k, v in options.assumed().items() if not (planned and k == "type")
+        f"{name} = {shown(value)}"
+        for name, value in options.assumed(language_model).items()
+        if not (planned and name == "type")
     ]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
 

@@ -21,7 +21,7 @@ from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
 from ladder.evaluation.report_page import page
 from ladder.ir.dtype import DType
-from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
+from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.split import split
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
@@ -73,16 +73,15 @@ def test_compile(cli: Cli, tiny_chat_folder: Path, calibration_text: Path, tmp_p
     reported = report["plan"]
     assert reported["asked"]["budget"] == "bpw 4.2" and reported["predicted"]["bpw"] <= 4.2
     assert set(reported["uniform"]) == set(TYPES.split(",")) and reported["measured"]["kl"] > 0
-    assert "rounding = mse" in report["assumed"] and "target = native" in report["assumed"]
+    assert "rounding = gptq" in report["assumed"] and "target = native" in report["assumed"]
     assert not any(row.startswith(("type", "tokens")) for row in report["assumed"])
     assert any("would cost" in site["reason"] for site in report["sites"])
     manifest = json.loads((out / MANIFEST).read_text())
     shown = page(manifest)
     for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{reported['measured']['kl']:.4g}"):
         assert words_of in shown
-    again = ladder.compile(
-        tiny_chat_folder, tmp_path / "again", plan=saved, context=CONTEXT, chunk=CHUNK
-    )
+    sizes: dict[str, Any] = {"context": CONTEXT, "chunk": CHUNK, "windows": 2, "tokens": 24}
+    again = ladder.compile(tiny_chat_folder, tmp_path / "again", plan=saved, calib=text, **sizes)
     assert again["plan"]["predicted"] == plan.predicted
     files = manifest["files"]
     assert json.loads((tmp_path / "again" / MANIFEST).read_text())["files"] == files
@@ -139,7 +138,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "3", "minimise": "all"}, "--minimise 'all': write one of loss, size, latency"),
     ({"prefer": "size=1"}, "--prefer 'size=1': write memory, latency, accuracy, each at most once"),
     ({"bpw": "3", "prefer": "memory=1", "minimise": "size"}, "--prefer and --minimise both say"),
-    ({"save_plan": "p.toml"}, r"--save-plan p\.toml: no plan is made; give a budget"),
+    (
+        {"save_plan": "p.toml", "type": "int4:g32"},
+        r"--save-plan p\.toml: no plan is made; give a budget",
+    ),
 ]
 
 
@@ -155,7 +157,8 @@ def test_refused_before_anything_is_loaded(
 
 
 def test_a_latency_is_refused_for_an_onnx_file(tmp_path: Path) -> None:
-    for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
+    both: list[Any] = [{"latency": "1ms"}, {"prefer": "latency=1,memory=1"}]
+    for asked in both:
         with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 
@@ -203,8 +206,6 @@ def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., No
             shown = tuple(shown.split(",")) if name == "types" else shown
             assert (shown or None) == (defaults[name] or None), name
     lacking = set(defaults) - set(inspect.signature(command).parameters)
-    assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
-        {"target", "activation", "chunk", "latency", "costs", "overhead", "trust_remote_code"}
-        if command is quantize_command
-        else set()
+    assert lacking <= {"scheme", "accuracy_level", "pareto", "chosen"} | (
+        {*NOT_FOR_FILES, "activation"} if command is quantize_command else set()
     )
