@@ -12,12 +12,12 @@ from ladder.evaluation.measured import BENCH, EVAL, measured
 from ladder.evaluation.pages.render import render
 from ladder.evaluation.picture import Picture, Point, Series, picture
 from ladder.evaluation.tables import Table, table
-from ladder.evaluation.verdict import words_for
 from ladder.evaluation.weight_counts import Counts, gguf_counts, onnx_counts
 from ladder.frontend.gguf.parts import parts_of
 from ladder.frontend.onnx_file import file_digest
 from ladder.runtime.artifact import MANIFEST, read_manifest
 from ladder.support.files import file_aside
+from ladder.support.quality import quality
 
 ARTIFACT, GGUF, ONNX = "artifact", "GGUF", "ONNX"
 HTML, SVG = ".html", ".svg"
@@ -59,7 +59,7 @@ class Compared:
         total = sum(self.types.values())
         most = sorted(self.types.items(), key=lambda item: -item[1])
         mix = ", ".join(f"{count / total:.0%} {type}" for type, count in most)
-        words = words_for(self.kl)[1] if self.kl is not None else None
+        words = quality(self.kl) if self.kl is not None else None
         return {**asdict(self), "mb": round(self.size_bytes / 1e6, 2), "mix": mix, "words": words}
 
 

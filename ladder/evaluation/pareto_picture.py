@@ -29,7 +29,7 @@ def _picture(
     axis: Axis, report: Mapping[str, Any], plan: Mapping[str, Any], found: Results
 ) -> Picture | None:
     assert axis.column is not None  # as every axis with a front has
-    factor, metric, limits = axis.column.factor, metric_of(report), limits_of(report)
+    factor, metric, limits = axis.column.factor, metric_of(report), limits_of(report, "bounds")
     along, loss = limits.get(axis.key), limits.get("loss")
     predicted = {**plan["uniform"], THIS: plan["predicted"]}
     at = {name: row.get(axis.key) for name, row in predicted.items()}

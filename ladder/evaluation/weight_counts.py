@@ -79,7 +79,7 @@ def _scales(node: ir.Node) -> Iterator[ir.Value]:
 
 
 def _count(counts: Counts, node: ir.Node, at: int, tensor: ir.TensorProtocol) -> None:
-    size, name = prod(int(d) for d in tensor.shape), tensor.dtype.name.lower()
+    size, name = int(tensor.size), tensor.dtype.name.lower()
     if PACKED.get(node.op_type) == at:
         bits = node.attributes.get_int("bits", BITS)
         codes = size * 8 // bits if name == "uint8" else size

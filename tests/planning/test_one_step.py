@@ -81,7 +81,9 @@ def test_compile(cli: Cli, tiny_chat_folder: Path, calibration_text: Path, tmp_p
     for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{reported['measured']['kl']:.4g}"):
         assert words_of in shown
     sizes: dict[str, Any] = {"context": CONTEXT, "chunk": CHUNK, "windows": 2, "tokens": 24}
-    again = ladder.compile(tiny_chat_folder, tmp_path / "again", plan=saved, calib=text, **sizes)
+    again = ladder.compile(
+        tiny_chat_folder, tmp_path / "again", plan=saved, calib=calibration_text, **sizes
+    )
     assert again["plan"]["predicted"] == plan.predicted
     files = manifest["files"]
     assert json.loads((tmp_path / "again" / MANIFEST).read_text())["files"] == files
