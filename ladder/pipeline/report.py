@@ -76,7 +76,7 @@ def compile_report(
     """The report of a model after rounding and lowering."""
     plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
-    rows, stored, parameters, seen = [], 0.0, 0, set()
+    rows, stored, parameters, seen = [], 0.0, 0, dict[int, str]()
     for site in sites:
         choice = plan.choices.get(site.name)
         dtype = choice.type if choice else DType("fp32")
@@ -85,8 +85,10 @@ def compile_report(
         bits = dtype.bits_per_weight(site.n, site.k)
         row |= {"type": str(dtype), "bits": round(bits, 4), "reason": reason}
         rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
-        if id(site.weight) not in seen:
-            seen.add(id(site.weight))
+        if first := seen.get(id(site.weight)):
+            rows[-1]["tied"] = first
+        else:
+            seen[id(site.weight)] = site.name
             parameters += site.parameters
             stored += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)

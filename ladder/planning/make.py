@@ -28,7 +28,7 @@ from ladder.pipeline.report import assumed_texts
 from ladder.pipeline.rounding_choice import with_rounding
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
-from ladder.planning.explain import candidates_of, fronts_of, limits
+from ladder.planning.explain import bounds, candidates_of, fronts_of, limits
 from ladder.planning.folder_size import other_bytes
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import (
@@ -166,6 +166,7 @@ def _plan(
         "assumed": report.assumed,
         "notes": report.notes,
         "limits": limits(problem, budget),
+        "bounds": bounds(problem, budget),
     }
     plan = plan_of(graph, source.origin, digest, **asked)
     plan = replace(
