@@ -48,5 +48,14 @@ class BindShapes(Pass):
 
 def _items(dims: str) -> list[tuple[str, str]]:
     """Names and sizes; a name may hold slashes and colons, as inputs of TensorFlow do."""
-    found: list[tuple[str, str]] = re.findall(r"(.+?):([^:/]*)(?:/|$)", dims)
-    return found if found or not dims else [(dims, "")]
+    found, parts = [], list[str]()
+    for part in dims.split("/"):
+        before, colon, size = part.rpartition(":")
+        name = "/".join([*parts, before]) if colon else ""
+        if name:
+            found.append((name, size))
+            parts.clear()
+        else:
+            parts.append(part)
+    rest = "/".join(parts)
+    return [*found, (rest, "")] if rest else found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from ladder.ir.dtype import INTEGER_ZERO, DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding, StoredCodes
 from ladder.ir.names import add_initializer
 from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
+from ladder.ir.unused import drop_unused
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
@@ -84,7 +84,7 @@ class RoundWeights(Pass):
                 _replace(model, users, dtype, outcome.rounded)
                 rows |= {site.name: _row(site, outcome, used, dtype) for site in users}
         dialect.install(model)
-        _drop_unused(weights)
+        drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
         for kind in (
             Hessians,
@@ -239,17 +239,3 @@ def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:
     out = reshape.outputs[0]
     out.name, out.type, out.shape = reshape.name, bias.type, ir.Shape(shape)
     return [constant, reshape], out
-
-
-def _drop_unused(weights: Iterable[ir.Value | None]) -> None:
-    """Remove float weights (and their Transpose or Constant nodes) that no node reads any more."""
-    for value in dict.fromkeys(weights):
-        if value is None or value.uses() or value.is_graph_output():
-            continue
-        node, graph = value.producer(), value.graph
-        if node is not None and isinstance(node.graph, ir.Graph):
-            inputs = list(node.inputs)
-            node.graph.remove(node, safe=True)
-            _drop_unused(inputs)
-        elif value.is_initializer() and isinstance(graph, ir.Graph):
-            graph.initializers.pop(value.name or "")

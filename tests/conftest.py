@@ -92,6 +92,41 @@ def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+def planned_options(text: Path) -> dict[str, Any]:
+    """The options of the planned tiny model; all that is measured for them is in the cache."""
+    from tiny import CHUNK, CONTEXT
+
+    return {
+        "bpw": "4.2",
+        "types": "int2:g32,int3:g32,int4:g32,int8:row",
+        "calib": text,
+        "windows": 2,
+        "tokens": 24,
+        "context": CONTEXT,
+        "chunk": CHUNK,
+        "rules": "lm_head=int8:row",
+    }
+
+
+@pytest.fixture(scope="session")
+def calibration_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "calibration.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_planned(
+    tiny_chat_folder: Path, calibration_text: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same model with a plan of 4.2 bits per weight. Tests that change it copy it first."""
+    import ladder
+
+    folder = tmp_path_factory.mktemp("artifacts") / "planned"
+    ladder.compile(tiny_chat_folder, folder, **planned_options(calibration_text))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2-135M compiled for this CPU at int4:g128, int8 activations. Not to be changed."""
@@ -102,7 +137,7 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("artifacts") / "smollm2"
     model = package_file(*MODEL)
-    options = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
+    options: Any = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
     ladder.compile(model, folder, context=256, chunk=64, **options)
     return folder
 

@@ -54,7 +54,36 @@ def quantize_command(
         print_json(report.to_json())
         return
     _print_report(report)
+    for line in report.expected:
+        out.print(f"Expected: {line}.")
+    if report.bench:
+        _print_bench(report.bench)
     out.print(f"Wrote {output}: {mega(report.size_bytes_before)} -> {mega(report.size_bytes)}.")
+
+
+def _print_bench(bench: Mapping[str, Any]) -> None:
+    """The original and the result in ONNX Runtime."""
+    shapes = ", ".join(f"{name} {shape}" for name, shape in bench["shapes"].items())
+    rows = []
+    for name in ("original", "result"):
+        row = bench[name]
+        times = [round(row[key], 2) for key in ("ms", "cpu_ms")]
+        rows.append([name, *times, mega(row["size_bytes"]), f"{row['error']:.2g}"])
+    threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
+    title = f"ONNX Runtime, {threads}, {bench['inputs']} ({shapes})"
+    print_table(title, ["file", "ms", "CPU ms", "size", "error"], rows)
+    if bench["busy"]:
+        out.print("note: the machine was busy: compare CPU times, and measure again")
+
+
+def _bits(report: Mapping[str, Any]) -> str:
+    """The bits per weight, and of what."""
+    bits = f"{report['bits_per_weight']:.4g} bits per weight"
+    if "file_bits_per_weight" not in report:
+        return bits
+    counts = [f"{report[name] / 1e6:.4g} M" for name in ("quantized_weights", "weights")]
+    whole = f"{report['file_bits_per_weight']:.4g} over all {counts[1]} weights of the file"
+    return f"{bits} for the {counts[0]} quantized weights, {whole}"
 
 
 def _checked(check: Mapping[str, Any]) -> str:
@@ -82,6 +111,8 @@ def _print_report(report: Mapping[str, Any]) -> None:
         out.print(f"note: {note}")
     if report.get("plan"):
         print_plan(report["plan"])
-    out.print(f"{report['bits_per_weight']} bits per weight, {mega(report['size_bytes'])} on disk.")
+    limit = ((report.get("plan") or {}).get("asked") or {}).get("budget", "")
+    asked = f" (asked: {limit})" if limit else ""
+    out.print(f"{_bits(report)}, {mega(report['size_bytes'])} on disk{asked}.")
     out.print(_checked(report["check"]))
     out.print(f"Assumed: {', '.join(report['assumed'])}." if report["assumed"] else "")

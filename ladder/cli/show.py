@@ -64,6 +64,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         times = [_cell(_scaled(row.get("seconds"), 1e3)) for row in (predicted, measured)]
         text += f"; ms a token predicted {times[0]}, measured {times[1]}"
     out.print(f"{text}.")
+    if asked.get("verdict"):
+        out.print(f"[bold]{asked['verdict']}[/bold]")
 
 
 def print_uniform(
@@ -71,14 +73,19 @@ def print_uniform(
 ) -> None:
     """Print the uniform plans and the chosen one, if there is one, on the same axes."""
     rows = {**uniform, **({"this plan": chosen} if chosen else {})}
+    print_sizes("Predicted", rows, metric.upper())
+
+
+def print_sizes(title: str, rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> None:
+    """Print the totals of plans by name, on the axes that they have."""
     known = [axis for axis in AXES if any(axis.key in row for row in rows.values())]
     shown = {axis.key: axis.column for axis in known if axis.column}
     cells = [
         [name, *(_scaled(row.get(key), column.factor) for key, column in shown.items())]
         for name, row in rows.items()
     ]
-    titles = [column.title or metric.upper() for column in shown.values()]
-    print_table("Predicted", ["plan", *titles], cells)
+    titles = [column.title or metric for column in shown.values()]
+    print_table(title, ["plan", *titles], cells)
 
 
 def _scaled(value: Any, factor: float) -> Any:

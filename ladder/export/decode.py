@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import numpy as np
 import onnx_ir as ir
 
 from ladder.export.emit import Emitter
-from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.dtype import DType
 
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
@@ -32,7 +35,7 @@ def container(dtype: DType) -> ir.DataType | None:
     """
     element = dtype.element
     if not element.book:
-        return None if dtype.zero == FLOAT_ZERO else element.onnx
+        return None if dtype.float_zero else element.onnx
     if element.onnx.bitwidth < 8:
         return None
     values = np.nan_to_num(element.values)
@@ -40,6 +43,11 @@ def container(dtype: DType) -> ir.DataType | None:
         if (values.astype(kind.numpy()).astype(np.float32) == values).all():
             return kind
     return None
+
+
+def per_row(dtype: DType, k: int) -> bool:
+    """Whether DequantizeLinear reads the type with a scale per out feature, in any layout."""
+    return container(dtype) is not None and dtype.groups(k) == 1
 
 
 def least_opset(dtype: DType) -> int:
@@ -57,15 +65,13 @@ def block_size(dtype: DType, k: int) -> int:
 
 def decoded(emit: Emitter, turned: bool) -> ir.Value:
     """w [N, K], or [K, N] if ``turned``."""
-    kind = container(emit.weight.dtype)
-    return _by_arithmetic(emit, turned) if kind is None else _dequantized(emit, kind, turned)
+    plain = container(emit.weight.dtype) is not None
+    return _dequantized(emit, turned) if plain else _by_arithmetic(emit, turned)
 
 
-def _dequantized(emit: Emitter, kind: ir.DataType, turned: bool) -> ir.Value:
-    weight, element = emit.weight, emit.weight.dtype.element
-    codes, scale, zero = weight.code_array(), weight.scale_array(), weight.zero_array()
-    if element.book:
-        codes = element.values.astype(kind.numpy())[codes]
+def _dequantized(emit: Emitter, turned: bool) -> ir.Value:
+    weight, (codes, kind) = emit.weight, _stored(emit)
+    scale, zero = weight.scale_array(), weight.zero_array()
     if turned:
         codes, scale, zero = codes.T, scale.T, None if zero is None else zero.T
     inputs = [emit.constant("quantized", codes, kind), emit.scale("quantized.scale", scale)]
@@ -75,8 +81,51 @@ def _dequantized(emit: Emitter, kind: ir.DataType, turned: bool) -> ir.Value:
     return emit.node("DequantizeLinear", inputs, blocks, "dequantized", codes.shape)
 
 
+def dequantized_kernel(
+    emit: Emitter, taps: Sequence[int], wide: ir.DataType | None = None
+) -> ir.Value:
+    """A weight [N, K] with channels innermost, as the kernel [N, channels, *taps] of a Conv.
+
+    Only for types with a scale per row: nothing but DequantizeLinear is computed at a call.
+    ``wide`` is the type of the stored codes if it is not the narrowest.
+    """
+    codes, narrow = _stored(emit)
+    kind = wide or narrow
+    n, k = codes.shape
+    by_tap = codes.reshape(n, prod(taps), -1)
+    kernel = np.ascontiguousarray(by_tap.transpose(0, 2, 1)).reshape(n, k // prod(taps), *taps)
+    inputs = [
+        emit.constant("quantized", kernel, kind),
+        emit.scale("quantized.scale", emit.weight.scale_array()[:, 0]),
+    ]
+    zero = emit.weight.zero_array()
+    if zero is not None:
+        inputs.append(emit.constant("quantized.zero", zero[:, 0], kind))
+    return emit.node("DequantizeLinear", inputs, {"axis": 0}, "dequantized", kernel.shape)
+
+
+def dequantized_columns(emit: Emitter, kind: ir.DataType) -> ir.Value:
+    """A weight [K, N] with a scale per column, in codes of type ``kind``."""
+    codes = np.ascontiguousarray(_stored(emit)[0].T)
+    inputs = [
+        emit.constant("quantized", codes, kind),
+        emit.scale("quantized.scale", emit.weight.scale_array()[:, 0]),
+    ]
+    return emit.node("DequantizeLinear", inputs, {"axis": 1}, "dequantized", codes.shape)
+
+
+def _stored(emit: Emitter) -> tuple[np.ndarray, ir.DataType]:
+    """What DequantizeLinear reads, [N, K], and its type."""
+    element, kind = emit.weight.dtype.element, container(emit.weight.dtype)
+    assert kind is not None
+    codes = emit.weight.code_array()
+    return (element.values.astype(kind.numpy())[codes] if element.book else codes), kind
+
+
 def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
-    """book[codes] * scale, or (codes - zero) * scale, on [N, groups, group].
+    """book[codes] * scale, (codes - zero) * scale, or codes * scale + zero where it is a minimum.
+
+    The computation is on [N, groups, group].
 
     Scales broadcast over their group. If they were repeated for every weight, ONNX Runtime would
     compute that when it loads the file, and keep as many floats as there are weights.
@@ -89,11 +138,15 @@ def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
     codes = np.pad(weight.code_array(), ((0, 0), (0, groups * size - k)))
     codes = codes.reshape(n, groups, size).transpose(axes)
     w, shape = _numbers(emit, codes), codes.shape
-    if zero is not None:
-        zeros = emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    zeros = (
+        None if zero is None else emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    )
+    if zeros is not None and not dtype.minimum:
         w = emit.node("Sub", [w, zeros], {}, "shifted", shape)
     scale = emit.scale("quantized.scale", weight.scale_array()[..., None].transpose(axes))
     w = emit.node("Mul", [w, scale], {}, "scaled", shape)
+    if zeros is not None and dtype.minimum:
+        w = emit.node("Add", [w, zeros], {}, "raised", shape)
     return _flat(emit, w, groups * size, turned)
 
 

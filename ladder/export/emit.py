@@ -42,17 +42,28 @@ class Emitter:
         inputs: Sequence[ir.Value],
         attributes: dict[str, Any],
         part: str,
-        shape: Sequence[int],
+        shape: Sequence[int | ir.SymbolicDim] | None,
         kind: ir.DataType = FLOAT,
     ) -> ir.Value:
-        """Add a standard node; return its output."""
-        name = self._name(part)
-        made = ir.node(op, inputs, attributes, name=name)
-        out = made.outputs[0]
-        out.name, out.shape, out.type = name, ir.Shape(shape), ir.TensorType(kind)
-        first = self.weight.users[0]
-        self.weight.graph.insert_before(first, made)
+        """Add a standard node; return its output. ``shape`` is None where it is not known."""
+        (out,) = self.nodes(op, inputs, (part,), attributes)
+        out.shape, out.type = None if shape is None else ir.Shape(shape), ir.TensorType(kind)
         return out
+
+    def nodes(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value],
+        parts: Sequence[str],
+        attributes: dict[str, Any] | None = None,
+    ) -> Sequence[ir.Value]:
+        """Add a standard node with an output for each of ``parts``, of no known type or shape."""
+        names = [self._name(part) for part in parts]
+        made = ir.node(op, inputs, attributes, num_outputs=len(parts), name=names[0])
+        for out, name in zip(made.outputs, names, strict=True):
+            out.name = name
+        self.weight.graph.insert_before(self.weight.users[0], made)
+        return made.outputs
 
     def reshape(self, value: ir.Value, part: str, shape: Sequence[int]) -> ir.Value:
         wanted = self.constant(f"{part}.shape", np.array(shape, np.int64))

@@ -10,13 +10,10 @@ from ladder.export import bnb4
 from ladder.export.emit import Emitter
 from ladder.export.weights import (
     drop_weight,
-    find_weights,
     original_op,
     replace_node,
-    site_of,
 )
 from ladder.ir.dtype import FLOAT_ZERO, DType
-from ladder.ir.names import Names
 
 DOMAIN, VERSION = "com.microsoft", 1
 PRODUCT, GATHER = "MatMulNBits", "GatherBlockQuantized"
@@ -42,6 +39,8 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
         return f"{name} has integers only, not the code book of {element.name}"
     if width(dtype) not in WIDTHS or (element.bits > 2 and element.bits != width(dtype)):
         return f"{name} stores {', '.join(map(str, WIDTHS))} bits, not {dtype.bits}"
+    if dtype.minimum:
+        return f"{name} subtracts zero points before scaling and has no minimum to add"
     if dtype.zero == FLOAT_ZERO and (op == "Gather" or dtype.bits == 8):
         return f"{name} has no float zero points{'' if op == 'Gather' else ' with 8 bits'}"
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):
@@ -54,23 +53,6 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
 def width(dtype: DType) -> int:
     """Bits that a code takes; 1-bit codes and ternary take two."""
     return max(dtype.bits, WIDTHS[0])
-
-
-def to_nbits(model: ir.Model, accuracy_level: int = 0) -> None:
-    """Rewrite in place; ``accuracy_level`` 4 lets ONNX Runtime round activations to int8.
-
-    %y = LowBitMatMul(%x, %codes, %scale)  -->  %y = com.microsoft.MatMulNBits(%x, %b, %scales)
-    %y = LowBitGather(%i, %codes, %scale)
-      -->  %y = com.microsoft.GatherBlockQuantized(%b, %i, %scales)
-    """
-    weights = find_weights(model)
-    for weight in weights:
-        for node in weight.users:
-            check(site_of(node), original_op(node), weight.dtype, weight.shape[1])
-    names, opset = Names(model), model.graph.opset_imports.get("", 1)
-    for weight in weights:
-        _rewrite(Emitter(weight, names, opset), accuracy_level)
-    model.graph.opset_imports[DOMAIN] = VERSION
 
 
 def check(site: str, op: str, dtype: DType, k: int) -> None:
@@ -109,7 +91,13 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     return packed.astype(np.uint8)
 
 
-def _rewrite(emit: Emitter, accuracy_level: int) -> None:
+def rewrite(emit: Emitter, accuracy_level: int = 0) -> None:
+    """Replace the users in place; ``accuracy_level`` 4 lets ONNX Runtime round activations to int8.
+
+    %y = LowBitMatMul(%x, %codes, %scale)  -->  %y = com.microsoft.MatMulNBits(%x, %b, %scales)
+    %y = LowBitGather(%i, %codes, %scale)
+      -->  %y = com.microsoft.GatherBlockQuantized(%b, %i, %scales)
+    """
     weight = emit.weight
     names = [operator(original_op(node), weight.dtype) for node in weight.users]
     # Write everything before the first user is removed: new nodes are inserted before it.

@@ -6,13 +6,13 @@ reported as assumed, what a cache key holds and the tables of the documentation 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.support.documents import is_number
 from ladder.support.suggest import did_you_mean
 
 O = TypeVar("O")  # noqa: E741  # a dataclass of options
@@ -30,7 +30,11 @@ class Option:
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
-    ``only`` names the kind of model that it is for, where it is not for all.
+    ``envvar`` is an environment variable that gives it as well. ``only`` names the kind of model
+    that it is for, where it is not for all.
+
+    In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
+    that are taken besides those of the option's kind.
     """
 
     help: str
@@ -43,6 +47,9 @@ class Option:
     splits: str = ""
     plugin: bool = False
     old_name: str = ""
+    envvar: str = ""
+    unit: str = ""
+    accepts: str = ""
     only: str = ""
 
 
@@ -126,6 +133,8 @@ def _read_one(about: Described, kind: str, value: Any) -> Any:
     if kind.endswith(OPTIONAL):
         missing = value is None or value == ""
         return None if missing else _read_one(about, kind.removesuffix(OPTIONAL), value)
+    if about.option.unit and is_number(value):
+        value = f"{value}{about.option.unit}"
     try:
         return READERS[kind](value)
     except (TypeError, ValueError) as error:
@@ -224,7 +233,7 @@ def result_key(options: Any) -> tuple[tuple[str, str], ...]:
 
 def plain_options(options: Any) -> dict[str, Any]:
     """The options by name, as values of JSON."""
-    return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
+    return {name: _plain(getattr(options, name)) for name in described(type(options))}
 
 
 def _plain(value: Any) -> Any:

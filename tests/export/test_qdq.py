@@ -17,7 +17,7 @@ from small_graphs import (
 )
 
 from ladder.errors import LadderError
-from ladder.export.onnx_out import rewrite
+from ladder.export.onnx_out import FileForm, rewrite
 from ladder.export.weights import array_of
 from ladder.ir.dtype import DType
 
@@ -35,7 +35,7 @@ SHAPES = [(64, 64), (5, 97), (17, 256), (1, 3)]
 
 
 def exported(model: ir.Model) -> ir.Model:
-    rewrite(model, "qdq")
+    rewrite(model, FileForm("qdq"))
     return model
 
 
@@ -255,12 +255,12 @@ def test_local_functions_of_an_old_opset_are_refused() -> None:
     with pytest.raises(
         LadderError, match=r"opset 17 to 21.*local function local.f.*--format nbits"
     ):
-        rewrite(quantized(proto, "int4:g32"), "qdq")
+        rewrite(quantized(proto, "int4:g32"), FileForm("qdq"))
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(LadderError, match="unknown format 'gguf'; one of: qdq, nbits"):
-        rewrite(matmul(8, 32, "int4:g32"), "gguf")
+    with pytest.raises(LadderError, match="unknown format 'gguf'; one of: auto, qdq, nbits"):
+        rewrite(matmul(8, 32, "int4:g32"), FileForm("gguf"))
 
 
 def test_lowered_models_are_refused() -> None:
@@ -269,4 +269,4 @@ def test_lowered_models_are_refused() -> None:
 
     model = run_passes(matmul(8, 32, "int4:g32"), [LowerTypes()])
     with pytest.raises(LadderError, match="already lowered to a kernel; export before"):
-        rewrite(model, "qdq")
+        rewrite(model, FileForm("qdq"))
