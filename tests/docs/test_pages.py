@@ -26,6 +26,7 @@ from ladder.timing import product
 REASONS = {
     "another machine": "it is for a device, or talks to one",
     "installs": "it installs or fetches packages",
+    "a server": "it serves until it is stopped, or asks the server; tests/serving does so",
     "minutes": "it takes minutes, on a machine that does nothing else",
     "the repository": "it works on a clone of the repository, not on files of the page",
 }
