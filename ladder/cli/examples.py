@@ -48,6 +48,12 @@ EXAMPLES = {
         "ladder bench device model.gguf -o costs.json",
         "ladder bench device --shape 576x576 --rpc pi:9090 --target raspberry-pi-5 -o costs.json",
     ),
+    "tune show": ("ladder tune show",),
+    "tune reset": ("ladder tune reset",),
+    "serve": (
+        "ladder serve artifact",
+        "ladder serve artifact --host 0.0.0.0 --port 8080 --api-key SECRET",
+    ),
     "tune kernels": ("ladder tune kernels --types int4:g64",),
     "kernels build": (
         "ladder kernels build --target native",

@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import command_line
 import gguf_files
 import page_runner
 import pytest
-import typer.main
 from markdown_it import MarkdownIt
 from markdown_pages import ROOT, name_of, pages
 from sybil import Example
 
 from ladder import samples
-from ladder.cli.app import app
 from ladder.timing import product
 
 REASONS = {
@@ -81,20 +79,7 @@ def test_what_is_not_run(golden: Callable[..., None]) -> None:
 
 
 def test_commands_that_are_not_run_are_commands() -> None:
-    command = typer.main.get_command(app)
-    for page, example, _ in not_run():
+    for _, example, _ in not_run():
         for line in page_runner.commands(example.parsed):
             if line.text.startswith("ladder ") and line.plain:
-                check(command, line.words[1:], f"{name_of(page)}: {line.text}")
-
-
-def check(command: Any, words: list[str], where: str, parent: Any = None) -> None:
-    """Parse the words of a command, and run nothing."""
-    try:
-        context = command.make_context("ladder", [*words], parent=parent)
-    except Exception as error:
-        pytest.fail(f"{where}: {error}")
-    if hasattr(command, "commands"):
-        rest = [*context._protected_args, *context.args]
-        _, child, rest = command.resolve_command(context, rest)
-        check(child, rest, where, context)
+                command_line.check(line.words[1:])
