@@ -30,7 +30,7 @@ REASONS = {
 }
 OWN_CACHE = {"ladder cache", "ladder tune"}  # other tests would miss, or see, what these leave
 LANGUAGES = {"bash", "python", "json", "text", "toml", "yaml"}
-ALL = [*pages(), ROOT / "benchmarks" / "README.md"]
+ALL = [*pages(), *(ROOT / name / "README.md" for name in ("benchmarks", "examples"))]
 RUN = [page for page in ALL if any(page_runner.examples(page))]
 
 
