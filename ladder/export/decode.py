@@ -12,6 +12,7 @@ from ladder.export.emit import Emitter
 from ladder.ir.dtype import DType
 
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
+SIGN = 128  # of a byte
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
 OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
 FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
@@ -74,6 +75,8 @@ def _dequantized(emit: Emitter, turned: bool) -> ir.Value:
     scale, zero = weight.scale_array(), weight.zero_array()
     if turned:
         codes, scale, zero = codes.T, scale.T, None if zero is None else zero.T
+    if kind == ir.DataType.INT8 and emit.unsigned:
+        codes, zero, kind = _without_sign(codes, scale.shape)
     inputs = [emit.constant("quantized", codes, kind), emit.scale("quantized.scale", scale)]
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero, kind))
@@ -94,14 +97,23 @@ def dequantized_kernel(
     n, k = codes.shape
     by_tap = codes.reshape(n, prod(taps), -1)
     kernel = np.ascontiguousarray(by_tap.transpose(0, 2, 1)).reshape(n, k // prod(taps), *taps)
+    zero = emit.weight.zero_array()
+    if kind == ir.DataType.INT8 and emit.unsigned and wide is None:
+        kernel, zero, kind = _without_sign(kernel, (n, 1))
     inputs = [
         emit.constant("quantized", kernel, kind),
         emit.scale("quantized.scale", emit.weight.scale_array()[:, 0]),
     ]
-    zero = emit.weight.zero_array()
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero[:, 0], kind))
     return emit.node("DequantizeLinear", inputs, {"axis": 0}, "dequantized", kernel.shape)
+
+
+def _without_sign(
+    codes: np.ndarray, scales: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, ir.DataType]:
+    """Signed bytes as unsigned ones, and their zero points."""
+    return codes.view(np.uint8) ^ SIGN, np.full(scales, SIGN, np.uint8), ir.DataType.UINT8
 
 
 def dequantized_columns(emit: Emitter, kind: ir.DataType) -> ir.Value:

@@ -24,11 +24,11 @@ class Emitter:
     """Writes for one weight: constants to its graph, nodes before its first user.
 
     Names begin with the name of the site; a node and its output have the same name. ``opset`` is
-    that of the model.
+    that of the model. ``unsigned`` asks for codes without a sign.
     """
 
-    def __init__(self, weight: Weight, names: Names, opset: int) -> None:
-        self.weight = weight
+    def __init__(self, weight: Weight, names: Names, opset: int, unsigned: bool = False) -> None:
+        self.weight, self.unsigned = weight, unsigned
         self._names = names
         self._opset = opset
 

@@ -104,8 +104,9 @@ def _write_weights(model: ir.Model, how: FileForm) -> None:
             nbits.check(site_of(node), original_op(node), weight.dtype, weight.shape[1])
     raise_opset(model, qdq.needed_opset(weight for weight, name in parts if name == QDQ))
     names, opset = Names(model), model.graph.opset_imports.get("", 1)
+    unsigned = qdq.quantizes_activations(model)
     for weight, name in list(_parts(model, how)):
-        emit = Emitter(weight, names, opset)
+        emit = Emitter(weight, names, opset, unsigned)
         if name == NBITS:
             nbits.rewrite(emit, how.accuracy_level)
             model.graph.opset_imports[nbits.DOMAIN] = nbits.VERSION

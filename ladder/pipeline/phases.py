@@ -14,6 +14,7 @@ from ladder.options.requests import CompileOptions, QuantizeOptions, SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
+from ladder.passes.expand_operators import ExpandOperators
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.base import Pass
@@ -60,7 +61,7 @@ def lower(options: CompileOptions, dims: str) -> Phase:
 
 def bind(dims: str) -> Phase:
     """The first part of LOWER, alone where the float graph is compared with ONNX Runtime."""
-    return (BindShapes(dims),)
+    return (BindShapes(dims), ExpandOperators())
 
 
 def lower_products(options: CompileOptions) -> Phase:
