@@ -69,7 +69,7 @@ class FileForm:
         """What to expect of that form in ONNX Runtime."""
         how = rounded.form(self.mode, op, dtype, k)
         if how is not None:
-            return rounded.EFFECTS[how]
+            return rounded.effect(self.mode, how)
         return forms.effect(self.of(op, dtype, k), op, dtype, self.accuracy_level)
 
 

@@ -13,13 +13,6 @@ from ladder.ir.dtype import DType
 
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
 PRODUCTS = ("MatMul", "Gemm")
-EFFECTS = {
-    dynamic.FORM: "an integer product, faster than float",
-    dynamic.SYMMETRIC_FORM: "an integer product, faster than float",
-    static.FORM: "an integer product, faster than float",
-    static.CONVOLUTION: "an integer convolution, faster than float",
-    FORM: "an integer product in small steps: about as fast as float, or slower",
-}
 
 
 def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
@@ -48,6 +41,15 @@ def form(mode: str, op: str, dtype: DType, k: int) -> str | None:
     elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
         return dynamic.form(mode)
     return FORM if op in PRODUCTS and mode not in WITH_ZERO_POINT else None
+
+
+def effect(mode: str, form: str) -> str:
+    """What to expect in ONNX Runtime, as text for reports."""
+    if form == FORM:
+        return "an integer product in several steps: slower than with int8:row weights"
+    if mode == "int8:static":
+        return "integers for ARM processors, XNNPACK and NPUs; on x86 take uint8:static"
+    return "computed in integers, faster than float"
 
 
 def refuse(mode: str, op: str, dtype: DType, k: int) -> str | None:

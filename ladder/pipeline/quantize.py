@@ -14,6 +14,7 @@ import onnx_ir as ir
 from ladder.calibration.requested_data import data_of
 from ladder.errors import NothingToQuantize
 from ladder.export import nbits
+from ladder.export import rounded
 from ladder.export.forms import NBITS
 from ladder.export.onnx_out import FileForm, export_onnx
 from ladder.frontend.onnx_file import load_onnx
@@ -119,7 +120,7 @@ def quantize_onnx(
         seconds=time.perf_counter() - start,
         sites=rows,
         skipped=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
-        notes=[*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
+        notes=[*loaded.notes, *_float_notes(chosen, plan, how), *outlier_notes(model), *rounding_notes(model)],
         check=check.result,
         expected=expected,
         bench=measured,
@@ -186,6 +187,16 @@ def _expected(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
         key = (f"{op} as {how.text(op, dtype, site.k)}", how.effect(op, dtype, site.k))
         counted[key] += site.parameters
     return [f"{what}: {effect}" for (what, effect), _ in counted.most_common()]
+
+
+def _float_notes(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
+    """Which products and convolutions keep float activations although integers were asked for."""
+    reasons = (
+        (s.node.op_type, rounded.refuse(how.mode, s.node.op_type, _type(s, plan), s.k))
+        for s in sites
+    )
+    counted = Counter((op, reason) for op, reason in reasons if reason is not None)
+    return [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
 
 
 def benched(source: Source, options: QuantizeOptions, files: dict[Path, int]) -> dict[str, Any]:
