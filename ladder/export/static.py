@@ -116,7 +116,7 @@ class _Placer:
 
     def __init__(self, model: ir.Model, kind: ir.DataType, symmetric: StaticScales) -> None:
         self._graph, self._kind = model.graph, kind
-        self._ranges = facts.need(model, ActivationRanges).ranges
+        self._ranges = (facts.get(model, ActivationRanges) or ActivationRanges()).ranges
         self._symmetric = symmetric.scales
         self._pairs = Pairs(model, kind)
 
