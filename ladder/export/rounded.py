@@ -31,12 +31,12 @@ def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
         to_integers(model, mode)
 
 
-def form(mode: str, op: str, dtype: DType, k: int) -> str | None:
+def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
     """The operators of a site whose activations are rounded, or None where it is only stored."""
     if mode == FLOAT:
         return None
     if is_static(mode):
-        if op != "Gather" and static.refuse(dtype, k) is None:
+        if op != "Gather" and static.refuse(op, dtype, k, kind) is None:
             return static.FORM if op in PRODUCTS else static.CONVOLUTION
     elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
         return dynamic.form(mode)
@@ -52,10 +52,12 @@ def effect(mode: str, form: str) -> str:
     return "computed in integers, faster than float"
 
 
-def refuse(mode: str, op: str, dtype: DType, k: int) -> str | None:
+def refuse(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
     """Why the activations of a product or convolution stay float, or None if they are rounded."""
-    if mode == FLOAT or op == "Gather" or form(mode, op, dtype, k) is not None:
+    if mode == FLOAT or op == "Gather" or form(mode, op, dtype, k, kind) is not None:
         return None
     if op == "Conv" and not is_static(mode):
         return "ONNX Runtime's integer convolutions are slower than float unless scales are static"
+    if is_static(mode):
+        return static.refuse(op, dtype, k, kind)
     return dynamic.refuse(mode, dtype, k)
