@@ -9,7 +9,7 @@ from typing import Any
 from ladder.frontend.types import Source
 from ladder.options.split import SOURCE
 from ladder.passes.allocation.budget import BUDGET
-from ladder.pipeline.stored_codes import has_codes
+from ladder.pipeline.source_plan import has_codes
 
 DEFAULT_BPW = "4.25"  # of a language model in floats: close to it, and a quarter of float16's size
 DEFAULT_TYPE = "int8:row"  # of other models

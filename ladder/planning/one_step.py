@@ -18,8 +18,8 @@ from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan, write_plan
 from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.rounding_choice import with_rounding
+from ladder.pipeline.source_plan import source_plan
 from ladder.pipeline.sources import load_source
-from ladder.pipeline.stored_codes import source_plan
 from ladder.planning.default_wish import is_wish, with_default
 from ladder.planning.folder_size import folder_bytes, other_bytes
 from ladder.planning.make import plan_model
