@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir import facts
@@ -9,9 +11,10 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Skipped, StoredCodes
 from ladder.ir.site import Site, find_sites
 from ladder.options.requests import CompileOptions
-from ladder.passes.allocate_uniform import UNIFORM, AllocateUniform
+from ladder.passes.allocate_uniform import UNIFORM
 from ladder.passes.allocation.parts import groups_of
 from ladder.passes.infra.runner import run_passes
+from ladder.pipeline.phases import allocate
 from ladder.pipeline.plan_file import FLOAT_TYPE, Plan
 
 KEPT = "kept: the checkpoint stores it in this type"
@@ -38,7 +41,7 @@ def source_plan(source: Source, options: CompileOptions) -> Plan:
             "to keep; leave out --type for a plan, or give a type such as --type int4:g64"
         )
     model = facts.clone(source.model)
-    run_passes(model, [AllocateUniform(OTHERS, options.keep, options.rules)])
+    run_passes(model, allocate(replace(options, type=OTHERS)))
     choices, left = facts.need(model, BitPlan).choices, facts.need(model, Skipped).reasons
     stored, types, reasons = facts.need(model, StoredCodes), {}, {}
     for group in groups_of(find_sites(model)[0]):

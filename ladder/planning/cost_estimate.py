@@ -1,4 +1,4 @@
-"""How long a plan will take, about, told before the work begins."""
+"""How long a plan will take, about: said before the work begins."""
 
 from __future__ import annotations
 
