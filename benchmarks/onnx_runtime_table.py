@@ -127,8 +127,8 @@ def prepared(source: Path) -> Path:
 def ort_dynamic(per_channel: bool) -> Callable[[str], Make]:
     from onnxruntime.quantization import quantize_dynamic
 
-    return lambda model: lambda source, target: quantize_dynamic(
-        prepared(source), target, per_channel=per_channel
+    return lambda model: (
+        lambda source, target: quantize_dynamic(prepared(source), target, per_channel=per_channel)
     )
 
 

@@ -24,8 +24,8 @@ from ladder.options.split import plan_options
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.report import CompileReport
 from ladder.pipeline.rounding_choice import with_rounding
+from ladder.pipeline.source_plan import has_codes, source_plan
 from ladder.pipeline.sources import load_source
-from ladder.pipeline.stored_codes import has_codes, source_plan
 from ladder.planning.folder_size import folder_bytes
 from ladder.planning.make import plan_model
 from ladder.planning.pareto import draw_measured

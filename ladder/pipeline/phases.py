@@ -10,7 +10,8 @@ ROUND, is not a pass because it needs data: it is in ``ladder.pipeline.steps``.
 
 from __future__ import annotations
 
-from ladder.options.requests import CompileOptions, QuantizeOptions, SiteOptions
+from ladder.options.requests import CompileOptions, QuantizeOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp

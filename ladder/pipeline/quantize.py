@@ -13,8 +13,7 @@ import onnx_ir as ir
 
 from ladder.calibration.requested_data import data_of
 from ladder.errors import NothingToQuantize
-from ladder.export import nbits
-from ladder.export import rounded
+from ladder.export import nbits, rounded
 from ladder.export.forms import NBITS
 from ladder.export.onnx_out import FileForm, export_onnx
 from ladder.frontend.onnx_file import load_onnx
@@ -127,7 +126,12 @@ def quantize_onnx(
         seconds=time.perf_counter() - start,
         sites=rows,
         skipped=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
-        notes=[*loaded.notes, *_float_notes(chosen, plan, how), *outlier_notes(model), *rounding_notes(model)],
+        notes=[
+            *loaded.notes,
+            *_float_notes(chosen, plan, how),
+            *outlier_notes(model),
+            *rounding_notes(model),
+        ],
         check=check.result,
         expected=expected,
         bench=measured,

@@ -74,7 +74,9 @@ def test_outputs(kind: str, asked: dict[str, Any], tmp_path: Path) -> None:
     """The file is also compared with the values of its low-bit weights before it is written."""
     path, target = source(kind, tmp_path), tmp_path / "out.onnx"
     report = quantize_onnx(path, target, **asked)
-    assert {site["name"] for site in report["sites"]} == set("abzek" if kind == "FLOAT16" else "abze")
+    assert {site["name"] for site in report["sites"]} == set(
+        "abzek" if kind == "FLOAT16" else "abze"
+    )
     assert report["check"]["error"] is not None
     wanted, got = stock(path, feeds(kind)), stock(target, feeds(kind))
     for name, a, b in zip(OUTPUTS, got, wanted, strict=False):
