@@ -32,7 +32,7 @@ class Column(Elaboratable):
         ]
         self.weight = Signal(weight_bits, name="weight")
         self.start, self.plane = Signal(name="start"), Signal(name="plane")
-        self.sums = [Signal(total, name=f"sum{row}") for row in range(core.m)]
+        self.sums = [Signal(total, name=f"sum{row}", reset_less=True) for row in range(core.m)]
 
     @property
     def ports(self) -> list[Signal]:
@@ -96,7 +96,7 @@ class Multiply(Column):
         for total, row in zip(self.sums, self.operands, strict=True):
             products = [x * self.weight.word_select(i, 8).as_signed() for i, x in enumerate(row)]
             tree = sum(products[1:], products[0])
-            term = Signal(signed(len(tree)))
+            term = Signal(signed(len(tree)), reset_less=True)
             m.d.sync += [term.eq(tree), total.eq(Mux(self.first, 0, total) + term)]
         return m
 

@@ -53,7 +53,7 @@ class FloatMultiply(Column):
 
 
 def _registered(m: Module, term: Term) -> Term:
-    held = Term(Signal(), Signal(8), Signal(len(term.magnitude)))
+    held = Term(*(Signal(bits, reset_less=True) for bits in (1, 8, len(term.magnitude))))
     m.d.sync += [
         held.sign.eq(term.sign),
         held.exponent.eq(term.exponent),

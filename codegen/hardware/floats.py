@@ -77,7 +77,9 @@ def _packed(m: Module, negative: Value, exponent: Value, magnitude: Value) -> Va
     scaled = _named_signed(m, exponent + (HEADROOM - 1) - count)
     fraction = current[width - 1 - SINGLE.mantissa : width - 1]
     small = (magnitude == 0) | (scaled <= 0)
-    body = Mux(small, 0, Mux(scaled > LARGEST >> SINGLE.mantissa, LARGEST, Cat(fraction, scaled[:8])))
+    body = Mux(
+        small, 0, Mux(scaled > LARGEST >> SINGLE.mantissa, LARGEST, Cat(fraction, scaled[:8]))
+    )
     return Cat(body[:31], negative & ~small)
 
 

@@ -113,7 +113,7 @@ class Unit(Elaboratable):
         """The registers that all columns read: a row's table, or its activations."""
         values = self._operands(m, x)
         shape = self.column.operands[0][0].shape()
-        held = [Signal(shape, name=f"held{index}_{i}") for i in range(len(values))]
+        held = [Signal(shape, name=f"held{index}_{i}", reset_less=True) for i in range(len(values))]
         m.d.sync += [a.eq(b) for a, b in zip(held, values, strict=True)]
         return held
 

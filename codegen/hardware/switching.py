@@ -1,0 +1,196 @@
+"""The power of a unit while it computes real data: gates are simulated, their changes counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ladder.codegen.hardware.emit import UNIT
+from ladder.codegen.hardware.reference import I64
+from ladder.codegen.hardware.simulate import latency
+from ladder.codegen.hardware.streams import Stream
+from ladder.codegen.hardware.synthesis import NETLIST, Netlist, static_timing
+from ladder.codegen.hardware.tools import MODELS, run
+from ladder.codegen.hardware.unit import Unit
+from ladder.errors import LadderError
+
+CHANGES = "changes.vcd"
+
+
+def power_of(netlist: Netlist, stream: Stream, want: I64) -> float:
+    """Watts while the unit computes a stream, at the period of its netlist.
+
+    The gates must compute ``want`` [N, M].
+
+    Raises:
+        LadderError: they compute something else.
+    """
+    folder = netlist.folder
+    _simulate(netlist, stream)
+    found = np.loadtxt(folder / "sums", dtype=np.int64).reshape(want.shape)
+    if not np.array_equal(found, want):
+        raise LadderError(f"{netlist.core.name}: the gates compute other sums than the reference")
+    cycles = stream.cycles + latency(netlist.core)
+    commands = list(_activities(folder, cycles, netlist.period_ns))
+    (folder / CHANGES).unlink()
+    report = static_timing(folder, netlist.period_ns, [*commands, "report_power -digits 6"])
+    total = re.search(r"^Total +\S+ +\S+ +\S+ +(\S+)", report, re.MULTILINE)
+    assert total is not None
+    return float(total[1])
+
+
+def _simulate(netlist: Netlist, stream: Stream) -> None:
+    """Run the netlist in Icarus Verilog with the delays of its cells."""
+    folder = netlist.folder
+    unit = Unit(netlist.core)
+    _write_inputs(folder, unit, netlist, stream)
+    (folder / "bench.v").write_text(_bench(unit, netlist, stream))
+    run(["iverilog", "-gspecify", "-o", "gates", "-s", "bench", "bench.v", NETLIST, MODELS], folder)
+    run(["vvp", "-n", "gates"], folder)
+
+
+def _write_inputs(folder: Path, unit: Unit, netlist: Netlist, stream: Stream) -> None:
+    """One line of hexadecimal digits for each cycle: all inputs, the first port lowest."""
+    columns, widths = [], []
+    total = stream.cycles + latency(netlist.core)
+    x = stream.x.reshape(stream.cycles, -1)
+    for index, signal in enumerate(s for row in unit.x for s in row):
+        columns.append(_padded(x[:, index], 0, total))
+        widths.append(len(signal))
+    late = [*stream.weight.T, stream.start, stream.plane]
+    for values, signal in zip(late, [*unit.weight, unit.start, unit.plane], strict=True):
+        columns.append(_padded(values, 1, total))
+        widths.append(len(signal))
+    lines = []
+    for row in zip(*columns, strict=True):
+        word, place = 0, 0
+        for value, width in zip(row, widths, strict=True):
+            word |= (int(value) & (1 << width) - 1) << place
+            place += width
+        lines.append(f"{word:x}")
+    (folder / "inputs").write_text("\n".join(lines) + "\n")
+
+
+def _padded(values: I64, before: int, total: int) -> I64:
+    """Values from cycle ``before`` on; the last one stays."""
+    return np.pad(values, (before, max(0, total - before - len(values))), "edge")[:total]
+
+
+def _bench(unit: Unit, netlist: Netlist, stream: Stream) -> str:
+    inputs = [s for row in unit.x for s in row] + [*unit.weight, unit.start, unit.plane]
+    outputs = [s for column in unit.sums for s in column]
+    width = sum(len(s) for s in inputs)
+    total = stream.cycles + latency(netlist.core)
+    wires = "\n".join(f"wire [{len(s) - 1}:0] {s.name};" for s in [*inputs, *outputs])
+    names = ", ".join(s.name for s in reversed(inputs))
+    ports = ", ".join(f".{s.name}({s.name})" for s in [*inputs, *outputs])
+    shown = "\n".join(
+        f'$fdisplay(file, "%0d", {f"$signed({s.name})" if s.shape().signed else s.name});'
+        for s in outputs
+    )
+    half = netlist.period_ns / 2
+    return f"""`timescale 1ns/10ps
+module bench;
+reg clk = 0, rst = 1;
+reg [{width - 1}:0] now = 0;
+reg [{width - 1}:0] all [0:{total - 1}];
+{wires}
+assign {{{names}}} = now;
+{UNIT} unit(.clk(clk), .rst(rst), {ports});
+integer cycle, file;
+initial begin
+  $readmemh("inputs", all);
+  repeat (2) begin #{half} clk = 1; #{half} clk = 0; end
+  rst = 0;
+  $dumpfile("{CHANGES}");
+  $dumpvars(1, unit);
+  for (cycle = 0; cycle < {total}; cycle = cycle + 1) begin
+    now = all[cycle];
+    #{half} clk = 1; #{half} clk = 0;
+  end
+  $dumpoff;
+  file = $fopen("sums", "w");
+{shown}
+  $finish;
+end
+endmodule
+"""
+
+
+def _activities(folder: Path, cycles: int, period: float) -> Iterator[str]:
+    """OpenSTA's commands: the changes in a cycle, and the part of time at 1, of each driver."""
+    drivers = dict(_drivers(folder / NETLIST))
+    span = cycles * period
+    for net, bits in counted(folder / CHANGES).items():
+        for place, (changes, high) in enumerate(bits):
+            name = net if len(bits) == 1 else f"{net}[{place}]"
+            rates = f"-activity {changes / cycles:.6g} -duty {min(high / span, 1):.6g}"
+            if name in drivers:
+                yield f"set_power_activity -pins {{{drivers[name]}}} {rates}"
+
+
+def _drivers(netlist: Path) -> Iterator[tuple[str, str]]:
+    """(net, pin of the cell that drives it); yosys writes one connection a line."""
+    cell = ""
+    for line in netlist.read_text().splitlines():
+        begun = re.match(r"  [A-Z]\w* (\S+) \($", line)
+        if begun:
+            cell = begun[1].lstrip("\\")
+        driven = re.match(r"    \.(Y|Q|YC|YS)\((.*)\),?$", line)
+        if driven:
+            yield driven[2].strip().lstrip("\\").replace(" ", ""), f"{cell}/{driven[1]}"
+
+
+def counted(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """By signal of a VCD file, for each bit: how often it changes, and how long it is 1 (in ns)."""
+    signals: dict[str, _Signal] = {}
+    now = 0.0
+    unit = 1.0
+    with path.open() as lines:
+        for line in lines:
+            if line.startswith("#"):
+                now = int(line[1:]) * unit
+            elif line[0] in "01xz":
+                signals[line[1:].strip()].becomes(line[0], now)
+            elif line[0] == "b":
+                value, code = line[1:].split()
+                signals[code].becomes(value, now)
+            elif line.startswith("$var"):
+                words = line.split()
+                signals.setdefault(words[3], _Signal(int(words[2]))).names.append(words[4])
+            elif line.startswith("$timescale"):
+                unit = _nanoseconds(line + next(lines))
+    return {name: signal.bits(now) for signal in signals.values() for name in signal.names}
+
+
+def _nanoseconds(text: str) -> float:
+    found = re.search(r"(\d+) *(ns|ps)", text)
+    assert found is not None
+    return int(found[1]) * {"ns": 1.0, "ps": 1e-3}[found[2]]
+
+
+class _Signal:
+    """Counts the changes of the bits of one signal."""
+
+    def __init__(self, width: int) -> None:
+        self.names: list[str] = []
+        self._value, self._since = "0" * width, 0.0
+        self._changes, self._high = [0] * width, [0.0] * width
+
+    def becomes(self, value: str, now: float) -> None:
+        value = value.rjust(len(self._value), "0")
+        passed = now - self._since
+        for place, (before, after) in enumerate(zip(self._value, value, strict=True)):
+            if before == "1":
+                self._high[place] += passed
+            if before != after and after in "01" and before in "01":
+                self._changes[place] += 1
+        self._value, self._since = value, now
+
+    def bits(self, now: float) -> list[tuple[int, float]]:
+        """The lowest bit first."""
+        self.becomes(self._value, now)
+        return list(zip(reversed(self._changes), reversed(self._high), strict=True))
