@@ -15,7 +15,18 @@ from amaranth.hdl import Array, Elaboratable, Module, Mux, Shape, Signal, Value,
 from ladder.hardware.tensor_cores import TensorCore
 
 
-class Column(Elaboratable):
+class Placed(Elaboratable):
+    """A part that becomes hardware; a part by itself may be made only for its shapes."""
+
+    def __init__(self, part: Any):
+        self.part = part
+
+    def elaborate(self, platform: Any) -> Module:
+        module: Module = self.part.elaborate(platform)
+        return module
+
+
+class Column:
     """M accumulators that share a column of weights.
 
     ``operands`` is one list a row: the entries of its table, or its activations. ``sums`` are the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.back import verilog
 
+from ladder.codegen.hardware.columns import Placed
 from ladder.codegen.hardware.unit import BUFFER, COLUMN, Unit, column_of
 from ladder.hardware.tensor_cores import TensorCore
 
@@ -20,7 +21,7 @@ def verilog_of(core: TensorCore) -> str:
     """Verilog of a unit: the modules ``column``, ``unit`` and ``broadcast``, which only buffers."""
     column, unit = column_of(core), Unit(core, instances=True)
     texts = (
-        verilog.convert(part, name=name, ports=part.ports, strip_internal_attrs=True)
+        verilog.convert(Placed(part), name=name, ports=part.ports, strip_internal_attrs=True)
         for part, name in ((column, COLUMN), (unit, UNIT))
     )
     return "\n".join([*texts, BROADCAST])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from amaranth.sim import SimulatorContext, Simulator
 
+from ladder.codegen.hardware.columns import Placed
 from ladder.codegen.hardware.reference import I64
 from ladder.codegen.hardware.streams import Stream
 from ladder.codegen.hardware.unit import Unit
@@ -24,7 +25,7 @@ def simulate(core: TensorCore, stream: Stream) -> I64:
             await context.tick()
         found.extend([[context.get(s) for s in column] for column in unit.sums])
 
-    simulator = Simulator(unit)
+    simulator = Simulator(Placed(unit))
     simulator.add_clock(PERIOD)
     simulator.add_testbench(bench)
     simulator.run()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ladder.codegen.hardware.emit import UNIT
+from ladder.codegen.hardware.liberty import read_library
+from ladder.codegen.hardware.power import energy_of, read_cells
 from ladder.codegen.hardware.reference import I64
 from ladder.codegen.hardware.simulate import latency
 from ladder.codegen.hardware.streams import Stream
-from ladder.codegen.hardware.synthesis import NETLIST, Netlist, static_timing
-from ladder.codegen.hardware.tools import MODELS, run
+from ladder.codegen.hardware.synthesis import NETLIST, Netlist
+from ladder.codegen.hardware.tools import LIBERTY, MODELS, run
 from ladder.codegen.hardware.unit import Unit
 from ladder.errors import LadderError
 
@@ -33,13 +34,11 @@ def power_of(netlist: Netlist, stream: Stream, want: I64) -> float:
     found = np.loadtxt(folder / "sums", dtype=np.int64).reshape(want.shape)
     if not np.array_equal(found, want):
         raise LadderError(f"{netlist.core.name}: the gates compute other sums than the reference")
-    cycles = stream.cycles + latency(netlist.core)
-    commands = list(_activities(folder, cycles, netlist.period_ns))
+    changes = counted(folder / CHANGES)
     (folder / CHANGES).unlink()
-    report = static_timing(folder, netlist.period_ns, [*commands, "report_power -digits 6"])
-    total = re.search(r"^Total +\S+ +\S+ +\S+ +(\S+)", report, re.MULTILINE)
-    assert total is not None
-    return float(total[1])
+    span = (stream.cycles + latency(netlist.core)) * netlist.period_ns
+    energy = energy_of(read_cells(folder / NETLIST), read_library(LIBERTY), changes, span)
+    return energy.total / span * 1e-3  # a pJ in a ns is a mW
 
 
 def _simulate(netlist: Netlist, stream: Stream) -> None:
@@ -120,56 +119,20 @@ endmodule
 """
 
 
-def _activities(folder: Path, cycles: int, period: float) -> Iterator[str]:
-    """OpenSTA's commands: the changes in a cycle, and the part of time at 1, of each driver."""
-    drivers = dict(_drivers(folder / NETLIST))
-    span = cycles * period
-    for net, bits in counted(folder / CHANGES).items():
-        for place, (changes, high) in enumerate(bits):
-            name = net if len(bits) == 1 else f"{net}[{place}]"
-            rates = f"-activity {changes / cycles:.6g} -duty {min(high / span, 1):.6g}"
-            if name in drivers:
-                yield f"set_power_activity -pins {{{drivers[name]}}} {rates}"
-
-
-def _drivers(netlist: Path) -> Iterator[tuple[str, str]]:
-    """(net, pin of the cell that drives it); yosys writes one connection a line."""
-    cell = ""
-    for line in netlist.read_text().splitlines():
-        begun = re.match(r"  [A-Z]\w* (\S+) \($", line)
-        if begun:
-            cell = begun[1].lstrip("\\")
-        driven = re.match(r"    \.(Y|Q|YC|YS)\((.*)\),?$", line)
-        if driven:
-            yield driven[2].strip().lstrip("\\").replace(" ", ""), f"{cell}/{driven[1]}"
-
-
-def counted(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """By signal of a VCD file, for each bit: how often it changes, and how long it is 1 (in ns)."""
+def counted(path: Path) -> dict[str, float]:
+    """By bit of a signal of a VCD file: how often it changes."""
     signals: dict[str, _Signal] = {}
-    now = 0.0
-    unit = 1.0
     with path.open() as lines:
         for line in lines:
-            if line.startswith("#"):
-                now = int(line[1:]) * unit
-            elif line[0] in "01xz":
-                signals[line[1:].strip()].becomes(line[0], now)
+            if line[0] in "01xz":
+                signals[line[1:].strip()].becomes(line[0])
             elif line[0] == "b":
                 value, code = line[1:].split()
-                signals[code].becomes(value, now)
+                signals[code].becomes(value)
             elif line.startswith("$var"):
                 words = line.split()
                 signals.setdefault(words[3], _Signal(int(words[2]))).names.append(words[4])
-            elif line.startswith("$timescale"):
-                unit = _nanoseconds(line + next(lines))
-    return {name: signal.bits(now) for signal in signals.values() for name in signal.names}
-
-
-def _nanoseconds(text: str) -> float:
-    found = re.search(r"(\d+) *(ns|ps)", text)
-    assert found is not None
-    return int(found[1]) * {"ns": 1.0, "ps": 1e-3}[found[2]]
+    return {name: changes for signal in signals.values() for name, changes in signal.bits()}
 
 
 class _Signal:
@@ -177,20 +140,18 @@ class _Signal:
 
     def __init__(self, width: int) -> None:
         self.names: list[str] = []
-        self._value, self._since = "0" * width, 0.0
-        self._changes, self._high = [0] * width, [0.0] * width
+        self._value, self._changes = "x" * width, [0] * width
 
-    def becomes(self, value: str, now: float) -> None:
-        value = value.rjust(len(self._value), "0")
-        passed = now - self._since
+    def becomes(self, value: str) -> None:
+        value = value.rjust(len(self._value), "0" if value[0] == "1" else value[0])
         for place, (before, after) in enumerate(zip(self._value, value, strict=True)):
-            if before == "1":
-                self._high[place] += passed
             if before != after and after in "01" and before in "01":
                 self._changes[place] += 1
-        self._value, self._since = value, now
+        self._value = value
 
-    def bits(self, now: float) -> list[tuple[int, float]]:
-        """The lowest bit first."""
-        self.becomes(self._value, now)
-        return list(zip(reversed(self._changes), reversed(self._high), strict=True))
+    def bits(self) -> Iterator[tuple[str, float]]:
+        for name in self.names:
+            if len(self._changes) == 1:
+                yield name, self._changes[0]
+            for place, changes in enumerate(reversed(self._changes)):
+                yield f"{name}[{place}]", changes

@@ -12,7 +12,6 @@ from typing import Any
 
 from amaranth.hdl import (
     ClockSignal,
-    Elaboratable,
     Instance,
     Module,
     ResetSignal,
@@ -21,7 +20,7 @@ from amaranth.hdl import (
     signed,
 )
 
-from ladder.codegen.hardware.columns import Adder, BitSerial, Column, LookUp, Multiply
+from ladder.codegen.hardware.columns import Adder, BitSerial, Column, LookUp, Multiply, Placed
 from ladder.codegen.hardware.float_columns import FloatLookUp, FloatMultiply
 from ladder.codegen.hardware.tables import full_table, half_table
 from ladder.hardware.tensor_cores import Kind, TensorCore
@@ -43,7 +42,7 @@ def column_of(core: TensorCore) -> Column:
     return COLUMNS[core.kind, core.activation.is_float](core)
 
 
-class Unit(Elaboratable):
+class Unit:
     """``x`` [M][K] activations, ``weight`` [N], ``sums`` [N][M].
 
     A unit whose tables are rounded does not compute them: ``x`` [M][2^(K-1)] are their entries.
@@ -92,7 +91,7 @@ class Unit(Elaboratable):
         self, m: Module, n: int, control: Sequence[Signal], rows: Sequence[Sequence[Signal]]
     ) -> None:
         column = column_of(self.core)
-        m.submodules[f"column{n}"] = _instance(column) if self.instances else column
+        m.submodules[f"column{n}"] = _instance(column) if self.instances else Placed(column)
         pairs = [(column.start, control[0]), (column.plane, control[1])]
         for inputs, values in zip(column.operands, rows, strict=True):
             pairs += zip(inputs, values, strict=True)

@@ -6,7 +6,8 @@ LUT Tensor Core, ISCA 2025 (arXiv 2408.06003). Light: the runtime imports it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ladder.errors import LadderError
@@ -89,33 +90,60 @@ class TensorCore:
         return 2 * self.m * self.n * self.k / self.cycles(bits)
 
 
-def _lookup(m: int, n: int, k: int, activation: str, table_bits: int = 0) -> TensorCore:
-    tables = f"t{table_bits}" if table_bits else ""
-    name = f"ltc-m{m}n{n}k{k}-{activation}{tables}"
-    return TensorCore(name, "lookup", m, n, k, ACTIVATIONS[activation], table_bits)
+    def scaled(self, m: int, n: int) -> TensorCore:
+        """The same unit with other numbers of rows and columns."""
+        return replace(self, m=m, n=n)
 
 
-PRESETS = {
-    core.name: core
-    for core in (
-        _lookup(2, 64, 4, "int8"),
-        _lookup(2, 64, 4, "int8", 8),
-        _lookup(2, 64, 4, "fp16", 16),
-        TensorCore("bit-serial", "bit-serial", 2, 64, 4, ACTIVATIONS["int8"]),
-        TensorCore("adder", "adder", 2, 64, 4, ACTIVATIONS["int8"]),
-        TensorCore("mac-int8", "multiply", 2, 64, 4, ACTIVATIONS["int8"]),
-        TensorCore("mac-fp16", "multiply", 2, 64, 4, ACTIVATIONS["fp16"]),
-    )
+KINDS: dict[str, tuple[Kind, str]] = {  # by the names of units: kind, type of activations
+    "ltc": ("lookup", ""),
+    "bit-serial": ("bit-serial", "int8"),
+    "adder": ("adder", "int8"),
+    "mac-int8": ("multiply", "int8"),
+    "mac-fp16": ("multiply", "fp16"),
 }
+NAME = re.compile(
+    rf"(?P<kind>{'|'.join(KINDS)})(-m(?P<m>[1-9]\d*)n(?P<n>[1-9]\d*)k(?P<k>[1-9]\d*))?"
+    r"(-(w(?P<bits>[124])a)?(?P<activation>(?<=a)8|(?<=a)16|int8|fp16|fp8)(t(?P<table>\d+))?)?"
+)
+BY_WIDTH = {"8": "int8", "16": "fp16"}  # the activations of w1a8 and w1a16
+FLOAT_TABLE = 16  # bits of an entry of a table of floats
+PRESETS = (
+    "ltc-m2n64k4-int8",
+    "ltc-m2n64k4-int8t8",
+    "ltc-m2n64k4-fp16",
+    "bit-serial",
+    "adder",
+    "mac-int8",
+    "mac-fp16",
+)
+WIDEST_K = 8  # tables double with each K
 
 
-def tensor_core(name: str) -> TensorCore:
-    """The preset of this name.
+def tensor_core(name: str) -> tuple[TensorCore, int | None]:
+    """The unit of this name, and the bits of weights if the name has them.
+
+    ``ltc-m2n64k4-int8`` is a look-up unit of M 2, N 64, K 4; ``t8`` at its end rounds tables to 8
+    bits; ``-w1a8`` and ``-w1a16`` in place of the type also say the bits of weights. The other
+    units are ``mac-int8``, ``mac-fp16``, ``bit-serial`` and ``adder``, with or without ``-m2n64k4``.
 
     Raises:
         LadderError: there is none.
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    near = did_you_mean(name, list(PRESETS), {})
-    raise LadderError(f"unknown tensor core '{name}'; one of {', '.join(PRESETS)}{near}")
+    found = NAME.fullmatch(name)
+    if found is None or (found["kind"] == "ltc") != bool(found["activation"]):
+        near = did_you_mean(name, list(PRESETS), {})
+        raise LadderError(f"unknown tensor core '{name}'; one of {', '.join(PRESETS)}{near}")
+    kind, activation = KINDS[found["kind"]]
+    activation = activation or BY_WIDTH.get(found["activation"], found["activation"])
+    m, n, k = (int(found[part] or usual) for part, usual in (("m", 2), ("n", 64), ("k", 4)))
+    core = TensorCore(name, kind, m, n, k, ACTIVATIONS[activation], _table_bits(found, activation))
+    if kind in ("lookup", "bit-serial") and k > WIDEST_K:
+        raise LadderError(f"{name}: K is at most {WIDEST_K}, because a table has 2^(K-1) entries")
+    return core, int(found["bits"]) if found["bits"] else None
+
+
+def _table_bits(found: re.Match[str], activation: str) -> int:
+    if found["kind"] == "ltc" and ACTIVATIONS[activation].is_float:
+        return FLOAT_TABLE
+    return int(found["table"] or 0)
