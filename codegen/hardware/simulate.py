@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from amaranth.hdl import Signal
 from amaranth.sim import SimulatorContext, Simulator
 
 from ladder.codegen.hardware.columns import Placed
@@ -41,12 +42,17 @@ def _feed(context: SimulatorContext, unit: Unit, stream: Stream, cycle: int) -> 
     if cycle < stream.cycles:
         for row, values in zip(unit.x, stream.x[cycle], strict=True):
             for signal, value in zip(row, values, strict=True):
-                context.set(signal, int(value))
+                context.set(signal, _fitted(signal, value))
     if 0 <= cycle - 1 < stream.cycles:
         for signal, value in zip(unit.weight, stream.weight[cycle - 1], strict=True):
-            context.set(signal, int(value))
+            context.set(signal, _fitted(signal, value))
         context.set(unit.start, int(stream.start[cycle - 1]))
         context.set(unit.plane, int(stream.plane[cycle - 1]))
     elif cycle > stream.cycles:
         context.set(unit.start, 0)
         context.set(unit.plane, 0)
+
+
+def _fitted(signal: Signal, value: np.int64) -> int:
+    """Bits that a signed NumPy number holds are its value where the signal has no sign."""
+    return int(value) if signal.shape().signed else int(value) & (1 << len(signal)) - 1

@@ -39,7 +39,7 @@ COLUMNS: dict[tuple[Kind, bool], type[Column]] = {  # by kind, and whether it ad
 
 def column_of(core: TensorCore) -> Column:
     """A column of the unit."""
-    return COLUMNS[core.kind, core.activation.is_float](core)
+    return COLUMNS[core.kind, core.adds_floats](core)
 
 
 class Unit:

@@ -17,6 +17,7 @@ Kind = Literal["lookup", "bit-serial", "adder", "multiply"]
 # By kind: the unit reads weights bit by bit, one plane of a weight in each cycle.
 SERIAL: dict[Kind, bool] = {"lookup": True, "bit-serial": True, "adder": True, "multiply": False}
 INT8 = 127  # the largest code of an activation, and of an 8-bit weight
+FLOAT_TABLE = 16  # bits of an entry of a table of floats
 MOST_PLANES = 4  # bits of the widest weight that is read bit by bit
 
 
@@ -71,6 +72,11 @@ class TensorCore:
         return SERIAL[self.kind]
 
     @property
+    def adds_floats(self) -> bool:
+        """Whether it adds floats; with rounded tables of floats it adds integers."""
+        return self.activation.is_float and self.table_bits in (0, FLOAT_TABLE)
+
+    @property
     def entry_bits(self) -> int:
         """Bits of a table's entry: of the sum of K codes of activations, if it is exact."""
         return self.table_bits or (self.k * INT8).bit_length() + 1
@@ -107,11 +113,11 @@ NAME = re.compile(
     r"(-(w(?P<bits>[124])a)?(?P<activation>(?<=a)8|(?<=a)16|int8|fp16|fp8)(t(?P<table>\d+))?)?"
 )
 BY_WIDTH = {"8": "int8", "16": "fp16"}  # the activations of w1a8 and w1a16
-FLOAT_TABLE = 16  # bits of an entry of a table of floats
 PRESETS = (
     "ltc-m2n64k4-int8",
     "ltc-m2n64k4-int8t8",
     "ltc-m2n64k4-fp16",
+    "ltc-m2n64k4-fp16t8",
     "bit-serial",
     "adder",
     "mac-int8",
@@ -144,6 +150,5 @@ def tensor_core(name: str) -> tuple[TensorCore, int | None]:
 
 
 def _table_bits(found: re.Match[str], activation: str) -> int:
-    if found["kind"] == "ltc" and ACTIVATIONS[activation].is_float:
-        return FLOAT_TABLE
-    return int(found["table"] or 0)
+    usual = FLOAT_TABLE if found["kind"] == "ltc" and ACTIVATIONS[activation].is_float else 0
+    return int(found["table"] or usual)
