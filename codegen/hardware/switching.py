@@ -13,12 +13,12 @@ from ladder.codegen.hardware.power import energy_of, read_cells
 from ladder.codegen.hardware.reference import I64
 from ladder.codegen.hardware.simulate import latency
 from ladder.codegen.hardware.streams import Stream
-from ladder.codegen.hardware.synthesis import NETLIST, Netlist
+from ladder.codegen.hardware.synthesis import GATES, NETLIST, Netlist
 from ladder.codegen.hardware.tools import LIBERTY, MODELS, run
 from ladder.codegen.hardware.unit import Unit
 from ladder.errors import LadderError
 
-CHANGES = "changes.vcd"
+CHANGES, MOST_CYCLES = "changes.vcd", 4096
 
 
 def power_of(netlist: Netlist, stream: Stream, want: I64) -> float:
@@ -42,13 +42,14 @@ def power_of(netlist: Netlist, stream: Stream, want: I64) -> float:
 
 
 def _simulate(netlist: Netlist, stream: Stream) -> None:
-    """Run the netlist in Icarus Verilog with the delays of its cells."""
-    folder = netlist.folder
-    unit = Unit(netlist.core)
+    """Run the netlist in Icarus Verilog with the delays of its cells; it is compiled once."""
+    folder, unit = netlist.folder, Unit(netlist.core)
     _write_inputs(folder, unit, netlist, stream)
-    (folder / "bench.v").write_text(_bench(unit, netlist, stream))
-    run(["iverilog", "-gspecify", "-o", "gates", "-s", "bench", "bench.v", NETLIST, MODELS], folder)
-    run(["vvp", "-n", "gates"], folder)
+    if not (folder / GATES).exists():
+        (folder / "bench.v").write_text(_bench(unit, netlist))
+        files = ["bench.v", NETLIST, MODELS]
+        run(["iverilog", "-gspecify", "-o", GATES, "-s", "bench", *files], folder)
+    run(["vvp", "-n", GATES, f"+cycles={stream.cycles + latency(netlist.core)}"], folder)
 
 
 def _write_inputs(folder: Path, unit: Unit, netlist: Netlist, stream: Stream) -> None:
@@ -78,11 +79,10 @@ def _padded(values: I64, before: int, total: int) -> I64:
     return np.pad(values, (before, max(0, total - before - len(values))), "edge")[:total]
 
 
-def _bench(unit: Unit, netlist: Netlist, stream: Stream) -> str:
+def _bench(unit: Unit, netlist: Netlist) -> str:
     inputs = [s for row in unit.x for s in row] + [*unit.weight, unit.start, unit.plane]
     outputs = [s for column in unit.sums for s in column]
     width = sum(len(s) for s in inputs)
-    total = stream.cycles + latency(netlist.core)
     wires = "\n".join(f"wire [{len(s) - 1}:0] {s.name};" for s in [*inputs, *outputs])
     names = ", ".join(s.name for s in reversed(inputs))
     ports = ", ".join(f".{s.name}({s.name})" for s in [*inputs, *outputs])
@@ -95,18 +95,19 @@ def _bench(unit: Unit, netlist: Netlist, stream: Stream) -> str:
 module bench;
 reg clk = 0, rst = 1;
 reg [{width - 1}:0] now = 0;
-reg [{width - 1}:0] all [0:{total - 1}];
+reg [{width - 1}:0] all [0:{MOST_CYCLES - 1}];
 {wires}
 assign {{{names}}} = now;
 {UNIT} unit(.clk(clk), .rst(rst), {ports});
-integer cycle, file;
+integer cycle, cycles, file;
 initial begin
-  $readmemh("inputs", all);
+  if (!$value$plusargs("cycles=%d", cycles)) $finish;
+  $readmemh("inputs", all, 0, cycles - 1);
   repeat (2) begin #{half} clk = 1; #{half} clk = 0; end
   rst = 0;
   $dumpfile("{CHANGES}");
   $dumpvars(1, unit);
-  for (cycle = 0; cycle < {total}; cycle = cycle + 1) begin
+  for (cycle = 0; cycle < cycles; cycle = cycle + 1) begin
     now = all[cycle];
     #{half} clk = 1; #{half} clk = 0;
   end

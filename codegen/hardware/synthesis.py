@@ -19,7 +19,7 @@ from ladder.hardware.tensor_cores import TensorCore
 PERIOD = 16.0  # ns: 62.5 MHz, at which every unit meets its timing in this technology
 DRIVER, LOAD = "DFFPOSX1", 0.05  # what drives inputs, and the load of outputs in pF
 BUFFER_CELL = f"module {BUFFER}(input a, output y); BUFX4 cell(.A(a), .Y(y)); endmodule\n"
-NETLIST = "netlist.v"
+NETLIST, GATES = "netlist.v", "gates"  # mapped, and compiled for simulation
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def synthesise(core: TensorCore, folder: Path, period: float = PERIOD) -> Netlis
     """
     check_tools()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / GATES).unlink(missing_ok=True)
     (folder / "unit.v").write_text(verilog_of(core))
     (folder / "buffer.v").write_text(BUFFER_CELL)
     constraints = f"set_driving_cell {DRIVER}\nset_load {LOAD} [all_outputs]\n"
