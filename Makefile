@@ -2,22 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HARDWARE := yosys iverilog verilator opensta qflow-tech-osu018
 FAST := not kernels and not models and not fuzz
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint types fast fuzz package docs setup clean
+.PHONY: help tools demo test check lint types fast fuzz package docs setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.done ## Make .venv with Ladder and its pinned dependencies.
+setup: $(VENV)/.done tools ## Make .venv with Ladder and its pinned dependencies.
 
 # ladder/__init__.py holds the version.
 $(VENV)/.done: pyproject.toml constraints.txt ladder/__init__.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,plot,dask,dev]'
 	@touch $@
+
+# What ladder hardware calls. Root installs it; others are told.
+tools:
+	@dpkg -s $(HARDWARE) >/dev/null 2>&1 || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq $(HARDWARE) >/dev/null; } || \
+		echo "The tests of hardware need: apt-get install $(HARDWARE)"
 
 demo: setup ## Fetch SmolLM2-135M, compile it as it is and in three plans, measure, ask.
 	$(BIN)/python -m ladder.demo

@@ -91,14 +91,15 @@ def weight_words(core: TensorCore, codes: U8 | F64, bits: int) -> I64:
     return (planes.reshape(bits, *groups) << place).sum(-1)
 
 
-def sums_of(core: TensorCore, q: I64, codes: U8, bits: int) -> I64:
-    """The sums [N, M] of integers in the accumulators, by plain multiplication.
+def sums_of(core: TensorCore, x: I64 | F64, codes: U8 | F64, bits: int) -> I64 | F64:
+    """The sums [N, M] that the accumulators stand for, by plain multiplication of ``stream_of``.
 
-    Tables must not be rounded.
+    Tables that are rounded, and floats, hold them only nearly.
     """
-    weights = codes.astype(np.int64)
+    weights: I64 | F64 = codes.astype(np.int64)
     if core.kind in ("lookup", "adder"):
         weights = 2 * weights - ((1 << bits) - 1)
     elif core.kind == "multiply":
         weights = weight_values(codes, bits)
-    return weights @ q.T
+    sums: I64 | F64 = weights @ x.T
+    return sums
