@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HARDWARE := yosys iverilog verilator opensta qflow-tech-osu018
-FAST := not kernels and not models and not fuzz
+FAST := not kernels and not models and not hardware and not fuzz
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help tools demo test check lint types fast fuzz package docs setup clean
@@ -45,7 +45,7 @@ lint: setup ## ruff, its formatter included, and who may import whom.
 types: setup ## mypy, strict.
 	$(BIN)/mypy
 
-fast: setup ## Tests that need neither kernels nor whole models.
+fast: setup ## Tests that need neither kernels, whole models nor hardware.
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m '$(FAST)'
 
 fuzz: setup ## Fuzz every reader for half an hour, and compare random graphs for another.

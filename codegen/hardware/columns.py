@@ -15,7 +15,7 @@ from amaranth.hdl import Array, Elaboratable, Module, Mux, Shape, Signal, Value,
 from ladder.hardware.tensor_cores import TensorCore
 
 
-class Placed(Elaboratable):
+class Placed(Elaboratable):  # type: ignore[misc]
     """A part that becomes hardware; a part by itself may be made only for its shapes."""
 
     def __init__(self, part: Any):

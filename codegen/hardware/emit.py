@@ -9,10 +9,12 @@ from ladder.codegen.hardware.unit import BUFFER, COLUMN, Unit, column_of
 from ladder.hardware.tensor_cores import TensorCore
 
 UNIT = "unit"  # the name of the top module
-# What Amaranth's Verilog has beside the circuit. The tests look at every message without these.
-WAIVED = """// verilator lint_off DECLFILENAME : one file has all modules
-// verilator lint_off UNUSEDSIGNAL : names of bits that nothing reads
-// verilator lint_off WIDTH : narrow operands are extended, as the language defines
+# What Amaranth's Verilog has beside the circuit; the tests look at what is said without these.
+WAIVED = """// One file has all modules. Bits that nothing reads have names.
+// Narrow operands are extended, as the language defines.
+// verilator lint_off DECLFILENAME
+// verilator lint_off UNUSEDSIGNAL
+// verilator lint_off WIDTH
 """
 BROADCAST = f"""
 (* keep_hierarchy *)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,15 +33,17 @@ def table_words(planes: I64, k: int) -> I64:
     negative = ~groups[..., -1]
     lower = groups[..., :-1] ^ negative[..., None]
     index = (lower << np.arange(k - 1)).sum(-1)
-    return index | negative.astype(np.int64) << k - 1
+    words: I64 = index | negative.astype(np.int64) << k - 1
+    return words
 
 
-def half_tables(x: I64, k: int) -> I64:
+def half_tables(x: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
     """Activations [M, K] as tables [M, K / k, 2^(k-1)] of their sums; the last one is positive."""
     groups = x.reshape(len(x), -1, k)
     entry = np.arange(1 << k - 1)
     signs = np.where(entry[:, None] >> np.arange(k - 1) & 1, 1, -1)
-    return groups[..., :-1] @ signs.T + groups[..., -1:]
+    tables: npt.NDArray[Any] = groups[..., :-1] @ signs.T + groups[..., -1:]
+    return tables
 
 
 def looked_up(core: TensorCore, tables: I64, words: I64) -> I64:

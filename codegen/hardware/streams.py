@@ -7,15 +7,16 @@ belong to the activations of the cycle before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ladder.codegen.hardware.float_reference import float_bits
-from ladder.codegen.hardware.reference import I64, U8, half_tables, sign_planes, table_words
+from ladder.codegen.hardware.reference import I64, half_tables, sign_planes, table_words
 from ladder.hardware.tensor_cores import ACTIVATIONS, TensorCore
 
-F64 = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]  # integers, or floats
 ENTRY = ACTIVATIONS["fp16"]  # what tables of floats hold
 
 
@@ -33,7 +34,7 @@ class Stream:
         return len(self.start)
 
 
-def stream_of(core: TensorCore, x: I64 | F64, codes: U8 | F64, bits: int) -> Stream:
+def stream_of(core: TensorCore, x: Array, codes: Array, bits: int) -> Stream:
     """A stream of the product of activations ``x`` [M, K] and weights ``codes`` [N, K].
 
     ``x`` are codes of int8, or floats. Codes of weights are unsigned; of 16 bits they are floats.
@@ -50,23 +51,25 @@ def stream_of(core: TensorCore, x: I64 | F64, codes: U8 | F64, bits: int) -> Str
     )
 
 
-def operands(core: TensorCore, x: I64 | F64) -> I64:
+def operands(core: TensorCore, x: Array) -> I64:
     """What a unit reads of ``x`` [M, K] in each step: [M, K / k, activations or entries]."""
     if core.kind == "lookup" and core.table_bits:
         tables = half_tables(x, core.k)
         return float_bits(tables, ENTRY) if core.adds_floats else rounded(tables, core.entry_bits)
     values = float_bits(x, core.activation) if core.adds_floats else x
-    return values.astype(np.int64).reshape(len(x), -1, core.k)
+    read: I64 = values.astype(np.int64).reshape(len(x), -1, core.k)
+    return read
 
 
-def rounded(tables: I64 | F64, bits: int) -> I64:
+def rounded(tables: Array, bits: int) -> I64:
     """Tables [M, steps, entries] as integers of ``bits``, by one scale for each row of M."""
     most = (1 << bits - 1) - 1
     largest = np.abs(tables).max((1, 2), keepdims=True)
-    return np.rint(tables * (most / np.maximum(largest, 1e-30))).astype(np.int64)
+    entries: I64 = np.rint(tables * (most / np.maximum(largest, 1e-30))).astype(np.int64)
+    return entries
 
 
-def weight_values(codes: U8 | F64, bits: int) -> I64 | F64:
+def weight_values(codes: Array, bits: int) -> Array:
     """The weights [N, K] that a unit multiplies by: -1 and +1, signed integers, or floats."""
     if bits == 16:
         return codes.astype(np.float64)
@@ -74,7 +77,7 @@ def weight_values(codes: U8 | F64, bits: int) -> I64 | F64:
     return 2 * signed - 1 if bits == 1 else signed - (1 << bits - 1)
 
 
-def weight_words(core: TensorCore, codes: U8 | F64, bits: int) -> I64:
+def weight_words(core: TensorCore, codes: Array, bits: int) -> I64:
     """The weights of ``codes`` [N, K] as a unit reads them: [planes, N, K / k]."""
     groups = codes.shape[0], -1, core.k
     place = np.arange(core.k)
@@ -84,22 +87,24 @@ def weight_words(core: TensorCore, codes: U8 | F64, bits: int) -> I64:
         width = core.activation.bits
         values = weight_values(codes, bits)
         raw = float_bits(values.astype(np.float64), core.activation) if core.adds_floats else values
-        return ((raw & (1 << width) - 1).reshape(groups) << width * place).sum(-1)[None]
+        packed: I64 = ((raw & (1 << width) - 1).reshape(groups) << width * place).sum(-1)
+        return packed[None]
     planes = (sign_planes(codes, bits) + 1) // 2
     if core.kind == "adder":
         planes = 1 - planes  # a set bit negates
-    return (planes.reshape(bits, *groups) << place).sum(-1)
+    words: I64 = (planes.reshape(bits, *groups) << place).sum(-1)
+    return words
 
 
-def sums_of(core: TensorCore, x: I64 | F64, codes: U8 | F64, bits: int) -> I64 | F64:
+def sums_of(core: TensorCore, x: Array, codes: Array, bits: int) -> Array:
     """The sums [N, M] that the accumulators stand for, by plain multiplication of ``stream_of``.
 
     Tables that are rounded, and floats, hold them only nearly.
     """
-    weights: I64 | F64 = codes.astype(np.int64)
+    weights: Array = codes.astype(np.int64)
     if core.kind in ("lookup", "adder"):
         weights = 2 * weights - ((1 << bits) - 1)
     elif core.kind == "multiply":
         weights = weight_values(codes, bits)
-    sums: I64 | F64 = weights @ x.T
+    sums: Array = weights @ x.T
     return sums

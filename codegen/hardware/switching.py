@@ -47,8 +47,8 @@ def _simulate(netlist: Netlist, stream: Stream) -> None:
     _write_inputs(folder, unit, netlist, stream)
     if not (folder / GATES).exists():
         (folder / "bench.v").write_text(_bench(unit, netlist))
-        files = ["bench.v", NETLIST, MODELS]
-        run(["iverilog", "-gspecify", "-o", GATES, "-s", "bench", *files], folder)
+        options = ["-gspecify", "-o", GATES, "-s", "bench"]
+        run(["iverilog", *options, "bench.v", NETLIST, str(MODELS)], folder)
     run(["vvp", "-n", GATES, f"+cycles={stream.cycles + latency(netlist.core)}"], folder)
 
 

@@ -7,7 +7,7 @@ later (two, if it multiplies) the sums are there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amaranth.hdl import (
@@ -27,7 +27,9 @@ from ladder.hardware.tensor_cores import Kind, TensorCore
 
 COLUMN, BUFFER = "column", "broadcast"  # the names of modules in Verilog
 FAN_OUT = 8  # columns that one buffer drives
-COLUMNS: dict[tuple[Kind, bool], type[Column]] = {  # by kind, and whether it adds floats
+COLUMNS: dict[
+    tuple[Kind, bool], Callable[[TensorCore], Column]
+] = {  # by kind, and whether it adds floats
     ("lookup", False): LookUp,
     ("bit-serial", False): BitSerial,
     ("adder", False): Adder,

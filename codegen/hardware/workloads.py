@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ladder.codegen.hardware.streams import Stream, stream_of
+from ladder.codegen.hardware.streams import Array, Stream, stream_of
 from ladder.errors import LadderError
 from ladder.hardware.tensor_cores import INT8, TensorCore
 from ladder.ir.dtype import DType
@@ -88,7 +87,7 @@ def _stream(core: TensorCore, product: Product, bits: int, depth: int) -> Stream
     return stream_of(core, activations(core, x), codes_of(weight, bits), bits)
 
 
-def activations(core: TensorCore, x: F32) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def activations(core: TensorCore, x: F32) -> Array:
     """``x`` [M, K] as the unit reads it: floats, or int8 with one scale for each row."""
     if core.activation.is_float:
         return x.astype(np.float64)
@@ -97,7 +96,7 @@ def activations(core: TensorCore, x: F32) -> npt.NDArray[np.int64] | npt.NDArray
     return q.reshape(x.shape).astype(np.int64)
 
 
-def codes_of(weight: F32, bits: int) -> np.ndarray:
+def codes_of(weight: F32, bits: int) -> Array:
     """Unsigned codes [N, K]: signs, or rounded with the best scale for each row."""
     if bits == 16:
         return weight.astype(np.float64)  # float16 weights have no codes

@@ -8,9 +8,10 @@ import pytest
 from ladder.codegen.hardware.reference import half_tables, looked_up
 from ladder.codegen.hardware.simulate import simulate
 from ladder.codegen.hardware.stepping import accumulated
-from ladder.codegen.hardware.streams import F64, I64, U8, operands, stream_of, sums_of, weight_words
+from ladder.codegen.hardware.streams import Array, operands, stream_of, sums_of, weight_words
 from ladder.hardware.tensor_cores import PRESETS, TensorCore, tensor_core
 
+pytestmark = pytest.mark.hardware
 M, N = 2, 16
 ROUNDED = [name for name in PRESETS if tensor_core(name)[0].table_bits == 8]
 FLOATS = [name for name in PRESETS if tensor_core(name)[0].adds_floats]
@@ -22,7 +23,7 @@ def small(name: str, m: int = M, n: int = N) -> TensorCore:
     return tensor_core(name)[0].scaled(m, n)
 
 
-def random_data(core: TensorCore, depth: int, bits: int, seed: int = 0) -> tuple[I64 | F64, U8]:
+def random_data(core: TensorCore, depth: int, bits: int, seed: int = 0) -> tuple[Array, Array]:
     """Activations [M, depth] and codes [N, depth]."""
     random = np.random.default_rng(seed)
     codes = random.integers(0, 1 << bits, (core.n, depth)).astype(np.uint8)
@@ -31,7 +32,7 @@ def random_data(core: TensorCore, depth: int, bits: int, seed: int = 0) -> tuple
     return random.integers(-127, 128, (core.m, depth)), codes
 
 
-def as_numbers(core: TensorCore, sums: I64) -> I64 | F64:
+def as_numbers(core: TensorCore, sums: Array) -> Array:
     """float32 bits as floats; integers stay."""
     return sums.astype(np.uint32).view(np.float32).astype(np.float64) if core.adds_floats else sums
 
