@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ladder.passes.allocation.budget import Budget
     from ladder.passes.infra.patterns import Rule
 
-NUMBER = "float"  # what Python takes besides a text
+NUMBER = "float"  # what Python takes as well as a text
 FLOAT, NO_REMEDY = "fp32", "none"
 AUTO = "auto"  # as a rounding method: chosen when the model is known
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
