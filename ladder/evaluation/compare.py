@@ -141,7 +141,7 @@ def compared_picture(rows: Sequence[Compared]) -> Picture | None:
         if y is not None
     ]
     name = "KL from the float model, nats per token" if better else "perplexity"
-    return picture("Size and loss", ("MB", name), [Series("models", "front", points)])
+    return picture("Size and loss", ("MB", name), [Series("models", "measured", points)])
 
 
 def write_comparison(path: Path, rows: Sequence[Compared]) -> None:
