@@ -47,6 +47,7 @@ WITHOUT_ENTRIES = (
     "ladder.runtime.prefix",
     "ladder.serving",
     "ladder.sensitivity.scaled",
+    "ladder.support.disk_space",
     "ladder.timing.all_types",
     "ladder.timing.kernel_cache",
     "ladder.timing.muxed",
