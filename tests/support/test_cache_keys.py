@@ -50,6 +50,7 @@ WITHOUT_ENTRIES = (
     "ladder.sensitivity.scaled",
     "ladder.support.marks",
     "ladder.support.quality",
+    "ladder.support.disk_space",
     "ladder.timing.all_types",
     "ladder.timing.kernel_cache",
     "ladder.timing.muxed",
