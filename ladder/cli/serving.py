@@ -8,12 +8,10 @@ from typing import Any
 
 from ladder.cli import options as o
 from ladder.cli.parameters import takes
-from ladder.cli.running import language_model, speeds
 from ladder.cli.show import err
 from ladder.errors import LadderError
 from ladder.options.schema import options_of
 from ladder.options.serving import ServeOptions
-from ladder.runtime.artifact import Artifact
 
 INSTALL = "pip install 'ladder[serve]'"
 
@@ -26,6 +24,9 @@ def serve_command(
     threads: o.Threads = 0,
 ) -> None:
     """Serve a language model by OpenAI's protocol, with a page to try it."""
+    from ladder.cli.running import language_model, speeds
+    from ladder.runtime.artifact import Artifact
+
     try:
         from ladder.serving.server import run
     except ImportError as error:
