@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ladder.ir import convolution
 from ladder.ir.convolution import Window
-from ladder.ir.factors import holds_factors
+from ladder.ir.factors import holds_factors, is_sinusoid
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
@@ -227,6 +227,8 @@ def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
         return "Gemm with transA"
     if node.op_type == "Gather" and holds_factors(node, tensor):
         return "its rows are factors of activations, as those of rotary embeddings are"
+    if node.op_type == "Gather" and is_sinusoid(tensor):
+        return "its columns are sines of positions"
     scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]
     return f"Gemm with {scaled[0]} other than 1" if node.op_type == "Gemm" and scaled else None
 
