@@ -21,6 +21,7 @@ from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import activation, normalize, quantize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
+from ladder.codegen.kernels.indices import grouped
 from ladder.codegen.kernels.library import kernel
 from ladder.codegen.kernels.signature import table_entries
 from ladder.codegen.layout import PART, Packing, blocks_of, total_chunks
@@ -167,11 +168,12 @@ def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overl
 
 def expert_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
     """Each row of x [M, K] by the expert that it names; the rows of all experts are one weight."""
-    chosen, x, *weight, _same = inputs
+    chosen, x, *weight, _same = with_checked_indices(context, "ladder.ExpertMatMul", inputs, attrs)
     func = float_gemm(Packing.of(DType.parse(overload)), experts=True)
     shape = (shape_of(x)[0], int(attrs["rows"]))
     ids = context.reshape(chosen, shape[:1])
-    return context.call(func, [ids, x, *weight], [(shape, "float32")])
+    order = context.call(grouped(int(attrs["n"]) // shape[1]), [ids], [(shape[:1], "int64")])
+    return context.call(func, [ids, order, x, *weight], [(shape, "float32")])
 
 
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:

@@ -73,6 +73,9 @@ INDEXED: dict[str, tuple[Indexed, ...]] = {
     "ScatterElements": (Indexed(1, _axis),),
     "ScatterND": (Indexed(1, _axes),),
     "ladder.LowBitGather": (Indexed(0, lambda _inputs, attrs: (int(attrs["n"]),)),),
+    "ladder.ExpertMatMul": (
+        Indexed(0, lambda _inputs, attrs: (int(attrs["n"]) // int(attrs["rows"]),)),
+    ),
     "TensorScatter": (Indexed(2, _cache_rows, wraps=False),),
     "MaxUnpool": (Indexed(1, _unpooled, wraps=False),),
     "RoiAlign": (Indexed(2, _table(0), wraps=False),),

@@ -26,7 +26,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
     A block's sum of x * (decoded number)
     is multiplied by the weight scale and added, blocks in ascending order. With ``experts`` the
     weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that each
-    row is multiplied by: no other is read.
+    row is multiplied by: no other is read. ``order`` [M] has the rows of an expert one after the
+    other, so that a tile of its weight is read once for all of them.
     """
     op = "expert_gemm" if experts else "float_gemm"
     name = f"{op}_{packing}"
@@ -46,7 +47,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
         K = T.meta_var(args.size.K)
         tiles = T.meta_var(args.size.N // TILE if experts else args.size.NT)
         for of_out in T.parallel(tiles):
-            for m in T.serial(args.size.M):
+            for i in T.serial(args.size.M):
+                m = T.meta_var(args.order[i] if experts else i)
                 tile = T.meta_var(args.ids[m] * tiles + of_out if experts else of_out)
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "float32")

@@ -54,6 +54,15 @@ def test_the_product_of_chosen_experts(type: str, n: int, kernel: str) -> None:
     np.testing.assert_allclose(found.outputs[0], wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_a_number_that_no_expert_has_is_refused() -> None:
+    model = chosen_experts(128)
+    run_passes(model, [AllocateUniform(DType.parse("int8:row")), RoundWeights()])
+    run_passes(model, lower(CompileOptions(activation="fp32"), ""))
+    feeds = {"x": random(6, K), "numbers": np.array([3, 0, 4, 2, 3, 1], np.float32)}
+    with pytest.raises(Exception, match="an index is outside an axis of 4"):
+        run_compiled(model, HERE[-1], feeds)
+
+
 def test_numbers_of_experts_that_others_read_too() -> None:
     """The weights of the chosen experts are an output as well, so they are gathered."""
     model = chosen_experts(128)
