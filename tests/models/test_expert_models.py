@@ -55,7 +55,8 @@ def test_experts_are_sites(folder: Path) -> None:
 
 def test_an_artifact_computes_what_its_rounded_graph_does(folder: Path, tmp_path: Path) -> None:
     options = CompileOptions(
-        activation="fp32", rules=(Rule.parse("moe.*=int4:g32"), Rule.parse(f"{ALONE}=int8:row")), keep=("moe.router",),
+        activation="fp32", keep=("moe.router",),
+        rules=(Rule.parse("moe.*=int4:g32"), Rule.parse(f"{ALONE}=int8:row")),
         context=48, chunk=16, target="x86-64", kv_type="fp32",
     )  # fmt: skip
     report = compile_model(folder, tmp_path / "a", options).report
