@@ -70,9 +70,8 @@ def _measured(model: str, options: argparse.Namespace) -> Row:
     work = options.work / folder.name
     work.mkdir(parents=True, exist_ok=True)
     source = load_source(folder)
-    planner = Planner(
-        source, folder, *(tuple(o.split(",")) for o in (options.types, options.bpw)), work
-    )
+    types, budgets = (tuple(text.split(",")) for text in (options.types, options.bpw))
+    planner = Planner(source, folder, types, budgets, work)
     saved = Saved(work / "measured.json", options.again)
     meter = Meter(source, held_out_text(), work, saved, not options.no_speed)
     rows = [meter.original(), *(meter.row(*plan) for plan in planner.plans().items())]

@@ -144,11 +144,10 @@ def _loss(network: Any, ids: torch.Tensor) -> torch.Tensor:
     return network(input_ids=ids, labels=ids, use_cache=False).loss
 
 
-@torch.no_grad()
 def perplexity(network: Any, tokens: np.ndarray, size: int) -> float:
     """On the first windows of ``size`` tokens, each of which starts anew."""
     count = min(len(tokens) // size, SCORED)
     windows = torch.from_numpy(tokens[: count * size].reshape(count, size))
-    with fast_scan(network):
+    with fast_scan(network), torch.no_grad():
         losses = [float(_loss(network, window[None])) for window in windows]
     return float(np.exp(np.mean(losses)))
