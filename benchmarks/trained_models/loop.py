@@ -113,7 +113,8 @@ class _Pace:
 
 
 def _optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, weight in network.named_parameters():
         large = weight.ndim == 2 and min(weight.shape) >= SMALLEST and "embed" not in name
         (matrices if large else others).append(weight)
