@@ -38,7 +38,7 @@ def _lines(document: Row, command: str) -> Iterable[str]:
     machine, rows = document["machine"], document["rows"]
     versions = {row["engine"]: f"{row['engine']} {row['version']}" for row in rows}
     asked = document["asked"]
-    yield f"    {command}"
+    yield from ("<!-- not run: minutes -->", "```bash", command, "```")
     yield ""
     yield (
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
