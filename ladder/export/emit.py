@@ -27,9 +27,7 @@ class Emitter:
     that of the model. Floats are of type ``kind``.
     """
 
-    def __init__(
-        self, weight: Weight, names: Names, opset: int, kind: ir.DataType = FLOAT
-    ) -> None:
+    def __init__(self, weight: Weight, names: Names, opset: int, kind: ir.DataType = FLOAT) -> None:
         self.weight, self.kind = weight, kind
         self._names = names
         self._opset = opset

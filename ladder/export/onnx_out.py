@@ -65,7 +65,6 @@ class FileForm:
             self.of(op, dtype, k, kind), op, dtype
         )
 
-
     def effect(self, op: str, dtype: DType, k: int, kind: ir.DataType = ir.DataType.FLOAT) -> str:
         """What to expect of that form in ONNX Runtime."""
         how = rounded.form(self.mode, op, dtype, k, kind)

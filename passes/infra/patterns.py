@@ -1,4 +1,4 @@
-"""Patterns of sites: ``lm_head``, ``*.down_proj``, a role as ``mlp.down``, an operator as ``Conv``."""
+"""Patterns of sites: names (``*.down_proj``), roles (``mlp.down``) and operators (``Conv``)."""
 
 from __future__ import annotations
 

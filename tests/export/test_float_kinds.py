@@ -74,7 +74,9 @@ def test_outputs(kind: str, asked: dict[str, Any], tmp_path: Path) -> None:
     """The file is also compared with the values of its low-bit weights before it is written."""
     path, target = source(kind, tmp_path), tmp_path / "out.onnx"
     report = quantize_onnx(path, target, **asked)
-    assert {site["name"] for site in report["sites"]} == set("abzek" if kind == "FLOAT16" else "abze")
+    assert {site["name"] for site in report["sites"]} == set(
+        "abzek" if kind == "FLOAT16" else "abze"
+    )
     assert report["check"]["error"] is not None
     wanted, got = stock(path, feeds(kind)), stock(target, feeds(kind))
     for name, a, b in zip(OUTPUTS, got, wanted, strict=False):
@@ -110,7 +112,7 @@ def test_double_has_no_operators_of_onnx_runtime(tmp_path: Path) -> None:
 def test_static_and_calibrated_rounding(tmp_path: Path) -> None:
     path, target = source("FLOAT16", tmp_path), tmp_path / "out.onnx"
     samples = {n: np.stack([a, a]) for n, a in feeds("FLOAT16").items()}
-    np.savez(tmp_path / "x.npz", **samples)
+    np.savez(tmp_path / "x.npz", **samples)  # type: ignore[arg-type]
     report = quantize_onnx(path, target, "int8:row", activation="uint8:static", rounding="gptq",
                            calib=tmp_path / "x.npz")  # fmt: skip
     assert {site["rounding"] for site in report["sites"]} >= {"gptq"}

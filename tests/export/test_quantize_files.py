@@ -106,7 +106,10 @@ def test_keep_that_matches_nothing(source: Path, tmp_path: Path) -> None:
         ({"type": "int4:g0"}, "the group must be positive"),
         ({"type": "fp16"}, "is a float: there is nothing to quantize to"),
         ({"type": "int4:g32", "rounding": "magic"}, "unknown rounding 'magic'; one of: rtn, mse"),
-        ({"type": "int4:g32", "format": "tflite"}, "unknown format 'tflite'; one of: auto, qdq, nbits"),
+        (
+            {"type": "int4:g32", "format": "tflite"},
+            "unknown format 'tflite'; one of: auto, qdq, nbits",
+        ),
         ({"type": "int3:g32", "format": "nbits"}, "stores 2, 4, 8 bits, not 3"),
     ],
 )
