@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ladder.export.emit import Emitter
-from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.dtype import DType
 
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
+SIGN = 128  # of a byte
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
 HALVES, HALVES_OPSET = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16), 19  # results of it
 OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
@@ -36,7 +37,7 @@ def container(dtype: DType) -> ir.DataType | None:
     """
     element = dtype.element
     if not element.book:
-        return None if dtype.zero == FLOAT_ZERO else element.onnx
+        return None if dtype.float_zero else element.onnx
     if element.onnx.bitwidth < 8:
         return None
     values = np.nan_to_num(element.values)
@@ -77,6 +78,8 @@ def _dequantized(emit: Emitter, turned: bool) -> ir.Value:
     scale, zero = weight.scale_array(), weight.zero_array()
     if turned:
         codes, scale, zero = codes.T, scale.T, None if zero is None else zero.T
+    if kind == ir.DataType.INT8 and emit.unsigned:
+        codes, zero, kind = _without_sign(codes, scale.shape)
     inputs = [emit.constant("quantized", codes, kind), emit.scale("quantized.scale", scale)]
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero, kind))
@@ -97,14 +100,23 @@ def dequantized_kernel(
     n, k = codes.shape
     by_tap = codes.reshape(n, prod(taps), -1)
     kernel = np.ascontiguousarray(by_tap.transpose(0, 2, 1)).reshape(n, k // prod(taps), *taps)
+    zero = emit.weight.zero_array()
+    if kind == ir.DataType.INT8 and emit.unsigned and wide is None:
+        kernel, zero, kind = _without_sign(kernel, (n, 1))
     inputs = [
         emit.constant("quantized", kernel, kind),
         emit.scale("quantized.scale", emit.weight.scale_array()[:, 0]),
     ]
-    zero = emit.weight.zero_array()
     if zero is not None:
         inputs.append(emit.constant("quantized.zero", zero[:, 0], kind))
     return emit.node("DequantizeLinear", inputs, {"axis": 0}, "dequantized", kernel.shape)
+
+
+def _without_sign(
+    codes: np.ndarray, scales: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, ir.DataType]:
+    """Signed bytes as unsigned ones, and their zero points."""
+    return codes.view(np.uint8) ^ SIGN, np.full(scales, SIGN, np.uint8), ir.DataType.UINT8
 
 
 def dequantized_columns(emit: Emitter, kind: ir.DataType) -> ir.Value:
@@ -126,7 +138,9 @@ def _stored(emit: Emitter) -> tuple[np.ndarray, ir.DataType]:
 
 
 def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
-    """book[codes] * scale, or (codes - zero) * scale, on [N, groups, group].
+    """book[codes] * scale, (codes - zero) * scale, or codes * scale + zero where it is a minimum.
+
+    The computation is on [N, groups, group].
 
     Scales broadcast over their group. If they were repeated for every weight, ONNX Runtime would
     compute that when it loads the file, and keep as many floats as there are weights.
@@ -139,11 +153,15 @@ def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
     codes = np.pad(weight.code_array(), ((0, 0), (0, groups * size - k)))
     codes = codes.reshape(n, groups, size).transpose(axes)
     w, shape = _numbers(emit, codes), codes.shape
-    if zero is not None:
-        zeros = emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    zeros = (
+        None if zero is None else emit.as_float("quantized.zero", zero[..., None].transpose(axes))
+    )
+    if zeros is not None and not dtype.minimum:
         w = emit.node("Sub", [w, zeros], {}, "shifted", shape)
     scale = emit.scale("quantized.scale", weight.scale_array()[..., None].transpose(axes))
     w = emit.node("Mul", [w, scale], {}, "scaled", shape)
+    if zeros is not None and dtype.minimum:
+        w = emit.node("Add", [w, zeros], {}, "raised", shape)
     return _flat(emit, w, groups * size, turned)
 
 

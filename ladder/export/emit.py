@@ -24,11 +24,18 @@ class Emitter:
     """Writes for one weight: constants to its graph, nodes before its first user.
 
     Names begin with the name of the site; a node and its output have the same name. ``opset`` is
-    that of the model. Floats are of type ``kind``.
+    that of the model. Floats are of type ``kind``; ``unsigned`` asks for codes without a sign.
     """
 
-    def __init__(self, weight: Weight, names: Names, opset: int, kind: ir.DataType = FLOAT) -> None:
-        self.weight, self.kind = weight, kind
+    def __init__(
+        self,
+        weight: Weight,
+        names: Names,
+        opset: int,
+        kind: ir.DataType = FLOAT,
+        unsigned: bool = False,
+    ) -> None:
+        self.weight, self.kind, self.unsigned = weight, kind, unsigned
         self._names = names
         self._opset = opset
 

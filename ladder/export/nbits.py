@@ -42,6 +42,8 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
         return f"{name} has integers only, not the code book of {element.name}"
     if width(dtype) not in WIDTHS or (element.bits > 2 and element.bits != width(dtype)):
         return f"{name} stores {', '.join(map(str, WIDTHS))} bits, not {dtype.bits}"
+    if dtype.minimum:
+        return f"{name} subtracts zero points before scaling and has no minimum to add"
     if dtype.zero == FLOAT_ZERO and (op == "Gather" or dtype.bits == 8):
         return f"{name} has no float zero points{'' if op == 'Gather' else ' with 8 bits'}"
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):

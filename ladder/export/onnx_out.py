@@ -108,9 +108,10 @@ def _write_weights(model: ir.Model, how: FileForm) -> None:
             nbits.check(site_of(node), original_op(node), weight.dtype, k, kind)
     raise_opset(model, qdq.needed_opset(weight for weight, name in parts if name == QDQ))
     names, opset = Names(model), model.graph.opset_imports.get("", 1)
+    unsigned = qdq.quantizes_activations(model)
     for weight, name in list(_parts(model, how)):
         kind = weight.kind if weight.kind != ir.DataType.DOUBLE else ir.DataType.FLOAT
-        emit = Emitter(weight, names, opset, kind)
+        emit = Emitter(weight, names, opset, kind, unsigned)
         if name == NBITS:
             nbits.rewrite(emit, how.accuracy_level)
             model.graph.opset_imports[nbits.DOMAIN] = nbits.VERSION

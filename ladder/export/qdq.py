@@ -34,6 +34,19 @@ def needed_opset(weights: Iterable[Weight]) -> int:
     return max((least_opset(weight.dtype, weight.kind) for weight in weights), default=1)
 
 
+def quantizes_activations(model: ir.Model) -> bool:
+    """Whether a DequantizeLinear reads a computed value.
+
+    ONNX Runtime then computes products of such values and weights in bytes. Where a CPU has no
+    VNNI, its sums of unsigned times signed bytes overflow, those of unsigned bytes do not.
+    """
+    return any(
+        node.op_type == "DequantizeLinear" and node.inputs[0].producer() is not None
+        for node in model.graph.all_nodes()
+        if node.inputs and node.inputs[0] is not None
+    )
+
+
 def stored_transposed(weight: Weight) -> bool:
     """Whether the codes are stored [K, N], as a MatMul reads them."""
     dtype, ops = weight.dtype, {original_op(node) for node in weight.users}

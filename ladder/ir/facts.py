@@ -210,9 +210,13 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Windows:
-    """The masks of attention by which a token sees the last keys only: value -> how many."""
+    """The masks of attention by which a token sees the last keys only: value -> how many.
+
+    ``others`` hide some of the earlier keys in another way.
+    """
 
     masks: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ladder.ir.factors import holds_factors
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
 EXPERTS_KEY = "ladder.experts"  # on a Gather of experts' rows: "2 of 8" that a token chooses
+COMPUTED_KEY = "ladder.computed"  # on an initializer that no checkpoint holds
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
 BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
@@ -206,6 +207,8 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "ConvTranspose has no low-bit form"
     if tensor.size == 0:
         return "its weight is empty"
+    if value is not None and COMPUTED_KEY in value.metadata_props:
+        return "the model computes its table, which no checkpoint holds"
     if tensor.dtype not in FLOATS:
         return f"its weight is {tensor.dtype.name}, not a float"
     if node.op_type == "Conv":

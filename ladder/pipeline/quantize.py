@@ -20,6 +20,7 @@ from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Muxing, Skipped
 from ladder.ir.site import Refusal, Site, find_sites
 from ladder.options.requests import QuantizeOptions
+from ladder.options.schema import refuse_inapplicable
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.patterns import check_pattern, matches
 from ladder.passes.infra.runner import run_passes
@@ -30,6 +31,7 @@ from ladder.pipeline.float_check.written import WrittenCheck
 from ladder.pipeline.phases import PREPARE_FILE, round_weights
 from ladder.pipeline.plan_file import Plan
 from ladder.pipeline.report import assumed_texts
+from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.support.results import Result
 
@@ -81,6 +83,8 @@ def quantize_onnx(
     how = form_of(options)
     how.check()
     loaded = load_onnx(source)
+    refuse_inapplicable(options, loaded.is_language_model, loaded.origin)
+    options = with_rounding(options, loaded, planned)
     check = WrittenCheck(loaded, options)
     model, before = loaded.model, size_on_disk(source, loaded.model)
     weights = float_weights(model)
@@ -131,7 +135,7 @@ def quantize_onnx(
         expected=expected,
         bench=measured,
         plan=planned.report if planned else None,
-        assumed=assumed_texts(options, planned),
+        assumed=assumed_texts(options, planned, loaded.is_language_model),
     )
 
 

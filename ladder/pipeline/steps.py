@@ -13,7 +13,6 @@ from ladder.options.requests import CompileOptions, QuantizeOptions
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import allocate
 from ladder.pipeline.plan_file import Plan, put_plan
-from ladder.pipeline.stored_codes import keep_stored
 
 
 def put_types(
@@ -24,7 +23,6 @@ def put_types(
         put_plan(model, planned, source.digest)
     else:
         run_passes(model, allocate(options))
-        keep_stored(model, options)
 
 
 def calibrated(model: ir.Model, source: Source, options: CompileOptions | QuantizeOptions) -> None:

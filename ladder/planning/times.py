@@ -21,7 +21,7 @@ from ladder.ir.facts import ProductCosts
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.allocate_bits import problem_by, problem_of
-from ladder.passes.allocation.axes import LATENCY
+from ladder.passes.allocation.axes import LATENCY, SIZE
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
@@ -43,7 +43,15 @@ def attach_product_costs(source: Source, options: PlanOptions) -> None:
         facts.put(source.model, _costs(source.model, options))
 
 
-def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> None:
+def with_other_bytes(problem: Problem, others: int) -> Problem:
+    """The problem with more bytes next to the weights of sites."""
+    bytes_ = problem.overhead.get(SIZE.key, 0.0) + others
+    return replace(problem, overhead={**problem.overhead, SIZE.key: bytes_})
+
+
+def refuse_unreachable(
+    source: Source, options: PlanOptions, budget: Budget, others: int = 0
+) -> None:
     """Refuse sizes that no plan reaches, and rules that contradict, before anything is measured."""
     types = candidates(options.types)
     problem = problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[
@@ -51,7 +59,7 @@ def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> 
     ]
     known = budget.only(lambda axis: axis.known)
     if known.limits:
-        allocate(problem, known)
+        allocate(with_other_bytes(problem, others), known)
 
 
 def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Problem:
@@ -75,7 +83,13 @@ def _costs(graph: ir.Model, options: PlanOptions) -> ProductCosts:
     types = dict.fromkeys((*candidates(options.types), *ruled))
     shapes = shapes_of(find_sites(graph)[0])
     return product_costs(
-        types, shapes, options.chunk, options.target, options.activation, options.costs
+        types,
+        shapes,
+        options.chunk,
+        options.target,
+        options.activation,
+        options.costs,
+        options.retime,
     )
 
 

@@ -1,4 +1,4 @@
-"""Patterns of sites: names (``*.down_proj``), roles (``mlp.down``) and operators (``Conv``)."""
+"""Patterns of sites: ``lm_head``, ``*.down_proj``, roles (``mlp.down``), operators (``Conv``)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ from ladder.ir.dtype import DType
 from ladder.ir.names import Names, add_initializer, described
 from ladder.ir.shapes import static_shape, with_sizes
 from ladder.ir.site import SITE_KEY, WEIGHT_INPUT, find_sites
-from ladder.options.requests import NO_REMEDY, QuantizeOptions
+from ladder.options.requests import QuantizeOptions
+from ladder.options.sites import NO_REMEDY
 from ladder.pipeline.float_check.differences import excess, largest
 from ladder.pipeline.float_check.random_inputs import Arrays, Run, random_runs
 from ladder.pipeline.float_check.values import Values, made_in, unexplained
