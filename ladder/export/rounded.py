@@ -8,17 +8,22 @@ from ladder.export import dynamic, static
 from ladder.export.integers import FORM, to_integers
 from ladder.export.opset import raise_opset
 from ladder.export.weights import high_rung_nodes
+from ladder.ir import facts
 from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, is_static
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Muxing
+from ladder.ir.site import SITE_KEY
 
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
+MUXED = FORM  # of sites with outliers, in every mode
 PRODUCTS = ("MatMul", "Gemm")
 
 
 def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
     """Write every product, and in a static mode every convolution, whose activations are rounded.
 
-    What is left in the dialect is only stored in low bits.
+    Outliers are written in symmetric integers. What is left in the dialect is only stored in low
+    bits.
     """
     raise_opset(model, LEAST_OPSET)
     opset = model.graph.opset_imports.get("", LEAST_OPSET)
@@ -26,9 +31,17 @@ def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
         static.write_sites(model, mode, opset, portable)
     else:
         dynamic.write_products(model, mode, opset)
-    left = any(node.op_type == "LowBitMatMul" for node in high_rung_nodes(model))
-    if mode not in WITH_ZERO_POINT and left:
+    left = [
+        node.metadata_props.get(SITE_KEY, "")
+        for node in high_rung_nodes(model)
+        if node.op_type == "LowBitMatMul"
+    ]
+    if left and mode not in WITH_ZERO_POINT:
         to_integers(model, mode)
+    muxed = facts.get(model, Muxing) or Muxing()
+    outlying = tuple(site for site in left if site in muxed.sites)
+    if outlying and mode in WITH_ZERO_POINT:
+        to_integers(model, WITH_ZERO_POINT[mode], outlying)
 
 
 def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:

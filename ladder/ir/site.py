@@ -38,8 +38,8 @@ OTHER_WEIGHTED_OPS = frozenset(
 )
 SMALLEST_EMBEDDING_ROWS = 16
 
-# Types of weights that are rounded; products of the low-bit weights are computed in float32, between
-# casts if the model's type is another.
+# Types of weights that are rounded. The low-bit products are computed in float32, between casts if
+# the type of the model is another.
 FLOATS = (
     ir.DataType.FLOAT,
     ir.DataType.FLOAT16,

@@ -21,7 +21,7 @@ from ladder.export.pairs import Grid
 from ladder.export.weights import array_of
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
-from ladder.ir.facts import ActivationRanges, MuxedSite, Muxing
+from ladder.ir.facts import ActivationRanges, MuxedSite, Muxing, StaticScales
 
 # Two products of one activation, one of them with a bias, as in attention.
 PRODUCTS = """g (float[1, M, 64] x) => (float[1, M, 40] y, float[1, M, 24] z) {
@@ -75,7 +75,10 @@ def rounded_inputs(x: np.ndarray) -> np.ndarray:
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     scale = np.float32((high - low) / 255)
     zero = np.rint(-low / scale)
-    return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    rounded: np.ndarray = ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(
+        np.float32
+    )
+    return rounded
 
 
 @pytest.mark.parametrize("type", ["int8:row", "int4:tensor", "int5:row"])
@@ -126,7 +129,7 @@ def test_a_zero_activation_gives_zero() -> None:
 
 
 def quantized_file(tmp_path: Path, samples: Arrays, mode: str, **asked: Any) -> dict[str, Any]:
-    np.savez(tmp_path / "x.npz", **samples)
+    np.savez(tmp_path / "x.npz", **samples)  # type: ignore[arg-type]
     return quantize_onnx(
         tmp_path / "in.onnx",
         tmp_path / "out.onnx",
@@ -217,8 +220,29 @@ def test_a_grid_holds_zero_and_its_ends(low: float, high: float, lowest: int) ->
     assert Grid.over(0, 0, lowest) == Grid(np.float32(1), lowest)
 
 
-def test_muxed_sites_have_their_own_form() -> None:
+@pytest.mark.parametrize("mode", ["int8:tensor", "uint8", "uint8:static"])
+def test_muxed_sites_have_their_own_form(mode: str, tmp_path: Path) -> None:
     model = quantized(graph(PRODUCTS, WEIGHTS), "int8:row")
+    facts.put(model, ActivationRanges({"x": (-3.5, 3.5)}))
+    facts.put(model, StaticScales({"a": 0.03}))
     facts.put(model, Muxing({"a": MuxedSite("digits7", (3, 9))}))
-    rewrite(model, FileForm(activation="int8:tensor"))
-    assert "Gather" in op_types(model)
+    rewrite(model, FileForm(activation=mode))
+    ops = op_types(model)
+    assert ops.count("MatMulInteger") == 2 + (mode != "uint8:static")
+    x = X["x"].copy()
+    x[..., [3, 9]] *= 40
+    got, wanted = stock(model, {"x": x}), stock(graph_file(PRODUCTS, WEIGHTS, tmp_path), {"x": x})
+    assert apart(got[:1], wanted[:1]) < 0.015
+
+
+def test_outliers_of_a_file(tmp_path: Path) -> None:
+    graph_file(PRODUCTS, WEIGHTS, tmp_path)
+    x = np.stack([random(1, 5, 64, seed=s) for s in range(4)])
+    x[..., [3, 9]] *= 40
+    plain = quantized_file(tmp_path, {"x": x}, "uint8:static")
+    wanted = stock(tmp_path / "in.onnx", {"x": x[0]})
+    before = apart(stock(tmp_path / "out.onnx", {"x": x[0]}), wanted)
+    report = quantized_file(tmp_path, {"x": x}, "uint8:static", outliers="digits")
+    assert {s["form"] for s in report["sites"]} == {"MatMulInteger"}
+    assert {s["form"] for s in plain["sites"]} != {"MatMulInteger"}
+    assert apart(stock(tmp_path / "out.onnx", {"x": x[0]}), wanted) < before / 4
