@@ -16,7 +16,8 @@ from tvm import relax
 from ladder.codegen.context import Attributes, Context, no_kernel, shape_of
 from ladder.codegen.indices import with_checked_indices
 from ladder.codegen.kernels import cache_rows
-from ladder.codegen.kernels.attention import Form, attention
+from ladder.codegen.kernels.attention import Form
+from ladder.codegen.kernels.attention_tiles import attention
 from ladder.hardware.targets import PORTABLE
 
 NARROW = ("float16", "bfloat16")  # computed in float32

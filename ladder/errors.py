@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ READERS = frozenset(
         *("transformers", "tvm", "tvm_ffi", "zipfile", "zlib"),
     }
 )
+# Distributions by the name of their module, where it is another.
+DISTRIBUTIONS = {"tvm": "apache-tvm", "distributed": "dask"}
+EXTRA = re.compile(r"""([\w-]+).*extra == ["']([\w-]+)["']""")
 EXHAUSTED = {MemoryError: "there is not enough memory", RecursionError: "it is nested too deeply"}
 
 
@@ -38,6 +42,8 @@ def as_refusal(error: Exception) -> Exception:
     """What another package raises about a user's file, as a refusal; else the error itself."""
     if isinstance(error, LadderError):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _refusal_of_missing(error.name.partition(".")[0], error)
     package = _package_of(error)
     if package is None:
         return error
@@ -45,6 +51,29 @@ def as_refusal(error: Exception) -> Exception:
     refusal = LadderError(f"{package} cannot take this input: {what}")
     refusal.__cause__ = error
     return refusal
+
+
+def _refusal_of_missing(module: str, error: ModuleNotFoundError) -> Exception:
+    """What to install for a package that is not there; the error itself where it is our own."""
+    if module == "ladder":
+        return error
+    name = DISTRIBUTIONS.get(module, module.replace("_", "-"))
+    refusal = LadderError(
+        f"this needs the package {name}, which is not installed: pip install {_brings(name)}"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def _brings(name: str) -> str:
+    """What to install to get a package: Ladder, one of its extras, or the package by itself."""
+    try:
+        required = importlib.metadata.requires("ladder") or []
+    except importlib.metadata.PackageNotFoundError:  # only ladder-runtime, or a bare source tree
+        return "ladder (ladder-runtime only runs artifacts)"
+    # The first extra that has it is the usual one.
+    extras = {found[1]: found[2] for text in reversed(required) if (found := EXTRA.match(text))}
+    return f"'ladder[{extras[name]}]'" if name in extras else name
 
 
 @contextmanager

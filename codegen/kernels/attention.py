@@ -67,6 +67,11 @@ class Form:
         return self.heads // self.kv_heads
 
     @property
+    def masked_by_head(self) -> bool:
+        """Whether heads have masks of their own."""
+        return self.mask is not None and self.mask[1] > 1
+
+    @property
     def name(self) -> str:
         """The name of the kernel, another one for every form."""
         sizes = f"b{self.batch}_h{self.heads}_{self.kv_heads}_s{self.s}_c{self.c}_d{self.d}"
@@ -111,8 +116,8 @@ class Row:
 
 
 @cache
-def attention(form: Form) -> Any:
-    """The kernel of ``form``, parallel over rows."""
+def rows_kernel(form: Form) -> Any:
+    """The kernel of ``form`` that computes one row after the other, parallel over rows."""
     padded = -(-form.c // LANES) * LANES
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -132,12 +137,21 @@ def attention(form: Form) -> Any:
             high[0] = T.float32(LOWEST)
             for j in T.serial(used[0]):
                 multiply(form, args, at, j, lane_sums, dot)
-                score[j] = _score(form, args, at, j, dot[0] * _scale(form, args.key_scales, at, j))
+                score[j] = _score(
+                    form, args, at, j, dot[0] * code_scale(form, args.key_scales, at, j)
+                )
                 high[0] = T.max(high[0], score[j])
             softmax(used[0], score, high[0], lane_sums, total)
             clear(form.dv, acc)
             for j in T.serial(used[0]):
-                weigh(form, args, at, j, score[j] * _scale(form, args.value_scales, at, j), acc)
+                weigh(
+                    form,
+                    args,
+                    at,
+                    j,
+                    score[j] * code_scale(form, args.value_scales, at, j),
+                    acc,
+                )
             finish(form, args, at, total[0], acc)
 
     return kernel
@@ -149,16 +163,16 @@ def _row(form: Form, row: Expr) -> Row:
     return Row(head // form.heads, h, h // form.group, row % form.s)
 
 
-def _masked(form: Form, args: Arguments, at: Row, j: Expr) -> Expr:
+def masked(form: Form, args: Arguments, at: Row, j: Expr) -> Expr:
     """The mask's value for key j; axes of size 1 are broadcast."""
     assert form.mask is not None
     places = [p if size > 1 else 0 for p, size in zip((at.b, at.h, at.i), form.mask, strict=False)]
     return args.mask[(*places, j)]
 
 
-def _seen(form: Form, args: Arguments, at: Row, j: Expr) -> Expr:
+def seen(form: Form, args: Arguments, at: Row, j: Expr) -> Expr:
     """Whether the mask shows key j."""
-    value = _masked(form, args, at, j)
+    value = masked(form, args, at, j)
     return value if form.mask_type == "bool" else value >= T.float32(LOWEST)
 
 
@@ -182,7 +196,7 @@ def find_used(form: Form, args: Arguments, at: Row, used: Any) -> None:
         return
     T.buffer_store(used, T.int32(0), [0])
     with T.serial(bound) as j:
-        end = T.if_then_else(_seen(form, args, at, j), j + 1, 0)
+        end = T.if_then_else(seen(form, args, at, j), j + 1, 0)
         T.buffer_store(used, T.max(used[0], end), [0])
 
 
@@ -190,19 +204,19 @@ def multiply(form: Form, args: Arguments, at: Row, j: Expr, sums: Any, dot: Any)
     """Write the product of a query and key ``j``: sums by lane first, then what is left."""
     query = args.q
     T.buffer_store(sums, splat(T.float32(0), LANES), [lanes(0)])
-    for place, width in _parts(form.d):
-        a, b = query[at.b, at.h, at.i, place], _read(form, args.keys, at, j, place)
+    for place, width in parts(form.d):
+        a, b = query[at.b, at.h, at.i, place], read(form, args.keys, at, j, place)
         if width == LANES:
             T.buffer_store(sums, plus_product(sums[lanes(0)], a, b), [lanes(0)])
     T.buffer_store(dot, sum_lanes(sums[lanes(0)]), [0])
-    for place, width in _parts(form.d):
-        a, b = query[at.b, at.h, at.i, place], _read(form, args.keys, at, j, place)
+    for place, width in parts(form.d):
+        a, b = query[at.b, at.h, at.i, place], read(form, args.keys, at, j, place)
         if width < LANES:
             part = sum_lanes(unfused(a * b, typed("float32", width)), width)
             T.buffer_store(dot, dot[0] + part, [0])
 
 
-def _read(form: Form, buffer: Any, at: Row, j: Expr, place: Expr) -> Expr:
+def read(form: Form, buffer: Any, at: Row, j: Expr, place: Expr) -> Expr:
     """Neighbours of the stored key or value j as float32."""
     stored = buffer[at.b, at.kv, j, place]
     if form.stored == "float32":
@@ -214,12 +228,12 @@ def _read(form: Form, buffer: Any, at: Row, j: Expr, place: Expr) -> Expr:
     return T.cast(stored, typed("float32", width))
 
 
-def _scale(form: Form, scales: Any, at: Row, j: Expr) -> Expr:
+def code_scale(form: Form, scales: Any, at: Row, j: Expr) -> Expr:
     """The scale of the codes of key j; 1 for floats."""
     return scales[at.b, at.kv, j, 0] if form.stored == "int8" else T.float32(1)
 
 
-def _parts(size: int) -> Iterator[tuple[Expr, int]]:
+def parts(size: int) -> Iterator[tuple[Expr, int]]:
     """(index, width) of the vectors that ``size`` neighbours make: 16 lanes, then 8, 4, 2, 1."""
     start, width = 0, LANES
     while start < size:
@@ -231,14 +245,31 @@ def _parts(size: int) -> Iterator[tuple[Expr, int]]:
 
 def _score(form: Form, args: Arguments, at: Row, j: Expr, dot: Expr) -> Expr:
     """The score of key j from its product with the query: scaled, capped, masked."""
-    score = dot * T.float32(form.scale)
-    if form.softcap:
-        score = tanh(score * T.float32(1 / form.softcap)) * T.float32(form.softcap)
+    score = scaled(form, dot)
     if form.mask is None:
         return score
+    return hidden(form, score, masked(form, args, at, j))
+
+
+def scaled(form: Form, dot: Expr) -> Expr:
+    """The score of one or more keys from their products with queries: scaled and capped."""
+    width = width_of(dot)
+
+    def times(x: Expr, value: float) -> Expr:
+        return unfused(x * const(T.float32(value), width), typed("float32", width))
+
+    score = times(dot, form.scale)
+    if form.softcap:
+        score = times(tanh(times(score, 1 / form.softcap), width), form.softcap)
+    return score
+
+
+def hidden(form: Form, score: Expr, mask: Expr) -> Expr:
+    """Scores with the mask's values for them."""
+    lowest = const(T.float32(LOWEST), width_of(score))
     if form.mask_type == "bool":
-        return T.if_then_else(_masked(form, args, at, j), score, T.float32(LOWEST))
-    return T.max(score + _masked(form, args, at, j), T.float32(LOWEST))
+        return T.Select(mask, score, lowest)
+    return T.max(score + mask, lowest)
 
 
 def softmax(used: Expr, score: Any, high: Expr, sums: Any, total: Any) -> None:
@@ -255,20 +286,20 @@ def softmax(used: Expr, score: Any, high: Expr, sums: Any, total: Any) -> None:
 
 
 def clear(size: int, acc: Any) -> None:
-    for place, width in _parts(size):
+    for place, width in parts(size):
         T.buffer_store(acc, const(T.float32(0), width), [place])
 
 
 def weigh(form: Form, args: Arguments, at: Row, j: Expr, weight: Expr, acc: Any) -> None:
     """Add the value of key j, times its weight."""
-    for place, width in _parts(form.dv):
-        value = _read(form, args.values, at, j, place)
+    for place, width in parts(form.dv):
+        value = read(form, args.values, at, j, place)
         T.buffer_store(acc, plus_product(acc[place], const(weight, width), value, width), [place])
 
 
 def finish(form: Form, args: Arguments, at: Row, total: Expr, acc: Any) -> None:
     """Divide by the sum of weights; without a visible key there are none, and the row is zero."""
     inverse = T.if_then_else(total > T.float32(0), T.float32(1) / total, T.float32(0))
-    for place, width in _parts(form.dv):
+    for place, width in parts(form.dv):
         out = acc[place] * const(inverse, width)
         T.buffer_store(args.out, out, [at.b, at.h, at.i, place])

@@ -6,13 +6,17 @@ are inlined here, so the integers in the file are those of the compiled kernels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ladder.export.dynamic import MIDDLE
 from ladder.export.opset import raise_opset
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
-from ladder.ir.names import make_unique, named
+from ladder.ir.names import Named, add_initializer, make_unique, named
 from ladder.passes.lower_types import LowerTypes
 
 FORM = "MatMulInteger"
@@ -35,6 +39,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
         if _is_lowered(function):
             function.opset_imports[""] = opset  # the operators mean the same in all of these opsets
     common.InlinePass(_is_lowered)(model)
+    _as_unsigned(model, before)
     for tidy in (
         common.IdentityEliminationPass(),
         common.CommonSubexpressionEliminationPass(),
@@ -42,6 +47,48 @@ def to_integers(model: ir.Model, activation: str) -> None:
     ):
         tidy(model)
     make_unique(model, before)
+
+
+def _as_unsigned(model: ir.Model, before: Collection[Named]) -> None:
+    """Multiply bytes with the zero point 128 in place of int8: ONNX Runtime is faster with them.
+
+    %y = MatMulInteger(%q, %w)  -->  %u = Cast<UINT8>(Cast<FLOAT>(%q) + 128)
+                                     %y = MatMulInteger(%u, %w, 128)
+    """
+    made: dict[int, tuple[ir.Value, ir.Value]] = {}
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "MatMulInteger" or node in before:
+            continue
+        q, w = node.inputs
+        assert q is not None and isinstance(node.graph, ir.Graph)
+        if id(q) not in made:
+            made[id(q)] = _unsigned(node.graph, q, node)
+        _replace_inputs(node, w, *made[id(q)])
+
+
+def _unsigned(graph: ir.Graph, q: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value]:
+    middle = add_initializer(graph, f"{q.name}.middle", np.array(MIDDLE, np.float32))
+    zero = add_initializer(graph, f"{q.name}.zero", np.array(MIDDLE, np.uint8))
+    value, nodes = q, []
+    for op, other, to in (("Cast", [], 1), ("Add", [middle], 0), ("Cast", [], 2)):
+        made = ir.node(op, [value, *other], {"to": to} if to else None)
+        value = made.outputs[0]
+        value.name = made.name = f"{q.name}.unsigned{len(nodes)}"
+        nodes.append(made)
+    graph.insert_before(before, nodes)
+    return value, zero
+
+
+def _replace_inputs(node: ir.Node, w: ir.Value | None, u: ir.Value, zero: ir.Value) -> None:
+    made = ir.node("MatMulInteger", [u, w, zero], name=node.name)  # type: ignore[list-item]
+    ir.convenience.replace_nodes_and_values(
+        node.graph,
+        node,
+        [node],
+        [made],
+        node.outputs,
+        made.outputs,  # type: ignore[arg-type]
+    )
 
 
 def _types(model: ir.Model) -> set[DType]:

@@ -15,6 +15,7 @@ import torch
 
 from ladder.errors import LadderError, one_line
 from ladder.frontend.types import Source, states_of
+from ladder.ir.site import COMPUTED_KEY
 
 TRACE_OPSET = 24  # Attention, RotaryEmbedding, RMSNormalization and TensorScatter as operators
 OPSET = 25  # the same operators, also for 2-bit types
@@ -46,7 +47,16 @@ def trace(
     assert program is not None
     program.model.graph.opset_imports[""] = OPSET
     model: ir.Model = program.model
+    _note_computed(model, module)
     return model
+
+
+def _note_computed(model: ir.Model, module: torch.nn.Module) -> None:
+    """Mark the tables that the module computes itself, such as positions as sines: no weights."""
+    stored = module.state_dict()
+    for name, _ in module.named_buffers():
+        if name not in stored and name in model.graph.initializers:
+            model.graph.initializers[name].metadata_props[COMPUTED_KEY] = "true"
 
 
 def load_module(module: torch.nn.Module, args: tuple[Any, ...], **options: Any) -> Source:

@@ -170,6 +170,18 @@ class StaticScales:
 
 
 @dataclass(frozen=True)
+class ActivationRanges:
+    """The range of each value that static codes represent: value name -> (low, high).
+
+    ``text`` and ``samples`` describe the data.
+    """
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    text: str = ""
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class KernelChoice:
     """How a product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, activations, reason."""
 
@@ -198,9 +210,13 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Windows:
-    """The masks of attention by which a token sees the last keys only: value -> how many."""
+    """The masks of attention by which a token sees the last keys only: value -> how many.
+
+    ``others`` hide some of the earlier keys in another way.
+    """
 
     masks: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ladder.ir.factors import holds_factors
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
 EXPERTS_KEY = "ladder.experts"  # on a Gather of experts' rows: "2 of 8" that a token chooses
+COMPUTED_KEY = "ladder.computed"  # on an initializer that no checkpoint holds
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
 BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1, "ConvTranspose": 1}
@@ -35,6 +36,16 @@ OTHER_WEIGHTED_OPS = frozenset(
     {"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger", "CausalConvWithState"}
 )
 SMALLEST_EMBEDDING_ROWS = 16
+
+# Types of weights that are rounded; products of the low-bit weights are computed in float32, between
+# casts if the model's type is another.
+FLOATS = (
+    ir.DataType.FLOAT,
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+    ir.DataType.DOUBLE,
+)
+KIND_KEY = "ladder.float"  # on a dialect node and its casts: the model's type, if not FLOAT
 
 ROLES = (
     (r"(mamba|mixer|ssm).*?(in_proj|x_proj|dt_proj|out_proj|conv)(1d)?$", r"mamba.\2"),
@@ -76,6 +87,13 @@ class Site:
     @property
     def parameters(self) -> int:
         return self.n * self.k
+
+    @property
+    def kind(self) -> ir.DataType:
+        """The float type of the weight in the model."""
+        tensor = constant_of(self.weight)
+        assert tensor is not None
+        return tensor.dtype
 
     @property
     def experts(self) -> tuple[int, int]:
@@ -189,8 +207,10 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "ConvTranspose has no low-bit form"
     if tensor.size == 0:
         return "its weight is empty"
-    if tensor.dtype != ir.DataType.FLOAT:
-        return f"its weight is {tensor.dtype.name}, not FLOAT"
+    if value is not None and COMPUTED_KEY in value.metadata_props:
+        return "the model computes its table, which no checkpoint holds"
+    if tensor.dtype not in FLOATS:
+        return f"its weight is {tensor.dtype.name}, not a float"
     if node.op_type == "Conv":
         return convolution.refuse(node, [int(d) for d in tensor.shape])  # type: ignore[arg-type]
     if len(tensor.shape) != 2:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE, levels_of
-from ladder.options.schema import described, option, read
+from ladder.options.schema import LANGUAGE_MODELS, OTHER_MODELS, described, option, read
 from ladder.options.sites import COMPUTE, FLOAT, TYPES, SiteOptions
 
 if TYPE_CHECKING:
     from ladder.ir.dtype import DType
     from ladder.passes.allocation.budget import Budget
 
+NUMBER = "float"  # what Python takes besides a text
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that have no meaning where ONNX Runtime runs the result.
 NOT_FOR_FILES = (
@@ -22,6 +23,7 @@ NOT_FOR_FILES = (
     "trust_remote_code",
 )
 BUDGETS, PLANNING = "Budget (a plan is made first)", "How a plan is made"
+BENCH = "What it is worth"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class TargetOptions(SiteOptions):
         panel=COMPUTE,
         plugin=True,
     )
-    chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
+    chunk: int = option(
+        64, "Tokens in one prefill call.", least=1, panel=COMPUTE, only=LANGUAGE_MODELS
+    )
     trust_remote_code: bool = option(
         False,
         "Run Python code of the model's folder, with your rights. Read it first.",
@@ -81,13 +85,18 @@ class CompileOptions(TargetOptions):
         "auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False, plugin=True
     )
     context: int = option(
-        2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
+        2048,
+        "Tokens that the cache of a language model holds.",
+        least=1,
+        panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     kv_type: str = option(
         "fp16",
         "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
         "head and token.",
         panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     dims: tuple[str, ...] = option(
         (),
@@ -96,6 +105,8 @@ class CompileOptions(TargetOptions):
         metavar="NAME=SIZE",
         splits="/",
         panel=COMPUTE,
+        accepts="Mapping[str, int]",
+        only=OTHER_MODELS,
     )
     checked: bool = option(
         True,
@@ -129,6 +140,19 @@ class QuantizeOptions(SiteOptions):
     """Options of ``ladder quantize``."""
 
     type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
+    only: tuple[str, ...] = option(
+        (),
+        "Quantize only these sites: a name, a role or an operator (MatMul, Gemm, Conv, Gather), or "
+        "a pattern of one. Repeatable.",
+        panel=TYPES,
+    )
+    least_weights: int = option(
+        0,
+        "Quantize only weights of at least N elements.",
+        least=0,
+        reported=False,
+        panel=TYPES,
+    )
     plan: Path | None = option(
         None,
         "Plan file of 'ladder plan': it gives every site its type.",
@@ -136,9 +160,20 @@ class QuantizeOptions(SiteOptions):
         panel=TYPES,
     )
     format: str = option(
-        "qdq",
-        "qdq: operators of the ONNX standard. nbits: MatMulNBits of ONNX Runtime.",
+        "auto",
+        "How low-bit weights are written. auto: in the form that --for asks for, site by site. "
+        "qdq: operators of the ONNX standard. "
+        "nbits: MatMulNBits and GatherBlockQuantized of ONNX Runtime.",
         panel=COMPUTE,
+        reported=False,
+    )
+    purpose: str = option(
+        "speed",
+        "What --format auto looks for. speed: the form that ONNX Runtime runs fastest with the "
+        "same meaning. portability: operators of the ONNX standard only.",
+        flags=("--for",),
+        panel=COMPUTE,
+        reported=False,
     )
     accuracy_level: int = option(
         0,
@@ -149,8 +184,10 @@ class QuantizeOptions(SiteOptions):
     )
     activation: str = option(
         FLOAT,
-        "How products round activations: int8 to int2, each alone or with :block, :token, "
-        ":tensor or :static; fp32 leaves them as they are.",
+        "How products round activations. uint8: as ONNX Runtime's quantize_dynamic does. "
+        "uint8:static, int8:static: by scales from --calib, as quantize_static does, convolutions "
+        "too. int8 to int2, each alone or with :block, :token or :tensor: the integers of compiled "
+        "kernels. fp32: not at all.",
         flags=("--activation", "--activations"),
         panel=COMPUTE,
     )
@@ -162,12 +199,28 @@ class QuantizeOptions(SiteOptions):
         reported=False,
         panel=COMPUTE,
     )
+    bench: bool = option(
+        False,
+        "Run the original and the result in ONNX Runtime, on --calib or random inputs, and print "
+        "time, size and error.",
+        flags=("--bench",),
+        reported=False,
+        panel=BENCH,
+    )
+    threads: int = option(
+        1, "Threads of ONNX Runtime in --bench.", least=1, reported=False, panel=BENCH
+    )
+
+    @property
+    def mode(self) -> str:
+        """The mode by which outliers are found: that of kernels with the same granularity."""
+        from ladder.ir.activation import WITH_ZERO_POINT, check_file_mode
+
+        mode = check_file_mode(self.activation)
+        return WITH_ZERO_POINT.get(mode, mode)
 
     def check(self) -> None:
-        from ladder.ir.activation import check
-
         super().check()
-        check(self.activation)
         _check_type(self)
 
 
@@ -175,18 +228,28 @@ class QuantizeOptions(SiteOptions):
 class PlanOptions(TargetOptions):
     """Options of a plan. A budget is a text with a unit, as on the command line, or a number."""
 
-    bpw: str = option("", "Limit on bits per weight, scales included.", panel=BUDGETS)
-    size: str = option("", "Limit on the size of the result, e.g. 180MB or 96MiB.", panel=BUDGETS)
-    latency: str = option("", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS)
+    bpw: str = option(
+        "", "Limit on bits per weight, scales included.", panel=BUDGETS, accepts=NUMBER
+    )
+    size: str = option(
+        "", "Limit on the size of the result, e.g. 180MB or 96MiB.", panel=BUDGETS,
+        unit="B", accepts=NUMBER,
+    )  # fmt: skip
+    latency: str = option(
+        "", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS,
+        unit="s", accepts=NUMBER,
+    )  # fmt: skip
     max_kl: str = option(
         "",
         "Limit on the KL divergence from the float model, in nats per token; the smallest plan "
         "is taken.",
         panel=BUDGETS,
+        accepts=NUMBER,
     )
     prefer: str = option(
-        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
-    )
+        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS,
+        accepts="Mapping[str, float]",
+    )  # fmt: skip
     minimise: str = option(
         "", "What to minimise within the limits: loss, size or latency.", panel=BUDGETS
     )
@@ -196,6 +259,7 @@ class PlanOptions(TargetOptions):
     workers: str = option(
         "0",
         "Processes that measure (0: this one), or dask://HOST:PORT.",
+        accepts="int",
         reported=False,
         changes_result=False,
         panel=PLANNING,
@@ -220,6 +284,8 @@ class PlanOptions(TargetOptions):
         panel=PLANNING,
         flags=("--overhead", "--rest"),
         old_name="rest",
+        unit="s",
+        accepts=NUMBER,
     )
     retime: bool = option(
         False,
@@ -288,8 +354,8 @@ class PlanOptions(TargetOptions):
                 f"--long-tokens {self.long_tokens}: give more than --tokens {self.tokens}, or 0"
             )
 
-    def assumed(self) -> dict[str, Any]:
-        found = super().assumed()
+    def assumed(self, language_model: bool) -> dict[str, Any]:
+        found = super().assumed(language_model)
         timed = set() if self.timed else {"target", "activation", "chunk"}
         return {k: v for k, v in found.items() if k not in timed}
 
@@ -298,5 +364,9 @@ def _check_type(options: CompileOptions | QuantizeOptions) -> None:
     if options.type.is_float:
         raise LadderError(f"type '{options.type}' is a float: there is nothing to quantize to")
     default = read(described(type(options))["type"], described(type(options))["type"].default)
-    if options.plan and (options.rules or options.keep or options.type != default):
-        raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
+    only = getattr(options, "only", ()) or getattr(options, "least_weights", 0)
+    if options.plan and (options.rules or options.keep or only or options.type != default):
+        raise LadderError(
+            "--plan says every site's type: leave out --type, --rule, --keep, --only and "
+            "--least-weights"
+        )

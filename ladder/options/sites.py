@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
 from ladder.options.effort import NORMAL, check_effort, effort_help
-from ladder.options.schema import described, option, read, read_all
+from ladder.options.schema import LANGUAGE_MODELS, described, option, read, read_all
 from ladder.passes.rounding.methods import methods_help
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SiteOptions:
 
     keep: tuple[str, ...] = option(
         (),
-        "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
+        "Sites, roles or operators that stay float: a name or a pattern with * and ?. Repeatable.",
         panel=TYPES,
         plugin=True,
     )
@@ -37,6 +37,7 @@ class SiteOptions:
         metavar="PATTERN=TYPE",
         panel=TYPES,
         plugin=True,
+        accepts="Mapping[str, DType | str]",
     )
     rounding: str = option(
         AUTO,
@@ -61,8 +62,11 @@ class SiteOptions:
         panel=DATA,
         changes_result=False,  # its contents count, not its name
     )
-    windows: int = option(4, "Number of windows of the calibration text.", least=1, panel=DATA)
-    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA)
+    windows: int = option(
+        4, "Number of windows of the calibration text.", least=1, panel=DATA,
+        only=LANGUAGE_MODELS,
+    )  # fmt: skip
+    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA, only=LANGUAGE_MODELS)
     chosen: tuple[str, ...] = field(default=(), repr=False)  # options that Ladder chose itself
 
     def __post_init__(self) -> None:
@@ -113,20 +117,22 @@ class SiteOptions:
                 f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
                 "give --activation int8, int8:token or int8:tensor"
             )
-        if self.calib is not None and not self.calibrated and not self._may_be_calibrated:
+        needless = not self.calibrated and not getattr(self, "bench", False)
+        if self.calib is not None and needless and not self._may_be_calibrated:
             raise LadderError(
                 f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
                 f"--rounding {CALIBRATED_EXAMPLE}"
             )
 
-    def assumed(self) -> dict[str, Any]:
-        """The options that are at their default and that matter."""
+    def assumed(self, language_model: bool) -> dict[str, Any]:
+        """The options that are at their default and that matter for such a model."""
         unused = () if self.calibrated else ("windows", "tokens")
         found: dict[str, Any] = {}
         for name, about in described(type(self)).items():
             value = getattr(self, name)
             empty = value in ("", (), None)
-            if about.option.reported and name not in unused and not empty:
+            concerns = about.option.reported and about.applies(language_model)
+            if concerns and name not in unused and not empty:
                 ours = name in self.chosen or value == read(about, about.default)
                 found |= {name: value} if ours else {}
         return found

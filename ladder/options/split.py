@@ -14,6 +14,12 @@ from ladder.passes.allocation.budget import BUDGET, HINT
 
 SOURCE = "source"  # as a type of a compilation: the one that the checkpoint stores
 W = TypeVar("W", CompileOptions, QuantizeOptions)
+NOT_WITH_A_BUDGET = {
+    "type": "restrict its choice with --types",
+    "plan": "it was made for one",
+    "only": "name the other sites with --keep",
+    "least_weights": "name the small sites with --keep",
+}
 
 
 def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | None]:
@@ -37,9 +43,8 @@ def split(given: Mapping[str, Any], kind: type[W]) -> tuple[W, PlanOptions | Non
     first = plan[(budget or planning)[0]].flags[0]
     if not budget:
         raise LadderError(f"{first} is an option of a plan: ask for one with {HINT}")
-    for name in ("type", "plan"):
+    for name, hint in NOT_WITH_A_BUDGET.items():
         if name in asked:
-            hint = "restrict its choice with --types" if name == "type" else "it was made for one"
             raise LadderError(
                 f"{first} and {own[name].flags[0]} both say the sites' types: "
                 f"leave out one ({hint})"

@@ -20,7 +20,7 @@ from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
-from ladder.options.schema import plain_options, result_key
+from ladder.options.schema import plain_options, refuse_inapplicable, result_key
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.store_states import stored_states
@@ -31,6 +31,7 @@ from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
 from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.sources import load_source
+from ladder.pipeline.state_rows import reasons_to_keep, state_notes, state_rows
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.pipeline.windows import find_windows
 from ladder.runtime.artifact import MANIFEST, file_hash, own_files
@@ -70,6 +71,7 @@ def compile_model(
     if options.plan:
         planned = read_plan(options.plan)
     source = load_source(model, options.trust_remote_code)
+    refuse_inapplicable(options, source.is_language_model, source.origin)
     _check_context(source, options)
     options = with_rounding(options, source, planned)
     place = _entry(source, options, levels, planned)
@@ -152,8 +154,9 @@ def _compile_into(
     sites = find_sites(shared)[0]
     calibrated(shared, source, options)
     run_passes(shared, round_and_stack(options))
+    states: list[dict[str, Any]] = []
     if source.is_language_model:
-        source = _with_states_stored(shared, source, options)
+        source, states = _with_states_stored(shared, source, options)
     weights = Weights()
     with entries.new_entry(place) as aside:
         functions: list[dict[str, Any]] = []
@@ -162,17 +165,23 @@ def _compile_into(
             functions, rows = _build_level(shared, source, options, level, weights, aside)
             kernels += rows
         report = compile_report(shared, sites, source, weights.size_bytes, kernels)
-        report.check = check
+        report.check, report.states = check, states
+        report.notes += state_notes(states)
         own = dict(_own_types(options, planned))
         write_artifact(aside, source, options, levels, weights, functions, report, own)
 
 
-def _with_states_stored(model: ir.Model, source: Source, options: CompileOptions) -> Source:
-    """The source whose model is ``model``, with states as they are stored."""
-    rows = options.context + options.chunk
-    facts.put(model, facts.Windows(find_windows(model, rows)))
+def _with_states_stored(
+    model: ir.Model, source: Source, options: CompileOptions
+) -> tuple[Source, list[dict[str, Any]]]:
+    """The source whose model is ``model``, with states as they are stored; rows of the report."""
+    windows = find_windows(model, options.context + options.chunk)
+    facts.put(model, windows)
+    kept = reasons_to_keep(model, source.states, windows)
     run_passes(model, store(options))
-    return replace(source, model=model, states=stored_states(model, source.states, options.chunk))
+    stored = stored_states(model, source.states, options.chunk)
+    rows = state_rows(stored, kept, options.kv_type)
+    return replace(source, model=model, states=stored), rows
 
 
 def _own_types(

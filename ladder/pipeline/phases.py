@@ -15,6 +15,7 @@ from ladder.options.sites import SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
+from ladder.passes.expand_operators import ExpandOperators
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.base import Pass
@@ -61,7 +62,7 @@ def lower(options: CompileOptions, dims: str) -> Phase:
 
 def bind(dims: str) -> Phase:
     """The first part of LOWER, alone where the float graph is compared with ONNX Runtime."""
-    return (BindShapes(dims),)
+    return (BindShapes(dims), ExpandOperators())
 
 
 def lower_products(options: CompileOptions) -> Phase:

@@ -55,9 +55,9 @@ def source_plan(source: Source, options: CompileOptions) -> Plan:
                 types[site.name] = kept or OTHERS
                 reasons[site.name] = KEPT if kept else NO_EQUAL
     roles = {site.name: site.role for site in find_sites(model)[0]}
-    comments = {name: f"{roles[name]}: {reason}" for name, reason in reasons.items()}
+    said = {name: [str(types[name]), reason] for name, reason in reasons.items()}
     asked = {"budget": "--type source", "minimised": "nothing: codes are kept"}
-    return Plan(source.origin, source.digest, types, asked, comments=comments)
+    return Plan(source.origin, source.digest, types, asked, reasons=said, roles=roles)
 
 
 def _common_type(group: list[Site], stored: StoredCodes) -> DType | None:

@@ -12,21 +12,25 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from ladder.ir.facts import Windows
 from ladder.ir.states import CONTEXT
 from ladder.reference import Reference
 
 MASK = 3  # input of Attention
-TOKENS = 64  # of one computation
+TOKENS = 64  # of one computation, unless the context is shorter
 MOST = 256  # computations; a longer context is sampled
 
 
-def find_windows(model: ir.Model, rows: int) -> dict[str, int]:
-    """Mask -> W, for masks of attention over ``rows`` keys that are narrower than them."""
+def find_windows(model: ir.Model, rows: int) -> Windows:
+    """The masks of attention over ``rows`` keys that are windows narrower than them, and others."""
     names = [mask.name for mask in _masks(model.graph) if _of_positions(mask)]
     if not names:
-        return {}
-    computed = _Masks(model, [name for name in names if name], rows)
-    return {name: width for name, width in computed.widths().items() if width is not None}
+        return Windows()
+    found = _Masks(model, [name for name in names if name], rows).widths()
+    return Windows(
+        {name: width for name, width in found.items() if width is not None and width < rows},
+        tuple(name for name, width in found.items() if width is None),
+    )
 
 
 def _masks(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -63,24 +67,24 @@ class _Masks:
         copy.graph.outputs[:] = [values[name] for name in names]
         RemoveUnusedNodesPass()(copy)
         copy.graph.inputs[:] = [v for v in copy.graph.inputs if v.uses()]
-        self.rows = rows
+        self.rows, self.tokens = rows, min(TOKENS, rows)
         self.inputs = list(copy.graph.inputs)
         self.reference = Reference(copy, threads=1)
 
     def widths(self) -> dict[str, int | None]:
-        """W of each mask, None where it is no window, or where the end of the text sees it all."""
+        """W of each mask, None where it is no window; all rows, where every token is seen."""
         found: dict[str, int | None] = {}
         for start in self._starts():
             for name, mask in self._run(start).items():
                 width = found.setdefault(name, int(mask[..., -1, :].sum()))
                 if width is not None and not _is_window(mask, start, width):
                     found[name] = None
-        return {n: None if w is None or w >= self.rows else w for n, w in found.items()}
+        return found
 
     def _starts(self) -> list[int]:
         """The first positions of the computations, the last one first."""
-        last = max(0, self.rows - TOKENS)
-        step = TOKENS * -(-self.rows // (TOKENS * MOST))
+        last = self.rows - self.tokens
+        step = self.tokens * -(-self.rows // (self.tokens * MOST))
         return [last, *range(0, last, step)]
 
     def _run(self, start: int) -> dict[str, np.ndarray]:
@@ -91,7 +95,7 @@ class _Masks:
             return np.array([start], np.int64)
         assert value.shape is not None and value.dtype is not None
         sizes = [
-            size if isinstance(size, int) else self.rows if size.value == CONTEXT else TOKENS
+            size if isinstance(size, int) else self.rows if size.value == CONTEXT else self.tokens
             for size in value.shape
         ]
         return np.zeros(sizes, value.dtype.numpy())

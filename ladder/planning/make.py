@@ -15,6 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanOptions
+from ladder.options.schema import refuse_inapplicable
 from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
@@ -23,11 +24,12 @@ from ladder.passes.muxing.report import outlier_notes
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
 from ladder.pipeline.prepare import ready
-from ladder.pipeline.report import shown
+from ladder.pipeline.report import assumed_texts
 from ladder.pipeline.rounding_choice import with_rounding
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.cost_estimate import cost_text
+from ladder.planning.explain import bounds, candidates_of, fronts_of, limits
 from ladder.planning.folder_size import other_bytes
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import (
@@ -106,6 +108,8 @@ def plan_model(
     """
     options.check()
     original, budget = ready(model, prepare, options.trust_remote_code), options.budget
+    # Times are measured for a chunk of any model.
+    refuse_inapplicable(options, original.is_language_model, original.origin, ("chunk",))
     options = with_rounding(options, original)
     if options.long_tokens:
         long_data_of(original, options)  # refuses invalid data before any work
@@ -128,7 +132,7 @@ def plan_model(
         metric=problem.metric,
         text=f"{found.text} ({found.tokens} tokens)",
         sites=sum(len(part.names) for part in problem.parts),
-        assumed=[f"{name} = {shown(value)}" for name, value in options.assumed().items()],
+        assumed=assumed_texts(options, None, source.is_language_model),
         notes=notes,
         uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
@@ -165,14 +169,21 @@ def _plan(
         "text": report.text,
         "assumed": report.assumed,
         "notes": report.notes,
+        "limits": limits(problem, budget),
+        "bounds": bounds(problem, budget),
     }
     plan = plan_of(graph, source.origin, digest, **asked)
-    plan = replace(plan, measured=chosen.measured)
+    plan = replace(
+        plan,
+        measured=chosen.measured,
+        front=fronts_of(chosen.problem),
+        candidates=candidates_of(chosen.problem),
+    )
     report.asked, report.minimised = allocation.asked, allocation.minimised
     report.status, report.costs = allocation.status, allocation.costs
     report.predicted, report.least = dict(allocation.predicted), dict(allocation.least)
     report.uniform = {type: dict(row) for type, row in allocation.uniform.items()}
     report.measured, report.fitting = chosen.measured, list(allocation.fitting)
     report.plan = {name: str(type) for name, type in plan.sites.items()}
-    report.reasons = plan.comments
+    report.reasons = {name: plan.comment(name) for name in plan.sites}
     return Planned(plan, report)

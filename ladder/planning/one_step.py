@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.frontend.load import FRONTENDS
 from ladder.frontend.onnx_file import load_onnx
 from ladder.frontend.types import Source
 from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
@@ -72,6 +73,7 @@ def quantize_in_one_step(
     save_plan: str | Path | None = None,
 ) -> QuantizeReport:
     """Quantize an ONNX file with the options of ``ladder quantize``; return the report."""
+    _refuse_traced(Path(source))
     options, asked = split(given, QuantizeOptions)
     options.check()
     planned = read_plan(options.plan) if options.plan else None
@@ -140,6 +142,15 @@ def _planned(
     if save is not None:
         found.save(Path(save))
     return found.plan
+
+
+def _refuse_traced(source: Path) -> None:
+    """Refuse a model that is no graph until it is traced."""
+    if any(frontend.traced and frontend.accepts(source) for frontend in FRONTENDS):
+        raise LadderError(
+            f"{source}: 'ladder quantize' reads ONNX files; this model is for "
+            f"'ladder compile {source} -o DIR'"
+        )
 
 
 def _refuse_saving(save: str | Path | None) -> None:

@@ -21,3 +21,9 @@ def write_of(state: ir.Value) -> ir.Node | None:
     readers = write.outputs[0].uses()
     read = all(use.node.op_type == "Attention" and use.idx in READ_BY for use in readers)
     return write if read and readers else None
+
+
+def readers_of(state: ir.Value) -> list[ir.Node]:
+    """The nodes that read what is written to a state."""
+    written = [out for use in state.uses() for out in use.node.outputs]
+    return [use.node for value in written for use in value.uses()]

@@ -83,11 +83,12 @@ def model(first: str, second: str, sized: int = 1) -> ir.Model:
 )
 def test_which_masks_are_windows(mask: str, window: int | None) -> None:
     found = find_windows(model(mask, "all"), CONTEXT_ROWS)
-    assert found == ({mask: window} if window else {})
+    assert found.masks == ({mask: window} if window else {})
+    assert found.others == ((mask,) if mask == "far" else ())
 
 
 def test_a_window_as_long_as_the_context_is_none() -> None:
-    assert find_windows(model("near", "all"), 11) == {}
+    assert find_windows(model("near", "all"), 11) == facts.Windows()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_rolled_model_computes_the_same(
     specs = states_of(before)
     wanted = ReferenceLanguageModel(before, specs, CONTEXT_ROWS).feed(TOKENS)
     rolled = before.clone()
-    facts.put(rolled, facts.Windows(find_windows(rolled, CONTEXT_ROWS)))
+    facts.put(rolled, find_windows(rolled, CONTEXT_ROWS))
     run_passes(rolled, [RollWindows(SPARE)])
     after = stored_states(rolled, specs, SPARE)
     assert [spec.kind for spec in after] == kinds

@@ -36,13 +36,6 @@ NET = """g (float[M, 64] x) => (float[M, 32] y) {
 }"""
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "calibration.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
-    return path
-
-
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
     """An ONNX file, and samples of its input next to it."""
@@ -54,11 +47,22 @@ def net(tmp_path: Path) -> Path:
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
+def test_compile(cli: Cli, tiny_chat_folder: Path, calibration_text: Path, tmp_path: Path) -> None:
     """The artifact, its report page and the saved plan agree, and the plan can be used."""
     out, saved = tmp_path / "out", tmp_path / "plan.toml"
     words = ["compile", tiny_chat_folder, "-o", out, "--context", CONTEXT, "--chunk", CHUNK]
-    words += ["--bpw", "4.2", "--types", TYPES, "--calib", text, "--windows", 2, "--tokens", 24]
+    words += [
+        "--bpw",
+        "4.2",
+        "--types",
+        TYPES,
+        "--calib",
+        calibration_text,
+        "--windows",
+        2,
+        "--tokens",
+        24,
+    ]
     ran = cli(*words, "--save-plan", saved, "--rule", "lm_head=int8:row", "--json")
     assert ran.code == 0, ran
     report, plan = ran.json, read_plan(saved)
@@ -77,7 +81,9 @@ def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -
     for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{reported['measured']['kl']:.4g}"):
         assert words_of in shown
     sizes: dict[str, Any] = {"context": CONTEXT, "chunk": CHUNK, "windows": 2, "tokens": 24}
-    again = ladder.compile(tiny_chat_folder, tmp_path / "again", plan=saved, calib=text, **sizes)
+    again = ladder.compile(
+        tiny_chat_folder, tmp_path / "again", plan=saved, calib=calibration_text, **sizes
+    )
     assert again["plan"]["predicted"] == plan.predicted
     files = manifest["files"]
     assert json.loads((tmp_path / "again" / MANIFEST).read_text())["files"] == files
@@ -153,7 +159,8 @@ def test_refused_before_anything_is_loaded(
 
 
 def test_a_latency_is_refused_for_an_onnx_file(tmp_path: Path) -> None:
-    for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
+    both: list[Any] = [{"latency": "1ms"}, {"prefer": "latency=1,memory=1"}]
+    for asked in both:
         with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 

@@ -167,8 +167,9 @@ def with_low_bit_values(before: ir.Model, rounded: ir.Model) -> ir.Model:
         assert isinstance(graph, ir.Graph)
         turned = node.inputs[place] is not site.weight  # it reads a Transpose of the weight
         weight = np.ascontiguousarray(array.T if turned else array)
+        weight = weight.astype(site.kind.numpy(), copy=False)
         name = names.fresh(f"{site.name}.values")
-        node.replace_input_with(place, add_initializer(graph, name, weight))
+        node.replace_input_with(place, add_initializer(graph, name, weight, site.kind))
     return model
 
 

@@ -1,0 +1,63 @@
+"""Products of rounded activations: which patterns each gets, by the mode and its type."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ladder.export import dynamic, static
+from ladder.export.integers import FORM, to_integers
+from ladder.export.opset import raise_opset
+from ladder.export.weights import high_rung_nodes
+from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, is_static
+from ladder.ir.dtype import DType
+
+LEAST_OPSET = 18  # Reduce operators take axes as inputs
+PRODUCTS = ("MatMul", "Gemm")
+
+
+def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
+    """Write every product, and in a static mode every convolution, whose activations are rounded.
+
+    What is left in the dialect is only stored in low bits.
+    """
+    raise_opset(model, LEAST_OPSET)
+    opset = model.graph.opset_imports.get("", LEAST_OPSET)
+    if is_static(mode):
+        static.write_sites(model, mode, opset, portable)
+    else:
+        dynamic.write_products(model, mode, opset)
+    left = any(node.op_type == "LowBitMatMul" for node in high_rung_nodes(model))
+    if mode not in WITH_ZERO_POINT and left:
+        to_integers(model, mode)
+
+
+def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
+    """The operators of a site whose activations are rounded, or None where it is only stored."""
+    if mode == FLOAT:
+        return None
+    if is_static(mode):
+        if op != "Gather" and static.refuse(op, dtype, k, kind) is None:
+            return static.FORM if op in PRODUCTS else static.CONVOLUTION
+    elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
+        return dynamic.form(mode)
+    return FORM if op in PRODUCTS and mode not in WITH_ZERO_POINT else None
+
+
+def effect(mode: str, form: str) -> str:
+    """What to expect in ONNX Runtime, as text for reports."""
+    if form == FORM:
+        return "an integer product in several steps: slower than with int8:row weights"
+    if mode == "int8:static":
+        return "integers for ARM processors, XNNPACK and NPUs; on x86 take uint8:static"
+    return "computed in integers, faster than float"
+
+
+def refuse(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
+    """Why the activations of a product or convolution stay float, or None if they are rounded."""
+    if mode == FLOAT or op == "Gather" or form(mode, op, dtype, k, kind) is not None:
+        return None
+    if op == "Conv" and not is_static(mode):
+        return "ONNX Runtime's integer convolutions are slower than float unless scales are static"
+    if is_static(mode):
+        return static.refuse(op, dtype, k, kind)
+    return dynamic.refuse(mode, dtype, k)
