@@ -70,7 +70,7 @@ def test_an_effort_stands_for_options_that_win_where_given() -> None:
     assert plan_options({"bpw": 3}) == PlanOptions(bpw="3")
     compiled, planned = split({"bpw": 3, "effort": "thorough"}, CompileOptions)
     assert planned is not None and compiled.windows == planned.windows == 16
-    with pytest.raises(LadderError, match=r"--effort 'quik': give .*did you mean quick"):
+    with pytest.raises(LadderError, match=r"--effort 'quik': give .*did you mean 'quick'"):
         plan_options({"bpw": 3, "effort": "quik"})
     assert set(BY_EFFORT) == set(EFFORTS) and set(BY_EFFORT.values()) <= set(METHODS)
 
@@ -134,23 +134,23 @@ def test_a_larger_effort_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_over_the_limit_is_planned_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not weights takes 7000 bytes, and none of it was expected."""
+    """What is not weights takes 700 kB, and none of it was expected."""
     planned_for: list[int] = []
 
     def planned(source: Any, asked: Any, save: Any, prepare: Any, others: int) -> Plan:
         planned_for.append(others)
-        return Plan("m", "d", {}, predicted={"bytes": 20_000.0})
+        return Plan("m", "d", {}, predicted={"bytes": 2_000_000.0})
 
     def compiled(source: Any, output: Any, options: Any, plan: Plan, notes: Any) -> Any:
-        weights = 20_000 - planned_for[-1]
+        weights = 1_990_000 - planned_for[-1]
         (tmp_path / "weights").write_bytes(b"0" * weights)
-        (tmp_path / "others").write_bytes(b"0" * 7000)
+        (tmp_path / "others").write_bytes(b"0" * 700_000)
         return SimpleNamespace(folder=tmp_path, report=SimpleNamespace(notes=[]))
 
     monkeypatch.setattr(one_step, "_planned", planned)
     monkeypatch.setattr(one_step, "compile_model", compiled)
     monkeypatch.setattr(one_step, "other_bytes", lambda source, asked: 0)
-    asked = PlanOptions(bpw="", size="20kB")
+    asked = PlanOptions(bpw="", size="2MB")
     made = one_step._compile_planned(TEXT_MODEL, tmp_path, CompileOptions(), asked, None, [])
-    assert len(planned_for) == 2 and folder_bytes(tmp_path) <= 20_000
+    assert len(planned_for) == 2 and folder_bytes(tmp_path) <= 2_000_000
     assert made.report.notes == [] and folder_bytes(tmp_path) % CLUSTER == 0
