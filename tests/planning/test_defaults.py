@@ -139,7 +139,7 @@ def test_a_folder_over_the_limit_is_planned_again(
 
     def planned(source: Any, asked: Any, save: Any, prepare: Any, others: int) -> Plan:
         planned_for.append(others)
-        return Plan("m", "d", {}, predicted={"bytes": 2_000_000.0})
+        return Plan("m", "d", {}, predicted={"bytes": 1_990_000.0})
 
     def compiled(source: Any, output: Any, options: Any, plan: Plan, notes: Any) -> Any:
         weights = 1_990_000 - planned_for[-1]
