@@ -74,8 +74,10 @@ def compiled(folder: Path) -> dict[str, Any]:
 def run(folder: Path) -> dict[str, Any]:
     """A text that fills the context."""
     from ladder.runtime import load
+    from ladder.runtime.language_model import LanguageModel
 
     model = load(folder / "artifact")
+    assert isinstance(model, LanguageModel)
     model.feed([i % VOCABULARY for i in range(CONTEXT)], "last")
     return {"peak": peak(), "states": sum(a.nbytes for a in model.states.buffers.values())}
 
