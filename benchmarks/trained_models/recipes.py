@@ -29,6 +29,7 @@ class Recipe:
     model: str
     config: dict[str, Any]
     steps: int
+    warm: int  # steps in which the learning rate rises
     windows: int = 4  # of a step
     tokens: int = 256  # of a window
     rate: float = 3e-3  # of vectors and embeddings
@@ -98,9 +99,9 @@ LLAMA = {
     "max_position_embeddings": 2048,
 }
 RECIPES = {
-    "mamba": Recipe("mamba", COMMON | MAMBA, steps=900),
-    "hybrid": Recipe("hybrid", COMMON | HYBRID, steps=1200),
-    "llama": Recipe("llama", COMMON | LLAMA, steps=1500),
+    "mamba": Recipe("mamba", COMMON | MAMBA, steps=210, warm=12),
+    "hybrid": Recipe("hybrid", COMMON | HYBRID, steps=270, warm=18),
+    "llama": Recipe("llama", COMMON | LLAMA, steps=1500, warm=30),
 }
 
 

@@ -55,7 +55,7 @@ def selective_scan(
     return y * functional.silu(z)
 
 
-class Scan(torch.autograd.Function):
+class Scan(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed
     """h[t] = exp(dt[t] A) h[t-1] + dt[t] x[t] B[t], y[t] = C[t] h[t], from a state of zeros.
 
     x and dt are [S, batch, D], b and c [S, batch, N], a [N, D]; states are [batch, N, D].

@@ -2,7 +2,8 @@
 
     python -m benchmarks.trained_models.train --model mamba|hybrid|llama
 
-Prints the folder, an ordinary one of Hugging Face. A killed training resumes at its last checkpoint.
+Prints the folder, an ordinary one of Hugging Face. A killed training resumes at its last
+checkpoint.
 """
 
 from __future__ import annotations

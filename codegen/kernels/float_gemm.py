@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import VECTORS, store
+from ladder.codegen.kernels.common import VECTORS, Rows, store
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
 from ladder.codegen.kernels.stored import float_zero, number_at, scale_of, weight_of
@@ -34,11 +34,11 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
     block_size, chunks, grouped = packing.block, packing.chunks, packing.grouped
 
     @T.inline
-    def add_weight(sums, args, base, scales, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
+    def add_weight(sums, args, rows, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
         row = T.meta_var(lanes(vector * LANES))
         code = T.meta_var(code_at(packing, args.planes, tile, chunk, place, vector, lanes(0)))
-        number = T.meta_var(number_at(packing, code, base[row], args.values))
-        factor = T.meta_var(_factor(packing, number, scales[row], base[row]))
+        number = T.meta_var(number_at(packing, code, rows.zeros[row], args.values))
+        factor = T.meta_var(_factor(packing, number, rows.scales[row], rows.zeros[row]))
         sums[row] = plus_product(sums[row], splat(args.x[m, k], LANES), factor)
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -54,6 +54,7 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                 sums = T.alloc_buffer((TILE,), "float32")
                 base = T.alloc_buffer((TILE,), "float32")
                 scales = T.alloc_buffer((TILE,), "float32")
+                rows = T.meta_var(Rows(scales, base))
                 for v in T.unroll(VECTORS):
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
                 for block in T.serial(T.ceildiv(K, block_size)):
@@ -71,10 +72,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                             if within * CHUNK + place < block_size and first + place < K:
                                 for v in T.unroll(VECTORS):
                                     chunk = T.meta_var(block * chunks + within)
-                                    add_weight(
-                                        sums, args, base, scales, m, tile,
-                                        chunk, first + place, v, place,
-                                    )  # fmt: skip
+                                    at_k = T.meta_var(first + place)
+                                    add_weight(sums, args, rows, m, tile, chunk, at_k, v, place)
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))
                         scale = T.meta_var(_last(packing, scales[row]))

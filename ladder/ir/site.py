@@ -37,6 +37,16 @@ OTHER_WEIGHTED_OPS = frozenset(
 )
 SMALLEST_EMBEDDING_ROWS = 16
 
+# Types of weights that are rounded; products of the low-bit weights are computed in float32, between
+# casts if the model's type is another.
+FLOATS = (
+    ir.DataType.FLOAT,
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+    ir.DataType.DOUBLE,
+)
+KIND_KEY = "ladder.float"  # on a dialect node and its casts: the model's type, if not FLOAT
+
 ROLES = (
     (r"(mamba|mixer|ssm).*?(in_proj|x_proj|dt_proj|out_proj|conv)(1d)?$", r"mamba.\2"),
     (r"linear_attn\.(\w+?)(1d)?$", r"delta.\1"),
@@ -77,6 +87,13 @@ class Site:
     @property
     def parameters(self) -> int:
         return self.n * self.k
+
+    @property
+    def kind(self) -> ir.DataType:
+        """The float type of the weight in the model."""
+        tensor = constant_of(self.weight)
+        assert tensor is not None
+        return tensor.dtype
 
     @property
     def experts(self) -> tuple[int, int]:
@@ -192,8 +209,8 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "its weight is empty"
     if value is not None and COMPUTED_KEY in value.metadata_props:
         return "the model computes its table, which no checkpoint holds"
-    if tensor.dtype != ir.DataType.FLOAT:
-        return f"its weight is {tensor.dtype.name}, not FLOAT"
+    if tensor.dtype not in FLOATS:
+        return f"its weight is {tensor.dtype.name}, not a float"
     if node.op_type == "Conv":
         return convolution.refuse(node, [int(d) for d in tensor.shape])  # type: ignore[arg-type]
     if len(tensor.shape) != 2:

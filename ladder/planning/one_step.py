@@ -19,9 +19,9 @@ from ladder.pipeline.phases import PREPARE, PREPARE_FILE
 from ladder.pipeline.plan_file import Plan, read_plan, write_plan
 from ladder.pipeline.quantize import QuantizeReport, quantize_onnx
 from ladder.pipeline.rounding_choice import with_rounding
+from ladder.pipeline.source_plan import source_plan
 from ladder.pipeline.sources import load_source
-from ladder.pipeline.stored_codes import source_plan
-from ladder.planning.default_wish import is_wish, with_default
+from ladder.planning.default_request import says_what, with_default
 from ladder.planning.folder_size import folder_bytes, other_bytes
 from ladder.planning.make import plan_model
 from ladder.runtime.artifact import own_files
@@ -48,16 +48,16 @@ def compile_in_one_step(
     options.check()
     if asked is not None:
         asked.check()
-    if asked is None and is_wish(given) and given.get("type") != SOURCE:
+    if asked is None and says_what(given) and given.get("type") != SOURCE:
         _refuse_saving(save_plan)
     check_folder(Path(output), own_files)
     source = load_source(model, options.trust_remote_code)
-    wish = with_default(source, given)
-    options, asked = split(wish.given, CompileOptions)
-    planned, notes = None, [wish.said] if wish.said else []
+    request = with_default(source, given)
+    options, asked = split(request.given, CompileOptions)
+    planned, notes = None, [request.said] if request.said else []
     if asked is not None:
         return _compile_planned(source, output, options, asked, save_plan, notes)
-    if wish.given.get("type") == SOURCE:
+    if request.given.get("type") == SOURCE:
         planned = source_plan(source, options)
         if save_plan is not None:
             write_plan(Path(save_plan), planned)

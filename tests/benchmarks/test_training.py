@@ -8,31 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_recipes import CONFIGS, PIECES, TEXT, corpus, tiny
 
-from benchmarks.trained_models.data import Corpus, batch
-from benchmarks.trained_models.recipes import COMMON, FAMILIES, HYBRID, LLAMA, MAMBA, Recipe
+from benchmarks.trained_models.data import batch
+from benchmarks.trained_models.recipes import FAMILIES
 from benchmarks.trained_models.texts import brown_text
 
 pytestmark = pytest.mark.models
-
-PIECES = 300
-TINY = {"hidden_size": 64, "vocab_size": PIECES}
-CONFIGS = {
-    "mamba": COMMON | MAMBA | TINY | {"num_hidden_layers": 2},
-    "hybrid": COMMON | HYBRID | TINY | {"num_hidden_layers": 3, "intermediate_size": 48},
-    "llama": COMMON | LLAMA | TINY | {"num_hidden_layers": 1, "num_attention_heads": 4,
-                                      "num_key_value_heads": 4, "intermediate_size": 48},
-}  # fmt: skip
-TEXT = "The cat sat on the mat, and the dog lay by the door.\n" * 40
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return Corpus.of(TEXT, TEXT[:500], PIECES)
-
-
-def tiny(model: str, steps: int) -> Recipe:
-    return Recipe(model, CONFIGS[model], steps, windows=2, tokens=24)
 
 
 @pytest.mark.parametrize("model", ["mamba", "hybrid"])
@@ -61,7 +43,7 @@ def test_fast_scan_is_the_scan_of_transformers(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_few_steps_learn(model: str, corpus: Corpus) -> None:
+def test_few_steps_learn(model: str) -> None:
     """The saved folder is one of transformers, and predicts better than frequencies of tokens."""
     import json
 
@@ -70,34 +52,32 @@ def test_few_steps_learn(model: str, corpus: Corpus) -> None:
 
     from benchmarks.trained_models.train import FACTS, trained
 
-    folder = trained(tiny(model, 40), corpus)
+    folder = trained(tiny(model, 40), corpus())
     facts = json.loads((folder / FACTS).read_text())
     assert facts["tokens_seen"] == 40 * 2 * 24
     assert facts["held_out_perplexity"] < facts["unigram_perplexity"] / 2
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = torch.tensor([tokenizer(TEXT[:200])["input_ids"]])
-    assert ids[0].tolist() == corpus.tokenizer.encode(TEXT[:200]).ids
+    assert ids[0].tolist() == corpus().tokenizer.encode(TEXT[:200]).ids
     with torch.no_grad():
         loss = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids, labels=ids).loss
     assert float(loss.exp()) < facts["unigram_perplexity"] / 2
 
 
-def test_killed_training_resumes(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the weights of a training that was not killed."""
     import torch
 
     from benchmarks.trained_models.loop import Loop
 
     recipe = tiny("mamba", 6)
-    whole = Loop(recipe, corpus.train, tmp_path / "whole").run().state_dict()
-    killed = Loop(recipe, corpus.train, tmp_path / "killed", minutes=0)
+    whole = Loop(recipe, corpus().train, tmp_path / "whole").run().state_dict()
+    killed = Loop(recipe, corpus().train, tmp_path / "killed", minutes=0)
     one_step = killed._one_step
     monkeypatch.setattr(killed, "_one_step", lambda: one_step() if killed.step < 4 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         killed.run()
-    resumed = Loop(recipe, corpus.train, tmp_path / "killed")
+    resumed = Loop(recipe, corpus().train, tmp_path / "killed")
     assert resumed.step == 4
     state = resumed.run().state_dict()
     assert all(torch.equal(state[name], weight) for name, weight in whole.items())

@@ -9,29 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import command_line
 import gguf_files
 import page_runner
 import pytest
-import typer.main
 from markdown_it import MarkdownIt
 from markdown_pages import ROOT, name_of, pages
 from sybil import Example
 
-from ladder import samples
-from ladder.cli.app import app
+from ladder.support import packages
 from ladder.timing import product
 
 REASONS = {
     "another machine": "it is for a device, or talks to one",
     "installs": "it installs or fetches packages",
+    "a server": "it serves until it is stopped, or asks the server; tests/serving does so",
     "minutes": "it takes minutes, on a machine that does nothing else",
     "the repository": "it works on a clone of the repository, not on files of the page",
 }
 OWN_CACHE = {"ladder cache", "ladder tune"}  # other tests would miss, or see, what these leave
 LANGUAGES = {"bash", "python", "json", "text", "toml", "yaml"}
-ALL = [*pages(), ROOT / "benchmarks" / "README.md"]
+ALL = [*pages(), *(ROOT / name / "README.md" for name in ("benchmarks", "examples"))]
 RUN = [page for page in ALL if any(page_runner.examples(page))]
 
 
@@ -56,7 +55,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page_runs(
     page: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples, "package_file", lambda *of: small_model)
+    monkeypatch.setattr(packages, "package_file", lambda *of: small_model)
     monkeypatch.setattr(product, "ROTATED_BYTES", 1e6)
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
@@ -80,20 +79,7 @@ def test_what_is_not_run(golden: Callable[..., None]) -> None:
 
 
 def test_commands_that_are_not_run_are_commands() -> None:
-    command = typer.main.get_command(app)
-    for page, example, _ in not_run():
+    for _, example, _ in not_run():
         for line in page_runner.commands(example.parsed):
             if line.text.startswith("ladder ") and line.plain:
-                check(command, line.words[1:], f"{name_of(page)}: {line.text}")
-
-
-def check(command: Any, words: list[str], where: str, parent: Any = None) -> None:
-    """Parse the words of a command, and run nothing."""
-    try:
-        context = command.make_context("ladder", [*words], parent=parent)
-    except Exception as error:
-        pytest.fail(f"{where}: {error}")
-    if hasattr(command, "commands"):
-        rest = [*context._protected_args, *context.args]
-        _, child, rest = command.resolve_command(context, rest)
-        check(child, rest, where, context)
+                command_line.check(line.words[1:])

@@ -121,6 +121,27 @@ def test_codes_are_those_of_the_ir() -> None:
     assert "y.codes" not in model.graph.initializers
 
 
+ROUNDED = """g (float[4, 64] x) => (float[4, 6] y) {
+    q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)
+    p = MatMul (d, w)
+    r = QuantizeLinear (p, t, z)  y = DequantizeLinear (r, t, z)
+}"""
+
+
+@pytest.mark.parametrize("type", ["int8:row", "int8:g32", "int5:row"])
+def test_bytes_are_unsigned_next_to_rounded_activations(type: str) -> None:
+    """ONNX Runtime multiplies them as bytes: signed ones overflow on a CPU without VNNI."""
+    scales = {"s": np.float32(0.03), "t": np.float32(0.2), "z": np.uint8(128)}
+    model = quantized(graph(ROUNDED, {"w": random(64, 6), **scales}), type)
+    feeds = {"x": random(4, 64, seed=1)}
+    wanted = meaning(model, feeds)
+    exported(model)
+    (weight,) = (n for n in model.graph if n.name == "p.dequantized")
+    codes, _, zero = (array_of(value) for value in weight.inputs if value is not None)
+    assert codes.dtype == zero.dtype == np.uint8 and (zero == 128).all()
+    assert_same(stock(model, feeds), wanted)
+
+
 GEMM = "g (float[M, 33] x) => (float[M, 5] y) {{ y = Gemm<transB={t}>(x, w{bias}) }}"
 
 

@@ -194,9 +194,18 @@ def test_pads_from_sizes(x: str, options: str, pads: tuple[int, ...] | None) -> 
 
 
 def test_other_types_are_refused() -> None:
-    text = "g (float16[64, 64] x) => (float16[64, 8] y) { y = MatMul(x, w) }"
-    sites, (refusal,) = found(text, {"w": random(64, 8).astype(np.float16)})
-    assert not sites and refusal.reason == "its weight is FLOAT16, not FLOAT"
+    text = "g (int32[64, 64] x) => (int32[64, 8] y) { y = MatMul(x, w) }"
+    sites, (refusal,) = found(text, {"w": random(64, 8).astype(np.int32)})
+    assert not sites and refusal.reason == "its weight is INT32, not a float"
+
+
+@pytest.mark.parametrize("kind", ["float16", "double"])
+def test_other_floats_are_sites(kind: str) -> None:
+    text = f"g ({kind}[64, 64] x) => ({kind}[64, 8] y) {{ y = MatMul(x, w) }}"
+    weight = random(64, 8).astype(kind)
+    (site,), _ = found(text, {"w": weight})
+    assert site.kind.numpy() == weight.dtype
+    np.testing.assert_array_equal(site.array(), weight.T.astype(np.float32))
 
 
 def test_custom_domains_are_not_looked_at() -> None:
