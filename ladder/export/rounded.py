@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from ladder.export import dynamic, static
 from ladder.export.integers import FORM, to_integers
 from ladder.export.opset import raise_opset
 from ladder.export.weights import high_rung_nodes
+from ladder.hardware.targets import cpu_flags
 from ladder.ir import facts
 from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, is_static
 from ladder.ir.dtype import DType
@@ -15,6 +18,10 @@ from ladder.ir.facts import Muxing
 from ladder.ir.site import SITE_KEY
 
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
+OVERFLOW = (
+    "this CPU has no VNNI: ONNX Runtime's sums of 8-bit products may overflow on it; weights of "
+    "--type int7:row never do, at the same speed"
+)
 MUXED = FORM  # of sites with outliers, in every mode
 PRODUCTS = ("MatMul", "Gemm")
 
@@ -54,6 +61,14 @@ def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | N
     elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
         return dynamic.form(mode)
     return FORM if op in PRODUCTS and mode not in WITH_ZERO_POINT else None
+
+
+def may_overflow(mode: str, types: Collection[DType]) -> bool:
+    """Whether ONNX Runtime's sums could overflow on this CPU: x86 without VNNI has 16 bits."""
+    fast = mode in WITH_ZERO_POINT or mode == "int8:static"
+    wide = any(dtype.element.signed and dtype.bits > dynamic.SAFE_BITS for dtype in types)
+    flags = cpu_flags()
+    return fast and wide and "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def effect(mode: str, form: str) -> str:

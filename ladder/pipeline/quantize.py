@@ -222,7 +222,14 @@ def _float_notes(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
         for s in sites
     )
     counted = Counter((op, reason) for op, reason in reasons if reason is not None)
-    return [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
+    overflow = [rounded.OVERFLOW] if rounded.may_overflow(how.mode, _types(sites, plan)) else []
+    said = [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
+    return said + overflow
+
+
+def _types(sites: list[Site], plan: BitPlan) -> set[DType]:
+    """The types of products and convolutions."""
+    return {_type(site, plan) for site in sites if site.node.op_type != "Gather"}
 
 
 def float_weights(model: ir.Model) -> int:

@@ -38,6 +38,7 @@ WITHOUT_ENTRIES = (
     "ladder.passes.infra.registry",
     "ladder.passes.measure_sensitivity",
     "ladder.peers",
+    "ladder.pipeline.file_bench",
     "ladder.pipeline.float_check.written",
     "ladder.pipeline.prepare",
     "ladder.pipeline.quantize",
