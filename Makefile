@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml constraints.txt ladder/__init__.py
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,plot,dask,dev]'
 	@touch $@
 
-demo: setup ## Fetch SmolLM2-135M, compile it at 4 and 2 bits, measure, generate.
+demo: setup ## Fetch SmolLM2-135M, compile it as it is and in three plans, measure, ask.
 	$(BIN)/python -m ladder.demo
 
 # Measuring coverage makes tests a third slower, so it is measured on the fast ones.

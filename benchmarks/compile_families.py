@@ -52,7 +52,8 @@ def measure_all(output: Path, only: list[str] | None) -> None:
 
 def measure(name: str) -> dict[str, Any]:
     """One row: the error, or what stood in the way, and the seconds of CPU time."""
-    start, row = time.process_time(), {"name": name}
+    start = time.process_time()
+    row: dict[str, Any] = {"name": name}
     with tempfile.TemporaryDirectory() as folder:
         try:
             row["error"] = max(compile_family(name, Path(folder) / "a").errors())

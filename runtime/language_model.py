@@ -16,7 +16,7 @@ from ladder.ir.states import RECURRENT
 from ladder.runtime.artifact import TOKENIZER, Artifact
 from ladder.runtime.chat import Message, render
 from ladder.runtime.generation import Generation
-from ladder.runtime.manifest import ALL, DECODE, HIDDEN, LAST, PREFILL
+from ladder.runtime.manifest import ALL, DECODE, HIDDEN, LAST, PREFILL, SHORT
 from ladder.runtime.sampler import Sampler
 from ladder.runtime.sampling import Sampling
 from ladder.runtime.session import Function, Session
@@ -40,9 +40,12 @@ class LanguageModel:
         self._decode.bind()
         self.states = States(facts.states, self._decode.inputs)
         self.context = facts.context if self.states.bounded else sys.maxsize
-        self._prefill.bind(self.states.buffers)
         _check_fits(self._decode, 1, self.states)
-        _check_fits(self._prefill, self.chunk, self.states)
+        # By the number of their tokens, the longest call first.
+        self._prefill.bind(self.states.buffers)
+        self._several = {self.chunk: self._prefill, **self._short_call()}
+        for tokens, function in self._several.items():
+            _check_fits(function, tokens, self.states)
         # Without these functions, prefill returns the logits of all tokens.
         self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}
         for head in self._heads.values():
@@ -50,6 +53,18 @@ class LanguageModel:
         self._tokenizer: object | None = None
         # Called before each call of a compiled function: what it raises ends a long prompt early.
         self.before_call: Callable[[], object] = lambda: None
+
+    def _short_call(self) -> dict[int, Function]:
+        """The call of a few tokens, of models whose chunks cannot be padded."""
+        if not self.session.has_function(SHORT):
+            return {}
+        short = self.session.function(SHORT)
+        short.bind(self.states.buffers)
+        given = short.inputs.get(TOKENS_IN)
+        tokens = 0 if given is None else given.shape[-1]
+        if not 1 < tokens < self.chunk:
+            raise LadderError(f"function '{SHORT}' takes {tokens} tokens; compile the model again")
+        return {tokens: short}
 
     @property
     def position(self) -> int:
@@ -103,27 +118,30 @@ class LanguageModel:
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
     def _pieces(self, tokens: Sequence[int]) -> Iterator[Sequence[int]]:
-        """The tokens of each call: prefill chunks, and the tail as one more or token by token.
+        """The tokens of each call: prefill chunks, and the tail as one more or in short calls.
 
         Padding of the tail would change states that are replaced, or rows that are still needed.
         """
-        padded = self.states.take_padding(self.chunk)
-        exact = len(tokens) if padded else len(tokens) // self.chunk * self.chunk
-        for start in range(0, exact, self.chunk):
-            yield tokens[start : start + self.chunk]
-        for token in tokens[exact:]:
-            yield [token]
+        if self.states.take_padding(self.chunk):
+            for start in range(0, len(tokens), self.chunk):
+                yield tokens[start : start + self.chunk]
+            return
+        for size in (*self._several, 1):
+            whole = len(tokens) // size * size
+            for start in range(0, whole, size):
+                yield tokens[start : start + size]
+            tokens = tokens[whole:]
 
     def _feed_piece(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
         self.before_call()
-        function = self._decode if len(tokens) == 1 else self._prefill
+        function = self._decode if len(tokens) == 1 else self._call_of(len(tokens))
         ids = function.inputs[TOKENS_IN]
         ids[0, : len(tokens)] = tokens
         ids[0, len(tokens) :] = 0
         function.inputs[POSITION_IN][0] = self.position
         made, *rest = function.call()
-        needs_head = function is self._prefill and bool(self._heads)
+        needs_head = function is not self._decode and bool(self._heads)
         width = self._heads[ALL].inputs[HIDDEN].shape[-1] if needs_head else self.vocabulary
         _check_rows(function, made, ids.shape[1], width)
         self.states.advance(len(tokens), dict(zip(function.outputs[1:], rest, strict=True)))
@@ -131,6 +149,10 @@ class LanguageModel:
             return np.empty((0, self.vocabulary), np.float32)
         rows: np.ndarray = made[0, len(tokens) - 1 if logits == LAST else 0 : len(tokens)]
         return self._logits_of(rows) if needs_head else rows.copy()
+
+    def _call_of(self, tokens: int) -> Function:
+        """The shortest call that takes so many tokens."""
+        return self._several[min(size for size in self._several if size >= tokens)]
 
     def _logits_of(self, hidden: np.ndarray) -> np.ndarray:
         """The logits of the hidden states [rows, D] of a prefill chunk."""

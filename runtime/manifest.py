@@ -23,7 +23,7 @@ from ladder.support.fields import field, list_field, nullable_field, refuse_repe
 
 FORMAT, OLDEST = 2, 1
 # The functions of a language model, and the input of those that compute its logits.
-DECODE, PREFILL, LAST, ALL = "decode", "prefill", "last", "all"
+DECODE, PREFILL, SHORT, LAST, ALL = "decode", "prefill", "short", "last", "all"
 HIDDEN = "hidden"
 KEYS = ("report", "origin")  # required keys that are read elsewhere
 CHECKSUM = "checksum"

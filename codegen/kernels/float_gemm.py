@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import VECTORS, store
+from ladder.codegen.kernels.common import VECTORS, Rows, store
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
 from ladder.codegen.kernels.stored import float_zero, number_at, scale_of, weight_of
@@ -23,22 +23,23 @@ from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 def float_gemm(packing: Packing, experts: bool = False) -> Any:
     """A product of float32 [M, K]; operands: ``signature``.
 
-    A block's sum of x * (decoded number)
-    is multiplied by the weight scale and added, blocks in ascending order. In a type with a
-    minimum the weights themselves are summed. With ``experts`` the
-    weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that each
-    row is multiplied by: no other is read.
+    A block's sum of x * (decoded number) is multiplied by the weight scale and added, blocks in
+    ascending order. In a type with a minimum the weights themselves are summed. With ``experts``
+    the weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that
+    each row is multiplied by: no other is read, and none for -1, whose result is 0. ``order`` [M]
+    has the rows of an expert one after the other, so that a tile of its weight is read once for all
+    of them.
     """
     op = "expert_gemm" if experts else "float_gemm"
     name = f"{op}_{packing}"
     block_size, chunks, grouped = packing.block, packing.chunks, packing.grouped
 
     @T.inline
-    def add_weight(sums, args, base, scales, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
+    def add_weight(sums, args, rows, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
         row = T.meta_var(lanes(vector * LANES))
         code = T.meta_var(code_at(packing, args.planes, tile, chunk, place, vector, lanes(0)))
-        number = T.meta_var(number_at(packing, code, base[row], args.values))
-        factor = T.meta_var(_factor(packing, number, scales[row], base[row]))
+        number = T.meta_var(number_at(packing, code, rows.zeros[row], args.values))
+        factor = T.meta_var(_factor(packing, number, rows.scales[row], rows.zeros[row]))
         sums[row] = plus_product(sums[row], splat(args.x[m, k], LANES), factor)
 
     @T.prim_func  # type: ignore[untyped-decorator]
@@ -48,15 +49,18 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
         K = T.meta_var(args.size.K)
         tiles = T.meta_var(args.size.N // TILE if experts else args.size.NT)
         for of_out in T.parallel(tiles):
-            for m in T.serial(args.size.M):
+            for i in T.serial(args.size.M):
+                m = T.meta_var(args.order[i] if experts else i)
                 tile = T.meta_var(args.ids[m] * tiles + of_out if experts else of_out)
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "float32")
                 base = T.alloc_buffer((TILE,), "float32")
                 scales = T.alloc_buffer((TILE,), "float32")
+                rows = T.meta_var(Rows(scales, base))
                 for v in T.unroll(VECTORS):
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
-                for block in T.serial(T.ceildiv(K, block_size)):
+                some = T.meta_var(args.ids[m] >= T.int64(0) if experts else True)
+                for block in T.serial(T.if_then_else(some, T.ceildiv(K, block_size), T.int64(0))):
                     at = T.meta_var(block if grouped else T.int64(0))
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))
@@ -71,10 +75,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                             if within * CHUNK + place < block_size and first + place < K:
                                 for v in T.unroll(VECTORS):
                                     chunk = T.meta_var(block * chunks + within)
-                                    add_weight(
-                                        sums, args, base, scales, m, tile,
-                                        chunk, first + place, v, place,
-                                    )  # fmt: skip
+                                    at_k = T.meta_var(first + place)
+                                    add_weight(sums, args, rows, m, tile, chunk, at_k, v, place)
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))
                         scale = T.meta_var(_last(packing, scales[row]))

@@ -15,7 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded
-from ladder.options.requests import NO_REMEDY, SiteOptions
+from ladder.options.sites import NO_REMEDY, SiteOptions
 from ladder.passes.rounding.methods import find_method
 from ladder.support.lookup import named
 

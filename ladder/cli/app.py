@@ -16,7 +16,7 @@ from ladder.cli.kernels import kernels_app
 from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
-from ladder.cli.reporting import report_command
+from ladder.cli.reporting import compare_command, report_command
 from ladder.cli.serving import serve_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
@@ -180,6 +180,7 @@ def sign(
 
 
 app.command("report")(report_command)
+app.command("compare")(compare_command)
 
 
 @app.command()

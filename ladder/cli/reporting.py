@@ -1,14 +1,16 @@
-"""``ladder report``: the page about an artifact, and what was measured of it."""
+"""``ladder report`` and ``ladder compare``: pages about artifacts, and what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ladder.cli import options as o
-from ladder.cli.show import err, out, print_json
+from ladder.cli.show import err, out, print_json, print_table
+from ladder.errors import LadderError
 
 
 def report_command(
@@ -18,6 +20,16 @@ def report_command(
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text that the model continues, as a sample on the page.")
+    ] = None,
+    model_explorer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STEM", help="Also write node data: STEM.types.json and STEM.loss.json."
+        ),
+    ] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file that the node data is about (default: the model)."),
     ] = None,
     verify_key: o.VerifyKey = None,
     threads: o.Threads = 0,
@@ -34,9 +46,53 @@ def report_command(
         from ladder.evaluation.sample import sample
 
         err.print(keep(artifact, SAMPLE, sample(artifact, prompt, verify_key)))
+    if model_explorer is not None:
+        _write_node_data(manifest["report"], model_explorer, graph)
+    elif graph is not None:
+        raise LadderError(f"--graph {graph}: is for --model-explorer, which is missing")
     if json:
         print_json({**manifest["report"], "measured": measured(artifact)})
         return
     target = output or artifact / REPORT
     write_page(manifest, target, artifact)
     out.print(f"Wrote {target}")
+
+
+def _write_node_data(report: Mapping[str, Any], stem: Path, graph: Path | None) -> None:
+    from ladder.evaluation.model_explorer import write_node_data
+
+    paths, missing = write_node_data(report, stem, graph)
+    for path in paths:
+        err.print(f"Wrote {path}")
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        err.print(f"not in the graph: {missing[0]}{more}")
+
+
+def compare_command(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Artifact folders, GGUF or ONNX files.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Page (.html) or picture (.svg) to write.")
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Show models side by side: size, types, and what was measured of their quality and speed."""
+    from ladder.evaluation.compare import check_output, compare, compared_table, write_comparison
+
+    if output is not None:
+        check_output(output)
+    rows = compare(models)
+    if output is not None:
+        write_comparison(output, rows)
+    if json:
+        print_json([row.to_json() for row in rows])
+        return
+    table = compared_table(rows)
+    print_table("", table.heads, [[cell.text for cell in cells] for cells in table.cells])
+    for row in rows:
+        for note in row.notes:
+            out.print(f"{row.name}: {note}")
+    if output is not None:
+        out.print(f"Wrote {output}")

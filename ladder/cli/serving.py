@@ -13,6 +13,7 @@ from ladder.errors import LadderError
 from ladder.options.schema import options_of
 from ladder.options.serving import ServeOptions
 
+EXTRA = ("starlette", "uvicorn")
 INSTALL = "pip install 'ladder[serve]'"
 
 
@@ -29,9 +30,10 @@ def serve_command(
 
     try:
         from ladder.serving.server import run
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
         raise LadderError(f"a server needs {error.name}: {INSTALL}") from error
-
     o.set_threads(threads)
     options = options_of(ServeOptions, asked)
     model = language_model(Artifact.load(artifact, verify_key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ladder.evaluation.explained import front, metric_of
@@ -20,53 +21,76 @@ def pareto_pictures(report: Mapping[str, Any], found: Results) -> list[Picture]:
     plan = report.get("plan")
     if not plan:
         return []
-    drawn = [axis for axis in AXES if axis.front]
-    made = [_picture(axis, report, plan, found) for axis in drawn if axis.key in plan["predicted"]]
+    drawn = [axis for axis in AXES if axis.front and axis.key in plan["predicted"]]
+    made = [_Plans(axis, report, found).picture() for axis in drawn]
     return [one for one in made if one is not None]
 
 
-def _picture(
-    axis: Axis, report: Mapping[str, Any], plan: Mapping[str, Any], found: Results
-) -> Picture | None:
-    assert axis.column is not None  # as every axis with a front has
-    factor, metric, limits = axis.column.factor, metric_of(report), limits_of(report)
-    along, loss = limits.get(axis.key), limits.get("loss")
-    predicted = {**plan["uniform"], THIS: plan["predicted"]}
-    at = {name: row.get(axis.key) for name, row in predicted.items()}
+@dataclass(frozen=True)
+class _Plans:
+    """The plans of a report along one axis."""
 
-    def points(losses: Mapping[str, Any], labels: bool = False) -> list[Point]:
-        known = {n: y for n, y in losses.items() if is_number(y) and is_number(at.get(n))}
+    axis: Axis
+    report: Mapping[str, Any]
+    found: Results
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        plan: Mapping[str, Any] = self.report["plan"]
+        return plan
+
+    @property
+    def metric(self) -> str:
+        return metric_of(self.report)
+
+    @property
+    def factor(self) -> float:
+        """From the values of the axis to those that are shown."""
+        return self.axis.column.factor if self.axis.column else 1.0
+
+    def picture(self) -> Picture | None:
+        """All series, and the limits of the budget as lines."""
+        limits = limits_of(self.report, "bounds")
+        along = limits.get(self.axis.key)
+        bounds = (None if along is None else self.factor * along, limits.get("loss"))
+        unit = f"{self.metric} from the float model, nats per token"
+        titles = (self.axis.front, unit if self.metric == "KL" else self.metric)
+        series = [*self._predicted(), *self._measured()]
+        return picture(f"Loss and {self.axis.label}", titles, series, bounds)
+
+    def _predicted(self) -> list[Series]:
+        best = [
+            Point(self.factor * x, y, f"{self.metric} {y:.3g}")
+            for x, y in front(self.plan, self.axis.key)
+        ]
+        uniform = {name: row.get("loss") for name, row in self.plan["uniform"].items()}
+        this = {THIS: self.plan["predicted"].get("loss")}
         return [
-            Point(factor * at[name], y, f"{name}: {metric} {y:.3g}", name if labels else "")
-            for name, y in known.items()
+            Series("best mixed plans, predicted", "front", best, line=True),
+            Series("one type everywhere, predicted", "uniform", self._points(uniform, True)),
+            Series("this plan, predicted", "predicted", self._points(this)),
         ]
 
-    losses = {name: row.get("loss") for name, row in predicted.items()}
-    series = [
-        Series(
-            "best mixed plans, predicted",
-            "front",
-            [Point(factor * x, y, f"{metric} {y:.3g}") for x, y in front(plan, axis.key)],
-            line=True,
-        ),
-        Series(
-            "one type everywhere, predicted",
-            "uniform",
-            points({name: y for name, y in losses.items() if name != THIS}, labels=True),
-        ),
-        Series("this plan, predicted", "predicted", points({THIS: losses[THIS]})),
-        Series("measured on the calibration data", "measured", points(_measured(plan, metric))),
-    ]
-    scored = found.get(EVAL, {})
-    if metric == "KL" and scored.get("kl_mean") is not None:
-        name = f"this plan, measured on {scored['text']}"
-        series.append(Series(name, "scored", points({THIS: scored["kl_mean"]})))
-    unit = f"{metric} from the float model, nats per token" if metric == "KL" else metric
-    bounds = (None if along is None else factor * along, loss)
-    return picture(f"Loss and {axis.label}", (axis.front, unit), series, bounds)
+    def _measured(self) -> list[Series]:
+        """What was run whole: this plan, and the best uniform plan that fits."""
+        measured, key = self.plan["measured"], self.metric.lower()
+        uniform = str(measured.get("uniform"))
+        losses = {THIS: measured.get(key), uniform: measured.get(f"uniform_{key}")}
+        series = [Series("measured on the calibration data", "measured", self._points(losses))]
+        scored = self.found.get(EVAL)
+        if scored is not None and self.metric == "KL":
+            name = f"this plan, measured on {scored['text']}"
+            series.append(Series(name, "scored", self._points({THIS: scored.get("kl_mean")})))
+        return series
 
-
-def _measured(plan: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """What was run whole: this plan, and the best uniform plan that fits."""
-    measured, key = plan["measured"], metric.lower()
-    return {THIS: measured.get(key), str(measured.get("uniform")): measured.get(f"uniform_{key}")}
+    def _points(self, losses: Mapping[str, Any], labels: bool = False) -> list[Point]:
+        """Plans by name where they are on the axis, at some losses."""
+        rows = {**self.plan["uniform"], THIS: self.plan["predicted"]}
+        at = {name: row.get(self.axis.key) for name, row in rows.items()}
+        return [
+            Point(
+                self.factor * at[name], y, f"{name}: {self.metric} {y:.3g}", name if labels else ""
+            )
+            for name, y in losses.items()
+            if is_number(y) and is_number(at.get(name))
+        ]

@@ -9,7 +9,7 @@ from typing import Any
 
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44  # margins: axes and their titles
-TICKS = 6  # about so many labels on an axis
+TICKS, LEAST_TICKS = 6, 2  # about so many labels on an axis, and so many at least
 ROOM = 0.06  # of an axis, left free at both ends
 DECADES = 2  # from so many powers of ten on, an axis is labelled by them alone
 
@@ -66,7 +66,9 @@ class Axis:
         return math.log10(value) if self.log else value
 
     def ticks(self) -> list[Tick]:
-        values = _powers(self.low, self.high) if self.log else _even(self.low, self.high)
+        values = _powers(self.low, self.high) if self.log else []
+        if len(values) < LEAST_TICKS:
+            values = _even(self.low, self.high)
         return [Tick(self.at(value), f"{value:.4g}") for value in values]
 
 

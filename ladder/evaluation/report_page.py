@@ -16,6 +16,8 @@ from ladder.evaluation.sensitivity_picture import sensitivity_picture
 from ladder.evaluation.tables import Table, table
 from ladder.evaluation.token_time import token_time
 from ladder.evaluation.verdict import verdict
+from ladder.runtime.artifact import MANIFEST
+from ladder.support.disk_space import bytes_on_disk
 from ladder.support.files import file_aside
 
 DEFAULT_FOLDER = "DIR"
@@ -23,20 +25,27 @@ DEFAULT_FOLDER = "DIR"
 
 def write_page(manifest: dict[str, Any], target: Path, folder: Path) -> None:
     """Write the page for the artifact in ``folder``, with what was measured of it."""
-    text = page(manifest, measured(folder), str(folder))
+    files = [folder / name for name in (MANIFEST, *manifest["files"])]
+    text = page(manifest, measured(folder), str(folder), bytes_on_disk(files))
     with file_aside(target) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def page(
-    manifest: dict[str, Any], found: Results | None = None, folder: str = DEFAULT_FOLDER
+    manifest: dict[str, Any],
+    found: Results | None = None,
+    folder: str = DEFAULT_FOLDER,
+    size: int | None = None,
 ) -> str:
-    """The text of the page: the verdict, pictures, then folded tables."""
+    """The text of the page: the verdict, pictures, then folded tables.
+
+    ``folder`` is named in commands; ``size`` is what it takes on disk, if that is known.
+    """
     report, found, where = manifest["report"], found or {}, shlex.quote(folder)
     return render(
         "report.html",
         title=Path(report["model"]).name,
-        cards=verdict(manifest, found, where),
+        cards=verdict(report, found, where, size or report["size_bytes"]),
         paretos=pareto_pictures(report, found),
         heat=heat_map(report, planned(report)),
         sensitivity=sensitivity_picture(report["sites"], planned(report)),

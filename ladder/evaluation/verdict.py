@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ladder.evaluation.measured import BENCH, EVAL, SAMPLE, Results
+from ladder.support.quality import USABLE, WEAK, quality
 
 GOOD, FAIR, BAD, UNKNOWN = "good", "fair", "bad", "unknown"
-# KL in nats per token below which the words hold.
-WORDS = (
-    (0.01, GOOD, "as good as the float model"),
-    (0.05, GOOD, "close to the float model"),
-    (0.2, FAIR, "slightly worse than the float model"),
-    (0.5, FAIR, "clearly worse than the float model"),
-    (math.inf, BAD, "not usable: far from the float model"),
-)
+COLOURS = ((USABLE, GOOD), (WEAK, FAIR), (math.inf, BAD))  # KL in nats per token, at most
 TEXT = "TEXT.txt"
 
 
@@ -32,29 +26,33 @@ class Card:
     command: str = ""
 
 
-def words_for(kl: float) -> tuple[str, str]:
-    """How good a model with this KL divergence from the float model is: a status, and words."""
-    return next(((status, words) for limit, status, words in WORDS if kl < limit), WORDS[-1][1:])
+def status_of(kl: float) -> str:
+    """The colour of a card with this KL divergence from the float model."""
+    return next((status for most, status in COLOURS if kl <= most), BAD)
 
 
-def verdict(manifest: Mapping[str, Any], found: Results, folder: str) -> list[Card]:
-    """Size, quality, speed and a sample; ``folder`` is the artifact in the commands."""
-    report = manifest["report"]
-    cards = [_size(report), _quality(report, found, folder)]
+def verdict(report: Mapping[str, Any], found: Results, folder: str, size: int) -> list[Card]:
+    """Size, quality, speed and a sample.
+
+    ``folder`` is the artifact in the commands, and ``size`` the bytes that it takes on disk.
+    """
+    cards = [_size(report, size), _quality(report, found, folder)]
     if report["language_model"]:
         cards += [_speed(found.get(BENCH), folder), _sample(found.get(SAMPLE), folder)]
     return cards
 
 
-def _size(report: Mapping[str, Any]) -> Card:
-    size = float(report["size_bytes"])
-    bits = f"{report['bits_per_weight']:.3f} bits per weight, scales included"
-    limit = limits_of(report).get("bytes")
-    if limit is None:
-        return Card("Size", _mega(size), GOOD, (bits, "No limit on the size was asked for."))
-    over = size - limit
-    said = f"{_mega(abs(over))} {'over' if over > 0 else 'under'} the {_mega(limit)} asked for"
-    return Card("Size", _mega(size), BAD if over > 0 else GOOD, (said, bits))
+def _size(report: Mapping[str, Any], size: int) -> Card:
+    limits, bits = limits_of(report), f"{report['bits_per_weight']:.3f} bits per weight"
+    most = limits.get("bytes")
+    if "bpw" in limits:
+        bits += f", {limits['bpw']:g} asked for"
+    if most is None:
+        asked = () if limits else ("No limit on the size was asked for.",)
+        return Card("Size", _mega(size), GOOD, (f"{bits}, scales included", *asked))
+    said = f"{_mega(abs(size - most))} {'over' if size > most else 'under'} the {_mega(most)}"
+    details = (f"{said} asked for", f"{bits}, scales included")
+    return Card("Size", _mega(size), BAD if size > most else GOOD, details)
 
 
 def _quality(report: Mapping[str, Any], found: Results, folder: str) -> Card:
@@ -67,8 +65,7 @@ def _quality(report: Mapping[str, Any], found: Results, folder: str) -> Card:
     loss = planned_loss(report)
     if loss is None:
         return Card("Quality", "not measured", UNKNOWN, details, command)
-    status, words = words_for(loss)
-    return Card("Quality", words, status, details, command)
+    return Card("Quality", quality(loss), status_of(loss), details, command)
 
 
 def _scored(scored: Mapping[str, Any], command: str) -> Card:
@@ -80,8 +77,7 @@ def _scored(scored: Mapping[str, Any], command: str) -> Card:
     if kl is None:
         details.append("KL was not measured: the float model was not in the cache.")
         return Card("Quality", f"perplexity {perplexity:.4g}", UNKNOWN, tuple(details), command)
-    status, words = words_for(kl)
-    return Card("Quality", words, status, tuple(details))
+    return Card("Quality", quality(kl), status_of(kl), tuple(details))
 
 
 def _planned(report: Mapping[str, Any]) -> str:
@@ -110,10 +106,13 @@ def _loss_of(plan: Mapping[str, Any]) -> Any:
     return plan["predicted"].get("loss")
 
 
-def limits_of(report: Mapping[str, Any]) -> dict[str, float]:
-    """The budget by axis; a plan file may have been edited, so only numbers count."""
+def limits_of(report: Mapping[str, Any], key: str = "limits") -> dict[str, float]:
+    """The budget by axis, as asked for, or as ``bounds`` in pictures.
+
+    A plan file may have been edited, so only numbers count.
+    """
     plan = report.get("plan") or {}
-    limits = plan.get("asked", {}).get("limits", {})
+    limits = plan.get("asked", {}).get(key, {})
     rows = limits.items() if isinstance(limits, Mapping) else ()
     return {axis: float(value) for axis, value in rows if isinstance(value, int | float)}
 

@@ -14,6 +14,7 @@ from ladder.ir.dtype import DType
 DEQUANTIZE, BOOK, ARITHMETIC = "DequantizeLinear", "Gather from a code book", "Sub and Mul"
 SIGN = 128  # of a byte
 BLOCKED_OPSET = 21  # DequantizeLinear with block_size
+HALVES, HALVES_OPSET = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16), 19  # results of it
 OPSET_OF_BITS = {2: 25, 4: 21, 8: 13}  # DequantizeLinear of packed codes, and of bytes
 FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
 # ONNX Runtime replaces MatMul(x, DequantizeLinear(w)) by a product with int8 activations (an
@@ -51,9 +52,11 @@ def per_row(dtype: DType, k: int) -> bool:
     return container(dtype) is not None and dtype.groups(k) == 1
 
 
-def least_opset(dtype: DType) -> int:
-    """The opset that decoding needs; scale types need none."""
+def least_opset(dtype: DType, kind: ir.DataType = ir.DataType.FLOAT) -> int:
+    """The opset that decoding to this float type needs; scale types need none."""
     codes = OPSET_OF_BITS[dtype.element.onnx.bitwidth]
+    if kind in HALVES:
+        codes = max(codes, HALVES_OPSET)
     return max(codes, BLOCKED_OPSET) if form(dtype) == DEQUANTIZE else codes
 
 
@@ -163,20 +166,20 @@ def _by_arithmetic(emit: Emitter, turned: bool) -> ir.Value:
 
 
 def _numbers(emit: Emitter, codes: np.ndarray) -> ir.Value:
-    """The values of the codes before scaling: float32, in the shape of ``codes``.
+    """The values of the codes before scaling, in the shape of ``codes``.
 
     A DequantizeLinear with scale 1 converts them. It is the only operator that ONNX Runtime does
     not compute when it loads the file, which would keep the whole weight in float32.
     """
     element = emit.weight.dtype.element
     stored = emit.constant("quantized", codes, element.onnx)
-    one = emit.constant("one", np.array(1, np.float32))
+    one = emit.float_constant("one", np.array(1, np.float32))
     numbers = emit.node("DequantizeLinear", [stored, one], {}, "codes.float", codes.shape)
     if not element.book:
         return numbers
     index, kind = {"to": int(ir.DataType.INT32)}, ir.DataType.INT32
     entries = emit.node("Cast", [numbers], index, "entries", codes.shape, kind)
-    book = emit.constant("book", np.nan_to_num(element.values))
+    book = emit.float_constant("book", np.nan_to_num(element.values))
     return emit.node("Gather", [book, entries], {"axis": 0}, "looked_up", codes.shape)
 
 

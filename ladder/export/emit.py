@@ -24,11 +24,18 @@ class Emitter:
     """Writes for one weight: constants to its graph, nodes before its first user.
 
     Names begin with the name of the site; a node and its output have the same name. ``opset`` is
-    that of the model. ``unsigned`` asks for codes without a sign.
+    that of the model. Floats are of type ``kind``; ``unsigned`` asks for codes without a sign.
     """
 
-    def __init__(self, weight: Weight, names: Names, opset: int, unsigned: bool = False) -> None:
-        self.weight, self.unsigned = weight, unsigned
+    def __init__(
+        self,
+        weight: Weight,
+        names: Names,
+        opset: int,
+        kind: ir.DataType = FLOAT,
+        unsigned: bool = False,
+    ) -> None:
+        self.weight, self.kind, self.unsigned = weight, kind, unsigned
         self._names = names
         self._opset = opset
 
@@ -43,11 +50,12 @@ class Emitter:
         attributes: dict[str, Any],
         part: str,
         shape: Sequence[int | ir.SymbolicDim] | None,
-        kind: ir.DataType = FLOAT,
+        kind: ir.DataType | None = None,
     ) -> ir.Value:
         """Add a standard node; return its output. ``shape`` is None where it is not known."""
         (out,) = self.nodes(op, inputs, (part,), attributes)
-        out.shape, out.type = None if shape is None else ir.Shape(shape), ir.TensorType(kind)
+        out.shape = None if shape is None else ir.Shape(shape)
+        out.type = ir.TensorType(kind or self.kind)
         return out
 
     def nodes(
@@ -70,22 +78,26 @@ class Emitter:
         return self.node("Reshape", [value, wanted], {}, part, shape)
 
     def as_float(self, part: str, array: np.ndarray) -> ir.Value:
-        """Cast a constant to float32 in the graph, so that the file stays small.
+        """Cast a constant to the emitter's type in the graph, so that the file stays small.
 
         ONNX Runtime computes the Cast once, when it loads the file.
         """
         kind = self._readable(ir.DataType.from_numpy(array.dtype))
         value = self.constant(part, array, kind)
-        if kind == FLOAT:
+        if kind == self.kind:
             return value
-        return self.node("Cast", [value], {"to": int(FLOAT)}, f"{part}.float", array.shape)
+        return self.node("Cast", [value], {"to": int(self.kind)}, f"{part}.float", array.shape)
+
+    def float_constant(self, part: str, array: np.ndarray) -> ir.Value:
+        """An initializer of the emitter's type."""
+        return self.constant(part, array.astype(self.kind.numpy()), self.kind)
 
     def scale(self, part: str, array: np.ndarray) -> ir.Value:
-        """The weight's scales, in the layout of ``array``, as float32 times the tensor scale."""
+        """The weight's scales, in the layout of ``array``, times the tensor scale."""
         scale, tensor_scale = self.as_float(part, array), self.weight.tensor_scale_array()
         if tensor_scale is None:
             return scale
-        whole = self.constant(f"{part}.tensor", tensor_scale)
+        whole = self.float_constant(f"{part}.tensor", tensor_scale)
         return self.node("Mul", [scale, whole], {}, f"{part}.product", array.shape)
 
     def _name(self, part: str) -> str:

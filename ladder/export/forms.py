@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from ladder.errors import LadderError
 from ladder.export import bnb4, decode, nbits
 from ladder.ir.dtype import DType
@@ -20,9 +22,16 @@ def check_format(format: str, purpose: str = SPEED) -> None:
 
 
 def chosen(
-    format: str, purpose: str, op: str, dtype: DType, k: int, accuracy_level: int = 0
+    format: str,
+    purpose: str,
+    op: str,
+    dtype: DType,
+    k: int,
+    kind: ir.DataType = ir.DataType.FLOAT,
+    accuracy_level: int = 0,
 ) -> str:
-    """``qdq`` or ``nbits`` for a MatMul, Gemm, Gather or Conv over this type.
+    """``qdq`` or ``nbits`` for an operator (MatMul, Gemm, Gather, Conv) over a type, in a model of
+    ``kind``.
 
     ``auto`` takes the form that ONNX Runtime runs fastest with the same meaning, or standard
     operators only if it is for portability.
@@ -30,6 +39,7 @@ def chosen(
     if format != AUTO:
         return format
     own = purpose == SPEED and nbits.refuse(op, dtype, k) is None
+    own = own and nbits.runs_in(op, dtype, kind)
     return NBITS if own and _is_fast(op, dtype, accuracy_level) else QDQ
 
 

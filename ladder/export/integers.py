@@ -24,8 +24,10 @@ FORM = "MatMulInteger"
 LEAST_OPSET, OPSET_OF_BITS = 18, {4: 21, 2: 25}
 
 
-def to_integers(model: ir.Model, activation: str) -> None:
-    """Rewrite every low-bit product in place, muxed if the fact Muxing has its site.
+def to_integers(model: ir.Model, activation: str, sites: tuple[str, ...] = ()) -> None:
+    """Rewrite low-bit products in place, muxed if the fact Muxing has their site.
+
+    All of them, or only those of ``sites`` if that names some.
 
     %y = LowBitMatMul[t](%x, %w...)  -->  %s = Div(ReduceMax(Abs(%x)), 127)
                                           %q = Cast(Round(Mul(%x, Reciprocal(%s))))
@@ -33,7 +35,7 @@ def to_integers(model: ir.Model, activation: str) -> None:
     """
     raise_opset(model, max([LEAST_OPSET, *map(_least_opset, _types(model))]))
     before = set(named(model))
-    LowerTypes(activation, "dot").run(model)
+    LowerTypes(activation, "dot", sites=sites).run(model)
     opset = model.graph.opset_imports[""]
     for function in model.functions.values():
         if _is_lowered(function):
@@ -69,26 +71,20 @@ def _as_unsigned(model: ir.Model, before: Collection[Named]) -> None:
 def _unsigned(graph: ir.Graph, q: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value]:
     middle = add_initializer(graph, f"{q.name}.middle", np.array(MIDDLE, np.float32))
     zero = add_initializer(graph, f"{q.name}.zero", np.array(MIDDLE, np.uint8))
-    value, nodes = q, []
-    for op, other, to in (("Cast", [], 1), ("Add", [middle], 0), ("Cast", [], 2)):
-        made = ir.node(op, [value, *other], {"to": to} if to else None)
-        value = made.outputs[0]
-        value.name = made.name = f"{q.name}.unsigned{len(nodes)}"
-        nodes.append(made)
-    graph.insert_before(before, nodes)
-    return value, zero
+    number = ir.node("Cast", [q], {"to": int(ir.DataType.FLOAT)})
+    moved = ir.node("Add", [number.outputs[0], middle])
+    byte = ir.node("Cast", [moved.outputs[0]], {"to": int(ir.DataType.UINT8)})
+    for node, part in ((number, "float"), (moved, "moved"), (byte, "unsigned")):
+        node.name = node.outputs[0].name = f"{q.name}.{part}"
+    graph.insert_before(before, [number, moved, byte])
+    return byte.outputs[0], zero
 
 
 def _replace_inputs(node: ir.Node, w: ir.Value | None, u: ir.Value, zero: ir.Value) -> None:
-    made = ir.node("MatMulInteger", [u, w, zero], name=node.name)  # type: ignore[list-item]
-    ir.convenience.replace_nodes_and_values(
-        node.graph,
-        node,
-        [node],
-        [made],
-        node.outputs,
-        made.outputs,  # type: ignore[arg-type]
-    )
+    made = ir.node("MatMulInteger", [u, w, zero], name=node.name)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    ir.convenience.replace_nodes_and_values(graph, node, [node], [made], node.outputs, made.outputs)
 
 
 def _types(model: ir.Model) -> set[DType]:

@@ -9,6 +9,7 @@ from ladder.errors import LadderError
 from ladder.export import bnb4
 from ladder.export.emit import Emitter
 from ladder.export.weights import (
+    absorb_casts,
     drop_weight,
     original_op,
     replace_node,
@@ -18,6 +19,8 @@ from ladder.ir.dtype import FLOAT_ZERO, DType
 DOMAIN, VERSION = "com.microsoft", 1
 PRODUCT, GATHER = "MatMulNBits", "GatherBlockQuantized"
 WIDTHS = (2, 4, 8)
+FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
+KINDS = (FLOAT, FLOAT16, ir.DataType.BFLOAT16)
 BLOCKS = (16, 32, 64, 128, 256)
 
 
@@ -50,14 +53,25 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
     return None
 
 
+def refuse_kind(op: str, dtype: DType, kind: ir.DataType) -> str | None:
+    """Why the operators have no products and tables of this float type, or None."""
+    name = operator(op, dtype)
+    return f"{name} has no {kind.name}" if kind not in KINDS else None
+
+
+def runs_in(op: str, dtype: DType, kind: ir.DataType) -> bool:
+    """Whether ONNX Runtime has a kernel for CPUs in this float type."""
+    return kind == FLOAT or (kind == FLOAT16 and operator(op, dtype) != bnb4.OPERATOR)
+
+
 def width(dtype: DType) -> int:
     """Bits that a code takes; 1-bit codes and ternary take two."""
     return max(dtype.bits, WIDTHS[0])
 
 
-def check(site: str, op: str, dtype: DType, k: int) -> None:
+def check(site: str, op: str, dtype: DType, k: int, kind: ir.DataType = FLOAT) -> None:
     """Refuse a site that cannot be written."""
-    reason = refuse(op, dtype, k)
+    reason = refuse(op, dtype, k) or refuse_kind(op, dtype, kind)
     if reason is not None:
         raise LadderError(
             f"site {site}: {dtype} has no nbits form: {reason}; "
@@ -103,6 +117,7 @@ def rewrite(emit: Emitter, accuracy_level: int = 0) -> None:
     # Write everything before the first user is removed: new nodes are inserted before it.
     forms = {name: _form(emit, name, accuracy_level) for name in dict.fromkeys(names)}
     for node, name in zip(list(weight.users), names, strict=True):
+        absorb_casts(node)
         constants, attributes = forms[name]
         at = 1 if name == GATHER else 0
         inputs = [*constants[:at], node.inputs[0], *constants[at:]]

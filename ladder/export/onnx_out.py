@@ -54,20 +54,23 @@ class FileForm:
         """The short text of the activation mode."""
         return check_file_mode(self.activation)
 
-    def of(self, op: str, dtype: DType, k: int) -> str:
+    def of(self, op: str, dtype: DType, k: int, kind: ir.DataType = ir.DataType.FLOAT) -> str:
         """``qdq`` or ``nbits``, for a weight that is not multiplied in integers."""
-        return forms.chosen(self.format, self.purpose, op, dtype, k, self.accuracy_level)
+        level = self.accuracy_level
+        return forms.chosen(self.format, self.purpose, op, dtype, k, kind, level)
 
-    def text(self, op: str, dtype: DType, k: int) -> str:
+    def text(self, op: str, dtype: DType, k: int, kind: ir.DataType = ir.DataType.FLOAT) -> str:
         """The operators that a MatMul, Gemm, Gather or Conv over this type becomes."""
-        return rounded.form(self.mode, op, dtype, k) or forms.form(self.of(op, dtype, k), op, dtype)
+        return rounded.form(self.mode, op, dtype, k, kind) or forms.form(
+            self.of(op, dtype, k, kind), op, dtype
+        )
 
-    def effect(self, op: str, dtype: DType, k: int) -> str:
+    def effect(self, op: str, dtype: DType, k: int, kind: ir.DataType = ir.DataType.FLOAT) -> str:
         """What to expect of that form in ONNX Runtime."""
-        how = rounded.form(self.mode, op, dtype, k)
+        how = rounded.form(self.mode, op, dtype, k, kind)
         if how is not None:
-            return rounded.EFFECTS[how]
-        return forms.effect(self.of(op, dtype, k), op, dtype, self.accuracy_level)
+            return rounded.effect(self.mode, how)
+        return forms.effect(self.of(op, dtype, k, kind), op, dtype, self.accuracy_level)
 
 
 def export_onnx(
@@ -101,12 +104,14 @@ def _write_weights(model: ir.Model, how: FileForm) -> None:
     parts = list(_parts(model, how))
     for weight, name in parts:
         for node in weight.users if name == NBITS else ():
-            nbits.check(site_of(node), original_op(node), weight.dtype, weight.shape[1])
+            k, kind = weight.shape[1], weight.kind
+            nbits.check(site_of(node), original_op(node), weight.dtype, k, kind)
     raise_opset(model, qdq.needed_opset(weight for weight, name in parts if name == QDQ))
     names, opset = Names(model), model.graph.opset_imports.get("", 1)
     unsigned = qdq.quantizes_activations(model)
     for weight, name in list(_parts(model, how)):
-        emit = Emitter(weight, names, opset, unsigned)
+        kind = weight.kind if weight.kind != ir.DataType.DOUBLE else ir.DataType.FLOAT
+        emit = Emitter(weight, names, opset, kind, unsigned)
         if name == NBITS:
             nbits.rewrite(emit, how.accuracy_level)
             model.graph.opset_imports[nbits.DOMAIN] = nbits.VERSION
@@ -119,7 +124,7 @@ def _parts(model: ir.Model, how: FileForm) -> Iterator[tuple[Weight, str]]:
     for weight in find_weights(model):
         by_form: dict[str, list[ir.Node]] = {}
         for node in weight.users:
-            name = how.of(original_op(node), weight.dtype, weight.shape[1])
+            name = how.of(original_op(node), weight.dtype, weight.shape[1], weight.kind)
             by_form.setdefault(name, []).append(node)
         for name, users in by_form.items():
             yield replace(weight, users=users), name

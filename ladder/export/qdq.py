@@ -20,6 +20,7 @@ from ladder.export.decode import (
 from ladder.export.emit import Emitter
 from ladder.export.weights import (
     Weight,
+    absorb_casts,
     drop_weight,
     original_op,
     replace_node,
@@ -30,7 +31,7 @@ from ladder.ir.unused import drop_unused
 
 def needed_opset(weights: Iterable[Weight]) -> int:
     """The opset that the forms of these weights need (21, for 2 bits 25, for some less)."""
-    return max((least_opset(weight.dtype) for weight in weights), default=1)
+    return max((least_opset(weight.dtype, weight.kind) for weight in weights), default=1)
 
 
 def quantizes_activations(model: ir.Model) -> bool:
@@ -73,7 +74,10 @@ def rewrite(emit: Emitter) -> None:
     else:
         kernel = decoded(emit, turned)
         by_op = {} if turned else _layouts(emit, kernel)
+    by_op = {op: _in_kind(emit, value, op) for op, value in by_op.items()}
+    kernel = kernel if ops <= set(by_op) else _in_kind(emit, kernel, "")
     for node in list(weight.users):
+        absorb_casts(node)
         op, x = original_op(node), node.inputs[0]
         if op == "Gather":
             replace_node(node, ir.node(op, [kernel, x], {"axis": 0}))
@@ -84,6 +88,16 @@ def rewrite(emit: Emitter) -> None:
         else:
             restore_with_bias(node, op, by_op[op], list(node.attributes.values()))
     drop_weight(weight)
+
+
+def _in_kind(emit: Emitter, value: ir.Value, part: str) -> ir.Value:
+    """A decoded weight in the model's type, if DequantizeLinear does not have that."""
+    kind = emit.weight.kind
+    if kind == emit.kind:
+        return value
+    shape = None if value.shape is None else list(value.shape)
+    name = ".".join(filter(None, (part.lower(), kind.name.lower())))
+    return emit.node("Cast", [value], {"to": int(kind)}, name, shape, kind)
 
 
 def _layouts(emit: Emitter, kernel: ir.Value) -> dict[str, ir.Value]:

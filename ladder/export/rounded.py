@@ -8,24 +8,22 @@ from ladder.export import dynamic, static
 from ladder.export.integers import FORM, to_integers
 from ladder.export.opset import raise_opset
 from ladder.export.weights import high_rung_nodes
+from ladder.ir import facts
 from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, is_static
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Muxing
+from ladder.ir.site import SITE_KEY
 
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
+MUXED = FORM  # of sites with outliers, in every mode
 PRODUCTS = ("MatMul", "Gemm")
-EFFECTS = {
-    dynamic.FORM: "an integer product, faster than float",
-    dynamic.SYMMETRIC_FORM: "an integer product, faster than float",
-    static.FORM: "an integer product, faster than float",
-    static.CONVOLUTION: "an integer convolution, faster than float",
-    FORM: "an integer product in small steps: about as fast as float, or slower",
-}
 
 
 def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
     """Write every product, and in a static mode every convolution, whose activations are rounded.
 
-    What is left in the dialect is only stored in low bits.
+    Outliers are written in symmetric integers. What is left in the dialect is only stored in low
+    bits.
     """
     raise_opset(model, LEAST_OPSET)
     opset = model.graph.opset_imports.get("", LEAST_OPSET)
@@ -33,27 +31,46 @@ def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
         static.write_sites(model, mode, opset, portable)
     else:
         dynamic.write_products(model, mode, opset)
-    left = any(node.op_type == "LowBitMatMul" for node in high_rung_nodes(model))
-    if mode not in WITH_ZERO_POINT and left:
+    left = [
+        node.metadata_props.get(SITE_KEY, "")
+        for node in high_rung_nodes(model)
+        if node.op_type == "LowBitMatMul"
+    ]
+    if left and mode not in WITH_ZERO_POINT:
         to_integers(model, mode)
+    muxed = facts.get(model, Muxing) or Muxing()
+    outlying = tuple(site for site in left if site in muxed.sites)
+    if outlying and mode in WITH_ZERO_POINT:
+        to_integers(model, WITH_ZERO_POINT[mode], outlying)
 
 
-def form(mode: str, op: str, dtype: DType, k: int) -> str | None:
+def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
     """The operators of a site whose activations are rounded, or None where it is only stored."""
     if mode == FLOAT:
         return None
     if is_static(mode):
-        if op != "Gather" and static.refuse(dtype, k) is None:
+        if op != "Gather" and static.refuse(op, dtype, k, kind) is None:
             return static.FORM if op in PRODUCTS else static.CONVOLUTION
     elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
         return dynamic.form(mode)
     return FORM if op in PRODUCTS and mode not in WITH_ZERO_POINT else None
 
 
-def refuse(mode: str, op: str, dtype: DType, k: int) -> str | None:
+def effect(mode: str, form: str) -> str:
+    """What to expect in ONNX Runtime, as text for reports."""
+    if form == FORM:
+        return "an integer product in several steps: slower than with int8:row weights"
+    if mode == "int8:static":
+        return "integers for ARM processors, XNNPACK and NPUs; on x86 take uint8:static"
+    return "computed in integers, faster than float"
+
+
+def refuse(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
     """Why the activations of a product or convolution stay float, or None if they are rounded."""
-    if mode == FLOAT or op == "Gather" or form(mode, op, dtype, k) is not None:
+    if mode == FLOAT or op == "Gather" or form(mode, op, dtype, k, kind) is not None:
         return None
     if op == "Conv" and not is_static(mode):
         return "ONNX Runtime's integer convolutions are slower than float unless scales are static"
+    if is_static(mode):
+        return static.refuse(op, dtype, k, kind)
     return dynamic.refuse(mode, dtype, k)

@@ -21,6 +21,7 @@ from ladder.export.weights import (
     drop_weight,
     find_weights,
     high_rung_nodes,
+    kind_of,
     original_op,
     replace_node,
 )
@@ -29,7 +30,7 @@ from ladder.ir.activation import QUANTIZED, WITH_ZERO_POINT
 from ladder.ir.dtype import DType
 from ladder.ir.facts import ActivationRanges, Muxing, StaticScales
 from ladder.ir.names import Names, add_initializer
-from ladder.ir.site import BIAS_KEY, SITE_KEY, constant_of
+from ladder.ir.site import BIAS_KEY, KIND_KEY, SITE_KEY, constant_of
 from ladder.ir.unused import drop_unused
 
 FORM = "MatMul between QuantizeLinear and DequantizeLinear"
@@ -38,8 +39,10 @@ STAYS_IN_RANGE = ("Relu", "Clip")  # after a convolution or an Add: fused into i
 LOWEST = {ir.DataType.UINT8: 0, ir.DataType.INT8: -128}
 
 
-def refuse(dtype: DType, k: int) -> str | None:
-    """Why a site of this type has no static form, or None."""
+def refuse(op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
+    """Why a site of this type, in a model of ``kind``, has no static form, or None."""
+    if op == "Conv" and kind != ir.DataType.FLOAT:
+        return f"integer convolutions have no {kind.name}"
     whole = whole_rows(dtype, k)
     return None if whole else f"{dtype} has no signed integers with one scale per out feature"
 
@@ -81,8 +84,8 @@ def _with_float_weights(model: ir.Model, names: Names, opset: int) -> dict[int, 
     for node in list(high_rung_nodes(model)):
         weight, op = weights[id(node.inputs[1])], original_op(node)
         site = node.metadata_props.get(SITE_KEY, "")
-        inner = node.graph is not model.graph
-        if op == "Gather" or inner or site in muxed.sites or refuse(weight.dtype, weight.shape[1]):
+        stored = node.graph is not model.graph or site in muxed.sites or op == "Gather"
+        if stored or refuse(op, weight.dtype, weight.shape[1], kind_of(node)):
             continue
         key = (id(weight.codes), "Conv" if op == "Conv" else "MatMul")
         emit = Emitter(replace(weight, users=[node]), names, opset)
@@ -116,7 +119,7 @@ class _Placer:
 
     def __init__(self, model: ir.Model, kind: ir.DataType, symmetric: StaticScales) -> None:
         self._graph, self._kind = model.graph, kind
-        self._ranges = facts.need(model, ActivationRanges).ranges
+        self._ranges = (facts.get(model, ActivationRanges) or ActivationRanges()).ranges
         self._symmetric = symmetric.scales
         self._pairs = Pairs(model, kind)
 
@@ -130,8 +133,8 @@ class _Placer:
             for i, value in enumerate(node.inputs):
                 self._pairs.read(node, i, self._grid_of(value))
             self._after(node)
-        elif node.op_type == "MaxPool" and (grid := self._pairs.grid(node.inputs[0])):
-            self._pairs.spread(node.outputs[0], grid)
+        elif node.op_type == "MaxPool" and (same := self._pairs.grid(node.inputs[0])):
+            self._pairs.spread(node.outputs[0], same)
 
     def _after(self, node: ir.Node) -> None:
         """A pair for the node's result, which all its readers read."""
@@ -156,12 +159,22 @@ class _Placer:
             return known
         if site is not None and site.scales is None and site.name in self._symmetric:
             return Grid(np.float32(self._symmetric[site.name]), 0)
-        if value.name not in self._ranges:
+        name = _original(value).name or ""
+        if name not in self._ranges:
             raise LadderError(
-                f"value '{value.name}' has no static range: calibration did not see it; "
+                f"value '{name}' has no static range: calibration did not see it; "
                 "keep its reader with --keep"
             )
-        return Grid.over(*self._ranges[value.name], LOWEST[self._kind])
+        return Grid.over(*self._ranges[name], LOWEST[self._kind])
+
+
+def _original(value: ir.Value) -> ir.Value:
+    """The value of the model, of one that rounding cast to float32."""
+    made = value.producer()
+    if made is None or KIND_KEY not in made.metadata_props or made.op_type != "Cast":
+        return value
+    assert made.inputs[0] is not None
+    return made.inputs[0]
 
 
 def _subtract_bias(node: ir.Node) -> None:

@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 from ladder.errors import LadderError, one_line
 from ladder.frontend.onnx_check import check_graph, tensors_of
 from ladder.frontend.onnx_proto import inline_weights, plain
+from ladder.frontend.standard_recurrence import convert_recurrent
 from ladder.frontend.types import Source, states_of
 
 OLDEST_OPSET = 11
@@ -32,6 +33,7 @@ def load_onnx(path: Path) -> Source:
             "convert it with onnx.version_converter first"
         )
     digest = _digest(path, model)
+    convert_recurrent(model)
     notes += [*inline_weights(model), *_fix_weights(model)]
     return Source(model, str(path), digest, notes=notes, states=states_of(model))
 

@@ -14,23 +14,20 @@ NORMAL = "normal"
 
 @dataclass(frozen=True)
 class Effort:
-    """What an effort stands for: options by name, and how language models are rounded.
+    """What an effort stands for: options by name. ``methods.BY_EFFORT`` has the rounding.
 
     ``minutes`` is about what a plan of 135 M weights takes on two cores.
     """
 
     minutes: int
-    rounding: str
     options: Mapping[str, int] = field(default_factory=dict)
 
 
 # The options of ``normal`` are the defaults of the schema.
 EFFORTS = {
-    "quick": Effort(1, "gptq", {"windows": 1, "tokens": 64}),
-    NORMAL: Effort(5, "gptq"),
-    "thorough": Effort(
-        40, "gptaq", {"windows": 16, "tokens": 128, "long_tokens": 512, "refine": 2}
-    ),
+    "quick": Effort(1, {"windows": 1, "tokens": 64}),
+    NORMAL: Effort(5),
+    "thorough": Effort(40, {"windows": 16, "tokens": 128, "long_tokens": 512, "refine": 2}),
 }
 
 

@@ -21,6 +21,7 @@ class CompileKeywords(TypedDict, total=False):
     keep: Iterable[str] | str
     rules: Mapping[str, DType | str] | Iterable[Rule | str] | str
     rounding: str
+    effort: str
     outliers: str
     calib: Path | str | None
     windows: int
@@ -47,6 +48,7 @@ class CompileKeywords(TypedDict, total=False):
     state: Path | str | None
     costs: Path | str | None
     overhead: float | str
+    retime: bool
     verify: bool
     refine: int
     long_tokens: int
@@ -58,6 +60,7 @@ class PlanKeywords(TypedDict, total=False):
     keep: Iterable[str] | str
     rules: Mapping[str, DType | str] | Iterable[Rule | str] | str
     rounding: str
+    effort: str
     outliers: str
     calib: Path | str | None
     windows: int
@@ -77,6 +80,7 @@ class PlanKeywords(TypedDict, total=False):
     state: Path | str | None
     costs: Path | str | None
     overhead: float | str
+    retime: bool
     pareto: bool
     verify: bool
     refine: int
@@ -89,15 +93,21 @@ class ExportKeywords(TypedDict, total=False):
     keep: Iterable[str] | str
     rules: Mapping[str, DType | str] | Iterable[Rule | str] | str
     rounding: str
+    effort: str
     outliers: str
     calib: Path | str | None
     windows: int
     tokens: int
+    only: Iterable[str] | str
+    least_weights: int
     plan: Path | str | None
     format: str
+    purpose: str
     accuracy_level: int
     activation: str
     checked: bool
+    bench: bool
+    threads: int
     bpw: float | str
     size: float | str
     max_kl: float | str

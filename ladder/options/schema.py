@@ -34,7 +34,7 @@ class Option:
     that it is for, where it is not for all.
 
     In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
-    that are taken besides those of the option's kind.
+    that are taken as well as those of the option's kind.
     """
 
     help: str

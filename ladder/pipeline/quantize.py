@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from ladder.calibration.requested_data import data_of
 from ladder.errors import NothingToQuantize
-from ladder.export import nbits
+from ladder.export import nbits, rounded
 from ladder.export.forms import NBITS
 from ladder.export.onnx_out import FileForm, export_onnx
 from ladder.frontend.onnx_file import load_onnx
-from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, Skipped
+from ladder.ir.facts import BitPlan, Muxing, Skipped
 from ladder.ir.site import Refusal, Site, find_sites
 from ladder.options.requests import QuantizeOptions
 from ladder.options.schema import refuse_inapplicable
@@ -29,7 +26,7 @@ from ladder.passes.infra.patterns import check_pattern, matches
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes, outlier_row
 from ladder.passes.rounding.report import rounding_notes, rounding_row
-from ladder.pipeline.file_bench import bench_feeds, bench_files, busy
+from ladder.pipeline.file_bench import benched
 from ladder.pipeline.float_check.written import WrittenCheck
 from ladder.pipeline.phases import PREPARE_FILE, round_weights
 from ladder.pipeline.plan_file import Plan
@@ -38,6 +35,8 @@ from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.steps import calibrated, put_types
 from ladder.support.results import Result
 
+# Scales of a model in another float type than float32.
+SCALES = {ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 NODE_BYTES = 200  # size of the extra operator and its names in the file
 
 
@@ -92,6 +91,7 @@ def quantize_onnx(
     run_passes(model, PREPARE_FILE)
     put_types(model, loaded, options, planned)
     sites, refusals = find_sites(model)
+    _scales_in_kind(model, sites)
     left = [*refusals, *_keep_floats(model, sites, options)]
     plan = facts.need(model, BitPlan)
     chosen = [site for site in sites if site.name in plan.choices]
@@ -99,14 +99,16 @@ def quantize_onnx(
         raise NothingToQuantize(_nothing(source, left, bool(sites)))
     if how.format == NBITS:  # rounding is slow, so check first
         for site in chosen:
-            nbits.check(site.name, site.node.op_type, _type(site, plan), site.k)
+            nbits.check(site.name, site.node.op_type, _type(site, plan), site.k, site.kind)
     rows = [_row(site, plan, how) for site in chosen]
     bits, expected = bits_per_weight(chosen, plan), _expected(chosen, plan, how)
     calibrated(model, loaded, options)
     check.prepared(model)
     run_passes(model, round_weights(options))
     check.rounded(model)
+    muxed = facts.get(model, Muxing) or Muxing()
     for row in rows:
+        row |= {"form": rounded.MUXED} if row["name"] in muxed.sites else {}
         row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
     size = export_onnx(model, target, how, check, source)
     measured = benched(loaded, options, {source: before, target: size}) if options.bench else None
@@ -123,7 +125,12 @@ def quantize_onnx(
         seconds=time.perf_counter() - start,
         sites=rows,
         skipped=[{"name": r.name, "op": r.op, "reason": r.reason} for r in left],
-        notes=[*loaded.notes, *outlier_notes(model), *rounding_notes(model)],
+        notes=[
+            *loaded.notes,
+            *_float_notes(chosen, plan, how),
+            *outlier_notes(model),
+            *rounding_notes(model),
+        ],
         check=check.result,
         expected=expected,
         bench=measured,
@@ -162,11 +169,26 @@ def _float_reason(site: Site, dtype: DType, options: QuantizeOptions) -> str | N
         return "not among --only"
     if site.parameters < options.least_weights:
         return f"{site.parameters} weights, fewer than --least-weights {options.least_weights}"
-    if dtype.stored_bits(site.n, site.k) / 8 + NODE_BYTES >= site.parameters * 4:
+    if dtype.stored_bits(site.n, site.k) / 8 + NODE_BYTES >= _bytes(site):
         return f"too small: {dtype} would not shrink its {site.parameters} weights"
     if options.format == NBITS and site.node.op_type in ("Gather", "Conv"):
         return nbits.refuse(site.node.op_type, dtype, site.k)
     return None
+
+
+def _bytes(site: Site) -> float:
+    """Bytes of the weight in the original file."""
+    return site.parameters * site.kind.itemsize
+
+
+def _scales_in_kind(model: ir.Model, sites: list[Site]) -> None:
+    """Scales of type fp32, the default, become those of the model: fp16 or bf16."""
+    choices = dict(facts.need(model, BitPlan).choices)
+    for site in sites:
+        choice, scale = choices.get(site.name), SCALES.get(site.kind)
+        if choice is not None and scale is not None and choice.type.scale == "fp32":
+            choices[site.name] = replace(choice, type=replace(choice.type, scale=scale))
+    facts.put(model, BitPlan(choices))
 
 
 def _row(site: Site, plan: BitPlan, how: FileForm) -> dict[str, Any]:
@@ -178,7 +200,7 @@ def _row(site: Site, plan: BitPlan, how: FileForm) -> dict[str, Any]:
         "k": site.k,
         "type": str(choice.type),
         "reason": choice.reason,
-        "form": how.text(site.node.op_type, _type(site, plan), site.k),
+        "form": how.text(site.node.op_type, _type(site, plan), site.k, site.kind),
     }
 
 
@@ -187,28 +209,20 @@ def _expected(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
     counted: Counter[tuple[str, str]] = Counter()
     for site in sites:
         op, dtype = site.node.op_type, _type(site, plan)
-        key = (f"{op} as {how.text(op, dtype, site.k)}", how.effect(op, dtype, site.k))
+        about = (op, dtype, site.k, site.kind)
+        key = (f"{op} as {how.text(*about)}", how.effect(*about))
         counted[key] += site.parameters
     return [f"{what}: {effect}" for (what, effect), _ in counted.most_common()]
 
 
-def benched(source: Source, options: QuantizeOptions, files: dict[Path, int]) -> dict[str, Any]:
-    """What ``--bench`` measured: a row for the original and one for the result, and on what."""
-    if options.calib is not None:
-        data = data_of(source, options)
-        feeds, inputs = list(data.feeds), str(options.calib)
-    else:
-        feeds, inputs = bench_feeds(load_onnx(Path(source.origin)).model, Path(source.origin)), ""
-    shapes = {name: list(np.shape(array)) for name, array in feeds[0].items()}
-    original, result = bench_files(files, feeds, options.threads)
-    return {
-        "inputs": inputs or "random numbers",
-        "shapes": shapes,
-        "threads": options.threads,
-        "busy": busy([original, result], options.threads),
-        "original": original,
-        "result": result,
-    }
+def _float_notes(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
+    """Which products and convolutions keep float activations although integers were asked for."""
+    reasons = (
+        (s.node.op_type, rounded.refuse(how.mode, s.node.op_type, _type(s, plan), s.k, s.kind))
+        for s in sites
+    )
+    counted = Counter((op, reason) for op, reason in reasons if reason is not None)
+    return [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
 
 
 def float_weights(model: ir.Model) -> int:

@@ -12,8 +12,10 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
-from ladder.options.requests import CompileOptions, SiteOptions
+from ladder.options.requests import CompileOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.muxing.report import outlier_notes, outlier_row
+from ladder.passes.round_weights import KEPT
 from ladder.passes.rounding.report import rounding_notes, rounding_row
 from ladder.pipeline.plan_file import Plan
 from ladder.support.results import Result
@@ -45,6 +47,11 @@ class CompileReport(Result):
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
+    @property
+    def _rounded(self) -> bool:
+        """Whether any weight was rounded, and not all of them kept."""
+        return any(row.get("rounding", KEPT) != KEPT for row in self.sites)
+
     def of(
         self, source: Source, options: CompileOptions, planned: Plan | None, seconds: float
     ) -> CompileReport:
@@ -61,7 +68,7 @@ class CompileReport(Result):
             sites=[said(row) for row in self.sites],
             skipped=[said(row) for row in self.skipped],
             seconds=round(seconds, 2),
-            assumed=assumed_texts(options, planned, source.is_language_model),
+            assumed=assumed_texts(options, planned, source.is_language_model, self._rounded),
             plan=planned.report if planned else None,
         )
 
@@ -76,7 +83,7 @@ def compile_report(
     """The report of a model after rounding and lowering."""
     plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
-    rows, stored, parameters, seen = [], 0.0, 0, set()
+    rows, stored, parameters, seen = [], 0.0, 0, dict[int, str]()
     for site in sites:
         choice = plan.choices.get(site.name)
         dtype = choice.type if choice else DType("fp32")
@@ -85,8 +92,10 @@ def compile_report(
         bits = dtype.bits_per_weight(site.n, site.k)
         row |= {"type": str(dtype), "bits": round(bits, 4), "reason": reason}
         rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
-        if id(site.weight) not in seen:
-            seen.add(id(site.weight))
+        if first := seen.get(id(site.weight)):
+            rows[-1]["tied"] = first
+        else:
+            seen[id(site.weight)] = site.name
             parameters += site.parameters
             stored += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)
@@ -111,13 +120,13 @@ def compile_report(
     )
 
 
-def assumed_texts(options: SiteOptions, planned: Plan | None, language_model: bool) -> list[str]:
+def assumed_texts(
+    options: SiteOptions, planned: Plan | None, language_model: bool, rounded: bool = True
+) -> list[str]:
     """The options at their default; with a plan, those it was made with, without a type."""
-    own = [
-        f"{name} = {shown(value)}"
-        for name, value in options.assumed(language_model).items()
-        if not (planned and name == "type")
-    ]
+    idle = {*(["type"] if planned else []), *([] if rounded else ["rounding"])}
+    found = options.assumed(language_model)
+    own = [f"{name} = {shown(value)}" for name, value in found.items() if name not in idle]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ladder.frontend.types import Source
-from ladder.options.effort import EFFORTS, NORMAL
-from ladder.options.requests import AUTO, CompileOptions, PlanOptions, QuantizeOptions
-from ladder.passes.rounding.methods import UNCALIBRATED, check_method
+from ladder.options.effort import NORMAL
+from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
+from ladder.options.sites import AUTO
+from ladder.passes.rounding.methods import BY_EFFORT, UNCALIBRATED, check_method
 from ladder.pipeline.plan_file import Plan
 
 O = TypeVar("O", CompileOptions, QuantizeOptions, PlanOptions)  # noqa: E741
@@ -31,4 +32,4 @@ def _chosen(options: O, source: Source, planned: Plan | None) -> str:
         return said
     searched = isinstance(options, PlanOptions) or options.effort != NORMAL
     calibrated = source.is_language_model and searched
-    return EFFORTS[options.effort].rounding if calibrated else UNCALIBRATED
+    return BY_EFFORT[options.effort] if calibrated else UNCALIBRATED

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ladder.passes.allocation.axes import AXES, LATENCY, LOSS, SIZE
+from ladder.passes.allocation.axes import AXES, BITS_PER_WEIGHT, LATENCY, LOSS, SIZE
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import limits_of
 from ladder.passes.allocation.front import front
@@ -35,12 +33,15 @@ def fronts_of(problem: Problem) -> dict[str, list[list[float]]]:
     }
 
 
-def limits(problem: Problem, budget: Budget) -> dict[str, Any]:
-    """The limits of a budget by axis. Each that counts bits is also a size in bytes."""
-    found: dict[str, Any] = {}
-    for limit in limits_of(problem, budget):
-        found[limit.axis.key] = limit.value
-        if limit.counted == SIZE.counted:
-            size = SIZE.total(problem, limit.bound)
-            found[SIZE.key] = min(size, found.get(SIZE.key, size))
+def limits(problem: Problem, budget: Budget) -> dict[str, float]:
+    """The limits of a budget by axis, as they were asked for."""
+    return {limit.axis.key: limit.value for limit in limits_of(problem, budget)}
+
+
+def bounds(problem: Problem, budget: Budget) -> dict[str, float]:
+    """Where pictures draw limits on axes: one on the bits per weight is a size too."""
+    found = limits(problem, budget)
+    if SIZE.key not in found and BITS_PER_WEIGHT.key in found:
+        bits = BITS_PER_WEIGHT.bound(problem, found[BITS_PER_WEIGHT.key])
+        found[SIZE.key] = SIZE.total(problem, bits)
     return found

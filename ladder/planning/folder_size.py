@@ -8,16 +8,18 @@ from ladder.frontend.types import Source
 from ladder.hardware.targets import levels_of
 from ladder.ir.site import find_sites
 from ladder.options.requests import PlanOptions
+from ladder.support.disk_space import bytes_on_disk
 
-# Estimates, on the large side; what was written replaces them.
-KERNELS, KERNELS_OF_A_TYPE = 400_000, 150_000  # bytes of a level's library
-MANIFEST, MANIFEST_OF_A_SITE = 30_000, 3_000
-CLUSTER = 4096  # bytes in which file systems count
+# Estimates in bytes, on the large side; what was written replaces them.
+KERNELS, KERNELS_OF_A_TYPE = 250_000, 50_000  # of a function's library for a level
+FUNCTIONS = 4  # of a language model; others have one
+MANIFEST, MANIFEST_OF_A_SITE = 30_000, 1_500
 
 
 def other_bytes(source: Source, options: PlanOptions) -> int:
     """About how many bytes kernels, tokenizer and manifest take."""
-    kernels = KERNELS + KERNELS_OF_A_TYPE * len(options.types)
+    functions = FUNCTIONS if source.is_language_model else 1
+    kernels = functions * (KERNELS + KERNELS_OF_A_TYPE * len(options.types))
     sites = len(find_sites(source.model)[0])
     tokenizer = len((source.tokenizer or "").encode())
     libraries = len(levels_of(options.target)) * kernels
@@ -25,6 +27,5 @@ def other_bytes(source: Source, options: PlanOptions) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """The bytes that a folder takes on disk, in whole clusters."""
-    sizes = (file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return sum(-(-size // CLUSTER) * CLUSTER for size in sizes)
+    """The bytes that a folder takes on disk."""
+    return bytes_on_disk(file for file in folder.iterdir() if file.is_file())

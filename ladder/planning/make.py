@@ -28,7 +28,8 @@ from ladder.pipeline.report import assumed_texts
 from ladder.pipeline.rounding_choice import with_rounding
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
-from ladder.planning.explain import candidates_of, fronts_of, limits
+from ladder.planning.cost_estimate import cost_text
+from ladder.planning.explain import bounds, candidates_of, fronts_of, limits
 from ladder.planning.folder_size import other_bytes
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import (
@@ -38,6 +39,7 @@ from ladder.planning.times import (
     with_other_bytes,
 )
 from ladder.planning.verdict import verdict
+from ladder.support.progress import note
 from ladder.support.results import MISSING, Result
 
 
@@ -117,6 +119,8 @@ def plan_model(
         others = other_bytes(source, options) if prepare == PREPARE else 0
     if budget is not None:
         refuse_unreachable(source, options, budget, others)
+    if cost := cost_text(original, options):
+        note(f"the plan takes {cost}")
     found = sensitivity_of(source, options, hessians_of(source, options))
     facts.put(source.model, found)
     notes: list[str] = [*source.notes, *outlier_notes(source.model)]
@@ -166,6 +170,7 @@ def _plan(
         "assumed": report.assumed,
         "notes": report.notes,
         "limits": limits(problem, budget),
+        "bounds": bounds(problem, budget),
     }
     plan = plan_of(graph, source.origin, digest, **asked)
     plan = replace(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ladder.options.requests import AUTO, CompileOptions
+from ladder.options.requests import CompileOptions
 from ladder.options.schema import described, options_of, refuse_unknown
+from ladder.options.sites import AUTO
 from ladder.passes.rounding.methods import UNCALIBRATED
 
 ATTRIBUTE = "ladder."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any
 
 from ladder.runtime.chat import ROLES, Message
@@ -78,7 +79,7 @@ def _asked(chat: bool, read: Mapping[str, Any]) -> Asked:
 
 
 def _wrong(name: str, wanted: str, value: Any) -> Refusal:
-    return Refusal(f"{name} is {value!r:.60}: give {wanted}", name, code="invalid_value")
+    return Refusal(f"{name} is {short(value)}: give {wanted}", name, code="invalid_value")
 
 
 def _text(name: str, value: Any) -> str:
@@ -139,7 +140,7 @@ def _only(*neutral: Any) -> Callable[[str, Any], None]:
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool)
                    for one in neutral):  # fmt: skip
             raise Refusal(
-                f"{name} is {value!r:.60}, which this server does not do: leave it out",
+                f"{name} is {short(value)}, which this server does not do: leave it out",
                 name,
                 code="unsupported_value",
             )

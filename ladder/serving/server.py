@@ -23,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=WAITING_CONNECTIONS)
     except OSError as error:
-        what = error.strerror or str(error)
+        what = (error.strerror or str(error)).partition(" (")[0]
         raise LadderError(
             f"cannot listen on {host}, port {port}: {what}; give another --host or --port"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def test_tiles_have_the_bits_of_rows(name: str) -> None:
 def inputs(form: Form) -> list[np.ndarray]:
     """All operands; a query that sees no key, and hidden keys whose values are not finite."""
     rng = np.random.default_rng(0)
-    made = {o.name: 2 * rng.standard_normal(o.shape) for o in form.operands if o.when}
+    made: dict[str, Any] = {
+        o.name: 2 * rng.standard_normal(o.sized()) for o in form.operands if o.when
+    }
     if "mask" in made:
         shown = made["mask"] > -1
         shown[:, :, 1:][..., -1:, :] = False

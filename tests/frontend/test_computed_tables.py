@@ -10,7 +10,7 @@ from ladder.ir.site import find_sites
 POSITIONS, SIZE = 32, 16
 
 
-class Sines(torch.nn.Module):
+class Sines(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """A learned embedding plus sines of positions, which no checkpoint holds."""
 
     def __init__(self) -> None:

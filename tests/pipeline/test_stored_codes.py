@@ -27,9 +27,9 @@ from ladder.options.schema import options_of
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
 from ladder.pipeline.compile import compile_model
+from ladder.pipeline.source_plan import KEPT, NO_EQUAL, OTHERS, source_plan
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.steps import put_types
-from ladder.pipeline.stored_codes import KEPT, NO_EQUAL, OTHERS, source_plan
 from ladder.runtime import load
 from ladder.runtime.language_model import LanguageModel
 

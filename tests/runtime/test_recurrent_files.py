@@ -111,7 +111,7 @@ def test_two_models_do_not_disturb_each_other(models: list[LanguageModel]) -> No
 
 
 def test_states_are_changed_in_place(models: list[LanguageModel]) -> None:
-    for name in ("decode", "prefill"):
+    for name in ("decode", "prefill", "short"):
         function = models[0].session.function(name)
         outputs = dict(zip(function.outputs, function.call(), strict=True))
         for spec in models[0].states.specs:

@@ -44,9 +44,9 @@ def test_fields_that_change_nothing_are_taken() -> None:
 
 def test_messages_as_clients_send_them_back() -> None:
     parts = [{"type": "text", "text": "be "}, {"type": "text", "text": "kind"}]
-    told = {"role": "developer", "content": parts}
+    system = {"role": "developer", "content": parts}
     given = {"role": "assistant", "content": "", "refusal": None, "tool_calls": None}
-    asked = chat(messages=[told, given])
+    asked = chat(messages=[system, given])
     assert asked.messages == (
         {"role": "system", "content": "be kind"},
         {"role": "assistant", "content": ""},
@@ -117,3 +117,12 @@ def test_refusals_of_completions(fields: dict[str, Any], message: str) -> None:
 def test_bodies_that_are_no_request(body: bytes) -> None:
     with pytest.raises(Refusal, match="the body is not"):
         read_request(body, True)
+
+
+def test_a_value_without_end_is_shown_in_short() -> None:
+    """At any depth that the parser of JSON can follow."""
+    for depth in range(900, 1000, 7):
+        body = b'{"messages": ' + b"[" * depth + b"]" * depth + b"}"
+        with pytest.raises(Refusal) as refused:
+            read_request(body, True)
+        assert len(str(refused.value)) < 200

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from ladder.frontend.replacements import (
     attention_blocks,
     convolution,
+    experts,
     minimax,
     recurrent_gemma,
     rwkv,
@@ -36,6 +37,7 @@ OWN: dict[str, dict[str, Callable[..., Any]]] = {
     "modeling_llama4": {
         "torch.polar": attention_blocks.polar,
         "apply_rotary_emb": attention_blocks.rotate_heads_last,
+        "Llama4TextMoe.forward": experts.llama_4,
     },
     "modeling_gemma3n": {"Gemma3nTextMLP._gaussian_topk": attention_blocks.sparse},
     "modeling_gpt_neo": {"GPTNeoSelfAttention._attn": attention_blocks.local},

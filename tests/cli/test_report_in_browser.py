@@ -46,7 +46,7 @@ def test_what_was_not_measured_has_its_command(browser: Any, cli: Cli, artifact:
         for card, command in zip(cards[1:], ("eval", "bench", "report"), strict=True):
             assert f"ladder {command} '{artifact}'" in card
         assert "KL" in cards[1] and "measured on" in cards[1]
-        assert "under the" in cards[0] or "over the" in cards[0]
+        assert "4.2 asked for" in cards[0] and " MB" in cards[0]
 
 
 def test_measured_values_are_shown(
