@@ -29,6 +29,7 @@ EXAMPLES = {
     ),
     "sign": ("ladder sign artifact --key key.pem",),
     "report": ("ladder report artifact -o report.html",),
+    "compare": ("ladder compare artifact model.gguf smaller.onnx -o comparison.html",),
     "opt": (
         "ladder opt model.onnx -p 'allocate-uniform{type=int4:g64},round-weights'",
         "ladder opt model.onnx -p clean-up --dump-ir ir",
