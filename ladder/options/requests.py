@@ -72,6 +72,7 @@ class CompileOptions(TargetOptions):
         "other models get a plan (language models) or int8:row.",
         panel=TYPES,
         plugin=True,
+        by="by the model",
     )
     plan: Path | None = option(
         None,

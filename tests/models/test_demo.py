@@ -25,7 +25,7 @@ def test_the_demo(
     plan: dict[str, Any] = {"types": TYPES, "calib": text, "windows": 2, "tokens": 24}
     small = demo.Setting(("8.5",), 96, 64, 32, 16, 4, {**plan, "verify": False}, {"chunk": 16})
     timed = {"decode_tokens_per_s": 10.0, "prefill_tokens_per_s": 20.0}
-    monkeypatch.setattr(demo, "_bench", lambda folder, setting: timed)
+    monkeypatch.setattr(demo, "bench", lambda folder, filled: timed)
     monkeypatch.setattr(demo, "is_usable", lambda kl: False)
     picture = demo.demonstrate(tiny_chat_folder, text.read_text(), tmp_path / "demo", small)
     assert picture.read_bytes().startswith(b"\x89PNG")
