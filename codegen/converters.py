@@ -12,10 +12,19 @@ from typing import Any
 
 import numpy as np
 from tvm import relax
+from tvm.ir import GenericConst
 
 from ladder.codegen import fusion, recurrence
 from ladder.codegen.attention import attention_op, rotary_embedding, tensor_scatter
-from ladder.codegen.context import Attributes, Context, is_matrix, is_reshape, several, shape_of
+from ladder.codegen.context import (
+    Attributes,
+    Context,
+    is_matrix,
+    is_reshape,
+    no_kernel,
+    several,
+    shape_of,
+)
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
 from ladder.codegen.indices import SOME_EXPERTS, with_checked_indices
 from ladder.codegen.kernels import activation, normalize, quantize, sources
@@ -226,6 +235,8 @@ def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any
     x, sizes = (*inputs, None)[:2]
     if sizes is None:
         return None
+    if not isinstance(sizes, GenericConst):
+        raise no_kernel("Split into parts of computed sizes")
     axis, begin, parts = int(attrs.get("axis", 0)), 0, []
     for size in (int(n) for n in sizes.value.numpy()):
         part = relax.op.strided_slice(x, [axis], [begin], [begin + size])
