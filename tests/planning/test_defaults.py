@@ -137,9 +137,10 @@ def test_a_folder_over_the_limit_is_planned_again(
     """What is not weights takes 700 kB, and none of it was expected."""
     planned_for: list[int] = []
 
-    def planned(source: Any, asked: Any, save: Any, prepare: Any, others: int) -> Plan:
-        planned_for.append(others)
-        return Plan("m", "d", {}, predicted={"bytes": 1_990_000.0})
+    def planned(source: Any, asked: Any, save: Any, prepare: Any, others: int | None) -> Plan:
+        planned_for.append(others or 0)
+        held = {"other_bytes": others or 0}
+        return Plan("m", "d", {}, held, predicted={"bytes": 1_990_000.0})
 
     def compiled(source: Any, output: Any, options: Any, plan: Plan, notes: Any) -> Any:
         weights = 1_990_000 - planned_for[-1]
@@ -149,7 +150,6 @@ def test_a_folder_over_the_limit_is_planned_again(
 
     monkeypatch.setattr(one_step, "_planned", planned)
     monkeypatch.setattr(one_step, "compile_model", compiled)
-    monkeypatch.setattr(one_step, "other_bytes", lambda source, asked: 0)
     asked = PlanOptions(bpw="", size="2MB")
     made = one_step._compile_planned(TEXT_MODEL, tmp_path, CompileOptions(), asked, None, [])
     assert len(planned_for) == 2 and folder_bytes(tmp_path) <= 2_000_000

@@ -22,7 +22,7 @@ from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
 from ladder.planning import evaluate_plan as plan_check
-from ladder.planning import make, pareto
+from ladder.planning import pareto
 from ladder.planning import times as plan_times
 from ladder.planning.make import plan_model
 from ladder.timing import product_costs
@@ -56,7 +56,9 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         return (SLOPE * sum(each) + REST) * (MIXED if options.rules else 1.0)
 
     monkeypatch.setattr(product_costs, "_timed", fake_timed)
-    monkeypatch.setattr(make, "other_bytes", lambda source, options: 0)  # only weights count here
+    monkeypatch.setattr(
+        plan_times, "other_bytes", lambda source, options: 0
+    )  # only weights count here
     monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
 
 
