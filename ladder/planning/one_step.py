@@ -29,6 +29,7 @@ from ladder.support.files import check_folder
 from ladder.support.units import show_size
 
 ATTEMPTS = 3  # to meet a limit on size: the first one nearly always does
+SPARE = 8192  # bytes that the next attempt leaves unused: sizes count in whole clusters
 Model = str | Path | Source
 O = TypeVar("O", CompileOptions, QuantizeOptions)  # noqa: E741
 
@@ -115,7 +116,7 @@ def _compile_planned(
         size = folder_bytes(made.folder)
         if limit is None or size <= limit:
             return made
-        others += size - int(planned.predicted[SIZE.key])
+        others += size - int(planned.predicted[SIZE.key]) + SPARE
     assert limit is not None
     made.report.notes.append(
         f"the folder takes {show_size(size, up=True)}, over --size {show_size(limit)}, after "

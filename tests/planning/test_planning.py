@@ -22,7 +22,7 @@ from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
 from ladder.planning import evaluate_plan as plan_check
-from ladder.planning import pareto
+from ladder.planning import make, pareto
 from ladder.planning import times as plan_times
 from ladder.planning.make import plan_model
 from ladder.timing import product_costs
@@ -56,6 +56,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         return (SLOPE * sum(each) + REST) * (MIXED if options.rules else 1.0)
 
     monkeypatch.setattr(product_costs, "_timed", fake_timed)
+    monkeypatch.setattr(make, "other_bytes", lambda source, options: 0)  # only weights count here
     monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
 
 
@@ -69,7 +70,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(text: Path) -> PlanOptions:
     return PlanOptions(
-        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, overhead="100us"
+        types=tuple(map(DType.parse, TYPES)),
+        calib=text,
+        windows=4,
+        tokens=24,
+        overhead="100us",
+        rounding="mse",
     )
 
 
