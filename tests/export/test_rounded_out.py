@@ -253,9 +253,9 @@ def test_outliers_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "type", "flags", "said"),
     [
-        ("uint8", "int8:row", {"avx2"}, True),
-        ("uint8", "int8:row", {"avx2", "avx_vnni"}, False),
-        ("uint8", "int7:row", {"avx2"}, False),
+        ("uint8:tensor", "int8:row", {"avx2"}, True),
+        ("uint8:tensor", "int8:row", {"avx2", "avx_vnni"}, False),
+        ("uint8:tensor", "int7:row", {"avx2"}, False),
         ("int8:token", "int8:row", {"avx2"}, False),
         ("uint8:static", "int8:row", {"asimd"}, False),
     ],
