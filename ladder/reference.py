@@ -32,7 +32,7 @@ class Reference:
     ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what fails is raised, and said in one line
+        options.log_severity_level = 4  # what fails is raised, and reported in one line
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not fast:
