@@ -18,7 +18,7 @@ from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Muxing, Skipped
-from ladder.ir.site import Refusal, Site, find_sites
+from ladder.ir.site import Refusal, Site, constant_of, find_sites
 from ladder.options.requests import QuantizeOptions
 from ladder.options.schema import refuse_inapplicable
 from ladder.passes.infra.choices import put_choices
@@ -235,7 +235,8 @@ def _types(sites: list[Site], plan: BitPlan) -> set[DType]:
 def float_weights(model: ir.Model) -> int:
     """The number of elements of all float constants of the model."""
     values = [v for g in [model.graph, *model.graph.subgraphs()] for v in g.initializers.values()]
-    tensors = [t for v in values if (t := v.const_value) is not None]
+    values += [n.outputs[0] for n in model.graph.all_nodes() if n.op_type == "Constant"]
+    tensors = [t for v in values if (t := constant_of(v)) is not None]
     return sum(t.size for t in tensors if t.dtype.is_floating_point())
 
 
