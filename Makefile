@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml constraints.txt ladder/__init__.py
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[hf,plot,dask,dev]'
 	@touch $@
 
-demo: setup ## Fetch SmolLM2-135M, compile it at 4 and 2 bits, measure, generate.
+demo: setup ## Fetch SmolLM2-135M, compile it as it is and in three plans, measure, ask.
 	$(BIN)/python -m ladder.demo
 
 # Measuring coverage makes tests a third slower, so it is measured on the fast ones.
@@ -43,15 +43,21 @@ fast: setup ## Tests that need neither kernels nor whole models.
 
 fuzz: setup ## Fuzz every reader for half an hour, and compare random graphs for another.
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz.run --seed $$(date +%j%H%M) --minutes 30
-	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 30
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 15
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 15 --compile
 
-package: setup ## Build wheel and sdist into dist, and try the wheel in an empty environment.
-	rm -rf dist build/empty
+package: setup ## Build wheels and sdist into dist, and try each wheel in an empty environment.
+	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv build/empty
-	build/empty/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	build/empty/bin/pip install --quiet --constraint constraints.txt dist/ladder-*.whl
 	build/empty/bin/ladder --version
-	build/empty/bin/python tests/try_package.py
+	build/empty/bin/python tests/try_package.py build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist ./runtime
+	$(PYTHON) -m venv build/device
+	build/device/bin/pip install --quiet --constraint constraints.txt dist/ladder_runtime-*.whl
+	build/device/bin/ladder run build/artifact --input build/input.npz
+	! build/device/bin/ladder quantize build/model.onnx build/out.onnx
 
 docs: $(VENV)/.docs ## Build the documentation into site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict
@@ -61,4 +67,4 @@ $(VENV)/.docs: $(VENV)/.done
 	@touch $@
 
 clean: ## Remove .venv and what tools left behind (the cache stays: ladder cache clear).
-	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist site *.egg-info runtime/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -67,12 +67,12 @@ class Fills:
         if not any(self._fits(picks) for picks in self._uniforms()):
             return {}
         order = sorted(range(len(self.blocks)), key=lambda i: self.blocks[i])
-        found = {"uniform": self._uniform(), "first blocks wider": self._filled(order),
-                 "last blocks wider": self._filled(order[::-1])}  # fmt: skip
+        found = {"uniform": self._uniform(), "first blocks wider": self.filled(order),
+                 "last blocks wider": self.filled(order[::-1])}  # fmt: skip
         for seed in range(SEEDS):
             some = list(order)
             random.Random(seed).shuffle(some)
-            found[f"random {seed}"] = self._filled(some)
+            found[f"random {seed}"] = self.filled(some)
         hand = self._hand()
         return found | ({"hand rule": hand} if hand else {})
 
@@ -88,16 +88,20 @@ class Fills:
     def _uniform(self) -> Picks:
         return [picks for picks in self._uniforms() if self._fits(picks)][-1]
 
-    def _filled(self, order: Sequence[int]) -> Picks:
-        """The next larger type for one part after the other, as long as the plan fits."""
+    def filled(self, order: Sequence[int], pass_over: bool = False) -> Picks:
+        """The next larger type for one part after the other, as long as the plan fits.
+
+        With ``pass_over`` a part that does not fit keeps its type, and the next is tried.
+        """
         plans = self._uniforms()
         picks = self._uniform()
         wider = plans[min(plans.index(picks) + 1, len(plans) - 1)]
         for i in order:
             tried = (*picks[:i], wider[i], *picks[i + 1 :])
-            if not self._fits(tried):
+            if self._fits(tried):
+                picks = tried
+            elif not pass_over:
                 break
-            picks = tried
         return picks
 
     def _hand(self) -> Picks | None:
@@ -137,7 +141,7 @@ def main() -> None:
     rounder = RoundedWeights(source, options.rounding, known)
     for bpw in words.bpw.split(","):
         planned = _planned(source, problem, Budget.of({"bpw": bpw}), seen, rounder, words.refine)
-        fills = _fills(problem, _blocks_of(source, problem), float(bpw) * problem.parameters)
+        fills = _fills(problem, blocks_of(source, problem), float(bpw) * problem.parameters)
         scores: dict[Picks, Score] = {}
         print(f"\n{bpw} bits per weight, {options.rounding}, {len(tokens)} tokens", flush=True)
         for name, picks in {"the plan": planned, **fills}.items():
@@ -188,7 +192,7 @@ def _unseen(source: Source, limit: int) -> list[int]:
     return [t for i in range(count) for t in ids[i * step : i * step + WINDOW]]
 
 
-def _blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
+def blocks_of(source: Source, problem: Problem) -> tuple[int, ...]:
     """The residual block of each part's last site: a tied embedding counts as lm_head."""
     chain = find_blocks(source.model)
     blocks = {site.name: chain.block_of(site.node) for site in find_sites(source.model)[0]}

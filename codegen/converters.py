@@ -260,6 +260,18 @@ def top_k(_context: Context, _inputs: list[Any], attrs: Attributes, _: str) -> A
     return None
 
 
+def lp_normalization(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any:
+    """x over its norm along an axis; zeros where the norm is zero."""
+    x, axis, emit = inputs[0], int(attrs.get("axis", -1)), context.builder.emit
+    if attrs.get("p", 2) == 1:
+        size = emit(relax.op.sum(relax.op.abs(x), axis, keepdims=True))
+    else:
+        size = emit(relax.op.sqrt(relax.op.sum(relax.op.multiply(x, x), axis, keepdims=True)))
+    one = relax.const(1, size.ty.dtype.dtype)
+    whole = relax.op.where(relax.op.equal(size, relax.op.zeros_like(size)), one, size)
+    return relax.op.divide(x, whole)
+
+
 CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "ladder.QuantizeActivation": quantize_activation,
     "ladder.TabulateActivation": tabulate_activation,
@@ -279,5 +291,6 @@ CONVERTERS: dict[str, Callable[[Context, list[Any], Attributes, str], Any]] = {
     "Split": split,
     "Equal": equal,
     "TopK": top_k,
+    "LpNormalization": lp_normalization,
     **recurrence.CONVERTERS,
 }

@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.dtype import FLOAT_ZERO, MINIMUM, DType
 from ladder.ir.numerics import I32, LUT_GROUP, U8
 from ladder.ir.scale import SCALE_TYPES
 from ladder.ir.storage import PLANES, STORAGES, TRITS, Storage
@@ -63,7 +63,7 @@ class Packing:
     block: int
     grouped: bool  # row values differ from block to block
     offset: int  # value = step * code - offset, if no zero point is stored
-    zero: str = ""  # "zp": a byte is stored per row value, "zpf": a float like the scale
+    zero: str = ""  # "zp": a byte is stored per row value, "zpf" and "min": a float like the scale
     step: int = 1
     scale: str = "fp32"  # the type that scales are stored in
     digits: int = 0  # of a code book's integers; 0: codes are integers themselves
@@ -131,7 +131,17 @@ class Packing:
     @property
     def zero_type(self) -> str:
         """The type of the elements that zero points are stored as."""
-        return self.scale_type if self.zero == FLOAT_ZERO else "uint8"
+        return self.scale_type if self.float_zero else "uint8"
+
+    @property
+    def float_zero(self) -> bool:
+        """Whether zero points are stored as floats, like the scales."""
+        return self.zero in (FLOAT_ZERO, MINIMUM)
+
+    @property
+    def minimum(self) -> bool:
+        """Whether a stored float is added to the codes after scaling."""
+        return self.zero == MINIMUM
 
     def plane_shape(self, n: int, k: int) -> tuple[int, int, int, int, int]:
         """The shape of the packed codes [N, K]: planes, or trits."""

@@ -23,6 +23,7 @@ from ladder.codegen.context import Context, no_kernel
 from ladder.codegen.converters import CONVERTERS
 from ladder.codegen.fusion import addends_of, fuse
 from ladder.codegen.indices import with_checked_indices
+from ladder.codegen.known_operators import refuse_unknown
 from ladder.codegen.packing import (
     CONSTANT_ELEMENTS,
     READERS,
@@ -64,6 +65,7 @@ class Importer:
 
     def add(self, model: ir.Model, name: str) -> Signature:
         """Add ``model`` as function ``name``; every dimension must be bound."""
+        refuse_unknown(model)
         inputs, names = _typed_inputs(model), [value.name or "" for value in model.graph.outputs]
         _compute_outputs(model)
         fold_rungs(model)
@@ -210,13 +212,14 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             warnings.simplefilter("ignore")
             self._parse_graph_initializers(graph)
             self._parse_graph_input(graph)
-            self._check_for_unsupported_ops(graph)
             params = [v for v in self._inputs.values() if isinstance(v, relax.Var)]
             try:
                 self._add_function(graph, name, params)
-            except Exception:
+            except Exception as error:
                 self.bb._end_block()  # TVM prints a warning about one that is left open
-                raise
+                if isinstance(error, LadderError):
+                    raise
+                raise no_kernel(f"a part of the model ({one_line(error)})") from error
 
     def _add_function(self, graph: onnx.GraphProto, name: str, params: list[relax.Var]) -> None:
         with self.bb.function(name, params=params):
@@ -225,19 +228,6 @@ class _Walker(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 outputs = [self._nodes[value.name] for value in graph.output]
                 result = self.bb.emit_output(relax.Tuple(outputs))
             self.bb.emit_func_output(result)
-
-    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
-        known = {*onnx_frontend._get_convert_map(), *CONVERTERS, "If", "Constant"}
-        unknown = sorted({n.op_type for n in graph.node if n.op_type.split("[")[0] not in known})
-        if unknown:
-            raise LadderError(
-                f"no kernel for the operators {', '.join(unknown)}: "
-                "TVM's ONNX frontend lacks them; "
-                "'ladder quantize' writes an ONNX file for ONNX Runtime instead"
-            )
-        attentions = (node for node in graph.node if node.op_type == "Attention")
-        if any(any(node.output[3:]) for node in attentions):
-            raise no_kernel("Attention with the output qk_matmul_output")
 
     def _convert_operator(
         self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.schema import Described, described
-from ladder.options.signature import options_in
+from ladder.options.signature import accepted, options_in
 
 MARK = re.compile(r"<!-- options: (\w+) -->")
 TABLES = {
@@ -31,7 +31,8 @@ def table(options: dict[str, Described]) -> str:
 
 def _row(about: Described) -> str:
     default = "" if about.default in ("", (), None) else f"`{_shown(about.default)}`"
-    cells = [f"`{about.name}`", f"`{about.kind}`", default, about.option.help]
+    shown = about.option.by or default
+    cells = [f"`{about.name}`", f"`{accepted(about)}`", shown, about.option.help]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -1,7 +1,7 @@
 """Ladder: a compiler for low-bit models on edge processors.
 
     import ladder, ladder.runtime
-    ladder.compile("model.gguf", "artifact", type="int4:g128")
+    ladder.compile("model.gguf", "artifact")
     model = ladder.runtime.load("artifact")
 
 Names are loaded when they are first used, so that ``import ladder`` is cheap.
@@ -49,7 +49,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'ladder' has no attribute '{name}'")
+        from ladder.support.suggest import did_you_mean
+
+        near = did_you_mean(name, _HOMES, {"quantize": "export_onnx"})
+        raise AttributeError(f"module 'ladder' has no attribute '{name}'{near}")
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)

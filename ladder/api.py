@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ladder.errors import LadderError, refusals
 from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
@@ -13,6 +13,7 @@ from ladder.options.signature import takes_options
 if TYPE_CHECKING:
     from ladder.frontend.types import Source
     from ladder.ir.dtype import DType
+    from ladder.options.keywords import CompileKeywords, ExportKeywords, PlanKeywords
     from ladder.pipeline.quantize import QuantizeReport
     from ladder.pipeline.report import CompileReport
     from ladder.planning.make import PlanReport
@@ -55,7 +56,7 @@ def compile(
     model: str | Path | Source,
     output: str | Path,
     save_plan: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[CompileKeywords],
 ) -> CompileReport:
     """Compile a model into the artifact folder ``output``; returns the report.
 
@@ -71,16 +72,18 @@ def compile(
 @takes_options(PlanOptions)
 @refusals()
 def plan(
-    model: str | Path | Source, output: str | Path | None = None, **options: Any
+    model: str | Path | Source,
+    output: str | Path | None = None,
+    **options: Unpack[PlanKeywords],
 ) -> PlanReport:
     """Choose a type for each site within a budget, and write the plan file ``output``.
 
     Raises ``LadderError`` for bad input and for a budget that no plan meets.
     """
-    from ladder.options.schema import options_of
+    from ladder.options.split import plan_options
     from ladder.planning.make import plan_model
 
-    planned = plan_model(model, options_of(PlanOptions, options))
+    planned = plan_model(model, plan_options(options))
     if output is not None:
         planned.save(Path(output))
     return planned.report
@@ -103,7 +106,7 @@ def export_onnx(
     target: str | Path,
     type: str | DType = "",
     save_plan: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[ExportKeywords],
 ) -> QuantizeReport:
     """Quantize the ONNX file ``source`` into the ONNX file ``target``; returns the report.
 

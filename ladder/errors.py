@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 200  # characters of another package's message
@@ -17,6 +19,9 @@ READERS = frozenset(
         *("transformers", "tvm", "tvm_ffi", "zipfile", "zlib"),
     }
 )
+# Distributions by the name of their module, where it is another.
+DISTRIBUTIONS = {"tvm": "apache-tvm", "distributed": "dask"}
+EXTRA = re.compile(r"""([\w-]+).*extra == ["']([\w-]+)["']""")
 EXHAUSTED = {MemoryError: "there is not enough memory", RecursionError: "it is nested too deeply"}
 
 
@@ -38,6 +43,8 @@ def as_refusal(error: Exception) -> Exception:
     """What another package raises about a user's file, as a refusal; else the error itself."""
     if isinstance(error, LadderError):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _refusal_of_missing(error.name.partition(".")[0], error)
     package = _package_of(error)
     if package is None:
         return error
@@ -45,6 +52,29 @@ def as_refusal(error: Exception) -> Exception:
     refusal = LadderError(f"{package} cannot take this input: {what}")
     refusal.__cause__ = error
     return refusal
+
+
+def _refusal_of_missing(module: str, error: ModuleNotFoundError) -> Exception:
+    """What to install for a package that is not there; the error itself where it is our own."""
+    if module == "ladder":
+        return error
+    name = DISTRIBUTIONS.get(module, module.replace("_", "-"))
+    refusal = LadderError(
+        f"this needs the package {name}, which is not installed: pip install {_brings(name)}"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def _brings(name: str) -> str:
+    """What to install to get a package: Ladder, one of its extras, or the package by itself."""
+    try:
+        required = importlib.metadata.requires("ladder") or []
+    except importlib.metadata.PackageNotFoundError:  # only ladder-runtime, or a bare source tree
+        return "ladder (ladder-runtime only runs artifacts)"
+    # The first extra that has it is the usual one.
+    extras = {found[1]: found[2] for text in reversed(required) if (found := EXTRA.match(text))}
+    return f"'ladder[{extras[name]}]'" if name in extras else name
 
 
 @contextmanager
@@ -64,10 +94,19 @@ def refusals() -> Iterator[None]:
 def _package_of(error: Exception) -> str | None:
     """The package that raised it: of the innermost call, or else of its type."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inner = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
-    packages = [name.partition(".")[0] for name in (inner, type(error).__module__)]
+    inner = _package_at(frames[-1]) if frames else ""
+    packages = [inner, type(error).__module__.partition(".")[0]]
     found = next((name for name in packages if name in READERS), None)
     return found or ("Python" if type(error) in EXHAUSTED else None)
+
+
+def _package_at(frame: FrameType) -> str:
+    """The package of a call; one that TVM passed through its own code is known by its file only."""
+    name = frame.f_globals.get("__name__")
+    if name is not None:
+        return str(name).partition(".")[0]
+    _, _, path = frame.f_code.co_filename.rpartition("site-packages/")
+    return path.partition("/")[0]
 
 
 def _cause_of(error: BaseException) -> BaseException:

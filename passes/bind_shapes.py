@@ -40,13 +40,27 @@ class BindShapes(Pass):
                 raise LadderError(f"dimension '{name}': '{size}' is not a positive number")
             sizes[name] = int(size)
         bind_dims(model, sizes)
-        if any(v.shape is None for node in model.graph for v in node.outputs):
-            ShapeInferencePass(strict_mode=False)(model)  # one unknown shape leaves the others
-        CleanUp().run(model)
-        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        infer_and_fold(model)
+
+
+def infer_and_fold(model: ir.Model) -> None:
+    """Find the shapes of all values, and make constants of what follows from them."""
+    if any(v.shape is None for node in model.graph for v in node.outputs):
+        ShapeInferencePass(strict_mode=False)(model)  # one unknown shape leaves the others
+    CleanUp().run(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
 
 def _items(dims: str) -> list[tuple[str, str]]:
     """Names and sizes; a name may hold slashes and colons, as inputs of TensorFlow do."""
-    found: list[tuple[str, str]] = re.findall(r"(.+?):([^:/]*)(?:/|$)", dims)
-    return found if found or not dims else [(dims, "")]
+    found, parts = [], list[str]()
+    for part in dims.split("/"):
+        before, colon, size = part.rpartition(":")
+        name = "/".join([*parts, before]) if colon else ""
+        if name:
+            found.append((name, size))
+            parts.clear()
+        else:
+            parts.append(part)
+    rest = "/".join(parts)
+    return [*found, (rest, "")] if rest else found

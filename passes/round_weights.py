@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,16 @@ from ladder.ir.codes import Codes
 from ladder.ir.dtype import INTEGER_ZERO, DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded, Rounding, StoredCodes
 from ladder.ir.names import add_initializer
-from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY, WEIGHT_INPUT, Site, find_sites
+from ladder.ir.site import (
+    BIAS_KEY,
+    KIND_KEY,
+    OP_KEY,
+    SITE_KEY,
+    WEIGHT_INPUT,
+    Site,
+    find_sites,
+)
+from ladder.ir.unused import drop_unused
 from ladder.passes.infra.base import Facts, Pass
 from ladder.passes.rounding.hessian import hessian_of
 from ladder.passes.rounding.matrix import Rounded
@@ -46,6 +54,8 @@ class RoundWeights(Pass):
     %y = Gather(%w, %i)  -->  %y = ladder.LowBitGather[type](%i, %w.codes, %w.scale)
     %y = Conv(%x, %w, %b)  -->  %p = ladder.LowBitConv[type](%x, %w.codes, %w.scale)
                                 %y = Add(%p, %b as [O, 1, 1])
+
+    In a model of another float type, the low-bit operator is between two Casts.
     """
 
     method: str = "mse"
@@ -84,7 +94,7 @@ class RoundWeights(Pass):
                 _replace(model, users, dtype, outcome.rounded)
                 rows |= {site.name: _row(site, outcome, used, dtype) for site in users}
         dialect.install(model)
-        _drop_unused(weights)
+        drop_unused(weights)
         facts.put(model, _fact(rows, calibrated, done.note))
         for kind in (
             Hessians,
@@ -201,6 +211,10 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     out = ir.Value(name=old.outputs[0].name, type=old.outputs[0].type, shape=old.outputs[0].shape)
     op = HIGH_RUNG.get(old.op_type, "LowBitMatMul")
     attributes = site.window.attributes() if site.window else []
+    kind, table = site.kind, old.op_type == "Gather"
+    assert first is not None
+    if kind != ir.DataType.FLOAT and not table:
+        first = _cast(graph, old, first)
     new = dialect.node(op, str(dtype), [first, *weight], [out], attributes)
     new.name, new.doc_string = old.name, old.doc_string
     new.metadata_props.update({**old.metadata_props, SITE_KEY: site.name})
@@ -208,6 +222,10 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
         new.metadata_props[OP_KEY] = old.op_type
     before, bias = _bias(site)
     nodes, result = [*before, new], out
+    if kind != ir.DataType.FLOAT:
+        new.metadata_props[KIND_KEY] = kind.name
+        nodes.append(_cast_back(out, kind))
+        result = out = nodes[-1].outputs[0]
     if bias is not None:
         result = ir.Value(name=out.name, type=out.type, shape=out.shape)
         out.name = f"{out.name}.product"
@@ -217,6 +235,30 @@ def _swap_node(graph: ir.Graph, site: Site, dtype: DType, weight: list[ir.Value]
     graph.insert_before(old, nodes)
     old.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove(old, safe=True)
+
+
+def _cast(graph: ir.Graph, before: ir.Node, x: ir.Value) -> ir.Value:
+    """x in float32; the products that read x share it."""
+    for user, _ in x.uses():
+        if KIND_KEY in user.metadata_props and user.op_type == "Cast" and user.graph is graph:
+            return user.outputs[0]
+    name = f"{x.name}.float32"
+    made = ir.node("Cast", [x], {"to": int(ir.DataType.FLOAT)}, name=name)
+    made.metadata_props[KIND_KEY] = ir.DataType.FLOAT.name
+    made.outputs[0].name, made.outputs[0].shape = name, x.shape
+    made.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    graph.insert_before(before, made)
+    return made.outputs[0]
+
+
+def _cast_back(out: ir.Value, kind: ir.DataType) -> ir.Node:
+    """The result of a product in the model's type, under the product's name."""
+    made = ir.node("Cast", [out], {"to": int(kind)}, name=f"{out.name}.{kind.name.lower()}")
+    made.metadata_props[KIND_KEY] = kind.name
+    result = made.outputs[0]
+    result.name, result.shape, result.type = out.name, out.shape, ir.TensorType(kind)
+    out.name, out.type = f"{out.name}.float32", ir.TensorType(ir.DataType.FLOAT)
+    return made
 
 
 def _part(name: str | None, part: str) -> str | None:
@@ -239,17 +281,3 @@ def _bias(site: Site) -> tuple[list[ir.Node], ir.Value | None]:
     out = reshape.outputs[0]
     out.name, out.type, out.shape = reshape.name, bias.type, ir.Shape(shape)
     return [constant, reshape], out
-
-
-def _drop_unused(weights: Iterable[ir.Value | None]) -> None:
-    """Remove float weights (and their Transpose or Constant nodes) that no node reads any more."""
-    for value in dict.fromkeys(weights):
-        if value is None or value.uses() or value.is_graph_output():
-            continue
-        node, graph = value.producer(), value.graph
-        if node is not None and isinstance(node.graph, ir.Graph):
-            inputs = list(node.inputs)
-            node.graph.remove(node, safe=True)
-            _drop_unused(inputs)
-        elif value.is_initializer() and isinstance(graph, ir.Graph):
-            graph.initializers.pop(value.name or "")

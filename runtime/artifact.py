@@ -5,6 +5,7 @@ LEVEL.so         kernels and graphs for that level
 weights.bin      all tensors, 64-byte aligned, memory-mapped when loaded
 tokenizer.json   for language models that have one
 manifest.sig     the signature of the manifest, of artifacts that are signed
+measured.json    what 'ladder eval' and 'ladder bench' found of it; the runtime does not read it
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ladder.support.files import file_aside
 
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
 REPORT = "report.html"  # where 'ladder report' writes to
+MEASURED = "measured.json"  # where the results of measurements are kept
 LONGEST = 64 << 20  # bytes of a manifest
 
 
@@ -88,18 +90,21 @@ def _tokenizer(folder: Path, facts: Manifest) -> str | None:
     return read_verified(folder / TOKENIZER, facts.files).decode()
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked; one of an earlier format is converted to this one."""
-    return _read(folder)[0]
+def read_manifest(folder: Path, verify_key: Path | None = None) -> dict[str, Any]:
+    """The manifest, checked; one of an earlier format is converted to this one.
+
+    With ``verify_key``, a file with a public key, its signature is checked too.
+    """
+    return _read(folder, verify_key)[0]
 
 
 def own_files(folder: Path) -> set[str] | None:
-    """The names of what an artifact's folder holds, a report's page too; None for other folders."""
+    """The names of what an artifact's folder holds, reports too; None for other folders."""
     try:
         facts = _read(folder)[1]
     except (LadderError, OSError):
         return None
-    return {MANIFEST, SIGNATURE, REPORT, *facts.files}
+    return {MANIFEST, SIGNATURE, REPORT, MEASURED, *facts.files}
 
 
 def _read(folder: Path, verify_key: Path | None = None) -> tuple[dict[str, Any], Manifest]:

@@ -33,7 +33,7 @@ def bench_artifact(folder: Path, context: int, verify_key: Path | None = None) -
             f"--tokens {context}: the artifact's context is {model.context}, and "
             f"{DECODED} more tokens are decoded; give fewer"
         )
-    tokens = [i % 1000 + 5 for i in range(context)]
+    tokens = [i % min(1000, model.vocabulary) for i in range(context)]
     model.feed(tokens)
     held = model.snapshot()
     prefill = statistics.median(_prefill_seconds(model, tokens) for _ in range(3))

@@ -8,10 +8,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError, one_line
-from ladder.runtime.generation import Generation
+from ladder.runtime.prefix import PrefixReuse
 from ladder.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
+    from ladder.runtime.generation import Generation
     from ladder.runtime.language_model import LanguageModel
 
 Message = Mapping[str, str]  # "role" (system, user, assistant) and "content"
@@ -50,10 +51,8 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _environment() -> Any:
-    try:
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError as error:
-        raise LadderError("a chat needs jinja2: pip install jinja2") from error
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -83,7 +82,7 @@ class Conversation:
         stop: Sequence[str] = (),
     ) -> None:
         self.model, self.limit, self.sampling, self.stop = model, limit, sampling, stop
-        self._fed: list[int] = []
+        self._reuse = PrefixReuse(model)
         self.begin()
 
     def begin(self, system: str = "") -> None:
@@ -93,11 +92,7 @@ class Conversation:
     def answer(self, messages: Sequence[Message]) -> Generation:
         """The answer to a list of messages, as a generation to iterate over."""
         tokens = self.model.encode_chat(messages)
-        same = self._kept(tokens)
-        made = Generation(self.model, tokens[same:], self.limit, self.sampling, self.stop)
-        self._fed = [*tokens]
-        made.on_token = self._fed.append
-        return made
+        return self._reuse.generation(tokens, self.limit, self.sampling, self.stop)
 
     def say(self, content: str) -> Iterator[str]:
         """Yield the answer to one more message of the user, and keep both."""
@@ -106,17 +101,3 @@ class Conversation:
         yield from made
         self.messages += [asked, {"role": "assistant", "content": made.text}]
         self.last = made
-
-    def _kept(self, tokens: Sequence[int]) -> int:
-        """How many tokens the model has read as they are; others are forgotten."""
-        fed = self._fed[: self.model.position]
-        same = 0
-        while same < min(len(fed), len(tokens) - 1) and fed[same] == tokens[same]:
-            same += 1
-        if same == self.model.position:
-            return same
-        if not self.model.states.rewindable:
-            self.model.reset()
-            return 0
-        self.model.rewind(same)
-        return same

@@ -18,7 +18,8 @@ STOP, LENGTH = "stop", "length"  # why a text ends, as the OpenAI protocol calls
 class Generation:
     """Iterate over it for pieces of text; its figures are complete when the iteration ends.
 
-    ``prompt_tokens`` and ``tokens`` count tokens, ``first_seconds`` is the time to the first one,
+    ``prompt_tokens`` (those that were fed) and ``tokens`` count tokens, ``reused_tokens`` those of
+    the prompt that the model had read before. ``first_seconds`` is the time to the first new one,
     ``seconds`` the whole time. ``finish`` is ``"stop"`` (the model or a stop string ended the text)
     or ``"length"`` (the limit or the context did).
     """
@@ -31,7 +32,7 @@ class Generation:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
     ) -> None:
-        self.prompt_tokens, self.tokens = len(prompt), 0
+        self.prompt_tokens, self.reused_tokens, self.tokens = len(prompt), 0, 0
         self.first_seconds = self.seconds = 0.0
         self.finish = LENGTH
         self.on_token: Callable[[int], object] = lambda token: None

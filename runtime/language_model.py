@@ -7,7 +7,7 @@ threads with texts of their own need a model each.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class LanguageModel:
         for head in self._heads.values():
             head.bind()
         self._tokenizer: object | None = None
+        # Called before each call of a compiled function: what it raises ends a long prompt early.
+        self.before_call: Callable[[], object] = lambda: None
 
     def _short_call(self) -> dict[int, Function]:
         """The call of a few tokens, of models whose chunks cannot be padded."""
@@ -132,6 +134,7 @@ class LanguageModel:
 
     def _feed_piece(self, tokens: Sequence[int], logits: str | None) -> np.ndarray:
         """One call; prefill is padded: rows after the text are masked, and overwritten later."""
+        self.before_call()
         function = self._decode if len(tokens) == 1 else self._call_of(len(tokens))
         ids = function.inputs[TOKENS_IN]
         ids[0, : len(tokens)] = tokens

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from ladder.errors import LadderError
 
@@ -32,7 +34,19 @@ class Sampling:
             raise LadderError(f"top_p {self.top_p}: give more than 0, at most 1")
         if not 0 <= self.min_p <= 1:
             raise LadderError(f"min_p {self.min_p}: give 0 to 1")
-        if self.top_k < 0 or self.seed < 0:
-            raise LadderError(f"top_k {self.top_k}, seed {self.seed}: give 0 or more")
+        for name in ("top_k", "seed"):
+            if getattr(self, name) < 0:
+                raise LadderError(f"{name} {getattr(self, name)}: give 0 or more")
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
             raise LadderError(f"repetition_penalty {self.repetition_penalty}: give more than 0")
+
+
+def sampling_from(asked: Mapping[str, Any], advised: Mapping[str, float]) -> Sampling:
+    """What was asked for, by the names of fields; the rest as a model's authors advise.
+
+    None is nothing asked for, and advice on anything else than sampling is left out.
+    """
+    names = {f.name for f in fields(Sampling)}
+    known: dict[str, Any] = {name: advised[name] for name in names & set(advised)}
+    known |= {name: value for name, value in asked.items() if value is not None}
+    return Sampling(**{**known, "top_k": int(known.get("top_k", 0))})

@@ -15,7 +15,8 @@ class TextStream:
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
-        self._decode, self._stop = decode, [text for text in stop if text]
+        texts = [stop] if isinstance(stop, str) else stop
+        self._decode, self._stop = decode, [text for text in texts if text]
         self._tokens: list[int] = []  # since the text was last whole, and the piece before
         self._shown = 0  # of these tokens, how many are in the text
         self._held = ""  # text that may be the beginning of a stop string

@@ -92,6 +92,41 @@ def tiny_artifact(tiny_chat_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+def planned_options(text: Path) -> dict[str, Any]:
+    """The options of the planned tiny model; all that is measured for them is in the cache."""
+    from tiny import CHUNK, CONTEXT
+
+    return {
+        "bpw": "4.2",
+        "types": "int2:g32,int3:g32,int4:g32,int8:row",
+        "calib": text,
+        "windows": 2,
+        "tokens": 24,
+        "context": CONTEXT,
+        "chunk": CHUNK,
+        "rules": "lm_head=int8:row",
+    }
+
+
+@pytest.fixture(scope="session")
+def calibration_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "calibration.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_planned(
+    tiny_chat_folder: Path, calibration_text: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same model with a plan of 4.2 bits per weight. Tests that change it copy it first."""
+    import ladder
+
+    folder = tmp_path_factory.mktemp("artifacts") / "planned"
+    ladder.compile(tiny_chat_folder, folder, **planned_options(calibration_text))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2-135M compiled for this CPU at int4:g128, int8 activations. Not to be changed."""
@@ -102,28 +137,37 @@ def smollm2_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("artifacts") / "smollm2"
     model = package_file(*MODEL)
-    options = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
+    options: Any = {"type": "int4:g128", "activation": "int8", "kv_type": "fp32"}
     ladder.compile(model, folder, context=256, chunk=64, **options)
     return folder
 
 
 @dataclass(frozen=True)
 class Ran:
-    """The exit code and both output streams of a command."""
+    """The exit code and both output streams of a command, and the stages that it reported."""
 
     code: int
     out: str
     err: str
+    stages: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
         return json.loads(self.out)
 
 
+def without_stages(stderr: str) -> str:
+    """What a command says on stderr, without the lines that say which stage begins."""
+    from ladder.cli.show import STAGE
+
+    return "".join(line for line in stderr.splitlines(True) if not line.startswith(STAGE))
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run the command line in this process, through its real entry point."""
     from ladder.cli import main
+    from ladder.cli.show import STAGE
 
     def run(*words: object) -> Ran:
         capsys.readouterr()
@@ -133,7 +177,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             main()
         read = capsys.readouterr()
         code = exit.value.code
-        return Ran(code if isinstance(code, int) else 0, read.out, read.err)
+        lines = read.err.splitlines()
+        stages = tuple(line.removeprefix(STAGE) for line in lines if line.startswith(STAGE))
+        errors = without_stages(read.err)
+        return Ran(code if isinstance(code, int) else 0, read.out, errors, stages)
 
     return run
 

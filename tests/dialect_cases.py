@@ -70,7 +70,7 @@ class Case:
         element, shape = dtype.element, dtype.scale_shape(N, k)
         used = np.flatnonzero(np.isfinite(element.values))
         zero = rng.integers(0, 1 << element.bits, shape) if dtype.zero_point else None
-        if zero is not None and dtype.zero == FLOAT_ZERO:
+        if zero is not None and dtype.float_zero:
             zero = (zero + rng.random(shape)).astype(dtype.zero_kind)
         x = rng.standard_normal((M, k)).astype(np.float32)
         x[0, : dtype.block] = 0
@@ -81,7 +81,7 @@ class Case:
     @property
     def operands(self) -> list[np.ndarray]:
         kind = self.dtype.element.onnx.numpy()
-        zero_kind = self.dtype.zero_kind if self.dtype.zero == FLOAT_ZERO else kind
+        zero_kind = self.dtype.zero_kind if self.dtype.float_zero else kind
         zero = [] if self.zero is None else [self.zero.astype(zero_kind)]
         factor = [np.array(TENSOR_SCALE)] if self.dtype.tensor_scale else []
         return [self.codes.astype(kind), self.scale, *zero, *factor]
@@ -112,7 +112,15 @@ class Case:
             assert self.zero is not None
             return self.by_block(self.zero).astype(np.float32)
         offset = np.full((1, self.scale.shape[1]), self.dtype.element.offset)
-        return self.by_block(offset if self.zero is None else self.zero).astype(np.int32)
+        stored = offset if self.zero is None or self.dtype.minimum else self.zero
+        return self.by_block(stored).astype(np.int32)
+
+    def shift(self, total: numerics.I32, doubled: bool = False) -> numerics.F32 | None:
+        """What a minimum adds to the scaled sums."""
+        if self.zero is None or not self.dtype.minimum:
+            return None
+        minimum = self.by_block(self.zero).astype(np.float32)
+        return numerics.shift_of_minimum(minimum, total, doubled)
 
     @property
     def weight(self) -> np.ndarray:
@@ -122,7 +130,10 @@ class Case:
         scale = np.broadcast_to(self.scale.astype(np.float64) * self.factor, shape)[:, group]
         stored = np.zeros((1, 1)) if self.zero is None else self.zero
         zero = np.broadcast_to(stored, shape)[:, group].astype(np.float64)
-        weight: np.ndarray = (self.dtype.element.values[self.unsigned] - zero) * scale
+        values = self.dtype.element.values[self.unsigned]
+        weight: np.ndarray = (
+            values * scale + zero if self.dtype.minimum else (values - zero) * scale
+        )
         return weight
 
 

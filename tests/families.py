@@ -308,6 +308,22 @@ RIGHT: dict[str, Callable[[], Any]] = {
         block_types=["recurrent", "recurrent", "attention"],
     ),
 }
+# Those that tests compile into artifacts -> what each has that the others have not
+COMPILED = {
+    "Llama": "heads of 8, groups of heads",
+    "Gemma 2": "softcaps, windows in some layers",
+    "Mistral": "windows in all layers",
+    "DeepSeek V3": "keys wider than values, experts",
+    "GPT-OSS": "sinks, experts",
+    "Bloom": "a bias by position for each head",
+    "GPT-2": "learned positions",
+    "Falcon 7B": "one key head, parallel residual",
+}
+# The same, of families that tests of recurrent states compile
+COMPILED_RECURRENT = {
+    "Falcon H1": "attention and Mamba 2 in each layer",
+    "RWKV": "recurrent states only",
+}
 # Name in the documentation -> configuration, what the refusal says
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "xLSTM": (

@@ -9,6 +9,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 VOCABULARY, HIDDEN, INNER, HEADS, KV_HEADS, HEAD = 128, 64, 128, 4, 2, 16
 PAIRS = HEAD // 2
@@ -42,8 +43,18 @@ YARN = {
     "rope.scaling.original_context_length": 32,
 }
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
-def tensors(layers: int = 1, norms: tuple[str, ...] = (), scale: float = 0.25) -> dict[str, Any]:
+
+def tensors(
+    layers: int = 1,
+    norms: tuple[str, ...] = (),
+    scale: float = 0.25,
+    vocabulary: int = VOCABULARY,
+) -> dict[str, Any]:
     """The tensors of a decoder with grouped heads, by llama.cpp's names, in torch's shapes."""
     rng = np.random.default_rng(0)
 
@@ -53,7 +64,7 @@ def tensors(layers: int = 1, norms: tuple[str, ...] = (), scale: float = 0.25) -
     def norm() -> np.ndarray:
         return (1 + rng.standard_normal(HIDDEN) * scale).astype(np.float32)
 
-    found = {"token_embd.weight": weight(VOCABULARY, HIDDEN), "output_norm.weight": norm()}
+    found = {"token_embd.weight": weight(vocabulary, HIDDEN), "output_norm.weight": norm()}
     for layer in range(layers):
         block = {name: norm() for name in ("attn_norm", "ffn_norm", *norms)} | {
             "attn_q": weight(HEADS * HEAD, HIDDEN),
@@ -86,6 +97,7 @@ def write(
     no_text = {"tokenizer.ggml.model": "no_vocab"}
     for key, value in {**no_text, **(general or {}), **own}.items():
         add = {bool: writer.add_bool, str: writer.add_string, float: writer.add_float32}
+        add[list] = writer.add_array
         add.get(type(value), writer.add_uint32)(key, value)
     for name, array in (llama_tensors() if arrays is None else arrays).items():
         kind = (kinds or {}).get(name)
@@ -133,3 +145,23 @@ def announce(path: Path, count: int) -> Path:
     struct.pack_into("<Q", data, 8, count)
     path.write_bytes(data)
     return path
+
+
+def write_with_tokenizer(path: Path) -> Path:
+    """A model like SmolLM2-Instruct in small: Q4_1, a token for each byte, a chat template."""
+    tokens = [*bytes_to_unicode().values(), "th", "<|im_start|>", "<|im_end|>"]
+    first = len(tokens) - 2
+    general = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [1] * first + [3, 3],
+        "tokenizer.ggml.merges": ["t h"],
+        "tokenizer.ggml.bos_token_id": first,
+        "tokenizer.ggml.eos_token_id": first + 1,
+        "tokenizer.chat_template": CHAT_TEMPLATE,
+    }
+    arrays = tensors(vocabulary=len(tokens))
+    kinds = {name: gguf.GGMLQuantizationType.Q4_1 for name in arrays if "norm" not in name}
+    metadata = {**LLAMA, "context_length": 2048, "vocab_size": len(tokens)}
+    return write(path, metadata, arrays, general=general, kinds=kinds)

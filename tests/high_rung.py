@@ -11,7 +11,7 @@ import onnx_ir as ir
 from small_graphs import graph, random
 
 from ladder.ir import dialect
-from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
+from ladder.ir.dtype import SCALES, DType
 from ladder.ir.site import OP_KEY
 
 TENSOR_SCALE = np.float32(0.37)
@@ -40,7 +40,7 @@ class Operands:
         codes = element.from_unsigned(rng.choice(used, (n, k)))
         scale = (rng.random(shape) + 0.1).astype(np.float32).astype(SCALES[dtype.scale])
         zero = rng.integers(0, 1 << element.bits, shape) if dtype.zero_point else None
-        if zero is not None and dtype.zero == FLOAT_ZERO:
+        if zero is not None and dtype.float_zero:
             zero = (zero + rng.random(shape)).astype(dtype.zero_kind)
         return Operands(dtype, codes, scale, zero)
 
@@ -49,7 +49,7 @@ class Operands:
         kind = self.dtype.element.onnx.numpy()
         found = {"codes": self.codes.astype(kind), "scale": self.scale}
         if self.zero is not None:
-            floats = self.dtype.zero == FLOAT_ZERO
+            floats = self.dtype.float_zero
             found["zero"] = self.zero.astype(self.dtype.zero_kind if floats else kind)
         if self.dtype.tensor_scale:
             found["tensor_scale"] = np.array(TENSOR_SCALE)
@@ -61,9 +61,11 @@ class Operands:
         group = np.arange(k) // self.dtype.group_size(k)
         factor = TENSOR_SCALE if self.dtype.tensor_scale else 1.0
         values = element.values[element.to_unsigned(self.codes)].astype(np.float64)
-        if self.zero is not None:
-            values -= self.zero.astype(np.float64)[:, group]
-        decoded: np.ndarray = values * (self.scale.astype(np.float64) * factor)[:, group]
+        zero = 0.0 if self.zero is None else self.zero.astype(np.float64)[:, group]
+        scale = (self.scale.astype(np.float64) * factor)[:, group]
+        decoded: np.ndarray = (
+            values * scale + zero if self.dtype.minimum else (values - zero) * scale
+        )
         return decoded
 
 

@@ -20,7 +20,7 @@ from ladder.codegen.packing import book_digits, book_values, scale_factor, store
 from ladder.hardware.targets import LEVELS, Level, runs_here
 from ladder.ir import numerics
 from ladder.ir.activation import QUANTIZED
-from ladder.ir.dtype import FLOAT_ZERO, INTEGER_ZERO, SCALES, DType
+from ladder.ir.dtype import INTEGER_ZERO, SCALES, ZEROS, DType
 from ladder.ir.element import Element
 from ladder.ir.numerics import F32, I32, U8
 
@@ -59,10 +59,18 @@ class Case:
 
     @property
     def zeros(self) -> I32 | F32:
-        """Zero points [N, B], which are subtracted from step * code."""
+        """Zero points [N, B], which are subtracted from step * code; 0 where a minimum is added."""
         offset = np.full((1, self.scale.shape[1]), self.packing.offset)
-        zeros = self.by_block(offset if self.zero is None else self.zero)
-        return zeros.astype(np.float32) if self.dtype.zero == "zpf" else zeros.astype(np.int32)
+        zeros = self.by_block(offset if self.zero is None or self.dtype.minimum else self.zero)
+        floats = self.dtype.float_zero and not self.dtype.minimum
+        return zeros.astype(np.float32) if floats else zeros.astype(np.int32)
+
+    def shift(self, total: I32, doubled: bool) -> F32 | None:
+        """What a minimum adds to the scaled sums."""
+        if self.zero is None or not self.dtype.minimum:
+            return None
+        minimum = self.by_block(self.zero).astype(np.float32)[:, : total.shape[1]]
+        return numerics.shift_of_minimum(minimum, total, doubled)
 
     def by_block(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Row values -> [N, B]."""
@@ -89,8 +97,9 @@ class Case:
 
 def random_type(rng: np.random.Generator, element: Element) -> DType:
     """A type with this element, and any group, scale type and zero point that it can have."""
-    zero = "" if element.signed else str(rng.choice([INTEGER_ZERO, FLOAT_ZERO]))
-    scales = [kind for kind in SCALES if zero != FLOAT_ZERO or SCALES[kind].itemsize > 1]
+    zero = "" if element.signed else str(rng.choice(ZEROS))
+    floats = zero not in ("", INTEGER_ZERO)
+    scales = [kind for kind in SCALES if not floats or SCALES[kind].itemsize > 1]
     parts = [element.name, str(rng.choice(GROUPS)), str(rng.choice(scales)), zero]
     return DType.parse(":".join(part for part in parts if part))
 
@@ -102,8 +111,9 @@ def random_case(rng: np.random.Generator, dtype: DType, m: int, n: int, k: int) 
     kind = SCALES[dtype.scale]
     scale = 2.0 ** rng.integers(-9, 3, shape) if dtype.scale == "e8m0" else rng.random(shape) / 64
     zero = rng.integers(0, largest, shape).astype(np.uint8) if dtype.zero_point else None
-    if zero is not None and dtype.zero == "zpf":
-        zero = (zero + rng.standard_normal(shape)).astype(kind)
+    if zero is not None and dtype.float_zero:
+        unit = -1 / 64 if dtype.minimum else 1
+        zero = ((zero + rng.standard_normal(shape)) * unit).astype(kind)
     own = np.array(rng.random() + 0.5, np.float32) if dtype.tensor_scale else None
     codes = rng.integers(0, largest, (n, k)).astype(np.uint8)
     return Case(dtype, x, codes, scale.astype(kind), zero, own)
@@ -136,7 +146,7 @@ def reference(case: Case, mode: str) -> F32:
             sums = numerics.book_sums(q, total, case.codes, book_digits(dtype), dtype.block)
         else:
             sums = numerics.dot_sums(q, total, case.codes, case.zeros, dtype.block, packing.step)
-    return numerics.combine(sums, case.scales, a_scale)
+    return numerics.combine(sums, case.scales, a_scale, case.shift(total, mode == "table8"))
 
 
 def quantized(case: Case, mode: str) -> tuple[numerics.I8, F32, I32]:

@@ -50,13 +50,13 @@ class Run:
 
 def zero_rows_type(packing: Packing) -> str:
     """The type in which the zero points of a row tile are kept for the sums."""
-    return "float32" if packing.zero == "zpf" else "int32"
+    return "float32" if packing.float_zero else "int32"
 
 
 def zero_term(packing: Packing, mode: str, stored: Expr, width: int = LANES) -> Expr:
-    """The factor of the activations' sum that is subtracted from a block sum, by zero point."""
+    """The factor of the activations' sum that changes a block sum, by zero point or minimum."""
     doubled = 2 if mode == TABLE8 else 1
-    if packing.zero == "zpf":
+    if packing.float_zero:
         return to_float(stored, packing.scale, width) * const(T.float32(doubled), width)
     return T.cast(stored, typed("int32", width)) * const(T.int32(doubled), width)
 
@@ -91,13 +91,27 @@ def block_sum(
     signs = (1 << packing.bits) - 1 if mode == TABLE8 else 0  # look-ups read bits as +-1
     raw = sums + const(T.int32(signs + less) * total, width)
     raw, floats = raw * const(T.int32(packing.step), width), typed("float32", width)
-    if packing.zero == "zpf":
+    if packing.minimum:
+        return T.cast(raw, floats)
+    if packing.float_zero:
         product = product or (lambda a, b: unfused(a * b, floats))
         return T.cast(raw, floats) - product(zeros, const(T.cast(total, "float32"), width))
     if packing.zero:
         return T.cast(raw - zeros * const(total, width), floats)
     offset = T.int32(packing.offset * (2 if mode == TABLE8 else 1))
     return T.cast(raw - const(offset * total, width), floats)
+
+
+def scaled_sum(
+    packing: Packing, whole: Expr, zeros: Expr, scales: Expr, total: Expr,
+    width: int = LANES, product: Any = None,
+) -> Expr:  # fmt: skip
+    """A block sum times the weight scale, plus what a minimum adds, each rounded on its own."""
+    if not packing.minimum:
+        return product(whole, scales) if product else whole * scales
+    floats = typed("float32", width)
+    product = product or (lambda a, b: unfused(a * b, floats))
+    return product(whole, scales) + product(zeros, const(T.cast(total, "float32"), width))
 
 
 def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any:
@@ -111,7 +125,8 @@ def combine(packing: Packing, mode: str, rows: int = TILE, less: int = 0) -> Any
             at, to = lanes(row + v * LANES), lanes(first + row + v * LANES)
             raw = sums[lanes(at_sum + v * LANES)]
             whole = block_sum(packing, mode, raw, given.zeros[at], total, less)
-            product = whole * given.scales[at] * splat(scale, LANES)
+            scaled = scaled_sum(packing, whole, given.zeros[at], given.scales[at], total)
+            product = scaled * splat(scale, LANES)
             T.buffer_store(result, result[to] + unfused(product), [to])
 
     return emit

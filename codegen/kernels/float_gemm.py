@@ -10,12 +10,12 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import VECTORS, store
+from ladder.codegen.kernels.common import VECTORS, Rows, store
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.stored import float_zero, number_at, scale_of
+from ladder.codegen.kernels.stored import float_zero, number_at, scale_of, weight_of
 from ladder.codegen.kernels.unpack import code_at
-from ladder.codegen.kernels.vector import lanes, plus_product, splat
+from ladder.codegen.kernels.vector import Expr, lanes, plus_product, splat
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
 
@@ -24,21 +24,23 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
     """A product of float32 [M, K]; operands: ``signature``.
 
     A block's sum of x * (decoded number) is multiplied by the weight scale and added, blocks in
-    ascending order. With ``experts`` the weight holds those of all experts, each in whole tiles,
-    and ``ids`` [M] names the one that each row is multiplied by: no other is read, and none for -1,
-    whose result is 0. ``order`` [M] has the rows of an expert one after the other, so that a tile
-    of its weight is read once for all of them.
+    ascending order. In a type with a minimum the weights themselves are summed. With ``experts``
+    the weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that
+    each row is multiplied by: no other is read, and none for -1, whose result is 0. ``order`` [M]
+    has the rows of an expert one after the other, so that a tile of its weight is read once for all
+    of them.
     """
     op = "expert_gemm" if experts else "float_gemm"
     name = f"{op}_{packing}"
     block_size, chunks, grouped = packing.block, packing.chunks, packing.grouped
 
     @T.inline
-    def add_weight(sums, args, base, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
+    def add_weight(sums, args, rows, m, tile, chunk, k, vector, place):  # type: ignore[no-untyped-def]
         row = T.meta_var(lanes(vector * LANES))
         code = T.meta_var(code_at(packing, args.planes, tile, chunk, place, vector, lanes(0)))
-        number = T.meta_var(number_at(packing, code, base[row], args.values))
-        sums[row] = plus_product(sums[row], splat(args.x[m, k], LANES), number)
+        number = T.meta_var(number_at(packing, code, rows.zeros[row], args.values))
+        factor = T.meta_var(_factor(packing, number, rows.scales[row], rows.zeros[row]))
+        sums[row] = plus_product(sums[row], splat(args.x[m, k], LANES), factor)
 
     @T.prim_func  # type: ignore[untyped-decorator]
     def kernel() -> None:
@@ -53,6 +55,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "float32")
                 base = T.alloc_buffer((TILE,), "float32")
+                scales = T.alloc_buffer((TILE,), "float32")
+                rows = T.meta_var(Rows(scales, base))
                 for v in T.unroll(VECTORS):
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
                 some = T.meta_var(args.ids[m] >= T.int64(0) if experts else True)
@@ -62,6 +66,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                         row = T.meta_var(lanes(v * LANES))
                         sums[row] = splat(T.float32(0), LANES)
                         base[row] = float_zero(packing, args.zero[tile, at, row])
+                        stored = T.meta_var(args.w_scale[tile, at, row])
+                        scales[row] = scale_of(packing, stored, args.factor)
                     left = T.meta_var(K - block * block_size)
                     for within in T.serial(T.ceildiv(T.min(block_size, left), CHUNK)):
                         first = T.meta_var(block * block_size + within * CHUNK)
@@ -69,14 +75,22 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                             if within * CHUNK + place < block_size and first + place < K:
                                 for v in T.unroll(VECTORS):
                                     chunk = T.meta_var(block * chunks + within)
-                                    add_weight(
-                                        sums, args, base, m, tile, chunk, first + place, v, place
-                                    )
+                                    at_k = T.meta_var(first + place)
+                                    add_weight(sums, args, rows, m, tile, chunk, at_k, v, place)
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))
-                        stored = T.meta_var(args.w_scale[tile, at, row])
-                        scale = T.meta_var(scale_of(packing, stored, args.factor))
+                        scale = T.meta_var(_last(packing, scales[row]))
                         result[row] = plus_product(result[row], sums[row], scale)
                 store(args.out, m, of_out, result, 0)
 
     return kernel
+
+
+def _factor(packing: Packing, number: Expr, scale: Expr, minimum: Expr) -> Expr:
+    """What x is multiplied by: the number without its scale, or the weight if it has a minimum."""
+    return weight_of(packing, number, scale, minimum) if packing.minimum else number
+
+
+def _last(packing: Packing, scale: Expr) -> Expr:
+    """What a block's sum is multiplied by."""
+    return splat(T.float32(1), LANES) if packing.minimum else scale

@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 from ladder.codegen.kernels.parameters import declare
 from ladder.codegen.kernels.signature import operands
-from ladder.codegen.kernels.stored import float_zero, number_at, scale_of
+from ladder.codegen.kernels.stored import float_zero, number_at, scale_of, weight_of
 from ladder.codegen.kernels.unpack import code_at
 from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 
@@ -18,8 +18,8 @@ from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 def gather(packing: Packing, k: int) -> Any:
     """Rows of float32 [M, K] by their numbers; operands: ``signature``.
 
-    Elements are (step * code - zero) * scale, or values[code] * scale. The planes are the same that
-    products read, so a tied table is stored once.
+    Elements are (step * code - zero) * scale, code * scale + minimum, or values[code] * scale. The
+    planes are the same that products read, so a tied table is stored once.
     """
     name = f"gather_{packing}_k{k}"
     block, chunks, grouped = packing.block, packing.chunks, packing.grouped
@@ -50,6 +50,6 @@ def gather(packing: Packing, k: int) -> Any:
                 base = T.meta_var(float_zero(packing, args.zero[tile, at, row], 1))
                 number = T.meta_var(number_at(packing, code, base, args.values, 1))
                 scale = T.meta_var(scale_of(packing, args.w_scale[tile, at, row], args.factor, 1))
-                args.out[m, i] = number * scale
+                args.out[m, i] = weight_of(packing, number, scale, base, 1)
 
     return kernel

@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.common import block_sum, zero_term
+from ladder.codegen.kernels.common import block_sum, scaled_sum, zero_term
 from ladder.codegen.kernels.parameters import Arguments
 from ladder.codegen.kernels.signature import two_planes
 from ladder.codegen.kernels.stored import scale_of
@@ -199,5 +199,6 @@ def combined(
     place = (tile, block if packing.grouped else 0, row)
     zeros = zero_term(packing, mode, args.zero[place], 1) if packing.zero else None
     whole = block_sum(packing, mode, sums, zeros, total, 0, 1, machine.product)
-    scaled = machine.product(whole, scale_of(packing, args.w_scale[place], args.factor, 1))
+    scale_of_row = scale_of(packing, args.w_scale[place], args.factor, 1)
+    scaled = scaled_sum(packing, whole, zeros, scale_of_row, total, 1, machine.product)
     return result + machine.product(scaled, scale)

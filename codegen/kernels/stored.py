@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tvm.script import tirx as T
 
-from ladder.codegen.kernels.vector import Expr, const, typed
+from ladder.codegen.kernels.vector import Expr, const, plus_product, typed
 from ladder.codegen.layout import LANES, Packing
 
 SMALLEST_E8M0 = 0x00400000  # 2^-127, a denormal in float32
@@ -75,13 +75,24 @@ def float_zero(packing: Packing, stored: Expr, width: int = LANES) -> Expr:
     """The stored zero points, or the offset of a type without zero points, as float32."""
     if not packing.zero:
         return const(T.float32(packing.offset), width)
-    if packing.zero == "zpf":
+    if packing.float_zero:
         return to_float(stored, packing.scale, width)
     return T.cast(stored, typed("float32", width))
 
 
 def number_at(packing: Packing, code: Expr, zero: Expr, values: Expr, width: int = LANES) -> Expr:
-    """The decoded number without its scale, float32: step * code - zero, or a book's entry."""
+    """The decoded number without its scale, float32: step * code - zero, or a book's entry.
+
+    With a minimum it is the code alone.
+    """
     if packing.digits:
         return values[code]
-    return T.cast(code * _int(packing.step, width), typed("float32", width)) - zero
+    number = T.cast(code * _int(packing.step, width), typed("float32", width))
+    return number if packing.minimum else number - zero
+
+
+def weight_of(
+    packing: Packing, number: Expr, scale: Expr, minimum: Expr, width: int = LANES
+) -> Expr:
+    """The weight, float32: number * scale, plus the minimum if there is one."""
+    return plus_product(minimum, number, scale, width) if packing.minimum else number * scale

@@ -50,11 +50,11 @@ class Group:
         return self.sites[0].weight.name or ""
 
     def rounded(self, dtype: DType, method: str, hessians: Hessians | None = None) -> np.ndarray:
-        """The weight after rounding to ``dtype`` and back, as the model stores it, float32."""
+        """The weight after rounding to ``dtype`` and back, as the model stores it."""
         if dtype.is_float:
             kind = np.float16 if dtype.name == "fp16" else np.float32
             w = self._weight().astype(kind).astype(np.float32)
-            return np.ascontiguousarray(as_stored(self.sites[0], w))
+            return _in_kind(self.sites[0], w)
         return self.stored(self.outcome(dtype, method, hessians).rounded, dtype)
 
     def outcome(self, dtype: DType, method: str, hessians: Hessians | None = None) -> Outcome:
@@ -73,9 +73,14 @@ class Group:
         return weight
 
     def stored(self, done: Rounded, dtype: DType) -> np.ndarray:
-        """A rounded weight in the layout of the model's initializer, float32."""
+        """A rounded weight in the layout and the type of the model's initializer."""
         w = dequantized(dtype, done.codes, done.scale, done.zero, done.tensor_scale)
-        return np.ascontiguousarray(as_stored(self.sites[0], w))
+        return _in_kind(self.sites[0], w)
+
+
+def _in_kind(site: Site, w: np.ndarray) -> np.ndarray:
+    stored = as_stored(site, w).astype(site.kind.numpy(), copy=False)
+    return np.ascontiguousarray(stored)
 
 
 # A weight after rounding to a type and back, as the model stores it.

@@ -10,11 +10,12 @@ import onnx_ir as ir
 from ladder.calibration.data import Data
 from ladder.calibration.hessians import collect
 from ladder.calibration.requested_data import data_of
+from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Hessians, PreRounded
-from ladder.options.requests import SiteOptions
+from ladder.options.sites import NO_REMEDY, SiteOptions
 from ladder.passes.rounding.methods import find_method
 from ladder.support.lookup import named
 
@@ -34,6 +35,9 @@ def calibrate(model: ir.Model, source: Source, options: SiteOptions) -> None:
         facts.put(model, found)
     if found is not None and method.needs.model:
         facts.put(model, pre_rounded_of(here, options, types, found))
+    elif found is not None and options.outliers == NO_REMEDY:  # else weights may have changed
+        kept = RoundedWeights(here, options.rounding, found).files(types)
+        facts.put(model, PreRounded(kept))
 
 
 def hessians_of(source: Source, options: SiteOptions) -> Hessians | None:

@@ -14,7 +14,8 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.facts import BitPlan, Skipped
 from ladder.ir.outliers import Activations, Outliers
-from ladder.options.requests import PlanOptions, SiteOptions
+from ladder.options.requests import PlanOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.allocation.parts import candidates
 from ladder.passes.infra.runner import run_passes

@@ -9,7 +9,8 @@ import numpy as np
 from ladder.calibration.data import Data, sample_data, text_data
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
-from ladder.options.requests import PlanOptions, SiteOptions
+from ladder.options.requests import PlanOptions
+from ladder.options.sites import SiteOptions
 from ladder.support.arrays import read_npz
 
 HINT = "give samples of its inputs by name with --calib FILE.npz"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ladder.blockwise.weights import Group, find_groups
@@ -34,8 +36,28 @@ class RoundedWeights:
         whole = self._whole[group.weight_name]
         if dtype.is_float:
             return whole.rounded(dtype, self._rounding)
-        name = f"{whole.name}.{dtype}.npz".replace("/", "-").replace(":", "-")
+        name = _file(whole, dtype)
         if not entries.has(self._folder, name):
             with entries.put(self._folder, name) as aside:
                 save_outcome(aside, whole.outcome(dtype, self._rounding, self._hessians))
         return whole.stored(load_outcome(self._folder / name).rounded, dtype)
+
+    def files(self, types: Mapping[str, DType]) -> dict[str, str]:
+        """Site -> file of the weights that were rounded before, for sites and their types.
+
+        Weights that several sites read in different types are left out.
+        """
+        found: dict[str, str] = {}
+        for group in self._whole.values():
+            wanted = {types.get(site.name) for site in group.sites}
+            dtype = wanted.pop()
+            if wanted or dtype is None or dtype.is_float:
+                continue
+            name = _file(group, dtype)
+            if entries.has(self._folder, name):
+                found |= {site.name: str(self._folder / name) for site in group.sites}
+        return found
+
+
+def _file(group: Group, dtype: DType) -> str:
+    return f"{group.name}.{dtype}.npz".replace("/", "-").replace(":", "-")

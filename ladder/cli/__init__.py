@@ -31,10 +31,10 @@ def main() -> None:
 
     Exit codes: 1 for an error in Ladder, 2 for bad input, 3 for nothing to quantize.
     """
-    from ladder.cli.app import app
-
     options = MainOptions()
     try:
+        from ladder.cli.app import app
+
         sys.exit(app(obj=options, standalone_mode=False) or 0)
     except BrokenPipeError:
         # The reader has closed the pipe (| head): exit quietly, also when Python flushes at exit.

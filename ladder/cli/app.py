@@ -16,6 +16,8 @@ from ladder.cli.kernels import kernels_app
 from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
 from ladder.cli.projecting import project_command
+from ladder.cli.reporting import compare_command, report_command
+from ladder.cli.serving import serve_command
 from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.tuning import tune_app
 from ladder.cli.words import App
@@ -65,6 +67,7 @@ app.command("compile")(compile_command)
 app.command("plan")(plan_command)
 app.command("quantize")(quantize_command)
 app.command("project")(project_command)
+app.command("serve")(serve_command)
 
 
 @app.command()
@@ -136,7 +139,10 @@ def eval_command(
     json: o.Json = False,
 ) -> None:
     """Measure the perplexity of a text and the KL divergence from the original float model."""
+    from ladder.evaluation.measured import EVAL, keep
     from ladder.evaluation.scoring import score_file
+    from ladder.runtime.artifact import MANIFEST
+    from ladder.support.quality import quality
 
     o.set_threads(threads)
     if tokens < 2 or window < 0:
@@ -145,10 +151,14 @@ def eval_command(
         score = score_file(
             model, text, tokens, window, reference, key=verify_key, trust=trust_remote_code
         )
+    if (model / MANIFEST).exists():
+        err.print(keep(model, EVAL, {**score.json(), "text": text.name}))
     if json:
         print_json(score.json())
         return
     print_table("", ["measure", "value"], [[k, v] for k, v in score.json().items() if k != "notes"])
+    if score.kl_mean is not None:
+        out.print(f"Compared with the float model it is {quality(score.kl_mean)}.")
     for note in score.notes:
         err.print(note)
 
@@ -169,25 +179,8 @@ def sign(
         out.print(f"Wrote {path}")
 
 
-@app.command()
-def report(
-    artifact: o.Artifact,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="HTML file (default: DIR/report.html).")
-    ] = None,
-    json: o.Json = False,
-) -> None:
-    """Write an HTML page with the type and the cost of each layer, and the reasons."""
-    from ladder.evaluation.report_page import write_page
-    from ladder.runtime.artifact import REPORT, read_manifest
-
-    manifest = read_manifest(artifact)
-    if json:
-        print_json(manifest["report"])
-        return
-    target = output or artifact / REPORT
-    write_page(manifest, target)
-    out.print(f"Wrote {target}")
+app.command("report")(report_command)
+app.command("compare")(compare_command)
 
 
 @app.command()
@@ -234,7 +227,7 @@ def types(
 @app.command()
 def targets(json: o.Json = False) -> None:
     """List the targets, and say which of them this machine can run."""
-    from ladder.cli.listing import target_rows
+    from ladder.cli.targets import target_rows
 
     _list(target_rows(), json)
 

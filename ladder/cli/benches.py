@@ -9,7 +9,7 @@ import typer
 
 from ladder.cli import options as o
 from ladder.cli.parameters import takes
-from ladder.cli.show import mega, out, print_json, print_table, progress
+from ladder.cli.show import err, mega, out, print_json, print_table, progress
 from ladder.cli.words import App, Group
 from ladder.options.benchmarks import SHAPE, BenchOptions
 from ladder.options.schema import options_of
@@ -40,10 +40,12 @@ def artifact(
     json: o.Json = False,
 ) -> None:
     """Time decoding and prefill of a compiled language model."""
+    from ladder.evaluation.measured import BENCH, keep
     from ladder.runtime.bench import bench_artifact
 
     o.set_threads(threads)
     result = bench_artifact(folder, tokens, verify_key)
+    err.print(keep(folder, BENCH, result))
     if json:
         print_json(result)
         return

@@ -1,4 +1,4 @@
-"""Rows for ``ladder types | targets | passes``."""
+"""Rows for ``ladder types | passes``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ladder.hardware.targets import ACCELERATORS, FAMILIES, LEVELS, levels_of, runs_here
+from ladder.hardware.targets import levels_of
 from ladder.ir.activation import check
 from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS
@@ -72,37 +72,6 @@ def type_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def target_rows() -> list[dict[str, Any]]:
-    """A row for each target."""
-    rows: list[dict[str, Any]] = []
-    for level in LEVELS.values():
-        needs = " ".join(sorted(level.flags)) or "any"
-        rows.append(
-            {
-                "target": level.name,
-                "architecture": level.arch,
-                "kernels": level.kernels,
-                "needs": needs,
-                "runs_here": "yes" if runs_here(level) else "no",
-            }
-        )
-    for accelerator in ACCELERATORS.values():
-        rows.append(
-            {
-                "target": accelerator.name,
-                "architecture": accelerator.arch,
-                "kernels": accelerator.kernels,
-                "needs": "'ladder kernels build': low-bit products, not whole models",
-                "runs_here": "no",
-            }
-        )
-    for name, levels in FAMILIES.items():
-        arch = LEVELS[levels[0]].arch
-        row = {"target": name, "architecture": arch, "kernels": "all of " + ", ".join(levels)}
-        rows.append({**row, "needs": "any", "runs_here": "yes"})
-    return rows
 
 
 def pass_rows() -> list[dict[str, Any]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx_ir as ir
-
+from ladder.export.save import write_model
 from ladder.ir.dump import dump_text
 from ladder.passes.infra.registry import parse_pipeline
 from ladder.passes.infra.runner import DumpObserver, Observer, TimingObserver, run_passes
 from ladder.pipeline.sources import load_source
-from ladder.support.files import file_aside
 
 
 def run_opt(
@@ -25,6 +23,5 @@ def run_opt(
         observers.append(DumpObserver(dump))
     run_passes(model, passes, observers)
     if output is not None:
-        with file_aside(output) as aside:
-            ir.save(model, aside)
+        write_model(model, output)
     return timing.rows, dump_text(model)

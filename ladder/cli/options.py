@@ -18,6 +18,9 @@ _COMPILE, _PLAN = described(CompileOptions), described(PlanOptions)
 Model = Annotated[Path, typer.Argument(help="ONNX or GGUF file, or a Hugging Face folder.")]
 Artifact = Annotated[Path, typer.Argument(help="Artifact folder of 'ladder compile'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Also print the reason of each kernel, and all names.")
+]
 Threads = Annotated[int, typer.Option(help="Threads (0: all cores that this process may use).")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help=_COMPILE["trust_remote_code"].option.help)

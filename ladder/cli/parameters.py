@@ -59,6 +59,8 @@ def parameter(about: Described) -> inspect.Parameter:
         *flags,
         help=about.option.help,
         metavar=about.option.metavar or None,
+        show_default=about.option.by or True,
+        envvar=about.option.envvar or None,
         rich_help_panel=about.option.panel,
     )
     return inspect.Parameter(
@@ -81,6 +83,6 @@ def _kind(about: Described) -> tuple[Any, Any]:
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether a parameter is given on the command line."""
+    """Whether a parameter is given on the command line, or by its environment variable."""
     source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")

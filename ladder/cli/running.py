@@ -15,7 +15,7 @@ from ladder.options.running import SAMPLING, RunOptions
 from ladder.runtime.artifact import Artifact
 from ladder.runtime.generation import Generation
 from ladder.runtime.language_model import LanguageModel
-from ladder.runtime.sampling import Sampling
+from ladder.runtime.sampling import Sampling, sampling_from
 from ladder.runtime.session import Session
 from ladder.support.arrays import read_npz
 from ladder.support.files import file_aside
@@ -32,13 +32,9 @@ def language_model(artifact: Artifact) -> LanguageModel:
 
 def sampling_of(options: RunOptions, advised: Mapping[str, float]) -> Sampling:
     """What was asked for; the rest as the model's authors advise, in ``advised``."""
-    given = {name: getattr(options, name) for name in SAMPLING}
-    asked = {name: value for name, value in given.items() if value is not None}
-    known: dict[str, Any] = {name: advised[name] for name in SAMPLING if name in advised}
-    if "top_k" in known:
-        known["top_k"] = int(known["top_k"])
+    asked = {name: getattr(options, name) for name in (*SAMPLING, "seed")}
     try:
-        return Sampling(**{**known, **asked}, seed=options.seed)
+        return sampling_from(asked, advised)
     except LadderError as error:
         raise LadderError(f"--{str(error).replace('_', '-')}") from error
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from ladder.passes.allocation.axes import AXES
 from ladder.support.progress import listening
 
+STAGE = "... "  # begins a line of progress where stderr is no terminal
 WIDTH_OF_A_FILE = 120  # of tables that are written to a file or a pipe
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False)
@@ -63,6 +64,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         times = [_cell(_scaled(row.get("seconds"), 1e3)) for row in (predicted, measured)]
         text += f"; ms a token predicted {times[0]}, measured {times[1]}"
     out.print(f"{text}.")
+    if asked.get("verdict"):
+        out.print(f"[bold]{asked['verdict']}[/bold]")
 
 
 def print_uniform(
@@ -70,14 +73,19 @@ def print_uniform(
 ) -> None:
     """Print the uniform plans and the chosen one, if there is one, on the same axes."""
     rows = {**uniform, **({"this plan": chosen} if chosen else {})}
+    print_sizes("Predicted", rows, metric.upper())
+
+
+def print_sizes(title: str, rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> None:
+    """Print the totals of plans by name, on the axes that they have."""
     known = [axis for axis in AXES if any(axis.key in row for row in rows.values())]
     shown = {axis.key: axis.column for axis in known if axis.column}
     cells = [
         [name, *(_scaled(row.get(key), column.factor) for key, column in shown.items())]
         for name, row in rows.items()
     ]
-    titles = [column.title or metric.upper() for column in shown.values()]
-    print_table("Predicted", ["plan", *titles], cells)
+    titles = [column.title or metric for column in shown.values()]
+    print_table(title, ["plan", *titles], cells)
 
 
 def _scaled(value: Any, factor: float) -> Any:
@@ -92,7 +100,29 @@ def _cell(value: Any) -> str:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Show reported progress as bars on stderr, with the time left where it is known."""
+    """Show reported progress on stderr: bars with the time left, or a line a stage in a file."""
+    with _bars() if err.is_terminal else _lines():
+        yield
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    """A line when a stage begins, for logs."""
+    begun: set[str] = set()
+
+    def listener(what: str, done: int, total: int) -> None:
+        if what not in begun:
+            begun.add(what)
+            count = f" ({total})" if total > 1 else ""
+            print(f"{STAGE}{what}{count}", file=sys.stderr, flush=True)
+
+    with listening(listener):
+        yield
+
+
+@contextmanager
+def _bars() -> Iterator[None]:
+    """A bar for each stage. All of them end with the work, whatever was last reported."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -100,7 +130,7 @@ def progress() -> Iterator[None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+    with Progress(*columns, console=err) as bars:
         tasks: dict[str, TaskID] = {}
 
         def listener(what: str, done: int, total: int) -> None:
@@ -110,6 +140,8 @@ def progress() -> Iterator[None]:
 
         with listening(listener):
             yield
+        for task in bars.tasks:
+            bars.update(task.id, total=task.total or 1, completed=task.total or 1)
 
 
 def mega(size: float) -> str:

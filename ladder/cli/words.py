@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from ladder.cli.examples import examples_of
+
 HELP = {"help_option_names": ["-h", "--help"]}
 VALUES = {"int": "N", "float": "X", "path": "PATH", "bool": ""}  # others are TEXT
 MANY = "list["
@@ -33,7 +35,13 @@ class App(typer.Typer):
 
 
 class Command(TyperCommand):
-    """A command whose help names values in words."""
+    """A command whose help names values in words, and ends with examples."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        examples = examples_of(ctx.command_path.partition(" ")[2])
+        if examples:
+            self.epilog = "\n\n".join(("Examples:", *examples))
+        super().format_help(ctx, formatter)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _in_words(super().get_params(ctx))

@@ -9,18 +9,18 @@ from ladder.errors import LadderError
 from ladder.export import bnb4
 from ladder.export.emit import Emitter
 from ladder.export.weights import (
+    absorb_casts,
     drop_weight,
-    find_weights,
     original_op,
     replace_node,
-    site_of,
 )
 from ladder.ir.dtype import FLOAT_ZERO, DType
-from ladder.ir.names import Names
 
 DOMAIN, VERSION = "com.microsoft", 1
 PRODUCT, GATHER = "MatMulNBits", "GatherBlockQuantized"
 WIDTHS = (2, 4, 8)
+FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
+KINDS = (FLOAT, FLOAT16, ir.DataType.BFLOAT16)
 BLOCKS = (16, 32, 64, 128, 256)
 
 
@@ -42,6 +42,8 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
         return f"{name} has integers only, not the code book of {element.name}"
     if width(dtype) not in WIDTHS or (element.bits > 2 and element.bits != width(dtype)):
         return f"{name} stores {', '.join(map(str, WIDTHS))} bits, not {dtype.bits}"
+    if dtype.minimum:
+        return f"{name} subtracts zero points before scaling and has no minimum to add"
     if dtype.zero == FLOAT_ZERO and (op == "Gather" or dtype.bits == 8):
         return f"{name} has no float zero points{'' if op == 'Gather' else ' with 8 bits'}"
     if dtype.groups(k) > 1 and not _fits(dtype.group_size(k)):
@@ -51,31 +53,25 @@ def refuse(op: str, dtype: DType, k: int) -> str | None:
     return None
 
 
+def refuse_kind(op: str, dtype: DType, kind: ir.DataType) -> str | None:
+    """Why the operators have no products and tables of this float type, or None."""
+    name = operator(op, dtype)
+    return f"{name} has no {kind.name}" if kind not in KINDS else None
+
+
+def runs_in(op: str, dtype: DType, kind: ir.DataType) -> bool:
+    """Whether ONNX Runtime has a kernel for CPUs in this float type."""
+    return kind == FLOAT or (kind == FLOAT16 and operator(op, dtype) != bnb4.OPERATOR)
+
+
 def width(dtype: DType) -> int:
     """Bits that a code takes; 1-bit codes and ternary take two."""
     return max(dtype.bits, WIDTHS[0])
 
 
-def to_nbits(model: ir.Model, accuracy_level: int = 0) -> None:
-    """Rewrite in place; ``accuracy_level`` 4 lets ONNX Runtime round activations to int8.
-
-    %y = LowBitMatMul(%x, %codes, %scale)  -->  %y = com.microsoft.MatMulNBits(%x, %b, %scales)
-    %y = LowBitGather(%i, %codes, %scale)
-      -->  %y = com.microsoft.GatherBlockQuantized(%b, %i, %scales)
-    """
-    weights = find_weights(model)
-    for weight in weights:
-        for node in weight.users:
-            check(site_of(node), original_op(node), weight.dtype, weight.shape[1])
-    names, opset = Names(model), model.graph.opset_imports.get("", 1)
-    for weight in weights:
-        _rewrite(Emitter(weight, names, opset), accuracy_level)
-    model.graph.opset_imports[DOMAIN] = VERSION
-
-
-def check(site: str, op: str, dtype: DType, k: int) -> None:
+def check(site: str, op: str, dtype: DType, k: int, kind: ir.DataType = FLOAT) -> None:
     """Refuse a site that cannot be written."""
-    reason = refuse(op, dtype, k)
+    reason = refuse(op, dtype, k) or refuse_kind(op, dtype, kind)
     if reason is not None:
         raise LadderError(
             f"site {site}: {dtype} has no nbits form: {reason}; "
@@ -109,12 +105,19 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     return packed.astype(np.uint8)
 
 
-def _rewrite(emit: Emitter, accuracy_level: int) -> None:
+def rewrite(emit: Emitter, accuracy_level: int = 0) -> None:
+    """Replace the users in place; ``accuracy_level`` 4 lets ONNX Runtime round activations to int8.
+
+    %y = LowBitMatMul(%x, %codes, %scale)  -->  %y = com.microsoft.MatMulNBits(%x, %b, %scales)
+    %y = LowBitGather(%i, %codes, %scale)
+      -->  %y = com.microsoft.GatherBlockQuantized(%b, %i, %scales)
+    """
     weight = emit.weight
     names = [operator(original_op(node), weight.dtype) for node in weight.users]
     # Write everything before the first user is removed: new nodes are inserted before it.
     forms = {name: _form(emit, name, accuracy_level) for name in dict.fromkeys(names)}
     for node, name in zip(list(weight.users), names, strict=True):
+        absorb_casts(node)
         constants, attributes = forms[name]
         at = 1 if name == GATHER else 0
         inputs = [*constants[:at], node.inputs[0], *constants[at:]]

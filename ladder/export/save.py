@@ -25,13 +25,24 @@ def save(
     The file must pass ONNX's full check, unless ``original`` does not either, and ``check``, which
     gets its temporary name, before it gets its name. No partial file is left.
     """
+
+    def checked(aside: Path) -> None:
+        _check(aside, original)
+        check(aside)
+
+    return write_model(model, target, checked)
+
+
+def write_model(
+    model: ir.Model, target: Path, check: Callable[[Path], None] = lambda aside: None
+) -> int:
+    """The same without ONNX's check, which does not know every stage of the IR."""
     try:
         place = followed(target)  # where data is looked for next to the model
         place.parent.stat()  # it is not made
         with work_folder(target) as folder:
             aside = folder / place.name
             files = _write(model, aside)
-            _check(aside, original)
             check(aside)
             size = sum(file.stat().st_size for file in files)
             for file in files:

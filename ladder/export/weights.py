@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from ladder.ir import dialect
 from ladder.ir.dtype import DType
-from ladder.ir.site import BIAS_KEY, OP_KEY, SITE_KEY
+from ladder.ir.site import BIAS_KEY, KIND_KEY, OP_KEY, SITE_KEY
+from ladder.ir.unused import drop_unused
 
 # The dialect's operators that read a weight, and the operators they stand for by default.
 HIGH_RUNG = {"LowBitMatMul": "MatMul", "LowBitGather": "Gather", "LowBitConv": "Conv"}
@@ -31,6 +32,11 @@ class Weight:
     @property
     def name(self) -> str:
         return (self.codes.name or "weight").removesuffix(".codes")
+
+    @property
+    def kind(self) -> ir.DataType:
+        """The float type of the model that its users compute in."""
+        return kind_of(self.users[0])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -114,6 +120,33 @@ def drop_weight(weight: Weight) -> None:
         if value is not None and value.graph is not None and not value.uses():
             assert isinstance(value.graph, ir.Graph)
             value.graph.initializers.pop(value.name or "", None)
+
+
+def kind_of(node: ir.Node) -> ir.DataType:
+    """The float type of the model, of a dialect node."""
+    return ir.DataType[node.metadata_props.get(KIND_KEY, ir.DataType.FLOAT.name)]
+
+
+def absorb_casts(node: ir.Node) -> None:
+    """Let a dialect node, which is replaced next, read and write the model's float type.
+
+    %c = Cast<FLOAT>(%x); %p = LowBitMatMul(%c, ...); %y = Cast<FLOAT16>(%p)
+      -->  %y = LowBitMatMul(%x, ...)
+    """
+    if KIND_KEY not in node.metadata_props:
+        return
+    first = node.inputs[0]
+    made = first.producer() if first is not None else None
+    if made is not None and KIND_KEY in made.metadata_props:
+        node.replace_input_with(0, made.inputs[0])
+        drop_unused([first])
+    (use,) = node.outputs[0].uses()
+    old, out = use.node.outputs[0], node.outputs[0]
+    out.name, out.type, out.shape = old.name, old.type, old.shape
+    old.replace_all_uses_with(out, replace_graph_outputs=True)
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.remove(use.node, safe=True)
+    del node.metadata_props[KIND_KEY]
 
 
 def site_of(node: ir.Node) -> str:

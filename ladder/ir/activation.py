@@ -87,6 +87,30 @@ def check(mode: str) -> str:
     return short[mode]
 
 
+# Modes of written files only, with a zero point: codes 0..255. Each has the symmetric mode with the
+# same granularity, by which outliers are found.
+UINT8_TENSOR, UINT8_STATIC = "uint8:tensor", "uint8:static"
+WITH_ZERO_POINT = {UINT8_TENSOR: "int8:tensor", UINT8_STATIC: "int8:static"}
+
+
+def check_file_mode(mode: str) -> str:
+    """The short text of a mode of written files: one of ``MODES`` or of ``WITH_ZERO_POINT``."""
+    if mode == "uint8":
+        return UINT8_TENSOR
+    if mode in WITH_ZERO_POINT:
+        return mode
+    if mode.startswith("uint"):
+        raise LadderError(
+            f"unknown activation mode '{mode}'; unsigned ones: {', '.join(WITH_ZERO_POINT)}"
+        )
+    return check(mode)
+
+
+def is_static(mode: str) -> bool:
+    """Whether scales are found in calibration."""
+    return mode.endswith(f":{STATIC}")
+
+
 def parse_mode(mode: str) -> Activation:
     """Parse the text of an integer mode, or raise a ``LadderError``."""
     name = check(mode)

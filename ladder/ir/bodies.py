@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ladder.ir.dtype import FLOAT_ZERO, DType
+from ladder.ir.dtype import DType
 from ladder.ir.numerics import DIGIT_OFFSET, LUT_GROUP
 
 
@@ -15,16 +15,21 @@ def dequantized(dtype: DType) -> list[str]:
     lines = _wide_scale(dtype, "scale", "wide_scale")
     if dtype.levels:
         return [*lines, *_book_values(dtype), *_scaled("entries", dtype)]
-    if dtype.zero == FLOAT_ZERO:
-        return [
-            *lines,
-            "whole = Cast <to=1> (codes)",
-            "wide_zero = Cast <to=1> (zero)",
-            *_per_weight("wide_zero", "every_zero", "whole", dtype),
-            "moved = Sub (whole, every_zero)",
-            *_scaled("moved", dtype),
-        ]
+    if dtype.float_zero:
+        return [*lines, *_with_float_zero(dtype)]
     return [*lines, *_standard(dtype)]
+
+
+def _with_float_zero(dtype: DType) -> list[str]:
+    """Integers, from which a float is subtracted, or to whose scaled values one is added."""
+    lines = [
+        "whole = Cast <to=1> (codes)",
+        "wide_zero = Cast <to=1> (zero)",
+        *_per_weight("wide_zero", "every_zero", "whole", dtype),
+    ]
+    if dtype.minimum:
+        return [*lines, *_scaled("whole", dtype, "above"), "w = Add (above, every_zero)"]
+    return [*lines, "moved = Sub (whole, every_zero)", *_scaled("moved", dtype)]
 
 
 def _standard(dtype: DType) -> list[str]:
@@ -63,9 +68,9 @@ def _book_values(dtype: DType) -> list[str]:
     ]
 
 
-def _scaled(name: str, dtype: DType) -> list[str]:
+def _scaled(name: str, dtype: DType, out: str = "w") -> list[str]:
     every = _per_weight("wide_scale", "every_scale", name, dtype)
-    return [*every, f"w = Mul ({name}, every_scale)"]
+    return [*every, f"{out} = Mul ({name}, every_scale)"]
 
 
 def _per_weight(name: str, out: str, like: str, dtype: DType) -> list[str]:
@@ -243,13 +248,14 @@ def lut_correction(dtype: DType, table8: bool) -> tuple[int, int]:
 def corrected(dtype: DType, extra: int, times: int) -> list[str]:
     """sums [B, M, N] = raw + extra total - times zero total.
 
-    The sums are exact integers. With a float zero, only raw + extra total is exact.
+    The sums are exact integers. With a float zero, only raw + extra total is exact. A minimum is
+    left to ``combined``: ``shift`` is what it adds.
     """
     lines = ["turned_total = Transpose <perm=[1, 0]> (flat_total)"]
     lines.append("deep_total = Unsqueeze (turned_total, last)")
     if not dtype.zero_point:
         return [*lines, *_plus("raw", extra - times * dtype.element.offset, "sums")]
-    kind = 1 if dtype.zero == FLOAT_ZERO else 6
+    kind = 1 if dtype.float_zero else 6
     return [
         *lines,
         f"zero_rows = Cast <to={kind}> (zero)",
@@ -261,7 +267,7 @@ def corrected(dtype: DType, extra: int, times: int) -> list[str]:
         f"typed_total = Cast <to={kind}> (deep_total)",
         "shift = Mul (typed_total, zero_times)",
         f"typed_level = Cast <to={kind}> (level)",
-        "sums = Sub (typed_level, shift)",
+        "sums = Identity (level)" if dtype.minimum else "sums = Sub (typed_level, shift)",
     ]
 
 
@@ -312,7 +318,7 @@ def combined(dtype: DType) -> list[str]:
         "as_t = Transpose <perm=[1, 0]> (flat_scale)",
         "as_deep = Unsqueeze (as_t, last)",
         "sums_float = Cast <to=1> (sums)",
-        "weighed = Mul (sums_float, ws)",
+        *_weighed(dtype),
         "products = Mul (weighed, as_deep)",
         "first = Constant <value_ints=[0]> ()",
         "flat_y = ReduceSum <keepdims=0> (products, first)",
@@ -320,3 +326,10 @@ def combined(dtype: DType) -> list[str]:
         "out_shape = Concat <axis=0> (lead, out_n)",
         "y = Reshape (flat_y, out_shape)",
     ]
+
+
+def _weighed(dtype: DType) -> list[str]:
+    """weighed [B, M, N]: the sums times the weight scale, plus what a minimum adds."""
+    if not dtype.minimum:
+        return ["weighed = Mul (sums_float, ws)"]
+    return ["scaled_sums = Mul (sums_float, ws)", "weighed = Add (scaled_sums, shift)"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,13 @@ class Codes:
     def values(self) -> F32:
         """The weight [N, K] in float32."""
         return dequantized(self.dtype, self.codes, self.scale, self.zero, self.tensor_scale)
+
+    def rows(self, order: np.ndarray) -> Codes:
+        """The same rows in another order."""
+        scales = (self.scale, self.zero)
+        scale, zero = (x[order] if x is not None and len(x) > 1 else x for x in scales)
+        assert scale is not None
+        return replace(self, codes=self.codes[order], scale=scale, zero=zero)
 
     def save(self, path: Path) -> None:
         """Write them to a file."""

@@ -15,7 +15,9 @@ def dequantized(
     zero: np.ndarray | None = None,
     tensor_scale: np.float32 | None = None,
 ) -> F32:
-    """w [N, K] = (value - zero) * scale in float32, with each operation rounded separately.
+    """w [N, K] = (value - zero) * scale, or value * scale + zero where that is a minimum.
+
+    Floats are float32, and each operation is rounded separately.
 
     ``codes`` [N, K] are as stored in the IR; ``scale`` and ``zero`` have the shape of
     ``DType.scale_shape``. ``ladder.ir.bodies.dequantized`` is the same in ONNX.
@@ -28,7 +30,10 @@ def dequantized(
     size = dtype.group_size(k)
     for group, first in enumerate(range(0, k, size)):
         part = w[:, first : first + size]
-        if zero is not None:
-            part -= np.broadcast_to(zero, wide.shape)[:, group, None].astype(np.float32)
+        base = zero if zero is None else np.broadcast_to(zero, wide.shape)[:, group, None]
+        if base is not None and not dtype.minimum:
+            part -= base.astype(np.float32)
         part *= wide[:, group, None]
+        if base is not None and dtype.minimum:
+            part += base.astype(np.float32)
     return w

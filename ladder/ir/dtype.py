@@ -45,7 +45,8 @@ ALIASES = {
     "q4_0": "int4:g32:fp16",
     "q8_0": "int8:g32:fp16",
 }
-NO_ZERO, INTEGER_ZERO, FLOAT_ZERO = "", "zp", "zpf"
+NO_ZERO, INTEGER_ZERO, FLOAT_ZERO, MINIMUM = "", "zp", "zpf", "min"
+ZEROS = (INTEGER_ZERO, FLOAT_ZERO, MINIMUM)
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +56,8 @@ class DType:
     ``group`` is the number of weights along K that share a scale: a positive number, ``"row"``
     (one scale per out feature) or ``"tensor"``. ``scale`` is the type that scales are stored in;
     ``e4m3`` scales have one more scale in fp32 for the whole tensor (NVFP4). ``zero`` is ``"zp"``
-    (a code) or ``"zpf"`` (a float of the scale's type, in units of codes) if the element needs one.
+    (a code), ``"zpf"`` (a float of the scale's type, in units of codes) or ``"min"`` (the value of
+    code 0, in the scale's type: a weight is code x scale + min) if the element needs one.
     Floats (``fp32``, ``fp16``) have no element.
     """
 
@@ -120,7 +122,17 @@ class DType:
     @property
     def zero_kind(self) -> np.dtype:
         """The NumPy type of a stored zero point: a byte, or the scale's float type."""
-        return SCALES[self.scale] if self.zero == FLOAT_ZERO else np.dtype(np.uint8)
+        return SCALES[self.scale] if self.float_zero else np.dtype(np.uint8)
+
+    @property
+    def float_zero(self) -> bool:
+        """Whether zero points are stored as floats, like the scales."""
+        return self.zero in (FLOAT_ZERO, MINIMUM)
+
+    @property
+    def minimum(self) -> bool:
+        """Whether the zero point is added after scaling: a weight is code x scale + minimum."""
+        return self.zero == MINIMUM
 
     @property
     def bits(self) -> int:
@@ -178,7 +190,7 @@ def _with_parts(name: str, parts: list[str], text: str) -> DType:
     group: int | str | None = None
     zero, scale = NO_ZERO, ""
     for part in parts:
-        if part in (INTEGER_ZERO, FLOAT_ZERO):
+        if part in ZEROS:
             zero = part
         elif part in SCALES:
             if scale:
@@ -208,7 +220,7 @@ def _check_zero(dtype: DType, text: str) -> None:
         if signed:
             hint = f"u{name}:...:zp" if name.startswith("int") else f"{name}:g64"
         raise LadderError(f"type '{text}': {name} {verb} zero point; write {hint}")
-    if dtype.zero == FLOAT_ZERO and not dtype.scale_type.fine:
+    if dtype.float_zero and not dtype.scale_type.fine:
         raise LadderError(
             f"type '{text}': a float zero point is stored like the scale, and {dtype.scale} is "
             "too coarse for one; use fp32, fp16 or bf16 scales"

@@ -192,12 +192,16 @@ NF4 = (
     1.0,
 )
 
+# Of llama.cpp's IQ4_NL and IQ4_XS.
+IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
 BUILT_IN = (
     *(_integer(bits, True) for bits in range(1, 9)),
     *(_integer(bits, False) for bits in range(1, 9)),
     Element("ternary", 2, -1, 1),
     Element("ternary2", 2, -1, 1),
     code_book("nf4", NF4),
+    code_book("iq4_nl", IQ4_NL),
     _small_float("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4),
     _small_float("fp6_e2m3", ml_dtypes.float6_e2m3fn, 6),
     _small_float("fp6_e3m2", ml_dtypes.float6_e3m2fn, 6),
@@ -207,7 +211,7 @@ BUILT_IN = (
 ELEMENTS = {element.name: element for element in BUILT_IN}
 # Other names that occur in the text of types (``ladder.ir.dtype``).
 RESERVED = frozenset(
-    [*SCALE_TYPES, *"row tensor zp zpf mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()]
+    [*SCALE_TYPES, *"row tensor zp zpf min mxfp4 mxfp6 mxfp8 nvfp4 bitnet q4_0 q8_0".split()]
 )
 
 

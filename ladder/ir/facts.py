@@ -170,6 +170,18 @@ class StaticScales:
 
 
 @dataclass(frozen=True)
+class ActivationRanges:
+    """The range of each value that static codes represent: value name -> (low, high).
+
+    ``text`` and ``samples`` describe the data.
+    """
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    text: str = ""
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class KernelChoice:
     """How a product is computed: ``lut``, ``dot``, ``tile`` or ``fp32``, activations, reason."""
 

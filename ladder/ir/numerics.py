@@ -3,7 +3,8 @@
 Shapes: M tokens, N out features, K in features, B scale blocks of ``block`` weights (the last one
 may be short; it is padded with zeros, which change nothing). Codes are unsigned here. If the
 element is an integer, ``value = step * code - zero``, where ``zero`` is the element's offset or the
-stored zero point, an integer or a float. A code book is represented by digits, see
+stored zero point, an integer or a float. A weight is its value times its scale, or, in types with a
+minimum, ``code * scale + minimum``. A code book is represented by digits, see
 ``ladder.ir.element.Levels``.
 
 Integers are exact. Floats are float32; each operation is rounded separately, never contracted.
@@ -178,12 +179,24 @@ def stored_scale(scale: npt.NDArray[np.generic], factor: np.float32) -> F32:
     return wide
 
 
-def combine(sums: I32 | F32, weight_scale: F32, activation_scale: F32) -> F32:
-    """Block sums [M, N, B] -> [M, N]: for ascending blocks, multiply, multiply, then add."""
+def shift_of_minimum(minimum: F32, total: I32, doubled: bool = False) -> F32:
+    """What a minimum [N, B] adds to the scaled block sums [M, N, B]; ``doubled`` in ``table8``."""
+    shift: F32 = (minimum * np.float32(1 + doubled))[None] * total[:, None, :].astype(np.float32)
+    return shift
+
+
+def combine(
+    sums: I32 | F32, weight_scale: F32, activation_scale: F32, shift: F32 | None = None
+) -> F32:
+    """Block sums [M, N, B] -> [M, N]: for ascending blocks, multiply, multiply, then add.
+
+    ``shift`` is added between the two products.
+    """
     m, n, blocks = sums.shape
     scale = np.broadcast_to(weight_scale, (n, blocks))
     out = np.zeros((m, n), np.float32)
     for b in range(blocks):
         product = sums[:, :, b].astype(np.float32) * scale[None, :, b]
+        product = product if shift is None else product + shift[:, :, b]
         out = out + product * activation_scale[:, b, None]
     return out

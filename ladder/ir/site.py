@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ladder.ir import convolution
 from ladder.ir.convolution import Window
-from ladder.ir.factors import holds_factors
+from ladder.ir.factors import holds_factors, is_sinusoid
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
@@ -37,6 +37,16 @@ OTHER_WEIGHTED_OPS = frozenset(
     {"LSTM", "GRU", "RNN", "MatMulInteger", "ConvInteger", "CausalConvWithState"}
 )
 SMALLEST_EMBEDDING_ROWS = 16
+
+# Types of weights that are rounded. The low-bit products are computed in float32, between casts if
+# the type of the model is another.
+FLOATS = (
+    ir.DataType.FLOAT,
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+    ir.DataType.DOUBLE,
+)
+KIND_KEY = "ladder.float"  # on a dialect node and its casts: the model's type, if not FLOAT
 
 ROLES = (
     (r"(mamba|mixer|ssm).*?(in_proj|x_proj|dt_proj|out_proj|conv)(1d)?$", r"mamba.\2"),
@@ -78,6 +88,13 @@ class Site:
     @property
     def parameters(self) -> int:
         return self.n * self.k
+
+    @property
+    def kind(self) -> ir.DataType:
+        """The float type of the weight in the model."""
+        tensor = constant_of(self.weight)
+        assert tensor is not None
+        return tensor.dtype
 
     @property
     def experts(self) -> tuple[int, int]:
@@ -193,8 +210,8 @@ def _refuse(node: ir.Node, value: ir.Value | None) -> str | None:
         return "its weight is empty"
     if value is not None and COMPUTED_KEY in value.metadata_props:
         return "the model computes its table, which no checkpoint holds"
-    if tensor.dtype != ir.DataType.FLOAT:
-        return f"its weight is {tensor.dtype.name}, not FLOAT"
+    if tensor.dtype not in FLOATS:
+        return f"its weight is {tensor.dtype.name}, not a float"
     if node.op_type == "Conv":
         return convolution.refuse(node, [int(d) for d in tensor.shape])  # type: ignore[arg-type]
     if len(tensor.shape) != 2:
@@ -211,6 +228,8 @@ def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
         return "Gemm with transA"
     if node.op_type == "Gather" and holds_factors(node, tensor):
         return "its rows are factors of activations, as those of rotary embeddings are"
+    if node.op_type == "Gather" and is_sinusoid(tensor):
+        return "its columns are sines of positions"
     scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]
     return f"Gemm with {scaled[0]} other than 1" if node.op_type == "Gemm" and scaled else None
 

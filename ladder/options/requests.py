@@ -8,125 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from ladder.errors import LadderError
 from ladder.hardware.targets import NATIVE, levels_of
-from ladder.options.schema import (
-    described,
-    option,
-    read,
-    read_all,
-)
-from ladder.passes.rounding.methods import methods_help
+from ladder.options.schema import LANGUAGE_MODELS, OTHER_MODELS, described, option, read
+from ladder.options.sites import COMPUTE, FLOAT, TYPES, SiteOptions
 
 if TYPE_CHECKING:
     from ladder.ir.dtype import DType
     from ladder.passes.allocation.budget import Budget
-    from ladder.passes.infra.patterns import Rule
 
-FLOAT, NO_REMEDY = "fp32", "none"
 DEFAULT_TYPES = ("int2:g64:fp16", "int3:g64:fp16", "int4:g64:fp16", "int8:row")
 # Options of a plan that have no meaning where ONNX Runtime runs the result.
 NOT_FOR_FILES = (
-    *("pareto", "target", "chunk", "latency", "costs", "overhead"),
+    *("pareto", "target", "chunk", "latency", "costs", "overhead", "retime"),
     "trust_remote_code",
 )
-TYPES, BUDGETS, DATA = "Types", "Budget (a plan is made first)", "Calibration data"
-COMPUTE, PLANNING = "How it is computed", "How a plan is made"
-
-
-@dataclass(frozen=True)
-class SiteOptions:
-    """Options about the sites of a model, common to all commands."""
-
-    keep: tuple[str, ...] = option(
-        (),
-        "Sites or roles that stay float: a name or a pattern with * and ?. Repeatable.",
-        panel=TYPES,
-        plugin=True,
-    )
-    rules: tuple[Rule, ...] = option(
-        (),
-        "PATTERN=TYPE: another type for some sites or roles, e.g. lm_head=int8:row. Repeatable;"
-        " a later rule wins.",
-        flags=("--rule",),
-        metavar="PATTERN=TYPE",
-        panel=TYPES,
-        plugin=True,
-    )
-    rounding: str = option(
-        "mse", f"How weights are rounded. {methods_help()}", panel=TYPES, plugin=True
-    )
-    outliers: str = option(
-        NO_REMEDY,
-        "How to treat activation channels that are far larger than the others. "
-        "digits or muxq: represent them as several integers. smooth: scale them down and the "
-        "weights up. none: nothing. auto: the best of these for each product, measured on --calib.",
-        panel=COMPUTE,
-    )
-    calib: Path | None = option(
-        None,
-        "Calibration data: a text file (UTF-8 or JSONL) for a language model, an NPZ file "
-        "with samples of the inputs for other models.",
-        metavar="FILE",
-        panel=DATA,
-        changes_result=False,  # its contents count, not its name
-    )
-    windows: int = option(8, "Number of windows of the calibration text.", least=1, panel=DATA)
-    tokens: int = option(128, "Tokens in each window.", least=2, panel=DATA)
-
-    def __post_init__(self) -> None:
-        read_all(self)
-
-    @property
-    def mode(self) -> str:
-        """How products round their activations; ``fp32`` for options without a target."""
-        from ladder.ir.activation import check
-
-        return check(str(getattr(self, "activation", FLOAT)))
-
-    @property
-    def observed(self) -> bool:
-        """Whether activations are measured, for their outliers or for static scales."""
-        from ladder.ir.activation import QUANTIZED, STATIC
-
-        kind = QUANTIZED.get(self.mode)
-        return kind is not None and (self.outliers != NO_REMEDY or kind.granularity == STATIC)
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the calibration data is used."""
-        from ladder.passes.rounding.methods import find_method
-
-        return find_method(self.rounding).needs.hessians or self.observed
-
-    def check(self) -> None:
-        """Refuse an invalid combination before anything is loaded."""
-        from ladder.ir.activation import QUANTIZED
-        from ladder.passes.allocation.budget import HINT
-        from ladder.passes.muxing.remedies import check_remedy
-        from ladder.passes.rounding.methods import CALIBRATED_EXAMPLE, check_method
-
-        check_method(self.rounding)
-        check_remedy(self.outliers)
-        if self.outliers != NO_REMEDY and self.mode not in QUANTIZED:
-            raise LadderError(
-                f"--outliers {self.outliers}: {self.mode} activations are not rounded to integers; "
-                "give --activation int8, int8:token or int8:tensor"
-            )
-        if self.calib is not None and not self.calibrated:
-            raise LadderError(
-                f"--calib {self.calib}: nothing is calibrated; give a budget ({HINT}) or "
-                f"--rounding {CALIBRATED_EXAMPLE}"
-            )
-
-    def assumed(self) -> dict[str, Any]:
-        """The options that are at their default and that matter."""
-        unused = () if self.calibrated else ("windows", "tokens")
-        found: dict[str, Any] = {}
-        for name, about in described(type(self)).items():
-            value = getattr(self, name)
-            empty = value in ("", (), None)
-            if about.option.reported and name not in unused and not empty:
-                found |= {name: value} if value == read(about, about.default) else {}
-        return found
+NUMBER = "float"  # what Python takes as well as a text
+BUDGETS, PLANNING = "Budget (a plan is made first)", "How a plan is made"
+BENCH = "What it is worth"
 
 
 @dataclass(frozen=True)
@@ -144,7 +41,9 @@ class TargetOptions(SiteOptions):
         panel=COMPUTE,
         plugin=True,
     )
-    chunk: int = option(64, "Tokens in one prefill call.", least=1, panel=COMPUTE)
+    chunk: int = option(
+        64, "Tokens in one prefill call.", least=1, panel=COMPUTE, only=LANGUAGE_MODELS
+    )
     trust_remote_code: bool = option(
         False,
         "Run Python code of the model's folder, with your rights. Read it first.",
@@ -168,9 +67,12 @@ class CompileOptions(TargetOptions):
 
     type: DType = option(
         "int4:g128",
-        "Type of all weights, e.g. int4:g128, int8:row, uint4:g32:zp; see 'ladder types'.",
+        "Type of all weights, e.g. int4:g64, int8:row, uint4:g32:zp; see 'ladder types'. source "
+        "keeps the codes of a GGUF file or a packed checkpoint. By default these are kept, and "
+        "other models get a plan (language models) or int8:row.",
         panel=TYPES,
         plugin=True,
+        by="by the model",
     )
     plan: Path | None = option(
         None,
@@ -184,13 +86,18 @@ class CompileOptions(TargetOptions):
         "auto", "Kernels: auto, lut, dot or tile.", panel=COMPUTE, reported=False, plugin=True
     )
     context: int = option(
-        2048, "Tokens that the cache of a language model holds.", least=1, panel=COMPUTE
+        2048,
+        "Tokens that the cache of a language model holds.",
+        least=1,
+        panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     kv_type: str = option(
         "fp16",
         "How attention's keys and values are stored: fp32, fp16, or int8 with a scale for each "
         "head and token.",
         panel=COMPUTE,
+        only=LANGUAGE_MODELS,
     )
     dims: tuple[str, ...] = option(
         (),
@@ -199,6 +106,8 @@ class CompileOptions(TargetOptions):
         metavar="NAME=SIZE",
         splits="/",
         panel=COMPUTE,
+        accepts="Mapping[str, int]",
+        only=OTHER_MODELS,
     )
     checked: bool = option(
         True,
@@ -232,6 +141,19 @@ class QuantizeOptions(SiteOptions):
     """Options of ``ladder quantize``."""
 
     type: DType = option("int4:g32", "Type of all weights; see 'ladder types'.", panel=TYPES)
+    only: tuple[str, ...] = option(
+        (),
+        "Quantize only these sites: a name, a role or an operator (MatMul, Gemm, Conv, Gather), or "
+        "a pattern of one. Repeatable.",
+        panel=TYPES,
+    )
+    least_weights: int = option(
+        0,
+        "Quantize only weights of at least N elements.",
+        least=0,
+        reported=False,
+        panel=TYPES,
+    )
     plan: Path | None = option(
         None,
         "Plan file of 'ladder plan': it gives every site its type.",
@@ -239,9 +161,20 @@ class QuantizeOptions(SiteOptions):
         panel=TYPES,
     )
     format: str = option(
-        "qdq",
-        "qdq: operators of the ONNX standard. nbits: MatMulNBits of ONNX Runtime.",
+        "auto",
+        "How low-bit weights are written. auto: in the form that --for asks for, site by site. "
+        "qdq: operators of the ONNX standard. "
+        "nbits: MatMulNBits and GatherBlockQuantized of ONNX Runtime.",
         panel=COMPUTE,
+        reported=False,
+    )
+    purpose: str = option(
+        "speed",
+        "What --format auto looks for. speed: the form that ONNX Runtime runs fastest with the "
+        "same meaning. portability: operators of the ONNX standard only.",
+        flags=("--for",),
+        panel=COMPUTE,
+        reported=False,
     )
     accuracy_level: int = option(
         0,
@@ -252,8 +185,10 @@ class QuantizeOptions(SiteOptions):
     )
     activation: str = option(
         FLOAT,
-        "How products round activations: int8 to int2, each alone or with :block, :token, "
-        ":tensor or :static; fp32 leaves them as they are.",
+        "How products round activations. uint8: as ONNX Runtime's quantize_dynamic does. "
+        "uint8:static, int8:static: by scales from --calib, as quantize_static does, convolutions "
+        "too. int8 to int2, each alone or with :block, :token or :tensor: the integers of compiled "
+        "kernels. fp32: not at all.",
         flags=("--activation", "--activations"),
         panel=COMPUTE,
     )
@@ -265,12 +200,28 @@ class QuantizeOptions(SiteOptions):
         reported=False,
         panel=COMPUTE,
     )
+    bench: bool = option(
+        False,
+        "Run the original and the result in ONNX Runtime, on --calib or random inputs, and print "
+        "time, size and error.",
+        flags=("--bench",),
+        reported=False,
+        panel=BENCH,
+    )
+    threads: int = option(
+        1, "Threads of ONNX Runtime in --bench.", least=1, reported=False, panel=BENCH
+    )
+
+    @property
+    def mode(self) -> str:
+        """The mode by which outliers are found: that of kernels with the same granularity."""
+        from ladder.ir.activation import WITH_ZERO_POINT, check_file_mode
+
+        mode = check_file_mode(self.activation)
+        return WITH_ZERO_POINT.get(mode, mode)
 
     def check(self) -> None:
-        from ladder.ir.activation import check
-
         super().check()
-        check(self.activation)
         _check_type(self)
 
 
@@ -278,18 +229,28 @@ class QuantizeOptions(SiteOptions):
 class PlanOptions(TargetOptions):
     """Options of a plan. A budget is a text with a unit, as on the command line, or a number."""
 
-    bpw: str = option("", "Limit on bits per weight, scales included.", panel=BUDGETS)
-    size: str = option("", "Limit on the size of all weights, e.g. 180MB or 96MiB.", panel=BUDGETS)
-    latency: str = option("", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS)
+    bpw: str = option(
+        "", "Limit on bits per weight, scales included.", panel=BUDGETS, accepts=NUMBER
+    )
+    size: str = option(
+        "", "Limit on the size of the result, e.g. 180MB or 96MiB.", panel=BUDGETS,
+        unit="B", accepts=NUMBER,
+    )  # fmt: skip
+    latency: str = option(
+        "", "Limit on the time of a decoded token, e.g. 20ms.", panel=BUDGETS,
+        unit="s", accepts=NUMBER,
+    )  # fmt: skip
     max_kl: str = option(
         "",
         "Limit on the KL divergence from the float model, in nats per token; the smallest plan "
         "is taken.",
         panel=BUDGETS,
+        accepts=NUMBER,
     )
     prefer: str = option(
-        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS
-    )
+        "", "Relative importance of each axis, e.g. memory=1,latency=1,accuracy=2.", panel=BUDGETS,
+        accepts="Mapping[str, float]",
+    )  # fmt: skip
     minimise: str = option(
         "", "What to minimise within the limits: loss, size or latency.", panel=BUDGETS
     )
@@ -299,6 +260,7 @@ class PlanOptions(TargetOptions):
     workers: str = option(
         "0",
         "Processes that measure (0: this one), or dask://HOST:PORT.",
+        accepts="int",
         reported=False,
         changes_result=False,
         panel=PLANNING,
@@ -323,6 +285,16 @@ class PlanOptions(TargetOptions):
         panel=PLANNING,
         flags=("--overhead", "--rest"),
         old_name="rest",
+        unit="s",
+        accepts=NUMBER,
+    )
+    retime: bool = option(
+        False,
+        "Time products again, also those whose times are in the cache.",
+        flags=("--retime",),
+        reported=False,
+        changes_result=False,
+        panel=PLANNING,
     )
     pareto: bool = option(
         False,
@@ -383,8 +355,8 @@ class PlanOptions(TargetOptions):
                 f"--long-tokens {self.long_tokens}: give more than --tokens {self.tokens}, or 0"
             )
 
-    def assumed(self) -> dict[str, Any]:
-        found = super().assumed()
+    def assumed(self, language_model: bool) -> dict[str, Any]:
+        found = super().assumed(language_model)
         timed = set() if self.timed else {"target", "activation", "chunk"}
         return {k: v for k, v in found.items() if k not in timed}
 
@@ -393,5 +365,9 @@ def _check_type(options: CompileOptions | QuantizeOptions) -> None:
     if options.type.is_float:
         raise LadderError(f"type '{options.type}' is a float: there is nothing to quantize to")
     default = read(described(type(options))["type"], described(type(options))["type"].default)
-    if options.plan and (options.rules or options.keep or options.type != default):
-        raise LadderError("--plan says every site's type: leave out --type, --rule and --keep")
+    only = getattr(options, "only", ()) or getattr(options, "least_weights", 0)
+    if options.plan and (options.rules or options.keep or only or options.type != default):
+        raise LadderError(
+            "--plan says every site's type: leave out --type, --rule, --keep, --only and "
+            "--least-weights"
+        )

@@ -6,17 +6,18 @@ reported as assumed, what a cache key holds and the tables of the documentation 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import LadderError
+from ladder.support.documents import is_number
 from ladder.support.suggest import did_you_mean
 
 O = TypeVar("O")  # noqa: E741  # a dataclass of options
 KEY = "option"
+LANGUAGE_MODELS, OTHER_MODELS = "language models", "models that are not language models"
 OPTIONAL = " | None"
 
 
@@ -29,6 +30,12 @@ class Option:
     default is worth reporting as assumed, ``changes_result`` that the result depends on it.
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
+    ``envvar`` is an environment variable that gives it as well. ``only`` names the kind of model
+    that it is for, where it is not for all. ``by`` says what chooses the value where none is given,
+    for commands that look at the model first.
+
+    In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
+    that are taken as well as those of the option's kind.
     """
 
     help: str
@@ -41,6 +48,11 @@ class Option:
     splits: str = ""
     plugin: bool = False
     old_name: str = ""
+    envvar: str = ""
+    unit: str = ""
+    accepts: str = ""
+    only: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,10 @@ class Described:
     def flags(self) -> tuple[str, ...]:
         """The names on the command line; the first is the usual one."""
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    def applies(self, language_model: bool) -> bool:
+        """Whether the option has a meaning for such a model."""
+        return self.option.only in ("", LANGUAGE_MODELS if language_model else OTHER_MODELS)
 
     @property
     def several(self) -> bool:
@@ -119,6 +135,8 @@ def _read_one(about: Described, kind: str, value: Any) -> Any:
     if kind.endswith(OPTIONAL):
         missing = value is None or value == ""
         return None if missing else _read_one(about, kind.removesuffix(OPTIONAL), value)
+    if about.option.unit and is_number(value):
+        value = f"{value}{about.option.unit}"
     try:
         return READERS[kind](value)
     except (TypeError, ValueError) as error:
@@ -191,6 +209,21 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
         raise LadderError(f"unknown option '{unknown[0]}'; valid options are: {valid}{near}")
 
 
+def refuse_inapplicable(
+    options: Any, language_model: bool, model: str, leave_out: Iterable[str] = ()
+) -> None:
+    """Refuse an option that was changed and has no meaning for such a model."""
+    for name, about in described(type(options)).items():
+        value = getattr(options, name)
+        given = value != read(about, about.default) and name not in leave_out
+        if given and not about.applies(language_model):
+            shown = ",".join(map(str, value)) if about.several else value
+            raise LadderError(
+                f"{about.flags[0]} {shown}: leave it out; it is for {about.option.only}, "
+                f"and {model} is {'a' if language_model else 'no'} language model"
+            )
+
+
 def result_key(options: Any) -> tuple[tuple[str, str], ...]:
     """The options that the result depends on, with their values, for keys of the cache."""
     return tuple(
@@ -202,7 +235,7 @@ def result_key(options: Any) -> tuple[tuple[str, str], ...]:
 
 def plain_options(options: Any) -> dict[str, Any]:
     """The options by name, as values of JSON."""
-    return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
+    return {name: _plain(getattr(options, name)) for name in described(type(options))}
 
 
 def _plain(value: Any) -> Any:

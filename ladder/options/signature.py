@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
-from ladder.options.schema import Described, described
+from ladder.options.schema import OPTIONAL, Described, described
 
 F = TypeVar("F", bound=Callable[..., Any])
 WIDTH = 96
+BY_TEXT = {kind: f"{kind} | str" for kind in ("DType", "Path", "Rule")}  # read from a text, too
 
 
 def options_in(kinds: Sequence[type], leave_out: Sequence[str] = ()) -> dict[str, Described]:
@@ -22,6 +23,17 @@ def options_in(kinds: Sequence[type], leave_out: Sequence[str] = ()) -> dict[str
             if name not in leave_out:
                 found.setdefault(name, about)
     return found
+
+
+def accepted(about: Described) -> str:
+    """The type of the values that an option takes in Python, as the text of an annotation."""
+    kind = about.kind.removesuffix(OPTIONAL)
+    if about.several:
+        item = kind.removeprefix("tuple[").removesuffix(", ...]")
+        kind = f"Iterable[{BY_TEXT.get(item, item)}] | str"
+    types = [about.option.accepts, BY_TEXT.get(kind, kind)]
+    optional = OPTIONAL if about.kind.endswith(OPTIONAL) else ""
+    return " | ".join(filter(None, types)) + optional
 
 
 def takes_options(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[F], F]:
@@ -42,9 +54,12 @@ def takes_options(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[F], 
             return function(*arguments, **values)
 
         made: Any = call
-        made.__signature__ = inspect.signature(function).replace(
+        signature = inspect.signature(function).replace(
             parameters=[*own, *(k for k in keywords if k.name not in names)]
         )
+        made.__signature__ = signature
+        made.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        made.__annotations__["return"] = signature.return_annotation
         made.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{_listed(options)}"
         return made  # type: ignore[no-any-return]
 
@@ -52,14 +67,14 @@ def takes_options(*kinds: type, leave_out: Sequence[str] = ()) -> Callable[[F], 
 
 
 def _keyword(about: Described) -> inspect.Parameter:
-    return inspect.Parameter(
-        about.name, inspect.Parameter.KEYWORD_ONLY, default=about.default, annotation=about.kind
-    )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(about.name, kind, default=about.default, annotation=accepted(about))
 
 
 def _listed(options: dict[str, Described]) -> str:
     lines = ["Options:"]
     for about in options.values():
-        text = f"{about.name} ({about.kind}, default {about.default!r}): {about.option.help}"
+        default = about.option.by or repr(about.default)
+        text = f"{about.name} ({accepted(about)}, default {default}): {about.option.help}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent=" " * 8)
     return "\n".join(lines)

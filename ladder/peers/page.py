@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ladder.errors import LadderError
 from ladder.peers import OWN
 from ladder.peers.engine import CLASSES
 from ladder.peers.table import (
@@ -18,43 +17,28 @@ from ladder.peers.table import (
     limits_at,
     share_of_reads,
 )
-from ladder.support.files import file_aside
+from ladder.support.marks import around_marks, write_between_marks
 
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
+TABLES = "peers"  # the name of the marks
 Columns = list[tuple[str, Key]]
 Cell = Callable[[Row, Sequence[Row]], str]
 
 
 def check_page(page: Path) -> None:
     """Refuse a page that has no place for the tables, before anything is measured."""
-    _around(page)
+    around_marks(page, TABLES)
 
 
 def write_page(page: Path, document: Row, command: str) -> None:
     """Put the tables of ``document`` between the marks of ``page``."""
-    before, after = _around(page)
-    body = "\n".join(_lines(document, command))
-    with file_aside(page) as aside:
-        aside.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
-
-
-def _around(page: Path) -> tuple[str, str]:
-    try:
-        text = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LadderError(f"{page}: cannot be read: {error.strerror}") from error
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise LadderError(f"{page}: has no lines '{BEGIN}' and '{END}' to write between")
-    return before, after
+    write_between_marks(page, TABLES, _lines(document, command))
 
 
 def _lines(document: Row, command: str) -> Iterable[str]:
     machine, rows = document["machine"], document["rows"]
     versions = {row["engine"]: f"{row['engine']} {row['version']}" for row in rows}
     asked = document["asked"]
-    yield f"    {command}"
+    yield from ("<!-- not run: minutes -->", "```bash", command, "```")
     yield ""
     yield (
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, "

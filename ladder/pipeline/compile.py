@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from ladder.ir import facts
 from ladder.ir.element import user_elements
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions
-from ladder.options.schema import plain_options, result_key
+from ladder.options.schema import plain_options, refuse_inapplicable, result_key
 from ladder.passes.infra.choices import put_choices
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.store_states import stored_states
@@ -28,6 +29,7 @@ from ladder.pipeline.functions import functions_of
 from ladder.pipeline.phases import PREPARE, lower, round_and_stack, store
 from ladder.pipeline.plan_file import Plan, read_plan
 from ladder.pipeline.report import CompileReport, compile_report, kernel_rows
+from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.sources import load_source
 from ladder.pipeline.state_rows import reasons_to_keep, state_notes, state_rows
 from ladder.pipeline.steps import calibrated, put_types
@@ -55,10 +57,12 @@ def compile_model(
     output: str | Path,
     options: CompileOptions | None = None,
     planned: Plan | None = None,
+    notes: Sequence[str] = (),
 ) -> Compiled:
     """Compile ``model`` into an artifact folder. Work that was done before comes from the cache.
 
     The type of every site comes from ``planned``, or from the file that ``options.plan`` names.
+    ``notes`` are about this request, for its report.
     """
     options, start = options or CompileOptions(), time.perf_counter()
     options.check()
@@ -67,14 +71,16 @@ def compile_model(
     if options.plan:
         planned = read_plan(options.plan)
     source = load_source(model, options.trust_remote_code)
+    refuse_inapplicable(options, source.is_language_model, source.origin)
     _check_context(source, options)
+    options = with_rounding(options, source, planned)
     place = _entry(source, options, levels, planned)
     if not entries.whole(place, MANIFEST):
         _compile_into(place, source, options, levels, planned)
     target = Path(output)
     with folder_aside(target, own_files) as aside:
         entries.copy(place, aside)
-        report = _complete(aside / MANIFEST, source, options, planned, start)
+        report = _complete(aside / MANIFEST, source, options, planned, start, notes)
     return Compiled(target, report)
 
 
@@ -104,8 +110,9 @@ def _entry(
 
 
 def _complete(
-    path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float
-) -> CompileReport:
+    path: Path, source: Source, options: CompileOptions, planned: Plan | None, start: float,
+    notes: Sequence[str],
+) -> CompileReport:  # fmt: skip
     """Add to a manifest from the cache what is not in its key; return the report.
 
     Two plans with the same types share an entry, and so do copies of a model under other names.
@@ -115,8 +122,15 @@ def _complete(
     manifest["options"] = plain_options(options)
     report = CompileReport(**manifest["report"])
     report = report.of(source, options, planned, time.perf_counter() - start)
-    manifest["report"] = report.to_json()
-    path.write_text(manifest_text(manifest))
+    report.notes = [*notes, *report.notes]
+    files = sum(file.stat().st_size for file in path.parent.iterdir() if file != path)
+    size = -1
+    while report.size_bytes != size:  # the manifest holds the size of its folder
+        report.size_bytes = max(size, 0)
+        manifest["report"] = report.to_json()
+        text = manifest_text(manifest)
+        size = files + len(text.encode())
+    path.write_text(text)
     return report
 
 

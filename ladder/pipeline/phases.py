@@ -10,10 +10,12 @@ ROUND, is not a pass because it needs data: it is in ``ladder.pipeline.steps``.
 
 from __future__ import annotations
 
-from ladder.options.requests import CompileOptions, QuantizeOptions, SiteOptions
+from ladder.options.requests import CompileOptions, QuantizeOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.bind_shapes import BindShapes
 from ladder.passes.clean_up import CleanUp
+from ladder.passes.expand_operators import ExpandOperators
 from ladder.passes.fuse_operators import FuseOperators
 from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.base import Pass
@@ -66,7 +68,7 @@ def lower(options: CompileOptions, dims: str) -> Phase:
 
 def bind(dims: str) -> Phase:
     """The first part of LOWER, alone where the float graph is compared with ONNX Runtime."""
-    return (BindShapes(dims),)
+    return (BindShapes(dims), ExpandOperators())
 
 
 def lower_products(options: CompileOptions) -> Phase:

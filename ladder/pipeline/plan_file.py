@@ -7,6 +7,7 @@ comments after the types are for the reader only. The digest identifies the mode
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,16 +31,21 @@ HEAD = """\
 # Edit the types under [sites] and pass the file back with --plan; fp32 leaves a site unchanged.
 """
 FLOAT_TYPE = DType(FLOAT)
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 NAMED = 3  # how many sites a message names
-REPORTED = ("asked", "predicted", "measured", "uniform")  # tables for the reader only
+# Tables for the reader only: before the types that a person edits, and after them.
+BEFORE, AFTER = ("asked", "predicted", "measured", "uniform"), ("front", "reasons", "candidates")
+REPORTED = (*BEFORE, *AFTER)
 
 
 @dataclass(frozen=True)
 class Plan:
     """The contents of a plan file. Only ``digest`` and ``sites`` have an effect.
 
-    ``predicted``, ``measured`` and ``uniform`` (by type) are as in the fact ``Allocation``,
-    ``comments`` are by site and not read back, and ``name`` is what messages call the plan.
+    ``predicted``, ``measured`` and ``uniform`` (by type) are as in the fact ``Allocation``.
+    ``front`` has the best plans of many sizes by axis: [value, loss] of each. ``reasons`` has for
+    each site the planned type and why, ``candidates`` what each type costs it (for sites that share
+    a weight, under the first). ``name`` is what messages call the plan.
     """
 
     origin: str
@@ -49,19 +55,30 @@ class Plan:
     predicted: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     uniform: dict[str, Any] = field(default_factory=dict)
-    comments: dict[str, str] = field(default_factory=dict)
+    front: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, Any] = field(default_factory=dict)
+    candidates: dict[str, Any] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
     name: str = "the plan"
 
     @property
     def report(self) -> dict[str, Any]:
-        """The tables that an artifact keeps."""
-        return {table: getattr(self, table) for table in REPORTED}
+        """The tables that an artifact keeps; it has the reasons in the rows of its sites."""
+        return {table: getattr(self, table) for table in REPORTED if table != "reasons"}
 
     def reason(self, site: str) -> str:
-        """Why a site has its type: the reason from planning, or the plan's file."""
-        said = self.comments.get(site, "").partition(": ")[2]
+        """Why a site has its type: the reason from planning, unless the type was edited."""
+        planned, why = _planned(self.reasons.get(site))
+        if why and planned == str(self.sites[site]):
+            return why
         by = "kept by plan" if self.sites[site].is_float else "plan"
-        return said or f"{by} {Path(self.name).name}"
+        edited = f"; edited, it was planned as {planned}: {why}" if why else ""
+        return f"{by} {Path(self.name).name}{edited}"
+
+    def comment(self, site: str) -> str:
+        """What the file says after a site's type."""
+        said = f"{self.roles.get(site, '')}: {_planned(self.reasons.get(site))[1]}"
+        return " ".join(said.strip(": ").split())
 
 
 def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
@@ -76,7 +93,8 @@ def plan_of(model: ir.Model, origin: str, digest: str, **asked: Any) -> Plan:
         {"budget": found.asked, "minimised": found.minimised, **asked},
         {"metric": found.metric, **found.predicted},
         uniform=dict(found.uniform),
-        comments=_comments(model),
+        reasons=_reasons(model, sites),
+        roles={site.name: site.role for site in find_sites(model)[0]},
     )
 
 
@@ -92,29 +110,40 @@ def plan_text(plan: Plan) -> str:
     """The text of a plan file."""
     tables: dict[str, Mapping[str, Any]] = {
         "model": {"origin": plan.origin, "digest": plan.digest},
-        **plan.report,
+        **{name: getattr(plan, name) for name in BEFORE},
     }
     tables |= {f"uniform.{_value(t)}": row for t, row in tables.pop("uniform").items()}
-    lines = [HEAD, f"format = {FORMAT}"]
-    for name, table in tables.items():
-        if table:
-            lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_value(value)}" for key, value in table.items()]
-    lines += ["", "[sites]"]
+    lines = [HEAD, f"format = {FORMAT}", *_tables(tables), "", "[sites]"]
     for name, type in plan.sites.items():
-        comment = " ".join(plan.comments.get(name, "").split())
+        comment = plan.comment(name)
         lines.append(
             f"{_value(name)} = {_value(str(type))}" + (f"  # {comment}" if comment else "")
         )
+    lines += _tables({name: getattr(plan, name) for name in AFTER})
     return "\n".join(lines) + "\n"
 
 
-def _comments(model: ir.Model) -> dict[str, str]:
-    """For each site, its role and the reason for its type."""
+def _tables(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for name, table in tables.items():
+        if table:
+            lines += ["", f"[{name}]"]
+            lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+    return lines
+
+
+def _reasons(model: ir.Model, sites: Mapping[str, DType]) -> dict[str, list[str]]:
+    """For each site its type and the reason for it."""
     plan, alone = facts.get(model, BitPlan), facts.get(model, Skipped)
     reasons = dict(alone.reasons) if alone else {}
     reasons |= {name: choice.reason for name, choice in plan.choices.items()} if plan else {}
-    return {s.name: f"{s.role}: {reasons.get(s.name, '')}" for s in find_sites(model)[0]}
+    return {name: [str(type), reasons.get(name, "")] for name, type in sites.items()}
+
+
+def _planned(row: Any) -> tuple[str, str]:
+    """A planned type and its reason; a plan file may have been edited, or be an older one."""
+    whole = isinstance(row, list) and len(row) == 2 and all(isinstance(t, str) for t in row)
+    return (row[0], row[1]) if whole else ("", "")
 
 
 def read_plan(path: Path) -> Plan:
@@ -200,8 +229,17 @@ def _check_shared(plan: Plan, sites: Sequence[Site]) -> None:
                 )
 
 
+def _key(name: str) -> str:
+    return name if PLAIN_KEY.fullmatch(name) else _value(name)
+
+
 def _value(value: Any) -> str:
     """A TOML value: strings and lists are as in JSON, except for one control character."""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items())
+        return f"{{{inner}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -12,8 +12,10 @@ from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.ir.mux import Mux
 from ladder.ir.site import Site
-from ladder.options.requests import CompileOptions, SiteOptions
+from ladder.options.requests import CompileOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.muxing.report import outlier_notes, outlier_row
+from ladder.passes.round_weights import KEPT
 from ladder.passes.rounding.report import rounding_notes, rounding_row
 from ladder.pipeline.plan_file import Plan
 from ladder.support.results import Result
@@ -26,8 +28,8 @@ class CompileReport(Result):
     ``check`` has the ``error`` of the float graph in TVM against ONNX Runtime on the original, as a
     part of the largest value, or the ``reason`` why they were not compared. ``states`` are those of
     a language model, as they are stored. ``seconds`` is the time of the whole compilation.
-    ``size_bytes`` is the size of the artifact's files without the manifest, ``weights_bytes`` that
-    of the packed weights.
+    ``size_bytes`` is the size of all of the artifact's files, ``weights_bytes`` that of the packed
+    weights.
     """
 
     model: str
@@ -45,6 +47,11 @@ class CompileReport(Result):
     assumed: list[str] = field(default_factory=list)
     plan: dict[str, Any] | None = None
 
+    @property
+    def _rounded(self) -> bool:
+        """Whether any weight was rounded, and not all of them kept."""
+        return any(row.get("rounding", KEPT) != KEPT for row in self.sites)
+
     def of(
         self, source: Source, options: CompileOptions, planned: Plan | None, seconds: float
     ) -> CompileReport:
@@ -61,7 +68,7 @@ class CompileReport(Result):
             sites=[said(row) for row in self.sites],
             skipped=[said(row) for row in self.skipped],
             seconds=round(seconds, 2),
-            assumed=assumed_texts(options, planned),
+            assumed=assumed_texts(options, planned, source.is_language_model, self._rounded),
             plan=planned.report if planned else None,
         )
 
@@ -76,25 +83,28 @@ def compile_report(
     """The report of a model after rounding and lowering."""
     plan, alone = facts.need(model, facts.BitPlan), facts.need(model, facts.Skipped)
     muxed = facts.get(model, facts.Muxing) or facts.Muxing()
-    rows, bits, parameters, seen = [], 0.0, 0, set()
+    rows, stored, parameters, seen = [], 0.0, 0, dict[int, str]()
     for site in sites:
         choice = plan.choices.get(site.name)
         dtype = choice.type if choice else DType("fp32")
         reason = choice.reason if choice else alone.reasons.get(site.name, "")
         row = {"name": site.name, "role": site.role, "n": site.n, "k": site.k}
-        row |= {"type": str(dtype), "reason": reason}
+        bits = dtype.bits_per_weight(site.n, site.k)
+        row |= {"type": str(dtype), "bits": round(bits, 4), "reason": reason}
         rows.append(row | rounding_row(model, site.name) | outlier_row(model, site.name))
-        if id(site.weight) not in seen:
-            seen.add(id(site.weight))
+        if first := seen.get(id(site.weight)):
+            rows[-1]["tied"] = first
+        else:
+            seen[id(site.weight)] = site.name
             parameters += site.parameters
-            bits += dtype.stored_bits(site.n, site.k)
+            stored += dtype.stored_bits(site.n, site.k)
         found = muxed.sites.get(site.name)
         if found:  # the codes of outlier channels are stored once more for each digit
             again = Mux.parse(found.mux).digits * len(found.channels)
-            bits += site.n * again * dtype.element.stored_bits
+            stored += site.n * again * dtype.element.stored_bits
     return CompileReport(
         model=source.origin,
-        bits_per_weight=round(bits / parameters, 4),
+        bits_per_weight=round(stored / parameters, 4),
         weights_bytes=weights_bytes,
         sites=rows,
         skipped=[{"name": n, "reason": r} for n, r in alone.reasons.items()],
@@ -110,11 +120,13 @@ def compile_report(
     )
 
 
-def assumed_texts(options: SiteOptions, planned: Plan | None) -> list[str]:
+def assumed_texts(
+    options: SiteOptions, planned: Plan | None, language_model: bool, rounded: bool = True
+) -> list[str]:
     """The options at their default; with a plan, those it was made with, without a type."""
-    own = [
-        f"{k} = {shown(v)}" for k, v in options.assumed().items() if not (planned and k == "type")
-    ]
+    idle = {*(["type"] if planned else []), *([] if rounded else ["rounding"])}
+    found = options.assumed(language_model)
+    own = [f"{name} = {shown(value)}" for name, value in found.items() if name not in idle]
     return list(dict.fromkeys([*own, *(planned.asked.get("assumed", []) if planned else [])]))
 
 

@@ -6,12 +6,13 @@ import onnx_ir as ir
 
 from ladder.calibration.calibrate import calibrate
 from ladder.calibration.outliers import mux_outliers
+from ladder.calibration.ranges import put_ranges
 from ladder.frontend.types import Source
+from ladder.ir.activation import is_static
 from ladder.options.requests import CompileOptions, QuantizeOptions
 from ladder.passes.infra.runner import run_passes
 from ladder.pipeline.phases import allocate, split_experts
 from ladder.pipeline.plan_file import Plan, put_plan
-from ladder.pipeline.stored_codes import keep_stored
 
 
 def put_types(
@@ -27,9 +28,11 @@ def put_types(
         put_plan(model, planned, source.digest)
     else:
         run_passes(model, allocate(options))
-        keep_stored(model, options)
 
 
 def calibrated(model: ir.Model, source: Source, options: CompileOptions | QuantizeOptions) -> None:
     """Handle outliers, and attach to ``model`` the facts that its rounding needs."""
-    calibrate(model, mux_outliers(model, source, options), options)
+    here = mux_outliers(model, source, options)
+    calibrate(model, here, options)
+    if isinstance(options, QuantizeOptions) and is_static(options.activation):
+        put_ranges(model, here, options)

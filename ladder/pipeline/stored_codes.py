@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx_ir as ir
-
 from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, Choice, StoredCodes
+from ladder.ir.facts import StoredCodes
 from ladder.ir.site import find_sites
-from ladder.options.requests import CompileOptions, QuantizeOptions
-from ladder.passes.allocate_uniform import UNIFORM
 from ladder.support.progress import track
-
-REASON = "kept: the checkpoint stores it in this type"
 
 
 def write_codes(source: Source, folder: Path) -> None:
@@ -41,17 +35,3 @@ def attach_codes(source: Source, folder: Path) -> None:
             types[site.name] = DType.parse(known[0])
             files[site.name] = str(folder / known[1])
     facts.put(source.model, StoredCodes(types, files))
-
-
-def keep_stored(model: ir.Model, options: CompileOptions | QuantizeOptions) -> None:
-    """Give sites the type that the checkpoint stores them in, unless the options name one."""
-    stored = facts.get(model, StoredCodes)
-    if stored is None or options.type != type(options)().type:
-        return
-    plan = facts.need(model, BitPlan)
-    own = {
-        name: Choice(stored.types[name], REASON)
-        for name, choice in plan.choices.items()
-        if choice.reason == UNIFORM and name in stored.types
-    }
-    facts.put(model, BitPlan({**plan.choices, **own}))

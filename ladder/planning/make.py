@@ -15,6 +15,7 @@ from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.facts import Allocation
 from ladder.options.requests import PlanOptions
+from ladder.options.schema import refuse_inapplicable
 from ladder.passes.allocate_bits import put_allocation
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.problem import Problem
@@ -23,12 +24,25 @@ from ladder.passes.muxing.report import outlier_notes
 from ladder.pipeline.phases import PREPARE
 from ladder.pipeline.plan_file import Plan, plan_of, write_plan
 from ladder.pipeline.prepare import ready
-from ladder.pipeline.report import shown
+from ladder.pipeline.report import assumed_texts
+from ladder.pipeline.rounding_choice import with_rounding
 from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
+from ladder.planning.cost_estimate import cost_text
+from ladder.planning.explain import bounds, candidates_of, fronts_of, limits
 from ladder.planning.inputs import sensitivity_of
-from ladder.planning.times import attach_product_costs, refuse_unreachable, timed_problem
+from ladder.planning.times import (
+    attach_product_costs,
+    expected_bytes,
+    refuse_unreachable,
+    timed_problem,
+    with_other_bytes,
+)
+from ladder.planning.verdict import verdict
+from ladder.support.progress import note
 from ladder.support.results import MISSING, Result
+
+OTHER_BYTES = "other_bytes"  # under asked: what a size counts that is not weights
 
 
 @dataclass
@@ -37,6 +51,7 @@ class PlanReport(Result):
 
     ``uniform`` and ``predicted`` have totals by name: ``loss`` in ``metric``, ``bytes``, ``bpw``,
     ``seconds`` per decoded token, ``prefill`` seconds per prefill chunk. ``plan`` is site -> type.
+    ``verdict`` says in words whether the result can be used.
     """
 
     model: str
@@ -58,6 +73,7 @@ class PlanReport(Result):
     costs: str = MISSING
     plan: dict[str, str] = MISSING
     reasons: dict[str, str] = MISSING
+    verdict: str = MISSING
 
 
 @dataclass
@@ -81,24 +97,36 @@ class Planned:
 
 
 def plan_model(
-    model: str | Path | Source, options: PlanOptions, prepare: Sequence[Pass] = PREPARE
+    model: str | Path | Source,
+    options: PlanOptions,
+    prepare: Sequence[Pass] = PREPARE,
+    others: int | None = None,
 ) -> Planned:
     """Measure what is not known yet, choose a plan, and run it once.
 
     ``prepare`` does to the model what compiling or quantizing does before it looks for sites.
+    ``others`` are bytes that a limit on size counts in addition to the weights; if they are not
+    given, an estimate of what an artifact holds. The plan has them under ``asked``.
     """
     options.check()
     original, budget = ready(model, prepare, options.trust_remote_code), options.budget
+    # Times are measured for a chunk of any model.
+    refuse_inapplicable(options, original.is_language_model, original.origin, ("chunk",))
+    options = with_rounding(options, original)
     if options.long_tokens:
         long_data_of(original, options)  # refuses invalid data before any work
     source = provisionally_muxed(original, options)
     attach_product_costs(source, options)
+    if others is None:
+        others = expected_bytes(source, options, budget) if prepare == PREPARE else 0
     if budget is not None:
-        refuse_unreachable(source, options, budget)
+        refuse_unreachable(source, options, budget, others)
+    if cost := cost_text(original, options):
+        note(f"the plan takes {cost}")
     found = sensitivity_of(source, options, hessians_of(source, options))
     facts.put(source.model, found)
     notes: list[str] = [*source.notes, *outlier_notes(source.model)]
-    problem = timed_problem(source, options, notes)
+    problem = with_other_bytes(timed_problem(source, options, notes), others)
     uniform = {type: problem.totals(problem.uniform(type)) for type in problem.types}
     report = PlanReport(
         model=source.origin,
@@ -106,7 +134,7 @@ def plan_model(
         metric=problem.metric,
         text=f"{found.text} ({found.tokens} tokens)",
         sites=sum(len(part.names) for part in problem.parts),
-        assumed=[f"{name} = {shown(value)}" for name, value in options.assumed().items()],
+        assumed=assumed_texts(options, None, source.is_language_model),
         notes=notes,
         uniform={type: problem.shown(row) for type, row in uniform.items()},
     )
@@ -114,7 +142,10 @@ def plan_model(
         report.fronts = pareto.fronts(problem)
     if budget is None:
         return Planned(None, report)
-    return _plan(source, original.digest, options, problem, budget, report)
+    made = _plan(source, original.digest, options, problem, budget, report)
+    assert made.plan is not None
+    asked = {**made.plan.asked, OTHER_BYTES: others}
+    return replace(made, plan=replace(made.plan, asked=asked))
 
 
 def _plan(
@@ -129,7 +160,12 @@ def _plan(
     chosen = choose_plan(source, options, problem, budget, report.notes)
     put_allocation(graph, chosen.problem, chosen.found, str(budget), ())
     allocation = facts.need(graph, Allocation)
+    metric, predicted = chosen.problem.metric, allocation.predicted["loss"]
+    report.verdict = verdict(
+        problem, chosen.measured.get(metric, predicted), metric in chosen.measured
+    )
     asked = {
+        "verdict": report.verdict,
         "types": list(problem.types),
         "rules": [str(rule) for rule in options.rules],
         "keep": list(options.keep),
@@ -138,14 +174,21 @@ def _plan(
         "text": report.text,
         "assumed": report.assumed,
         "notes": report.notes,
+        "limits": limits(problem, budget),
+        "bounds": bounds(problem, budget),
     }
     plan = plan_of(graph, source.origin, digest, **asked)
-    plan = replace(plan, measured=chosen.measured)
+    plan = replace(
+        plan,
+        measured=chosen.measured,
+        front=fronts_of(chosen.problem),
+        candidates=candidates_of(chosen.problem),
+    )
     report.asked, report.minimised = allocation.asked, allocation.minimised
     report.status, report.costs = allocation.status, allocation.costs
     report.predicted, report.least = dict(allocation.predicted), dict(allocation.least)
     report.uniform = {type: dict(row) for type, row in allocation.uniform.items()}
     report.measured, report.fitting = chosen.measured, list(allocation.fitting)
     report.plan = {name: str(type) for name, type in plan.sites.items()}
-    report.reasons = plan.comments
+    report.reasons = {name: plan.comment(name) for name in plan.sites}
     return Planned(plan, report)

@@ -12,6 +12,7 @@ from ladder.passes.allocation.axes import AXES, LOSS, Axis, Column
 from ladder.passes.allocation.front import Point, front
 from ladder.passes.allocation.problem import Problem
 from ladder.support.files import file_aside
+from ladder.support.quality import WEAK, is_usable
 
 PICTURES = (".png", ".svg")
 LOSSES = {"kl": "predicted KL from the float model, nats per token", "mse": "predicted MSE"}
@@ -109,3 +110,25 @@ def _plot(
     plot.margins(x=MARGIN)
     plot.grid(True, which="both", alpha=0.3)
     plot.legend()
+
+
+def draw_measured(path: Path, points: Mapping[str, tuple[float, float]], title: str) -> None:
+    """Draw measured models, name -> (MB, KL), and the KL up to which a model may be used."""
+    check_picture(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    plot = figure.subplots()
+    for name, (size, loss) in points.items():
+        plot.plot([size], [loss], "o" if is_usable(loss) else "x", markersize=8)
+        plot.annotate(name, (size, loss), (6, 4), textcoords="offset points", fontsize=TEXT_POINTS)
+    plot.axhline(WEAK, color="tab:red", linestyle="--", label="not usable above")
+    plot.set_yscale("log")
+    plot.set_xlabel("the artifact's folder, MB")
+    plot.set_ylabel("measured KL from the float model, nats per token")
+    plot.margins(x=2 * MARGIN)
+    plot.grid(True, which="both", alpha=0.3)
+    plot.legend()
+    figure.suptitle(title)
+    with file_aside(path) as aside, aside.open("wb") as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)

@@ -21,13 +21,14 @@ from ladder.ir.facts import ProductCosts
 from ladder.ir.site import find_sites
 from ladder.options.requests import CompileOptions, PlanOptions
 from ladder.passes.allocate_bits import problem_by, problem_of
-from ladder.passes.allocation.axes import LATENCY
+from ladder.passes.allocation.axes import LATENCY, SIZE
 from ladder.passes.allocation.budget import Budget
 from ladder.passes.allocation.choose import allocate
 from ladder.passes.allocation.parts import FLOAT, candidates
 from ladder.passes.allocation.problem import Option, Picks, Problem
 from ladder.passes.infra.patterns import Rule
 from ladder.passes.rounding.methods import QUICKEST
+from ladder.planning.folder_size import other_bytes
 from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
 
@@ -43,15 +44,37 @@ def attach_product_costs(source: Source, options: PlanOptions) -> None:
         facts.put(source.model, _costs(source.model, options))
 
 
-def refuse_unreachable(source: Source, options: PlanOptions, budget: Budget) -> None:
-    """Refuse sizes that no plan reaches, and rules that contradict, before anything is measured."""
+def with_other_bytes(problem: Problem, others: int) -> Problem:
+    """The problem with more bytes next to the weights of sites."""
+    bytes_ = problem.overhead.get(SIZE.key, 0.0) + others
+    return replace(problem, overhead={**problem.overhead, SIZE.key: bytes_})
+
+
+def expected_bytes(source: Source, options: PlanOptions, budget: Budget | None) -> int:
+    """About what lies next to the weights, and no more than leaves room for the smallest plan."""
+    expected = other_bytes(source, options)
+    limit = budget.limit(SIZE) if budget is not None else None
+    if limit is None:
+        return expected
+    problem = _unmeasured(source, options)
+    room = limit - SIZE.total(problem, problem.least(SIZE.counted))
+    return int(max(0, min(expected, room)))
+
+
+def _unmeasured(source: Source, options: PlanOptions) -> Problem:
+    """The problem before anything is measured: sizes only."""
     types = candidates(options.types)
-    problem = problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[
-        0
-    ]
+    return problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[0]
+
+
+def refuse_unreachable(
+    source: Source, options: PlanOptions, budget: Budget, others: int = 0
+) -> None:
+    """Refuse sizes that no plan reaches, and rules that contradict, before anything is measured."""
+    problem = _unmeasured(source, options)
     known = budget.only(lambda axis: axis.known)
     if known.limits:
-        allocate(problem, known)
+        allocate(with_other_bytes(problem, others), known)
 
 
 def timed_problem(source: Source, options: PlanOptions, notes: list[str]) -> Problem:
@@ -75,7 +98,13 @@ def _costs(graph: ir.Model, options: PlanOptions) -> ProductCosts:
     types = dict.fromkeys((*candidates(options.types), *ruled))
     shapes = shapes_of(find_sites(graph)[0])
     return product_costs(
-        types, shapes, options.chunk, options.target, options.activation, options.costs
+        types,
+        shapes,
+        options.chunk,
+        options.target,
+        options.activation,
+        options.costs,
+        options.retime,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from ladder.options.requests import CompileOptions
 from ladder.options.schema import described, options_of, refuse_unknown
+from ladder.options.sites import AUTO
+from ladder.passes.rounding.methods import UNCALIBRATED
 
 ATTRIBUTE = "ladder."
 SEPARATOR = "|"  # of several values in one text
@@ -22,6 +24,8 @@ def read(mod: Any, given: dict[str, str]) -> CompileOptions:
     asked = {n: str(held[ATTRIBUTE + n]) for n in OPTIONS if ATTRIBUTE + n in held}
     asked.update(given)
     values = {n: t.split(SEPARATOR) if OPTIONS[n].several else t for n, t in asked.items() if t}
+    if values.get("rounding", AUTO) == AUTO:  # a module holds no text to calibrate on
+        values["rounding"] = UNCALIBRATED
     options = options_of(CompileOptions, values)
     options.check()
     return options

@@ -14,8 +14,9 @@ import onnx_ir as ir
 import psutil
 
 from ladder.blockwise.spill import SHARE
-from ladder.blockwise.weights import Group, Task, find_groups, tasks_of
+from ladder.blockwise.weights import Group, Rounder, Task, find_groups, tasks_of
 from ladder.calibration.data import Data, sample_data, text_data
+from ladder.calibration.rounded_weights import RoundedWeights
 from ladder.errors import LadderError
 from ladder.frontend.types import Source
 from ladder.ir.blocks import find_blocks
@@ -108,7 +109,8 @@ def measure_data(
         job = Job(
             uuid.uuid4().hex, data.feeds, method, data.labels, user_books(), hessians=hessians
         )
-        with _crew(source.model, job, how) as crew:
+        kept = RoundedWeights(source, method, hessians) if calibrated else None
+        with _crew(source.model, job, how, kept) as crew:
             known = len(tasks) - len(missing)
             run_all(missing, lambda task: blocks[task.group], crew, state.add, known)
     return _fact(groups, tasks, state.scores, data)
@@ -134,10 +136,11 @@ def _fact(
 
 
 @contextmanager
-def _crew(model: ir.Model, job: Job, how: MeasureOptions) -> Iterator[Crew]:
+def _crew(model: ir.Model, job: Job, how: MeasureOptions, kept: Rounder | None) -> Iterator[Crew]:
+    """``kept`` keeps calibrated weights, which are slow to round, for those who compile a plan."""
     threads = how.threads or own_threads()
     if how.workers == "0":
-        yield Alone(_with(job, threads, how.limit).engine(model))
+        yield Alone(_with(job, threads, how.limit).engine(model, kept))
         return
     with _saved(model) as path:
         if how.workers.startswith(DASK):

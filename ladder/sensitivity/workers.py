@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ladder.blockwise.weights import Task, rounder
+from ladder.blockwise.weights import Rounder, Task, rounder
 from ladder.errors import LadderError
 from ladder.ir.element import code_book, register
 from ladder.ir.facts import Hessians
@@ -52,13 +52,14 @@ class Job:
     model: Path = Path()
     hessians: Hessians | None = None  # names files in the cache, which a cluster can share
 
-    def engine(self, model: ir.Model | None = None) -> Engine:
+    def engine(self, model: ir.Model | None = None, rounding: Rounder | None = None) -> Engine:
+        """``rounding`` does the same as the method, for one that keeps what it rounded."""
         for name, book in self.books.items():
             register(code_book(name, book))
         return Engine(
             model or self._load(),
             self.windows,
-            rounder(self.method, self.hessians),
+            rounding or rounder(self.method, self.hessians),
             self.labels is not None,
             self.labels,
             self.threads,

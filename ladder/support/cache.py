@@ -45,7 +45,7 @@ MAKERS: dict[str, tuple[str, ...]] = {
     "tuned": ("ladder.timing.product",),
     "costs": ("ladder.timing.product_costs",),
 }
-UNKEYED = ("packages", "demo", "emulation")  # that have names for keys
+UNKEYED = ("packages", "demo", "emulation", "trained")  # that have names for keys
 MARKER = "CACHEDIR.TAG"
 # The first line is https://bford.info/cachedir: programs that make backups leave such folders out.
 MARK = """Signature: 8a477f597d28d172789f06886806bc55

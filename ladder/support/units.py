@@ -15,6 +15,10 @@ SIZES = {
 }
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 AGES = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+# A number and its unit. Nothing is tried twice (``++``): a text of any length is read in one go.
+MEASURE = re.compile(
+    r"\s*+((?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)(?:e[+-]?[0-9]++)?+)\s*+([a-z]+)\s*"
+)
 ROUNDING = 1e-12  # relative error of float sums: a limit that is exceeded by no more is met
 
 
@@ -99,7 +103,7 @@ def _rounded(value: float, up: bool, digits: int = 4) -> str:
 
 
 def _with_unit(option: str, text: str, units: dict[str, float], example: str) -> float:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
+    match = MEASURE.fullmatch(text.lower())
     unit = units.get(match[2]) if match else None
     if match is None or unit is None or float(match[1]) <= 0:
         raise LadderError(f"{option} '{text}': write a positive number with a unit: {example}")

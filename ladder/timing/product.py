@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ import numpy as np
 from ladder.errors import LadderError
 from ladder.hardware.targets import LEVELS, Level, levels_of, runs_here
 from ladder.ir.activation import FLOAT, block_of, check, table_mode
-from ladder.ir.dtype import FLOAT_ZERO, SCALES, DType
+from ladder.ir.dtype import SCALES, DType
 from ladder.passes.kernel_choice import SCHEMES, choose, no_tiles
 from ladder.runtime.manifest import ALIGNMENT
 from ladder.runtime.session import aligned_zeros, threads
@@ -22,6 +20,7 @@ from ladder.support.suggest import did_you_mean
 from ladder.timing import kernel_cache
 from ladder.timing.cost_tables import machine_of
 from ladder.timing.rotation import ROTATED_BYTES, copies_of
+from ladder.timing.steadiness import timed_calls
 
 if TYPE_CHECKING:  # TVM is loaded only when it is needed
     from ladder.codegen.layout import Packing
@@ -138,7 +137,7 @@ def random_weight(dtype: DType, n: int, k: int) -> list[np.ndarray]:
     codes = element.from_unsigned(random.choice(used, (n, k)))
     parts = [codes, (random.random(shape) + 0.5).astype(SCALES[dtype.scale])]
     if dtype.zero_point:
-        kind = dtype.zero_kind if dtype.zero == FLOAT_ZERO else element.onnx.numpy()
+        kind = dtype.zero_kind if dtype.float_zero else element.onnx.numpy()
         parts.append(random.integers(0, 1 << element.bits, shape).astype(kind))
     return parts + ([np.array(0.5, np.float32)] if dtype.tensor_scale else [])
 
@@ -207,12 +206,5 @@ def time_calls(
 
     The spread is the largest minus the smallest round. A call longer than a round is one round.
     """
-    call(sets[0])
-    times = []
-    for _ in range(rounds):
-        start, done = time.perf_counter(), 0
-        while done == 0 or time.perf_counter() - start < seconds:
-            call(sets[done % len(sets)])
-            done += 1
-        times.append((time.perf_counter() - start) / done)
-    return statistics.median(times), max(times) - min(times)
+    timed = timed_calls(call, sets, seconds, rounds)
+    return timed.median, timed.range

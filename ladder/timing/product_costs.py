@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from ladder.support.documents import is_number, parse_json
 from ladder.support.files import file_aside
 from ladder.support.progress import track
 from ladder.timing.cost_tables import cpu_name, machine_of
-from ladder.timing.product import prepared, time_calls
+from ladder.timing.product import prepared
+from ladder.timing.steadiness import Timed, busy_note, steadiest, timed_calls
 
 Shape = tuple[int, int]  # N, K
 Key = tuple[str, int, Shape]  # type, M, shape
@@ -61,8 +63,12 @@ def product_costs(
     target: str,
     activation: str = "int8",
     file: Path | None = None,
+    retime: bool = False,
 ) -> ProductCosts:
-    """The costs of ``types`` at ``shapes`` for M=1 and M=``chunk`` on ``target``."""
+    """The costs of ``types`` at ``shapes`` for M=1 and M=``chunk`` on ``target``.
+
+    Times come from the cache where it has them, unless they are to be taken again (``retime``).
+    """
     types, shapes = list(types), sorted(set(shapes))
     setting = Setting.of(target, activation, chunk)
     if file is not None:
@@ -72,7 +78,7 @@ def product_costs(
     keys = [(t, m, s) for t in types for m in (1, chunk) for s in shapes]
     level = LEVELS[setting.target]
     if runs_here(level):
-        return measured(keys, chunk, level, activation)
+        return measured(keys, chunk, level, activation, retime)
     return modelled(keys, chunk, level.name)
 
 
@@ -121,18 +127,30 @@ def shapes_of(sites: Iterable[Site]) -> list[Shape]:
     return sorted({(s.n, s.k) for s in sites if s.node.op_type != LOOK_UP})
 
 
-def measured(keys: Sequence[Key], chunk: int, level: Level, activation: str) -> ProductCosts:
-    """Times on this machine; those in the cache are not measured again."""
+def measured(
+    keys: Sequence[Key], chunk: int, level: Level, activation: str, retime: bool = False
+) -> ProductCosts:
+    """Times on this machine; those in the cache are not measured again, unless ``retime``.
+
+    Times that were taken while the machine was busy are not kept.
+    """
     place = (cpu_name(), level.name, threads(), activation, machine_of(level.name))
     folder = cache.entry("costs", *place)
     known: dict[str, float] = _json(folder / TIMES) if entries.has(folder, TIMES) else {}
-    missing = [key for key in keys if _text(key) not in known]
+    missing = [key for key in keys if retime or _text(key) not in known]
+    taken: dict[str, Timed] = {}
     for key in track(missing, "time the products"):
-        known[_text(key)] = _seconds(key, level, activation)
-        with entries.put(folder, TIMES) as aside:
-            aside.write_text(json.dumps(known))
+        timed = steadiest(partial(_timed, key, level, activation))
+        taken[_text(key)] = timed
+        if timed.steady:
+            known[_text(key)] = timed.median
+            with entries.put(folder, TIMES) as aside:
+                aside.write_text(json.dumps(known))
+    unsteady = {text: timed.median for text, timed in taken.items() if not timed.steady}
+    busy = busy_note(len(unsteady), len(taken), "give --retime")
     source = f"measured: {cpu_name()}, {level.name}, {threads()} threads"
-    return _costs({key: known[_text(key)] for key in keys}, chunk, source)
+    times = {key: {**known, **unsteady}[_text(key)] for key in keys}
+    return _costs(times, chunk, f"{source}; {busy}" if busy else source)
 
 
 def measured_there(
@@ -242,15 +260,15 @@ def _costs(times: dict[Key, float], chunk: int, source: str) -> ProductCosts:
     return ProductCosts(decode, prefill, source)
 
 
-def _seconds(key: Key, level: Level, activation: str) -> float:
-    """Median seconds of one product with the kernel that a compilation would choose."""
+def _timed(key: Key, level: Level, activation: str) -> Timed:
+    """One product with the kernel that a compilation would choose."""
     type, m, (n, k) = key
     dtype = DType.parse(type)
     kernel = choose(
         dtype, activation, m, machine_of(level.name), tiles=no_tiles(dtype, activation, k)
     )
     call, sets, _ = prepared(dtype, m, n, k, kernel.activation, kernel.scheme, level)
-    return time_calls(call, sets, SECONDS, ROUNDS)[0]
+    return timed_calls(call, sets, SECONDS, ROUNDS)
 
 
 def _text(key: Key) -> str:

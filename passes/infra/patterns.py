@@ -1,4 +1,4 @@
-"""Patterns that name sites: ``lm_head``, ``*.down_proj``, or a role such as ``mlp.down``."""
+"""Patterns of sites: ``lm_head``, ``*.down_proj``, roles (``mlp.down``), operators (``Conv``)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def matches(site: Site, pattern: str) -> bool:
-    """Whether a pattern names the site, by its name or its role."""
-    return any(fnmatch.fnmatchcase(text, pattern) for text in (site.name, site.role))
+    """Whether a pattern names the site, by its name, its role or its operator."""
+    texts = (site.name, site.role, site.node.op_type)
+    return any(fnmatch.fnmatchcase(text, pattern) for text in texts)
 
 
 def check_pattern(option: str, pattern: str, sites: list[Site]) -> None:

@@ -25,6 +25,7 @@ PASSES = {
     "roll-windows": "ladder.passes.roll_windows:RollWindows",
     "store-states": "ladder.passes.store_states:StoreStates",
     "bind-shapes": "ladder.passes.bind_shapes:BindShapes",
+    "expand-operators": "ladder.passes.expand_operators:ExpandOperators",
     "lower-convolutions": "ladder.passes.lower_convolutions:LowerConvolutions",
     "lower-types": "ladder.passes.lower_types:LowerTypes",
 }

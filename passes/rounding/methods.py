@@ -146,6 +146,8 @@ _ROWS = (
 )
 METHODS = {method.name: method for method in _ROWS}
 UNCALIBRATED = "mse"  # for weights without a Hessian
+# By effort (``ladder.options.effort``): how plans of language models are rounded.
+BY_EFFORT = {"quick": "gptq", "normal": "gptq", "thorough": "gptaq"}
 QUICKEST = "rtn"  # where the values of weights do not matter
 CALIBRATED_EXAMPLE = next(method.name for method in _ROWS if method.needs.hessians)  # for messages
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ladder.errors import LadderError
 from ladder.ir.dequantize import dequantized
 from ladder.ir.dtype import DType
 from ladder.ir.numerics import F32
@@ -33,6 +34,11 @@ def round_by(
     Methods that need the Hessian [K, K] are replaced by ``UNCALIBRATED`` without one. Methods that
     need the whole model only round this one weight here.
     """
+    if dtype.minimum:
+        raise LadderError(
+            f"type '{dtype}': weights that a file stores in it are kept, none are rounded to it; "
+            f"write {str(dtype).replace(':min', ':zpf')}"
+        )
     method = find_method(name)
     if hessian is None or not method.needs.hessians:
         plain = METHODS[UNCALIBRATED] if method.needs.hessians else method

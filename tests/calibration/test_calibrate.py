@@ -11,7 +11,7 @@ from ladder.calibration import calibrate
 from ladder.frontend.types import Source
 from ladder.ir.dtype import DType
 from ladder.ir.facts import Hessians, PreRounded
-from ladder.options.requests import SiteOptions
+from ladder.options.sites import SiteOptions
 from ladder.passes.rounding.methods import METHODS, Method, Needs, Start, WholeModel
 
 TYPES = {"fc": DType.parse("int4:g32")}

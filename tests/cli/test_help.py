@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import command_line
 import pytest
 import typer.main
 from conftest import GOLDEN
 from typer import rich_utils
 
 from ladder.cli.app import app
+from ladder.cli.examples import EXAMPLES
 
 WIDTH = 160  # no default is cut short
 FOLDER = "help"
@@ -49,3 +52,16 @@ def test_help(
 
 def test_every_golden_help_has_a_command() -> None:
     assert sorted(path.stem for path in (GOLDEN / FOLDER).iterdir()) == sorted(COMMANDS)
+
+
+def leaves() -> list[str]:
+    return [name for name, context in COMMANDS.items() if not hasattr(context.command, "commands")]
+
+
+def test_every_command_has_examples() -> None:
+    assert {f"ladder {name}".replace(" ", "-") for name in EXAMPLES} == set(leaves())
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_an_example_is_a_command(line: str) -> None:
+    command_line.check(shlex.split(line)[1:])

@@ -147,3 +147,19 @@ def test_missing_files(
     assert ran.code == 2 and not ran.out
     assert re.fullmatch(r"ladder: [^\n]*none\.onnx[^\n]+\n", ran.err), ran.err
     assert not list(tmp_path.iterdir())
+
+
+def test_stages_are_lines_where_stderr_is_no_terminal(
+    cli: Cli, model: Path, tmp_path: Path
+) -> None:
+    ran = cli("quantize", model, tmp_path / "out.onnx")
+    assert ran.code == 0 and "round the weights" in ran.stages and not ran.err
+    assert ran.out.startswith(f"Wrote {tmp_path / 'out.onnx'}: ")
+
+
+def test_quantize_says_what_other_models_are_for(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.gguf").write_text("")
+    for path in (tmp_path, tmp_path / "model.gguf"):
+        ran = cli("quantize", path, tmp_path / "out.onnx")
+        assert ran.code == 2 and f"this model is for 'ladder compile {path} -o DIR'" in ran.err

@@ -33,7 +33,11 @@ def numbers(case: Case) -> F32:
 
 def dequantized(case: Case) -> F32:
     scales = np.repeat(case.scales, case.dtype.block, axis=1)[:, : case.codes.shape[1]]
-    return np.asarray(numbers(case) * scales)
+    scaled = np.asarray(numbers(case) * scales)
+    if case.zero is None or not case.dtype.minimum:
+        return scaled
+    minimum = case.by_block(case.zero).astype(np.float32)
+    return np.asarray(scaled + np.repeat(minimum, case.dtype.block, axis=1)[:, : scales.shape[1]])
 
 
 def operands(case: Case) -> list[Any]:

@@ -92,7 +92,8 @@ class Muxed:
             q, aux, scale, total = mux_activation(case.x, self.channels, self.mux, *how)
             read = q, aux, total, self.channels, self.mux
             sums = mux_sums(*read, case.codes, zeros, self.block, step)
-        return scale, total, numerics.combine(sums, scales, scale)
+        shift = case.shift(total, False)
+        return scale, total, numerics.combine(sums, scales, scale, shift)
 
     def codes(self, level: Level) -> list[tvm.runtime.Tensor]:
         """q, scale and total from the kernel under test."""

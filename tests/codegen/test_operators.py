@@ -46,6 +46,38 @@ def test_a_normalization_with_a_scale_for_each_head() -> None:
     assert np.abs(got - wanted).max() < 1e-5
 
 
+@pytest.mark.parametrize("attributes", ["", "<p = 1, axis = 0>"])
+def test_lp_normalization(attributes: str) -> None:
+    text = f"g (float[4, 9] x) => (float[4, 9] y) {{ y = LpNormalization {attributes} (x) }}"
+    x = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)
+    x[1], x[:, 2] = 0, 0
+    got, wanted = both(text, {}, x=x)
+    assert np.abs(got - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("a = Det (x) y = Det (x)", "Det"),
+        ("a = Det (x) y = LSTM (x)", r"Det \(and LSTM\)"),
+        ("y = custom.Relu (x)", "custom.Relu"),
+        ("y = com.microsoft.MatMulNBits (x)", "com.microsoft.MatMulNBits"),
+        (
+            "y = If (c) <then_branch = t () => (float[4, 4] a) { a = custom.Relu (x) },"
+            "else_branch = e () => (float[4, 4] b) { b = Relu (x) }>",
+            "custom.Relu",
+        ),
+    ],
+)
+def test_operators_without_a_kernel_are_refused_by_name(body: str, what: str) -> None:
+    """Also those of other domains that have the name of a standard one."""
+    made: ir.Model = ir.from_proto(
+        graph(f"g (float[4, 4] x, bool c) => (float[4, 4] y) {{ {body} }}", {}, opset=24)
+    )
+    with pytest.raises(LadderError, match=f"^{what} has no kernel; 'ladder quantize' writes"):
+        run_compiled(made, HERE[0], {})
+
+
 def test_what_tvm_cannot_convert_is_refused_by_name() -> None:
     text = "g (float[4] x, int64[1] n) => (float[K] y) { a = Reshape (x, n)\n y = Reshape (a, n) }"
     made: ir.Model = ir.from_proto(graph(text, {}, opset=24))

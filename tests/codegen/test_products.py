@@ -21,7 +21,7 @@ from kernel_cases import (
 
 from ladder.hardware.targets import Level
 from ladder.ir.activation import INTEGER_MODES, TABLE8
-from ladder.ir.dtype import SCALES, DType
+from ladder.ir.dtype import SCALES, ZEROS, DType
 from ladder.ir.element import BUILT_IN, Element, code_book, register
 
 pytestmark = pytest.mark.kernels
@@ -90,7 +90,7 @@ def test_samples_hold_every_mode_scale_and_zero() -> None:
         modes.add(str(rng.choice(INTEGER_MODES)))
     assert modes == {*INTEGER_MODES}
     assert {t.scale for t in types} == {*SCALES}
-    assert {t.zero for t in types} == {"", "zp", "zpf"}
+    assert {t.zero for t in types} == {"", *ZEROS}
 
 
 def modes(op: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Programs that emulation needs, from packages of Debian or Ubuntu, without installing any.
+"""Programs that tests need, from packages of Debian or Ubuntu, without installing any.
 
 apt runs on its own state (no root, no foreign architecture added to the system): it downloads
 packages with their dependencies, and ``dpkg-deb`` unpacks them into the user's cache.
@@ -24,7 +24,7 @@ HOME = fetch.CACHE / "emulation"
 
 
 class Missing(AssertionError):
-    """Something that emulation needs is missing and cannot be fetched; the message says what."""
+    """Something that a test needs is missing and cannot be fetched; the message says what."""
 
 
 def tool(*names: str, package: str) -> Path:
@@ -41,17 +41,19 @@ def tool(*names: str, package: str) -> Path:
     raise Missing(f"package {package} has none of {', '.join(names)}: install one on the PATH")
 
 
-def unpacked(packages: Sequence[str], arch: str = "") -> Path:
+def unpacked(packages: Sequence[str], arch: str = "", installed: Path | None = None) -> Path:
     """A folder with ``packages`` and their dependencies, unpacked once.
 
-    ``arch`` is Debian's name of an architecture; empty: this machine's.
+    ``arch`` is Debian's name of an architecture; empty: this machine's. With ``installed``, the
+    file in which dpkg lists this system's packages, dependencies that it has are left out.
     """
-    key = hashlib.sha256(" ".join([arch, *packages]).encode()).hexdigest()[:12]
+    listed = installed.read_text(errors="replace") if installed and installed.exists() else ""
+    key = hashlib.sha256(" ".join([arch, *packages, listed]).encode()).hexdigest()[:12]
     place = HOME / f"{arch or 'native'}-{packages[0]}-{key}"
     with locked(place.name):
         if not place.exists():
             with new_folder(place) as folder:
-                _unpack(packages, arch, folder)
+                _unpack(packages, arch, listed, folder)
     return place
 
 
@@ -64,23 +66,23 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def _unpack(packages: Sequence[str], arch: str, folder: Path) -> None:
+def _unpack(packages: Sequence[str], arch: str, installed: str, folder: Path) -> None:
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise Missing(
-                f"emulation needs the packages {' '.join(packages)} ({arch or 'native'}), and there"
+                f"tests need the packages {' '.join(packages)} ({arch or 'native'}), and there"
                 f" is no {program} to fetch them: unpack them into {folder.parent} by hand"
             )
     with tempfile.TemporaryDirectory(prefix="ladder-apt-") as state:
-        files = _download(packages, arch, Path(state))
+        files = _download(packages, arch, installed, Path(state))
         for file in files:
             run(["dpkg-deb", "-x", str(file), str(folder)], f"cannot unpack {file.name}")
 
 
-def _download(packages: Sequence[str], arch: str, state: Path) -> list[Path]:
+def _download(packages: Sequence[str], arch: str, installed: str, state: Path) -> list[Path]:
     for name in ("state/lists/partial", "cache/archives/partial"):
         (state / name).mkdir(parents=True)
-    (state / "status").touch()  # nothing is installed: every dependency is fetched
+    (state / "status").write_text(installed)  # empty: every dependency is fetched
     options = {
         "Dir::State": state / "state",
         "Dir::State::status": state / "status",

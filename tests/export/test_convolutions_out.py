@@ -12,7 +12,7 @@ from quantized import quantize_onnx
 from small_graphs import assert_same, checked, graph, meaning, op_types, quantized, random, stock
 
 from ladder.errors import LadderError
-from ladder.export.onnx_out import rewrite
+from ladder.export.onnx_out import FileForm, rewrite
 
 TYPES = ("int4:g32", "int8:row", "ternary:tensor", "mxfp8", "nf4:g20", "uint4:g32:zpf")
 FLAT = "g (float[1, 12, 9] x) => (float[1, 7, L] y) { y = Conv(x, w) }"
@@ -41,24 +41,25 @@ def test_stock_runtime_computes_the_meaning(name: str, type: str) -> None:
     proto, feeds = convolution(name)
     model = quantized(proto, type)
     wanted = meaning(model, feeds)
-    rewrite(model, "qdq")
+    rewrite(model, FileForm("qdq"))
     checked(model)
     assert_same(stock(model, feeds), wanted)
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"),
+    ("name", "type", "steps"),
     [
-        ("biased", ["DequantizeLinear", "Reshape", "Transpose", "Reshape", "Conv"]),
-        ("depthwise", ["DequantizeLinear", "Reshape", "Conv"]),
-        ("one tap", ["DequantizeLinear", "Reshape", "Conv"]),
+        ("biased", "int8:row", ["DequantizeLinear", "Conv"]),
+        ("biased", "int8:g12", ["DequantizeLinear", "Reshape", "Transpose", "Reshape", "Conv"]),
+        ("depthwise", "int8:g3", ["DequantizeLinear", "Reshape", "Conv"]),
+        ("one tap", "int8:g20", ["DequantizeLinear", "Reshape", "Conv"]),
     ],
 )
-def test_the_bias_goes_back_into_the_conv(name: str, steps: list[str]) -> None:
+def test_the_bias_goes_back_into_the_conv(name: str, type: str, steps: list[str]) -> None:
     proto, _ = convolution(name, 13)
     proto.graph.node[0].name = "conv"
-    model = quantized(proto, "int8:row")
-    rewrite(model, "qdq")
+    model = quantized(proto, type)
+    rewrite(model, FileForm("qdq"))
     assert op_types(model) == steps
     conv = model.graph[-1]
     assert conv.name == "conv" and [v.name for v in conv.inputs if v][2] == "b"
@@ -85,4 +86,28 @@ def test_nbits_refuses_a_rounded_convolution() -> None:
     with pytest.raises(
         LadderError, match="site y: int8:row has no nbits form: ONNX Runtime has no"
     ):
-        rewrite(quantized(proto, "int8:row"), "nbits")
+        rewrite(quantized(proto, "int8:row"), FileForm("nbits"))
+
+
+TWICE = """g (float[1, 8, 9, 8] x) => (float[1, 8, 5, 4] y) {{
+    a = Conv(x, w, b)
+    r = Relu(a)
+    y = Conv(r, {weight}, {bias})
+}}"""
+
+
+@pytest.mark.parametrize("weight", ["w", "v"])
+@pytest.mark.parametrize("bias", ["b", "c"])
+def test_equal_convolutions_share_what_rounding_added(weight: str, bias: str) -> None:
+    """Merging equal nodes makes one of the shapes, and one of the columns, of two biases."""
+    weights = {
+        **{name: random(8, 8, 3, 3, seed=i) for i, name in enumerate({"w", weight})},
+        **{name: random(8, seed=5 + i) for i, name in enumerate({"b", bias})},
+    }
+    model = quantized(graph(TWICE.format(weight=weight, bias=bias), weights), "int8:row")
+    feeds = {"x": random(1, 8, 9, 8, seed=9)}
+    wanted = meaning(model, feeds)
+    rewrite(model, FileForm(activation="int8:token"))
+    checked(model)
+    assert op_types(model).count("Conv") == 2 and "Reshape" not in op_types(model)
+    assert_same(stock(model, feeds), wanted)

@@ -11,7 +11,7 @@ from small_graphs import assert_same, checked, graph, meaning, op_types, quantiz
 
 from ladder.errors import LadderError
 from ladder.export.nbits import block_size, pack_bits, refuse
-from ladder.export.onnx_out import rewrite
+from ladder.export.onnx_out import FileForm, rewrite
 from ladder.export.weights import array_of
 from ladder.ir.dtype import DType
 
@@ -26,7 +26,7 @@ SHAPES = [(64, 64), (5, 97), (17, 600), (1, 3)]
 
 
 def exported(model: ir.Model, accuracy_level: int = 0) -> ir.Model:
-    rewrite(model, "nbits", accuracy_level)
+    rewrite(model, FileForm("nbits", accuracy_level=accuracy_level))
     return model
 
 

@@ -17,7 +17,7 @@ from small_graphs import (
 )
 
 from ladder.errors import LadderError
-from ladder.export.onnx_out import rewrite
+from ladder.export.onnx_out import FileForm, rewrite
 from ladder.export.weights import array_of
 from ladder.ir.dtype import DType
 
@@ -35,7 +35,7 @@ SHAPES = [(64, 64), (5, 97), (17, 256), (1, 3)]
 
 
 def exported(model: ir.Model) -> ir.Model:
-    rewrite(model, "qdq")
+    rewrite(model, FileForm("qdq"))
     return model
 
 
@@ -119,6 +119,28 @@ def test_codes_are_those_of_the_ir() -> None:
     assert kept is not None
     assert (kept.numpy().astype(np.int8) == wanted).all()
     assert "y.codes" not in model.graph.initializers
+
+
+ROUNDED = """g (float[4, 64] x) => (float[4, 6] y) {
+    q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)
+    p = MatMul (d, w)
+    r = QuantizeLinear (p, t, z)  y = DequantizeLinear (r, t, z)
+}"""
+
+
+@pytest.mark.parametrize("type", ["int8:row", "int8:g32", "int5:row"])
+def test_bytes_are_unsigned_next_to_rounded_activations(type: str) -> None:
+    """ONNX Runtime multiplies them as bytes: signed ones overflow on a CPU without VNNI."""
+    scales = {k: np.asarray(v) for k, v in (("s", np.float32(0.03)), ("t", np.float32(0.2)))}
+    scales["z"] = np.asarray(np.uint8(128))
+    model = quantized(graph(ROUNDED, {"w": random(64, 6), **scales}), type)
+    feeds = {"x": random(4, 64, seed=1)}
+    wanted = meaning(model, feeds)
+    exported(model)
+    (weight,) = (n for n in model.graph if n.name == "p.dequantized")
+    codes, _, zero = (array_of(value) for value in weight.inputs if value is not None)
+    assert codes.dtype == zero.dtype == np.uint8 and (zero == 128).all()
+    assert_same(stock(model, feeds), wanted)
 
 
 GEMM = "g (float[M, 33] x) => (float[M, 5] y) {{ y = Gemm<transB={t}>(x, w{bias}) }}"
@@ -255,12 +277,12 @@ def test_local_functions_of_an_old_opset_are_refused() -> None:
     with pytest.raises(
         LadderError, match=r"opset 17 to 21.*local function local.f.*--format nbits"
     ):
-        rewrite(quantized(proto, "int4:g32"), "qdq")
+        rewrite(quantized(proto, "int4:g32"), FileForm("qdq"))
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(LadderError, match="unknown format 'gguf'; one of: qdq, nbits"):
-        rewrite(matmul(8, 32, "int4:g32"), "gguf")
+    with pytest.raises(LadderError, match="unknown format 'gguf'; one of: auto, qdq, nbits"):
+        rewrite(matmul(8, 32, "int4:g32"), FileForm("gguf"))
 
 
 def test_lowered_models_are_refused() -> None:
@@ -269,4 +291,4 @@ def test_lowered_models_are_refused() -> None:
 
     model = run_passes(matmul(8, 32, "int4:g32"), [LowerTypes()])
     with pytest.raises(LadderError, match="already lowered to a kernel; export before"):
-        rewrite(model, "qdq")
+        rewrite(model, FileForm("qdq"))

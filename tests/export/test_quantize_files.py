@@ -106,7 +106,10 @@ def test_keep_that_matches_nothing(source: Path, tmp_path: Path) -> None:
         ({"type": "int4:g0"}, "the group must be positive"),
         ({"type": "fp16"}, "is a float: there is nothing to quantize to"),
         ({"type": "int4:g32", "rounding": "magic"}, "unknown rounding 'magic'; one of: rtn, mse"),
-        ({"type": "int4:g32", "format": "tflite"}, "unknown format 'tflite'; one of: qdq, nbits"),
+        (
+            {"type": "int4:g32", "format": "tflite"},
+            "unknown format 'tflite'; one of: auto, qdq, nbits",
+        ),
         ({"type": "int3:g32", "format": "nbits"}, "stores 2, 4, 8 bits, not 3"),
     ],
 )
@@ -150,8 +153,8 @@ def test_rules_give_a_site_a_type_of_its_own(source: Path, tmp_path: Path) -> No
     rules = ("p=nf4:g32", "y=fp32")
     report = quantize_onnx(source, tmp_path / "out.onnx", "int4:g32", rules=rules)
     rows = {site["name"]: (site["type"], site["form"]) for site in report["sites"]}
-    assert rows["h"] == ("int4:g32", "DequantizeLinear")
-    assert rows["p"] == ("nf4:g32", "Gather from a code book")
+    assert rows["h"] == ("int4:g32", "MatMulNBits")
+    assert rows["p"] == ("nf4:g32", "MatMulBnb4")
     left = {row["name"]: row["reason"] for row in report["skipped"]}
     assert left["y"] == "rule y=fp32"
 

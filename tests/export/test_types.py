@@ -13,7 +13,8 @@ from small_graphs import checked, op_types, stock
 
 from ladder.errors import LadderError
 from ladder.export import decode, nbits
-from ladder.export.onnx_out import form, rewrite
+from ladder.export.forms import form
+from ladder.export.onnx_out import FileForm, rewrite
 from ladder.export.weights import array_of
 from ladder.ir.dtype import ALIASES, DType
 from ladder.ir.element import ELEMENTS, code_book, register
@@ -43,7 +44,7 @@ def exported(text: str, op: str, shape: tuple[int, int], format: str, opset: int
     """The rewritten model, after a check and a comparison of ONNX Runtime with float64."""
     operands = Operands.of(text, *shape)
     model = high_rung(op, operands, opset)
-    rewrite(model, format)
+    rewrite(model, FileForm(format))
     checked(model)
     feed, wanted = case(op, operands)
     (got,) = stock(model, {"x": feed})

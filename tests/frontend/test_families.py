@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import families
+import models_page
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -34,7 +34,6 @@ from ladder.reference import ReferenceLanguageModel
 
 pytestmark = pytest.mark.models
 TOKENS = 45  # several windows, and past the length that scaled rotary embeddings began with
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +171,7 @@ def test_an_unknown_keyword_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) 
         attention.attention(Layer(), q, q, q, None)
 
 
-def test_the_documentation_lists_every_family() -> None:
-    rows = re.findall(r"^\| ([^|]+?) \| (runs|refused)", PAGE.read_text(), re.MULTILINE)
-    runs = [(name, "runs") for name in families.RIGHT]
-    assert rows == runs + [(name, "refused") for name in families.REFUSED]
+def test_the_page_is_that_of_these_families() -> None:
+    """``python tests/models_page.py`` writes it anew."""
+    text = models_page.PAGE.read_text(encoding="utf-8")
+    assert models_page.page_with(models_page.table(), text) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import struct
@@ -136,7 +137,7 @@ def mutate_value(random: Random, value: Any) -> Any:
     """``value`` with something in it changed, removed, repeated or put elsewhere."""
     places = list(_places(value))
     if not places:
-        return random.choice(ODD_VALUES)
+        return _odd(random)
     holder, key = random.choice(places)
     action = random.random()
     if action < 0.2:
@@ -150,8 +151,13 @@ def mutate_value(random: Random, value: Any) -> Any:
     elif action < 0.7 and isinstance(holder[key], int):
         holder[key] += random.choice([-1, 1, 64, -64, 1 << 32])
     else:
-        holder[key] = random.choice(ODD_VALUES)
+        holder[key] = _odd(random)
     return value
+
+
+def _odd(random: Random) -> Any:
+    """A copy: later changes must not reach the table, or a list could come to hold itself."""
+    return copy.deepcopy(random.choice(ODD_VALUES))
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:

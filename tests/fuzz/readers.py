@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -240,7 +239,7 @@ def read_sensitivity_file(path: Path) -> None:
     fact = read_sensitivity(path)
     for row in fact.scores.values():
         for scores in row.values():
-            assert math.isfinite(scores[fact.metric])
+            assert np.isfinite(scores[fact.metric])
 
 
 def read_entry(path: Path) -> None:
@@ -252,6 +251,25 @@ def read_entry(path: Path) -> None:
     except Damaged:
         return
     assert all(isinstance(row.size, int) for row in rows.values())
+
+
+REQUESTS = (
+    '{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], '
+    '"stream": true, "stream_options": {"include_usage": true}, "seed": 3, "tools": []}',
+    '{"prompt": ["a"], "max_tokens": 5, "temperature": 0.5, "top_k": 4, "stop": ["b"], "n": 1}',
+    '{"prompt": [1, 2, 3], "min_p": 0.1, "logit_bias": {}, "echo": false, "user": "me"}',
+)
+
+
+def read_request(path: Path) -> None:
+    """Requests of ``ladder serve``: what is read can be given to the model."""
+    from ladder.serving.protocol import read_request
+
+    content = path.read_bytes()
+    asked = read_request(content, b'"messages"' in content)
+    assert all(text for text in asked.stop) and (asked.limit is None or asked.limit > 0)
+    for text in (asked.prompt, *(message["content"] for message in asked.messages)):
+        assert isinstance(text, tuple) or text.encode() is not None
 
 
 # Arrays and texts.
@@ -319,6 +337,7 @@ def all_readers() -> dict[str, Reader]:
         ("sensitivity.json", sensitivity_seeds, mutate_json, read_sensitivity_file, 1000),
         ("entry.json", encoded('{"files": {"a": {"size": 3, "sha256": "00"}}}'), mutate_json,
          read_entry, 500),
+        ("request.json", encoded(*REQUESTS), mutate_json, read_request, 1000),
         ("arrays.npz", npz_seeds, mutate_npz, read_arrays, 2000),
         ("text.jsonl", encoded(JSONL), mutate_text, read_calibration, 700),
         ("text.txt", encoded("some plain text\nwith lines\n"), mutate_text, read_calibration, 300),

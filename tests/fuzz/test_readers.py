@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from sources import ROOT
 
 from fuzz.model_readers import ARTIFACT
+from fuzz.mutations import mutate_json
 from fuzz.readers import all_readers
 
 pytestmark = pytest.mark.fuzz
@@ -25,6 +27,13 @@ SECONDS = 300
 
 def test_there_are_20_000_cases() -> None:
     assert sum(reader.cases for reader in READERS.values()) >= 20_000
+
+
+def test_a_case_depends_on_its_numbers_alone() -> None:
+    """Also after thousands of others; a change within a change stays in its own case."""
+    content = b'{"a": [1, {"b": []}], "c": {}}'
+    cases = [[mutate_json(Random(case), content) for case in range(2000)] for _ in range(2)]
+    assert cases[0] == cases[1]
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "manifest.json"])

@@ -34,6 +34,8 @@ TYPES = [
     "int8:g32:bf16",
     "uint4:g32:zpf",
     "uint2:row:fp16:zpf",
+    "uint4:g32:fp16:min",
+    "uint5:row:min",
     "ternary:tensor",
     "ternary2:g64",
 ]
@@ -62,7 +64,7 @@ def test_integer_products(case: Case, mode: str) -> None:
     for a, b in zip(got, (q, scale, total), strict=True):
         np.testing.assert_array_equal(a[0], b)
     sums = numerics.dot_sums(q, total, case.unsigned, case.zeros, dtype.block, step)
-    wanted = numerics.combine(sums, case.block_scale, scale)
+    wanted = numerics.combine(sums, case.block_scale, scale, case.shift(total))
     assert_close(run("DotGemm", str(dtype), [*got, *case.operands])[0], wanted)
     (table,) = run("TabulateActivation", block, [got[0]])
     assert_close(run("LutGemm", f"{mode}:{dtype}", [table, *got[1:], *case.operands])[0], wanted)
@@ -107,7 +109,7 @@ def test_table8_products(case: Case) -> None:
         np.testing.assert_array_equal(a[0], b)
     indices = numerics.table_indices(case.unsigned, dtype.bits, dtype.block)
     sums = numerics.lut_sums(table, total, indices, case.zeros, dtype.element.step)
-    wanted = numerics.combine(sums, case.block_scale, scale)
+    wanted = numerics.combine(sums, case.block_scale, scale, case.shift(total, doubled=True))
     assert_close(run("LutGemm", f"table8:{dtype}", [*got, *case.operands])[0], wanted)
 
 

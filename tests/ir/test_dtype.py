@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder.errors import LadderError
-from ladder.ir.dtype import ALIASES, FLOAT_ZERO, FLOATS, INTEGER_ZERO, NO_ZERO, SCALES, DType
+from ladder.ir.dtype import ALIASES, FLOATS, INTEGER_ZERO, NO_ZERO, SCALES, ZEROS, DType
 from ladder.ir.element import ELEMENTS, RESERVED
 
 GROUPS = st.one_of(st.just("row"), st.just("tensor"), st.integers(1, 1 << 20))
@@ -19,7 +19,7 @@ def dtypes(draw: st.DrawFn) -> DType:
     """Any type: an element, a group, a scale type, and a zero point that fits them."""
     element = draw(st.sampled_from(list(ELEMENTS.values())))
     scale = draw(st.sampled_from(list(SCALES)))
-    zeros = [INTEGER_ZERO, *([FLOAT_ZERO] if SCALES[scale].itemsize >= 2 else [])]
+    zeros = ZEROS if SCALES[scale].itemsize >= 2 else (INTEGER_ZERO,)
     zero = NO_ZERO if element.signed else draw(st.sampled_from(zeros))
     return DType(element.name, draw(GROUPS), zero, scale)
 
@@ -188,5 +188,5 @@ def test_refusals(text: str, message: str) -> None:
 
 
 def test_a_users_type_cannot_have_the_name_of_a_part() -> None:
-    parts = {*ALIASES, *SCALES, *FLOATS, "row", "tensor", NO_ZERO, INTEGER_ZERO, FLOAT_ZERO}
+    parts = {*ALIASES, *SCALES, *FLOATS, "row", "tensor", NO_ZERO, *ZEROS}
     assert parts - {NO_ZERO} == RESERVED

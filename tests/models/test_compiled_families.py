@@ -15,21 +15,10 @@ from ladder.ir.states import ROWS, WINDOW
 from ladder.runtime.language_model import LanguageModel
 
 pytestmark = [pytest.mark.models, pytest.mark.kernels]
-# What each has that the others have not.
-FAMILIES = {
-    "Llama": "heads of 8, groups of heads",
-    "Gemma 2": "softcaps, windows in some layers",
-    "Mistral": "windows in all layers",
-    "DeepSeek V3": "keys wider than values, experts",
-    "GPT-OSS": "sinks, experts",
-    "Bloom": "a bias by position for each head",
-    "GPT-2": "learned positions",
-    "Falcon 7B": "one key head, parallel residual",
-}
 KINDS = {"Gemma 2": {ROWS, WINDOW}, "Mistral": {WINDOW}}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families.COMPILED)
 def test_a_family_in_an_artifact(name: str, tmp_path: Path) -> None:
     compiled = compile_family(name, tmp_path / "artifact")
     assert max(compiled.errors()) < 1e-4

@@ -20,7 +20,7 @@ from ladder.calibration.data import text_data
 from ladder.calibration.texts import WIKIPEDIA, encode, wiki_text
 from ladder.demo import MODEL
 from ladder.evaluation.evaluate import evaluate
-from ladder.export.onnx_out import rewrite
+from ladder.export.onnx_out import FileForm, rewrite
 from ladder.frontend.types import Source, states_of
 from ladder.ir import facts
 from ladder.ir.dtype import DType
@@ -159,7 +159,7 @@ def both(
     """The outputs of ONNX Runtime for the exported product, and of the compiled kernels."""
     mode, feeds = "int8:static" if scale else MODE, {"x": x}
     exported = product(hard, muxed, which, scale)
-    rewrite(exported, "qdq", activation=mode)
+    rewrite(exported, FileForm(activation=mode))
     lowered = run_passes(product(hard, muxed, which, scale), [LowerTypes(mode)])
     (got,), (wanted,) = stock(exported, feeds), run_compiled(lowered, HERE[-1], feeds).outputs
     return got, wanted

@@ -15,7 +15,7 @@ from ladder.errors import LadderError
 from ladder.ir.dtype import DType
 from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.schema import Described, described, options_of, plain_options, result_key
-from ladder.options.signature import options_in
+from ladder.options.signature import accepted, options_in
 from ladder.passes.infra.patterns import Rule
 
 COMMANDS: dict[str, tuple[Callable[..., Any], dict[str, Described]]] = {
@@ -51,8 +51,13 @@ def test_values_and_texts(name: str, given: Any, wanted: Any) -> None:
     [
         ("types", "int2:g64,int8:row", ("int2:g64", "int8:row")),
         ("bpw", 3.5, "3.5"),
+        ("size", 60e6, "60000000.0B"),
+        ("latency", 0.006, "0.006s"),
+        ("latency", "6ms", "6ms"),
+        ("overhead", 1, "1s"),
         ("prefer", {"memory": 1, "latency": 2}, "memory=1,latency=2"),
         ("verify", "false", False),
+        ("workers", 2, "2"),
     ],
 )
 def test_values_and_texts_of_a_plan(name: str, given: Any, wanted: Any) -> None:
@@ -92,8 +97,8 @@ def test_help_and_signature_have_every_option(command: str, cli: Callable[..., A
         assert flag in text, f"{flag} is not in the help of {command}"
         if keywords[name].kind is inspect.Parameter.KEYWORD_ONLY:
             assert keywords[name].default == about.default
-            assert keywords[name].annotation == about.kind
-        assert f"{name} ({about.kind}, default" in (inspect.getdoc(function) or "")
+            assert keywords[name].annotation == accepted(about)
+        assert f"{name} ({accepted(about)}, default" in (inspect.getdoc(function) or "")
 
 
 def test_every_option_has_a_sentence_of_help() -> None:

@@ -160,6 +160,10 @@ def test_malformed_pipelines(text: str, message: str) -> None:
         ("bind-shapes{dims=M:0}", "dimension 'M': '0' is not a positive number"),
         ("bind-shapes{dims=M:-1}", "dimension 'M': '-1' is not a positive number"),
         ("bind-shapes{dims=M}", "dimension 'M': '' is not a positive number"),
+        ("bind-shapes{dims=M:3/N}", "no input has a dimension 'N'; the inputs have: M"),
+        pytest.param(
+            f"bind-shapes{{dims={'a' * 99_999}}}", "no input has a dimension 'aaa", id="long"
+        ),
     ],
 )
 def test_refusals(model: ir.Model, text: str, message: str) -> None:

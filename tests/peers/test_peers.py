@@ -20,9 +20,10 @@ from ladder.peers.engine import CLASSES, TERNARY
 from ladder.peers.harness import Group, Settings, Station, batches, groups_of
 from ladder.peers.limits import READ
 from ladder.peers.own import TYPES, class_of, own_kind
-from ladder.peers.page import BEGIN, END, check_page, write_page
+from ladder.peers.page import TABLES, check_page, write_page
 from ladder.peers.run import compare
 from ladder.peers.table import COLUMNS, fastest_peer, tables
+from ladder.support.marks import marks
 from ladder.timing.rotation import copies_of
 
 pytestmark = [pytest.mark.kernels, pytest.mark.models, pytest.mark.xdist_group("peers")]
@@ -128,10 +129,11 @@ def test_the_page_is_written_between_its_marks(
     page.write_text("# Performance\n")
     with pytest.raises(LadderError, match="has no lines"):
         check_page(page)
-    page.write_text(f"# Performance\n\n{BEGIN}\nof last year\n{END}\n\nThe rest.\n")
+    begin, end = marks(TABLES)
+    page.write_text(f"# Performance\n\n{begin}\nof last year\n{end}\n\nThe rest.\n")
     write_page(page, run[0], "ladder bench kernel --peers all")
     text = page.read_text()
-    assert text.startswith("# Performance\n\n") and text.endswith(f"{END}\n\nThe rest.\n")
+    assert text.startswith("# Performance\n\n") and text.endswith(f"{end}\n\nThe rest.\n")
     assert "of last year" not in text and run[0]["machine"]["date"] in text
     assert "### One token, 1 thread" in text and "### More tokens, 128x160, 1 thread" in text
     assert "| 4 | ladder | `int4:g32` | 5.000 |" in text

@@ -21,7 +21,7 @@ from ladder.cli.planning import plan_command
 from ladder.errors import LadderError
 from ladder.evaluation.report_page import page
 from ladder.ir.dtype import DType
-from ladder.options.requests import CompileOptions, PlanOptions, QuantizeOptions
+from ladder.options.requests import NOT_FOR_FILES, CompileOptions, PlanOptions, QuantizeOptions
 from ladder.options.split import split
 from ladder.passes.infra.patterns import Rule
 from ladder.pipeline.plan_file import read_plan
@@ -36,13 +36,6 @@ NET = """g (float[M, 64] x) => (float[M, 32] y) {
 }"""
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "calibration.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
-    return path
-
-
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
     """An ONNX file, and samples of its input next to it."""
@@ -54,11 +47,22 @@ def net(tmp_path: Path) -> Path:
 
 @pytest.mark.models
 @pytest.mark.xdist_group("planning")
-def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -> None:
+def test_compile(cli: Cli, tiny_chat_folder: Path, calibration_text: Path, tmp_path: Path) -> None:
     """The artifact, its report page and the saved plan agree, and the plan can be used."""
     out, saved = tmp_path / "out", tmp_path / "plan.toml"
     words = ["compile", tiny_chat_folder, "-o", out, "--context", CONTEXT, "--chunk", CHUNK]
-    words += ["--bpw", "4.2", "--types", TYPES, "--calib", text, "--windows", 2, "--tokens", 24]
+    words += [
+        "--bpw",
+        "4.2",
+        "--types",
+        TYPES,
+        "--calib",
+        calibration_text,
+        "--windows",
+        2,
+        "--tokens",
+        24,
+    ]
     ran = cli(*words, "--save-plan", saved, "--rule", "lm_head=int8:row", "--json")
     assert ran.code == 0, ran
     report, plan = ran.json, read_plan(saved)
@@ -69,15 +73,16 @@ def test_compile(cli: Cli, tiny_chat_folder: Path, text: Path, tmp_path: Path) -
     reported = report["plan"]
     assert reported["asked"]["budget"] == "bpw 4.2" and reported["predicted"]["bpw"] <= 4.2
     assert set(reported["uniform"]) == set(TYPES.split(",")) and reported["measured"]["kl"] > 0
-    assert "rounding = mse" in report["assumed"] and "target = native" in report["assumed"]
+    assert "rounding = gptq" in report["assumed"] and "target = native" in report["assumed"]
     assert not any(row.startswith(("type", "tokens")) for row in report["assumed"])
     assert any("would cost" in site["reason"] for site in report["sites"])
     manifest = json.loads((out / MANIFEST).read_text())
     shown = page(manifest)
     for words_of in ("bpw 4.2", "this plan", "int3:g32", f"{reported['measured']['kl']:.4g}"):
         assert words_of in shown
+    sizes: dict[str, Any] = {"context": CONTEXT, "chunk": CHUNK, "windows": 2, "tokens": 24}
     again = ladder.compile(
-        tiny_chat_folder, tmp_path / "again", plan=saved, context=CONTEXT, chunk=CHUNK
+        tiny_chat_folder, tmp_path / "again", plan=saved, calib=calibration_text, **sizes
     )
     assert again["plan"]["predicted"] == plan.predicted
     files = manifest["files"]
@@ -135,7 +140,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bpw": "3", "minimise": "all"}, "--minimise 'all': write one of loss, size, latency"),
     ({"prefer": "size=1"}, "--prefer 'size=1': write memory, latency, accuracy, each at most once"),
     ({"bpw": "3", "prefer": "memory=1", "minimise": "size"}, "--prefer and --minimise both say"),
-    ({"save_plan": "p.toml"}, r"--save-plan p\.toml: no plan is made; give a budget"),
+    (
+        {"save_plan": "p.toml", "type": "int4:g32"},
+        r"--save-plan p\.toml: no plan is made; give a budget",
+    ),
 ]
 
 
@@ -151,7 +159,8 @@ def test_refused_before_anything_is_loaded(
 
 
 def test_a_latency_is_refused_for_an_onnx_file(tmp_path: Path) -> None:
-    for asked in ({"latency": "1ms"}, {"prefer": "latency=1,memory=1"}):
+    both: list[Any] = [{"latency": "1ms"}, {"prefer": "latency=1,memory=1"}]
+    for asked in both:
         with pytest.raises(LadderError, match="ONNX Runtime runs the file, but Ladder's"):
             ladder.export_onnx(tmp_path / "model.onnx", tmp_path / "out.onnx", **asked)
 
@@ -199,8 +208,6 @@ def test_the_command_line_shows_the_defaults_there_are(command: Callable[..., No
             shown = tuple(shown.split(",")) if name == "types" else shown
             assert (shown or None) == (defaults[name] or None), name
     lacking = set(defaults) - set(inspect.signature(command).parameters)
-    assert lacking <= {"scheme", "accuracy_level", "pareto"} | (
-        {"target", "activation", "chunk", "latency", "costs", "overhead", "trust_remote_code"}
-        if command is quantize_command
-        else set()
+    assert lacking <= {"scheme", "accuracy_level", "pareto", "chosen"} | (
+        {*NOT_FOR_FILES, "activation"} if command is quantize_command else set()
     )

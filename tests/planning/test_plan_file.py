@@ -78,8 +78,10 @@ def test_round_trip(model: ir.Model, written: Path) -> None:
     assert {n: c.type for n, c in again.choices.items()} == {
         n: c.type for n, c in wanted.choices.items()
     }
-    assert left.reasons == {"up_proj": "kept by plan plan.toml"}
-    assert all(choice.reason == "plan plan.toml" for choice in again.choices.values())
+    assert left.reasons == {"up_proj": "kept by --keep"} == alone.reasons
+    assert {n: c.reason for n, c in again.choices.items()} == {
+        n: c.reason for n, c in wanted.choices.items()
+    }
 
 
 def test_the_text_says_why(written: Path) -> None:
@@ -97,6 +99,17 @@ def test_an_edit_counts(model: ir.Model, written: Path) -> None:
     put_plan(model, read_plan(written), DIGEST)
     plan = facts.get(model, BitPlan)
     assert plan is not None and plan.choices["down_proj"].type == DType.parse("q4_0")
+    reason = plan.choices["down_proj"].reason
+    assert reason.startswith("plan plan.toml; edited, it was planned as int8:row: KL 0.0")
+
+
+def test_plans_without_reasons(model: ir.Model, written: Path) -> None:
+    """A plan of an earlier version has none; neither does one from which they were removed."""
+    edit(written, r"(?s)^\[reasons\].*", "")
+    put_plan(model, read_plan(written), DIGEST)
+    plan, left = facts.get(model, BitPlan), facts.get(model, Skipped)
+    assert plan is not None and plan.choices["down_proj"].reason == "plan plan.toml"
+    assert left is not None and left.reasons == {"up_proj": "kept by plan plan.toml"}
 
 
 def test_a_file_in_the_way(model: ir.Model, written: Path, tmp_path: Path) -> None:

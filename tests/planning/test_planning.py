@@ -26,6 +26,7 @@ from ladder.planning import pareto
 from ladder.planning import times as plan_times
 from ladder.planning.make import plan_model
 from ladder.timing import product_costs
+from ladder.timing.steadiness import TRIES, Timed
 
 TYPES = ("int2:g32", "int3:g32", "int4:g32", "int8:row")
 TEXT = "the quick brown fox jumps over the lazy dog. "
@@ -36,6 +37,10 @@ SLOPE, REST, MIXED = 1.25, 1e-4, 1.1
 def fake_seconds(key: product_costs.Key, level: Any, activation: str) -> float:
     type, m, (n, k) = key
     return DType.parse(type).stored_bits(n, k) / 8 * BYTE * (1 + m / 64) + CALL
+
+
+def fake_timed(key: product_costs.Key, level: Any, activation: str) -> Timed:
+    return Timed((fake_seconds(key, level, activation),))
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +55,10 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         # A model of many types is a bit slower than the sum of its products.
         return (SLOPE * sum(each) + REST) * (MIXED if options.rules else 1.0)
 
-    monkeypatch.setattr(product_costs, "_seconds", fake_seconds)
+    monkeypatch.setattr(product_costs, "_timed", fake_timed)
+    monkeypatch.setattr(
+        plan_times, "other_bytes", lambda source, options: 0
+    )  # only weights count here
     monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
 
 
@@ -64,7 +72,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(text: Path) -> PlanOptions:
     return PlanOptions(
-        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, overhead="100us"
+        types=tuple(map(DType.parse, TYPES)),
+        calib=text,
+        windows=4,
+        tokens=24,
+        overhead="100us",
+        rounding="mse",
     )
 
 
@@ -255,16 +268,38 @@ SHAPES = [(65, 32), (32, 65)]
 def test_measured_costs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[product_costs.Key] = []
 
-    def counted(key: product_costs.Key, level: Any, activation: str) -> float:
+    def counted(key: product_costs.Key, level: Any, activation: str) -> Timed:
         calls.append(key)
-        return fake_seconds(key, level, activation)
+        return fake_timed(key, level, activation)
 
-    monkeypatch.setattr(product_costs, "_seconds", counted)
+    monkeypatch.setattr(product_costs, "_timed", counted)
     first = product_costs.product_costs(TYPES[:2], SHAPES, 48, "native")
     assert len(calls) == 2 * 2 * 2 and first.source.startswith("measured: ")
     assert first.decode["int2:g32"]["65x32"] < first.prefill["int2:g32"]["65x32"]
     again = product_costs.product_costs(TYPES[:3], SHAPES, 48, "native")
     assert len(calls) == 8 + 4 and again.decode["int2:g32"] == first.decode["int2:g32"]
+    product_costs.product_costs(TYPES[:2], SHAPES, 48, "native", retime=True)
+    assert len(calls) == 12 + 8
+
+
+@pytest.mark.parametrize("busy", [Timed((1.0, 1.5, 1.0)), Timed((1.0, 1.0), cpu=0.5)])
+def test_times_of_a_busy_machine_are_not_kept(monkeypatch: pytest.MonkeyPatch, busy: Timed) -> None:
+    calls: list[product_costs.Key] = []
+
+    def timed(key: product_costs.Key, level: Any, activation: str) -> Timed:
+        calls.append(key)
+        return busy if key[0] == "int4:g48" else Timed((2.0,))
+
+    monkeypatch.setattr(product_costs, "_timed", timed)
+    asked = ("int4:g48", "int3:g48"), SHAPES[:1], 16, "native"
+    first = product_costs.product_costs(*asked, retime=True)
+    assert first.source.endswith(
+        "; 2 of 4 times were taken while the machine was busy and are not kept; when it is quiet, "
+        "give --retime"
+    )
+    assert first.decode["int4:g48"]["65x32"] == 1.0 and len(calls) == 2 * TRIES + 2
+    product_costs.product_costs(*asked)
+    assert len(calls) == 2 * (2 * TRIES) + 2
 
 
 def test_costs_of_another_device(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ladder.errors import LadderError
 from ladder.runtime.sampler import Sampler
-from ladder.runtime.sampling import Sampling
+from ladder.runtime.sampling import Sampling, sampling_from
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
 REFUSED = {
@@ -69,3 +69,10 @@ def test_repetitions_are_less_likely() -> None:
 def test_refusals(message: str) -> None:
     with pytest.raises(LadderError, match=message):
         Sampling(**REFUSED[message])  # type: ignore[arg-type]
+
+
+def test_what_is_asked_for_counts_before_advice() -> None:
+    advised = {"temperature": 0.6, "top_k": 20.0, "max_length": 9.0}
+    assert sampling_from({}, advised) == Sampling(temperature=0.6, top_k=20)
+    asked = {"temperature": 0, "top_k": None, "seed": 3}
+    assert sampling_from(asked, advised) == Sampling(temperature=0, top_k=20, seed=3)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import ladder.runtime
 from ladder.errors import LadderError
-from ladder.runtime.artifact import MANIFEST, WEIGHTS, sign_artifact
+from ladder.runtime.artifact import MANIFEST, MEASURED, REPORT, WEIGHTS, own_files, sign_artifact
 from ladder.runtime.manifest import manifest_text
 from ladder.runtime.signature import SIGNATURE
 
@@ -47,6 +47,8 @@ def test_a_signed_artifact_loads(
 ) -> None:
     private, public = keys
     assert cli("sign", copy, "--key", private).code == 0
+    (copy / MEASURED).write_text("{}")  # results of measurements are no part of it
+    assert own_files(copy) == {file.name for file in copy.iterdir()} | {REPORT}
     ladder.runtime.load(copy, verify_key=public)
     ran = cli("run", copy, "--prompt", "abc", "--tokens", 2, "--verify-key", public)
     assert ran.code == 0, ran

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def artifact(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts") / "hybrid"
-    options = {"type": TYPE, "activation": "fp32", "kv_type": "fp32"}
+    options: Any = {"type": TYPE, "activation": "fp32", "kv_type": "fp32"}
     ladder.compile(source, folder, context=CONTEXT, chunk=CHUNK, **options)
     return folder
 

@@ -70,6 +70,7 @@ def test_each_token_is_decoded_a_few_times() -> None:
         (("bd", "ca"), "ab"),
         (("abde",), "abcabd"),
         (("",), "abcabd"),
+        ("abd", "abc"),  # one text is not a sequence of characters
     ],
 )
 def test_stop_strings(stop: tuple[str, ...], shown: str) -> None:

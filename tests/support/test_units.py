@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from ladder.errors import LadderError
 from ladder.support.units import parse_size, parse_time, show_size, show_time
 
 
@@ -21,3 +24,13 @@ def test_what_is_shown_can_be_read(value: float) -> None:
     assert parse_size("--size", show_size(value)) == pytest.approx(value, rel=1e-3)
     assert parse_size("--size", show_size(value, up=True)) >= value
     assert parse_time("--latency", show_time(1e-6 * value, up=True)) >= 1e-6 * value * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 50_000, " " * 50_000, "1e" + "9" * 50_000, "1" + "a" * 50_000]
+)
+def test_a_long_text_is_refused_at_once(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(LadderError, match="write a positive number with a unit"):
+        parse_size("--size", text)
+    assert time.process_time() - start < 1

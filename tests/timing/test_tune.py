@@ -14,9 +14,10 @@ from ladder.ir.dtype import DType
 from ladder.passes.kernel_choice import SCHEMES, choose
 from ladder.support import cache, entries
 from ladder.timing import cost_tables as costs
-from ladder.timing import tune
+from ladder.timing import steadiness, tune
 from ladder.timing.cost_tables import machine_of, measured_on, save_tuned, tuned_file
 from ladder.timing.product import level_here
+from ladder.timing.steadiness import Timed
 
 Cli = Callable[..., Any]
 LEVEL = "x86-64-v3"
@@ -90,6 +91,8 @@ def test_kernels_are_timed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real measurement, of small weights."""
     for name, value in (("N", 64), ("K", 128), ("ROTATED", 1e5), ("SECONDS", 1e-4)):
         monkeypatch.setattr(tune, name, value)
+    for name, limit in (("CPU_SHARE", 0.0), ("SPREAD", float("inf"))):  # whatever else runs here
+        monkeypatch.setattr(steadiness, name, limit)
     ran = cli("tune", "kernels", "--types", "int4:g32,int4:g64", "--json")
     assert ran.code == 0, ran
     result = ran.json
@@ -100,6 +103,25 @@ def test_kernels_are_timed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(seconds > 0 for seconds in row["times"].values())
         assert row["fastest"] == min(row["times"], key=lambda s: row["times"][s])
         found = choose(INT4, "int8", row["m"], machine_of(level.name))
-        assert found.scheme == row["fastest"] and "(tuned here: 64x128" in found.reason
+        assert found.scheme == row["chosen"] and "(tuned here: 64x128" in found.reason
     assert Path(result["file"]) == tuned_file(level.name)
-    assert "choices change. Saved to" in cli("tune", "kernels", "--types", "int4:g32").out
+    (shown,) = cli("tune", "show", "--json").json
+    assert shown["level"] == level.name and list(shown["seconds"]) == ["int4"]
+    monkeypatch.setattr(steadiness, "CPU_SHARE", float("inf"))
+    busy = cli("tune", "kernels", "--types", "int4:g32").out
+    assert "4 of 4 times were taken while the machine was busy and are not kept" in busy
+    assert "Saved to" not in busy
+    assert cli("tune", "reset", "--json").json == {"removed": [result["file"]]}
+    assert not Path(result["file"]).exists() and cli("tune", "show", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("other", "chosen"), [((0.97, 0.99, 1.0), "lut"), ((0.5, 0.55, 0.6), "dot")]
+)
+def test_a_choice_changes_only_beyond_the_spread(other: tuple[float, ...], chosen: str) -> None:
+    found = tune._choice({"lut": Timed((1.0, 1.05, 1.1)), "dot": Timed(other)}, before="lut")
+    assert (found["fastest"], found["chosen"]) == ("dot", chosen)
+    row = {"type": "int4:g32", "m": 1, **found}
+    saved = tune._saved(row)
+    save_tuned(LEVEL, [{**row, "scheme": s, "median_s": t} for s, t in saved.items()], "here")
+    assert choose(INT4, "int8", 1, machine_of(LEVEL)).scheme == chosen

@@ -21,6 +21,7 @@ from ladder.codegen.kernels.common import (
     clear_tokens,
     fetch_codes,
     read_rows,
+    scaled_sum,
     store,
     zero_rows_type,
 )
@@ -135,7 +136,8 @@ def _combine(packing: Packing) -> Any:
                 total = T.meta_var(work.args.a_total[m + t, block])
                 zero, scale = T.meta_var((work.rows.zeros[row], work.rows.scales[row]))
                 value = T.meta_var(whole(work.sums, t * TILE + v * LANES, zero, total))
-                product = T.meta_var(value * scale * splat(work.by_block[block, m + t], LANES))
+                scaled = T.meta_var(scaled_sum(packing, value, zero, scale, total))
+                product = T.meta_var(scaled * splat(work.by_block[block, m + t], LANES))
                 to = T.meta_var(lanes((place + t) * TILE + v * LANES))
                 work.result[to] = work.result[to] + unfused(product)
 

@@ -56,11 +56,16 @@ def _joined(whole: Header, part: Header) -> Header:
     return replace(whole, tensors={**whole.tensors, **part.tensors})
 
 
+def raw_of(tensor: TensorInfo) -> np.ndarray:
+    """A tensor's bytes in the file."""
+    return np.memmap(tensor.path, np.uint8, "r", tensor.offset, (tensor.size,))
+
+
 def values_of(tensor: TensorInfo) -> np.ndarray:
     """A tensor's values in float32, in torch's shape."""
     import gguf
 
-    raw = np.memmap(tensor.path, np.uint8, "r", tensor.offset, (tensor.size,))
+    raw = raw_of(tensor)
     kind = gguf.GGMLQuantizationType[tensor.type]
     if tensor.type in PLAIN:
         plain = raw.view(np.float32 if tensor.type == "F32" else np.float16)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ladder.errors import LadderError
+from ladder.frontend.gguf.blocks import codes_of, has_equal
 from ladder.frontend.gguf.files import values_of
 from ladder.frontend.gguf.header import Header, TensorInfo
 from ladder.frontend.packed.stored import Stored, StoredTensor
+from ladder.ir.codes import Codes
 
 # Tensors that say how positions are computed, not weights of the model.
 ROPE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -57,7 +59,17 @@ def _one(tensor: TensorInfo, processor: Any) -> StoredTensor:
         values = processor.process(weights=values_of(tensor), name=tensor.name).weights
         return np.ascontiguousarray(values)
 
-    return StoredTensor(tensor.shape, read)
+    def codes() -> Codes:
+        return codes_of(tensor).rows(_order(tensor, processor))
+
+    return StoredTensor(tensor.shape, read, codes if has_equal(tensor) else None)
+
+
+def _order(tensor: TensorInfo, processor: Any) -> np.ndarray:
+    """The row of the file that each row of the model is: ``processor`` moves whole rows."""
+    numbers = np.arange(tensor.shape[0], dtype=np.int64)[:, None]
+    moved: np.ndarray = processor.process(weights=numbers, name=tensor.name).weights
+    return moved[:, 0]
 
 
 def _combined(

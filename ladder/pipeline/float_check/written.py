@@ -31,7 +31,8 @@ from ladder.ir.dtype import DType
 from ladder.ir.names import Names, add_initializer, described
 from ladder.ir.shapes import static_shape, with_sizes
 from ladder.ir.site import SITE_KEY, WEIGHT_INPUT, find_sites
-from ladder.options.requests import NO_REMEDY, QuantizeOptions
+from ladder.options.requests import QuantizeOptions
+from ladder.options.sites import NO_REMEDY
 from ladder.pipeline.float_check.differences import excess, largest
 from ladder.pipeline.float_check.random_inputs import Arrays, Run, random_runs
 from ladder.pipeline.float_check.values import Values, made_in, unexplained
@@ -166,8 +167,9 @@ def with_low_bit_values(before: ir.Model, rounded: ir.Model) -> ir.Model:
         assert isinstance(graph, ir.Graph)
         turned = node.inputs[place] is not site.weight  # it reads a Transpose of the weight
         weight = np.ascontiguousarray(array.T if turned else array)
+        weight = weight.astype(site.kind.numpy(), copy=False)
         name = names.fresh(f"{site.name}.values")
-        node.replace_input_with(place, add_initializer(graph, name, weight))
+        node.replace_input_with(place, add_initializer(graph, name, weight, site.kind))
     return model
 
 

@@ -1,0 +1,1 @@
+"""Small language models, trained on texts that packages hold."""
