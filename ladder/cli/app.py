@@ -12,6 +12,7 @@ from ladder.cli import options as o
 from ladder.cli.about import print_versions
 from ladder.cli.compiling import compile_command, quantize_command
 from ladder.cli.devices import bench_app
+from ladder.cli.hardware import hardware_app
 from ladder.cli.kernels import kernels_app
 from ladder.cli.parameters import takes
 from ladder.cli.planning import plan_command
@@ -35,6 +36,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(tune_app, name="tune")
 app.add_typer(kernels_app, name="kernels")
+app.add_typer(hardware_app, name="hardware")
 
 
 @app.callback()

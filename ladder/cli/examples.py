@@ -63,6 +63,13 @@ EXAMPLES = {
         "ladder serve artifact --host 0.0.0.0 --port 8080 --api-key SECRET",
     ),
     "tune kernels": ("ladder tune kernels --types int4:g64",),
+    "hardware list": ("ladder hardware list",),
+    "hardware emit": ("ladder hardware emit ltc-m2n64k4-w1a8 -o unit.v",),
+    "hardware synth": (
+        "ladder hardware synth --preset ltc-m1n4k4-w1a8 --preset mac-int8-m1n4k4 --bits 1",
+        "ladder hardware synth --model model.gguf -o netlists",
+    ),
+    "hardware sweep": ("ladder hardware sweep --m 1,2 --n 16,64 --k 3,4,5 --picture front.svg",),
     "kernels build": (
         "ladder kernels build --target native",
         "ladder kernels build --target snapdragon-x-elite-npu --type int4:g128 -o npu",

@@ -1,0 +1,1 @@
+"""Tensor cores as hardware: units in Amaranth, their reference, Verilog and synthesis."""
