@@ -30,7 +30,7 @@ import onnxruntime as ort
 
 import ladder
 from ladder.pipeline.file_bench import Arrays, bench_files, busy
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 CALIBRATION, TESTED = 16, 4  # samples
 IMAGE, WORDS, VOCABULARY = (1, 3, 224, 224), (1, 128), 30522

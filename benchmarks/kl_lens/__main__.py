@@ -27,7 +27,7 @@ from benchmarks.trained_models.train import FACTS, trained
 from ladder.cli.show import progress
 from ladder.pipeline.sources import load_source
 from ladder.support.marks import around_marks, write_between_marks
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 PAGE = "kl-lens"
 NAMES = {"mamba": "Mamba", "hybrid": "attention/Mamba hybrid"}
