@@ -200,8 +200,13 @@ TOOLS = (
         "static", "Ladder `--type int8:row --activation uint8:static`",
         own(type="int8:row", activation="uint8:static"),
     ),
+    Tool(
+        "static", "Ladder, the same with `--rounding gptq`",
+        own(type="int8:row", activation="uint8:static", rounding="gptq"), ("resnet",),
+    ),
     Tool("4 bits", "ORT `MatMulNBitsQuantizer`, groups of 32", ort_4_bits, TRANSFORMERS),
-    Tool("4 bits", "Ladder (the default, `int4:g32`)", own(), TRANSFORMERS),
+    Tool("4 bits", "Ladder `--only MatMul` (`int4:g32`)", own(only="MatMul"), TRANSFORMERS),
+    Tool("4 bits", "Ladder, the default: embeddings and convolutions too", own(), TRANSFORMERS),
 )  # fmt: skip
 
 
