@@ -50,7 +50,8 @@ fast: setup ## Tests that need neither kernels, whole models nor hardware.
 
 fuzz: setup ## Fuzz every reader for half an hour, and compare random graphs for another.
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz.run --seed $$(date +%j%H%M) --minutes 30
-	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 30
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 15
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.graphs --seed $$(date +%j%H%M) --minutes 15 --compile
 
 package: setup ## Build wheels and sdist into dist, and try each wheel in an empty environment.
 	rm -rf dist build

@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import logging
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ import onnxruntime as ort
 
 import ladder
 from ladder.pipeline.file_bench import Arrays, bench_files, busy
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 CALIBRATION, TESTED = 16, 4  # samples
 IMAGE, WORDS, VOCABULARY = (1, 3, 224, 224), (1, 128), 30522
@@ -93,7 +94,7 @@ def _module(model: str) -> tuple[Any, list[str]]:
         )  # fmt: skip
         whole = hf.ResNetForImageClassification(config)
 
-    class First(torch.nn.Module):
+    class First(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.whole = whole
@@ -176,7 +177,8 @@ def own(**options: Any) -> Callable[[str], Make]:
             if str(options.get("activation", "")).endswith(":static"):
                 some = samples(model, CALIBRATION, 1)
                 asked["calib"] = source.with_suffix(".npz")
-                np.savez(asked["calib"], **{n: np.stack([s[n] for s in some]) for n in some[0]})
+                stacked: dict[str, Any] = {n: np.stack([s[n] for s in some]) for n in some[0]}
+                np.savez(asked["calib"], **stacked)
             ladder.export_onnx(source, target, **asked)
 
         return make
@@ -198,8 +200,13 @@ TOOLS = (
         "static", "Ladder `--type int8:row --activation uint8:static`",
         own(type="int8:row", activation="uint8:static"),
     ),
+    Tool(
+        "static", "Ladder, the same with `--rounding gptq`",
+        own(type="int8:row", activation="uint8:static", rounding="gptq"), ("resnet",),
+    ),
     Tool("4 bits", "ORT `MatMulNBitsQuantizer`, groups of 32", ort_4_bits, TRANSFORMERS),
-    Tool("4 bits", "Ladder (the default, `int4:g32`)", own(), TRANSFORMERS),
+    Tool("4 bits", "Ladder `--only MatMul` (`int4:g32`)", own(only="MatMul"), TRANSFORMERS),
+    Tool("4 bits", "Ladder, the default: embeddings and convolutions too", own(), TRANSFORMERS),
 )  # fmt: skip
 
 
@@ -215,7 +222,7 @@ def table(model: str, folder: Path, threads: int) -> list[str]:
         if tool.name.startswith("Olive") and importlib.util.find_spec("olive") is None:
             print(f"{tool.name}: not installed")
             continue
-        target = folder / f"{model}.{len(files)}.{tool.name.split()[0].lower()}.onnx"
+        target = folder / f"{model}.{re.sub('[^a-z0-9]+', '-', tool.name.lower())}.onnx"
         if not target.exists():
             tool.make(model)(source, target)
         files[target] = target.stat().st_size

@@ -44,7 +44,7 @@ from ladder.passes.mux_outliers import MuxOutliers
 from ladder.passes.round_weights import RoundWeights
 from ladder.reference import ReferenceLanguageModel
 from ladder.support.packages import package_file
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 WINDOW = 512
 ROUNDING = "rtn"  # of the weights in all rows

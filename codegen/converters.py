@@ -12,15 +12,25 @@ from typing import Any
 
 import numpy as np
 from tvm import relax
+from tvm.ir import GenericConst
 
 from ladder.codegen import fusion, recurrence
 from ladder.codegen.attention import attention_op, rotary_embedding, tensor_scatter
-from ladder.codegen.context import Attributes, Context, is_matrix, is_reshape, several, shape_of
+from ladder.codegen.context import (
+    Attributes,
+    Context,
+    is_matrix,
+    is_reshape,
+    no_kernel,
+    several,
+    shape_of,
+)
 from ladder.codegen.epilogue import BIAS, RESIDUAL, with_addends
-from ladder.codegen.indices import with_checked_indices
+from ladder.codegen.indices import SOME_EXPERTS, with_checked_indices
 from ladder.codegen.kernels import activation, normalize, quantize, sources
 from ladder.codegen.kernels.float_gemm import float_gemm
 from ladder.codegen.kernels.gather import gather
+from ladder.codegen.kernels.indices import grouped
 from ladder.codegen.kernels.library import kernel
 from ladder.codegen.kernels.signature import table_entries
 from ladder.codegen.layout import PART, Packing, blocks_of, total_chunks
@@ -165,13 +175,28 @@ def low_bit_matmul(context: Context, inputs: list[Any], attrs: Attributes, overl
     return _product(context, func, [context.flat(x, int(attrs["k"])), *weight, x], attrs)
 
 
+ONE = relax.const(1, "int64")
+
+
 def expert_matmul(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
-    """Each row of x [M, K] by the expert that it names; the rows of all experts are one weight."""
-    chosen, x, *weight, _same = inputs
+    """Each row of x [M, K] by the expert that it names; the rows of all experts are one weight.
+
+    With ``apart`` the number may be -1: no expert, and no product.
+    """
+    apart = int(attrs["apart"])
+    if apart:
+        inputs = [context.builder.emit(relax.op.add(inputs[0], ONE)), *inputs[1:]]
+    operator = SOME_EXPERTS if apart else "ladder.ExpertMatMul"
+    chosen, x, *weight, _same = with_checked_indices(context, operator, inputs, attrs)
     func = float_gemm(Packing.of(DType.parse(overload)), experts=True)
     shape = (shape_of(x)[0], int(attrs["rows"]))
     ids = context.reshape(chosen, shape[:1])
-    return context.call(func, [ids, x, *weight], [(shape, "float32")])
+    order = context.call(
+        grouped(int(attrs["n"]) // shape[1] + apart), [ids], [(shape[:1], "int64")]
+    )
+    if apart:
+        ids = context.builder.emit(relax.op.subtract(ids, ONE))
+    return context.call(func, [ids, order, x, *weight], [(shape, "float32")])
 
 
 def low_bit_gather(context: Context, inputs: list[Any], attrs: Attributes, overload: str) -> Any:
@@ -210,6 +235,8 @@ def split(context: Context, inputs: list[Any], attrs: Attributes, _: str) -> Any
     x, sizes = (*inputs, None)[:2]
     if sizes is None:
         return None
+    if not isinstance(sizes, GenericConst):
+        raise no_kernel("Split into parts of computed sizes")
     axis, begin, parts = int(attrs.get("axis", 0)), 0, []
     for size in (int(n) for n in sizes.value.numpy()):
         part = relax.op.strided_slice(x, [axis], [begin], [begin + size])

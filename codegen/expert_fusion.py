@@ -6,7 +6,8 @@
     -->  %y = ExpertMatMul[type]{rows=N}(%chosen, %x, codes, scale)
 
 Its kernel reads the rows of the chosen experts in their stored form, one selection after the
-other. An expert must fill whole tiles; others stay as they are.
+other; where ``split-experts`` took experts apart, it skips the number -1. An expert must fill whole
+tiles; others stay as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import onnx_ir as ir
 from ladder.codegen.layout import TILE
 from ladder.ir import dialect
 from ladder.ir.shapes import static_shape
-from ladder.ir.site import EXPERTS_KEY
+from ladder.ir.site import APART_KEY, EXPERTS_KEY
 
 
 def fuse_experts(model: ir.Model) -> None:
@@ -42,7 +43,10 @@ def _fuse(graph: ir.Graph, gather: ir.Node) -> None:
         return
     result = ir.Value(name=f"{out.name}.experts", type=out.type, shape=ir.Shape(shape[:2]))
     operands = [chosen, x, *gather.inputs[1:]]
-    rows = [ir.AttrInt64("rows", shape[1])]
+    rows = [
+        ir.AttrInt64("rows", shape[1]),
+        ir.AttrInt64("apart", APART_KEY in gather.metadata_props),
+    ]
     made = dialect.node("ExpertMatMul", gather.overload, operands, [result], rows)
     made.name = gather.name
     made.metadata_props.update(gather.metadata_props)

@@ -66,6 +66,11 @@ def _unpooled(inputs: list[Any], attrs: Attributes) -> Sequence[Size]:
     return (prod([batch, channels, *made]),)
 
 
+def _experts(_inputs: list[Any], attrs: Attributes) -> Sequence[Size]:
+    return (int(attrs["n"]) // int(attrs["rows"]),)
+
+
+SOME_EXPERTS = "ladder.ExpertMatMul.some"  # its numbers are one more, so that 0 is no expert
 INDEXED: dict[str, tuple[Indexed, ...]] = {
     "Gather": (Indexed(1, _axis),),
     "GatherElements": (Indexed(1, _axis),),
@@ -73,6 +78,10 @@ INDEXED: dict[str, tuple[Indexed, ...]] = {
     "ScatterElements": (Indexed(1, _axis),),
     "ScatterND": (Indexed(1, _axes),),
     "ladder.LowBitGather": (Indexed(0, lambda _inputs, attrs: (int(attrs["n"]),)),),
+    "ladder.ExpertMatMul": (Indexed(0, _experts),),
+    SOME_EXPERTS: (
+        Indexed(0, lambda inputs, attrs: (_experts(inputs, attrs)[0] + 1,), wraps=False),
+    ),
     "TensorScatter": (Indexed(2, _cache_rows, wraps=False),),
     "MaxUnpool": (Indexed(1, _unpooled, wraps=False),),
     "RoiAlign": (Indexed(2, _table(0), wraps=False),),

@@ -31,7 +31,8 @@ def table(options: dict[str, Described]) -> str:
 
 def _row(about: Described) -> str:
     default = "" if about.default in ("", (), None) else f"`{_shown(about.default)}`"
-    cells = [f"`{about.name}`", f"`{accepted(about)}`", default, about.option.help]
+    shown = about.option.by or default
+    cells = [f"`{about.name}`", f"`{accepted(about)}`", shown, about.option.help]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -1,7 +1,7 @@
 """Ladder: a compiler for low-bit models on edge processors.
 
     import ladder, ladder.runtime
-    ladder.compile("model.gguf", "artifact", type="int4:g128")
+    ladder.compile("model.gguf", "artifact")
     model = ladder.runtime.load("artifact")
 
 Names are loaded when they are first used, so that ``import ladder`` is cheap.

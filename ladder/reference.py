@@ -32,9 +32,8 @@ class Reference:
     ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, and reported in one line
         if not optimize:
-            options.log_severity_level = 4  # what fails is tried on purpose
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not fast:
             # Planning which buffers may share memory is quadratic in the nodes, and lowered models

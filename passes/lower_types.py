@@ -70,7 +70,7 @@ class LowerTypes(Pass):
     they are: only weights are rounded. ``scheme`` is ``lut``, ``dot``, ``tile`` or ``auto``, which
     chooses by the fact Machine (measured times, else a rule). Every scheme gives the same integers.
     ``stop`` shows the rungs of weights down to ``planes``, ``pad`` or ``repack`` as operators and
-    their inverses.
+    their inverses. With ``sites``, only products of these are lowered.
 
         %y = LowBitMatMul[t](%x, %w...)
           -->  %q, %s, %n = QuantizeActivation[k128](%x)      shared by all users of %x
@@ -88,6 +88,7 @@ class LowerTypes(Pass):
     activation: str = "int8"
     scheme: str = "auto"
     stop: str = ""
+    sites: tuple[str, ...] = ()
     gives: ClassVar[Facts] = (Kernels,)
 
     def run(self, model: ir.Model) -> None:
@@ -107,6 +108,8 @@ class LowerTypes(Pass):
         for node in list(model.graph.all_nodes()):
             if node.domain == dialect.DOMAIN and node.op_type == "LowBitMatMul":
                 site = node.metadata_props.get(SITE_KEY, node.name or "")
+                if self.sites and site not in self.sites:
+                    continue
                 sites = stacked.sites.get(site, (site,))
                 product, chosen = self._chosen(model, node, sites, machine)
                 kernels.update(dict.fromkeys(sites, chosen))

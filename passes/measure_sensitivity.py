@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -52,12 +53,20 @@ def read_sensitivity(path: Path) -> Sensitivity:
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
         fact = Sensitivity(**found.get("Sensitivity", found))
-        rows = [row for site in fact.scores.values() for row in site.values()]
-        measured = all(fact.metric in row for row in rows)
-        if not all(is_number(score) for row in rows for score in row.values()):
-            raise ValueError("a score that is no number")
+        scores = {
+            site: {type: _floats(row) for type, row in types.items()}
+            for site, types in fact.scores.items()
+        }
+        measured = all(fact.metric in row for types in scores.values() for row in types.values())
     except (ValueError, AttributeError, TypeError) as error:
         raise LadderError(f"{path}: not a file of sensitivity scores; measure again") from error
     if not fact.scores or not measured:
         raise LadderError(f"{path}: the scores lack their metric '{fact.metric}'; measure again")
-    return fact
+    return replace(fact, scores=scores)
+
+
+def _floats(row: Mapping[str, Any]) -> dict[str, float]:
+    """Whole numbers of a JSON file may have more digits than NumPy's."""
+    if not all(map(is_number, row.values())):
+        raise ValueError("a score that is no number")
+    return {metric: float(score) for metric, score in row.items()}

@@ -161,7 +161,7 @@ def write_with_tokenizer(path: Path) -> Path:
         "tokenizer.ggml.eos_token_id": first + 1,
         "tokenizer.chat_template": CHAT_TEMPLATE,
     }
-    arrays = tensors(2, vocabulary=len(tokens))
+    arrays = tensors(vocabulary=len(tokens))
     kinds = {name: gguf.GGMLQuantizationType.Q4_1 for name in arrays if "norm" not in name}
-    metadata = {**LLAMA, "block_count": 2, "context_length": 2048, "vocab_size": len(tokens)}
+    metadata = {**LLAMA, "context_length": 2048, "vocab_size": len(tokens)}
     return write(path, metadata, arrays, general=general, kinds=kinds)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -28,11 +27,10 @@ from benchmarks.trained_models.train import FACTS, trained
 from ladder.cli.show import progress
 from ladder.pipeline.sources import load_source
 from ladder.support.marks import around_marks, write_between_marks
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 PAGE = "kl-lens"
 NAMES = {"mamba": "Mamba", "hybrid": "attention/Mamba hybrid"}
-COMMAND = "python -m benchmarks.kl_lens"
 
 
 def main() -> None:
@@ -56,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rank", default="int4:row,int2:row", help="types in which sites are ranked"
     )
-    parser.add_argument("--parts", type=int, default=8, help="parts of 4096 tokens to rank on")
+    parser.add_argument("--parts", type=int, default=4, help="parts of 4096 tokens to rank on")
     parser.add_argument("--again", choices=["", "speed", "quality"], default="")
     parser.add_argument("--no-speed", action="store_true", help="leave speeds out that are missing")
     parser.add_argument("--work", type=Path, default=Path("build/kl_lens"))
@@ -70,9 +68,8 @@ def _measured(model: str, options: argparse.Namespace) -> Row:
     work = options.work / folder.name
     work.mkdir(parents=True, exist_ok=True)
     source = load_source(folder)
-    planner = Planner(
-        source, folder, *(tuple(o.split(",")) for o in (options.types, options.bpw)), work
-    )
+    types, budgets = (tuple(text.split(",")) for text in (options.types, options.bpw))
+    planner = Planner(source, folder, types, budgets, work)
     saved = Saved(work / "measured.json", options.again)
     meter = Meter(source, held_out_text(), work, saved, not options.no_speed)
     rows = [meter.original(), *(meter.row(*plan) for plan in planner.plans().items())]
@@ -82,8 +79,6 @@ def _measured(model: str, options: argparse.Namespace) -> Row:
 
 
 def _lines(found: dict[str, Row]) -> Iterator[str]:
-    yield f"    {' '.join([COMMAND, *sys.argv[1:]])}"
-    yield ""
     yield (
         f"{date.today().isoformat()}, {cpu_name()}. Perplexity and KL on {SCORED} held-out tokens, "
         f"in windows of {WINDOW}; speed of decoding after {FILLED} tokens."

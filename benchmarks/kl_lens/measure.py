@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kl_lens.plans import mark_of
+from benchmarks.kl_lens.plans import ROUNDING, mark_of
 from ladder.calibration.texts import encode
 from ladder.demo import bench, float_bytes, float_speed
 from ladder.evaluation.evaluate import Predictor, evaluate
@@ -94,7 +94,7 @@ class Meter:
         """A plan, compiled."""
         mark = self.source.digest + mark_of(plan)
         artifact = self.folder / plan.stem
-        options = CompileOptions(plan=plan, context=CONTEXT)
+        options = CompileOptions(plan=plan, context=CONTEXT, rounding=ROUNDING)
         report = compile_model(self.source, artifact, options).report
         size = {"bytes": report.weights_bytes, "bpw": report.bits_per_weight}
         score = self.saved.get("quality", mark, lambda: self._score(load(artifact)))

@@ -19,6 +19,7 @@ from ladder.passes.allocation.problem import Picks, Problem
 from ladder.pipeline.plan_file import FLOAT_TYPE, Plan, read_plan, write_plan
 from ladder.planning.inputs import sensitivity_of
 
+ROUNDING = "mse"  # of all plans and all scores
 WIDE_ROLE, HEAD = "mamba.x_proj", "lm_head"
 
 
@@ -42,7 +43,7 @@ class Planner:
 
     def _plans(self) -> Iterator[tuple[str, Path]]:
         types = tuple(map(DType.parse, self.types))
-        options = PlanOptions(bpw=self.budgets[0], types=types, calib=self.calib)
+        options = PlanOptions(bpw=self.budgets[0], types=types, calib=self.calib, rounding=ROUNDING)
         scores = sensitivity_of(self.source, options)
         by_kl, by_sqnr = (self._problem(s) for s in (scores, noise_of(scores)))
         for type in reversed(self.types):
@@ -61,8 +62,15 @@ class Planner:
     def _product(self, bpw: str) -> Path:
         """The plan of ``ladder plan``."""
         path = self.folder / f"KL-{bpw}.toml"
-        types = ",".join(self.types)
-        ladder.plan(self.model, path, bpw=bpw, types=types, calib=self.calib, verify=False)
+        ladder.plan(
+            self.model,
+            path,
+            bpw=bpw,
+            types=self.types,
+            calib=self.calib,
+            rounding=ROUNDING,
+            verify=False,
+        )
         return path
 
     def _write(self, name: str, problem: Problem, picks: Picks) -> Path:

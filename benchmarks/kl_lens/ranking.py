@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kl_lens.plans import ROUNDING
 from benchmarks.rank_sites import (
     CALIBRATION,
     CHANGE,
@@ -28,7 +29,7 @@ WINDOWS, TOKENS = 8, 256
 def ranking(source: Source, type: str, parts: int, folder: Path) -> dict[str, Any]:
     """Tau by measure for all sites in one type, on so many parts of the held-out text."""
     name = f"rank-{source.digest[:16]}-{type.replace(':', '-')}.jsonl"
-    table, asked = Table.read(folder / name), Asked(type, ALL_SITES)
+    table, asked = Table.read(folder / name), Asked(type, ALL_SITES, ROUNDING)
     windows = calibration(source, None, WINDOWS, TOKENS).tokens
     names = measure(source, table, CALIBRATION, windows, asked)
     done = []

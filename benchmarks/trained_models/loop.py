@@ -113,7 +113,8 @@ class _Pace:
 
 
 def _optimizers(network: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, weight in network.named_parameters():
         large = weight.ndim == 2 and min(weight.shape) >= SMALLEST and "embed" not in name
         (matrices if large else others).append(weight)
@@ -144,11 +145,10 @@ def _loss(network: Any, ids: torch.Tensor) -> torch.Tensor:
     return network(input_ids=ids, labels=ids, use_cache=False).loss
 
 
-@torch.no_grad()
 def perplexity(network: Any, tokens: np.ndarray, size: int) -> float:
     """On the first windows of ``size`` tokens, each of which starts anew."""
     count = min(len(tokens) // size, SCORED)
     windows = torch.from_numpy(tokens[: count * size].reshape(count, size))
-    with fast_scan(network):
+    with fast_scan(network), torch.no_grad():
         losses = [float(_loss(network, window[None])) for window in windows]
     return float(np.exp(np.mean(losses)))

@@ -23,11 +23,12 @@ from ladder.codegen.layout import CHUNK, LANES, TILE, Packing
 def float_gemm(packing: Packing, experts: bool = False) -> Any:
     """A product of float32 [M, K]; operands: ``signature``.
 
-    A block's sum of x * (decoded number)
-    is multiplied by the weight scale and added, blocks in ascending order. In a type with a
-    minimum the weights themselves are summed. With ``experts`` the
-    weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that each
-    row is multiplied by: no other is read.
+    A block's sum of x * (decoded number) is multiplied by the weight scale and added, blocks in
+    ascending order. In a type with a minimum the weights themselves are summed. With ``experts``
+    the weight holds those of all experts, each in whole tiles, and ``ids`` [M] names the one that
+    each row is multiplied by: no other is read, and none for -1, whose result is 0. ``order`` [M]
+    has the rows of an expert one after the other, so that a tile of its weight is read once for all
+    of them.
     """
     op = "expert_gemm" if experts else "float_gemm"
     name = f"{op}_{packing}"
@@ -48,7 +49,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
         K = T.meta_var(args.size.K)
         tiles = T.meta_var(args.size.N // TILE if experts else args.size.NT)
         for of_out in T.parallel(tiles):
-            for m in T.serial(args.size.M):
+            for i in T.serial(args.size.M):
+                m = T.meta_var(args.order[i] if experts else i)
                 tile = T.meta_var(args.ids[m] * tiles + of_out if experts else of_out)
                 result = T.alloc_buffer((TILE,), "float32")
                 sums = T.alloc_buffer((TILE,), "float32")
@@ -57,7 +59,8 @@ def float_gemm(packing: Packing, experts: bool = False) -> Any:
                 rows = T.meta_var(Rows(scales, base))
                 for v in T.unroll(VECTORS):
                     result[lanes(v * LANES)] = splat(T.float32(0), LANES)
-                for block in T.serial(T.ceildiv(K, block_size)):
+                some = T.meta_var(args.ids[m] >= T.int64(0) if experts else True)
+                for block in T.serial(T.if_then_else(some, T.ceildiv(K, block_size), T.int64(0))):
                     at = T.meta_var(block if grouped else T.int64(0))
                     for v in T.unroll(VECTORS):
                         row = T.meta_var(lanes(v * LANES))

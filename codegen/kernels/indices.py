@@ -1,4 +1,4 @@
-"""Indices that are inside their axes: a look-up or a write with them stays in its buffer."""
+"""Indices: those inside their axes, so that a look-up stays in its buffer, and their order."""
 
 from __future__ import annotations
 
@@ -33,5 +33,29 @@ def inside(rank: int, dtype: str, wrap: bool, message: str) -> Any:
                 least = T.meta_var(-sizes[r] if wrap else T.int64(0))
                 assert least <= at and at < sizes[r], message
                 out[i, r] = T.if_then_else(at < T.int64(0), at + sizes[r], at)
+
+    return kernel
+
+
+@cache
+def grouped(count: int) -> Any:
+    """ids [M] below ``count`` -> the places [M] of equal ones one after the other, int64."""
+
+    @T.prim_func  # type: ignore[untyped-decorator]
+    def kernel(ids_: T.handle, order_: T.handle):  # type: ignore[no-untyped-def]
+        T.func_attr({"global_symbol": f"grouped_{count}", "tirx.noalias": True})
+        m = T.int64()
+        ids = T.match_buffer(ids_, (m,), "int64")
+        order = T.match_buffer(order_, (m,), "int64")
+        place = T.alloc_buffer((count + 1,), "int64")
+        for e in T.serial(count + 1):
+            place[e] = T.int64(0)
+        for i in T.serial(m):
+            place[ids[i] + 1] = place[ids[i] + 1] + T.int64(1)
+        for e in T.serial(count):
+            place[e + 1] = place[e + 1] + place[e]
+        for i in T.serial(m):
+            order[place[ids[i]]] = i
+            place[ids[i]] = place[ids[i]] + T.int64(1)
 
     return kernel

@@ -85,7 +85,8 @@ def read_operands(op: str, mode: str) -> Operands:
     if op == "float_gemm":
         return (Operand("x", ("M", "K"), "float32"),)
     if op == "expert_gemm":
-        return (Operand("ids", ("M",), "int64"), Operand("x", ("M", "K"), "float32"))
+        ids, order = (Operand(name, ("M",), "int64") for name in ("ids", "order"))
+        return (ids, order, Operand("x", ("M", "K"), "float32"))
     codes = Operand("q", ("M", "C", CHUNK), "int8")
     table = Operand("table", ("M", "C", *table_entries(mode)), "int8")
     return (

@@ -15,7 +15,7 @@ from ladder.ir import facts
 from ladder.ir.facts import ActivationRanges, BitPlan
 from ladder.ir.numerics import F32
 from ladder.ir.site import find_sites
-from ladder.options.requests import SiteOptions
+from ladder.options.sites import SiteOptions
 from ladder.reference import Reference
 from ladder.support.progress import track
 

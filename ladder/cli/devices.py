@@ -26,6 +26,7 @@ def device(
     model: Annotated[
         Path | None, typer.Argument(help="Model whose products are timed (or give --shape).")
     ] = None,
+    trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,
 ) -> None:
     """Time products on a device, for one token and a prefill chunk, for 'ladder plan --costs'."""
@@ -40,7 +41,11 @@ def device(
     from ladder.timing.product_costs import Setting, bench_device, parse_shapes
 
     with progress():
-        shapes = parse_shapes(options.shape) if model is None else shapes_of_model(model)
+        shapes = (
+            parse_shapes(options.shape)
+            if model is None
+            else shapes_of_model(model, trust_remote_code)
+        )
         setting = Setting.of(options.target, options.activation, options.chunk)
         types = map(str, options.types)
         costs = bench_device(types, shapes, setting, output, options.rpc, options.threads)

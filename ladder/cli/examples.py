@@ -11,6 +11,7 @@ EXAMPLES = {
     "plan": (
         "ladder plan model.gguf --bpw 3.5 --calib text.txt -o plan.toml",
         "ladder plan model.gguf --size 60MB --picture front.svg",
+        "ladder plan model.gguf --dry-run",
     ),
     "quantize": (
         "ladder quantize model.onnx smaller.onnx --type int4:g32",
@@ -28,7 +29,14 @@ EXAMPLES = {
         "ladder eval model.gguf --text text.txt --tokens 2048",
     ),
     "sign": ("ladder sign artifact --key key.pem",),
-    "report": ("ladder report artifact -o report.html",),
+    "report": (
+        "ladder report artifact -o report.html",
+        'ladder report artifact --prompt "The capital of France is"',
+    ),
+    "compare": (
+        "ladder compare artifact model.gguf",
+        "ladder compare small larger model.onnx -o compared.html",
+    ),
     "opt": (
         "ladder opt model.onnx -p 'allocate-uniform{type=int4:g64},round-weights'",
         "ladder opt model.onnx -p clean-up --dump-ir ir",

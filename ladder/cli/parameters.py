@@ -59,6 +59,7 @@ def parameter(about: Described) -> inspect.Parameter:
         *flags,
         help=about.option.help,
         metavar=about.option.metavar or None,
+        show_default=about.option.by or True,
         envvar=about.option.envvar or None,
         rich_help_panel=about.option.panel,
     )

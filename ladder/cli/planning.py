@@ -64,11 +64,11 @@ def plan_command(
     if json:
         print_json(planned.report.to_json())
         return
+    for path in filter(None, (output, picture)):
+        out.print(f"Wrote {path}")
     _print(planned.report)
     if planned.plan is not None:
         print_plan(planned.plan.report)
-    for path in filter(None, (output, picture)):
-        out.print(f"Wrote {path}")
 
 
 def _refuse_files(output: Path | None, picture: Path | None) -> None:

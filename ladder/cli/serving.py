@@ -8,13 +8,12 @@ from typing import Any
 
 from ladder.cli import options as o
 from ladder.cli.parameters import takes
-from ladder.cli.running import language_model, speeds
 from ladder.cli.show import err
 from ladder.errors import LadderError
 from ladder.options.schema import options_of
 from ladder.options.serving import ServeOptions
-from ladder.runtime.artifact import Artifact
 
+EXTRA = ("starlette", "uvicorn")
 INSTALL = "pip install 'ladder[serve]'"
 
 
@@ -26,11 +25,15 @@ def serve_command(
     threads: o.Threads = 0,
 ) -> None:
     """Serve a language model by OpenAI's protocol, with a page to try it."""
+    from ladder.cli.running import language_model, speeds
+    from ladder.runtime.artifact import Artifact
+
     try:
         from ladder.serving.server import run
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
         raise LadderError(f"a server needs {error.name}: {INSTALL}") from error
-
     o.set_threads(threads)
     options = options_of(ServeOptions, asked)
     model = language_model(Artifact.load(artifact, verify_key))

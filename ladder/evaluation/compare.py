@@ -14,6 +14,7 @@ from ladder.evaluation.picture import Picture, Point, Series, picture
 from ladder.evaluation.tables import Table, table
 from ladder.evaluation.weight_counts import Counts, gguf_counts, onnx_counts
 from ladder.frontend.gguf.parts import parts_of
+from ladder.frontend.load import FRONTENDS
 from ladder.frontend.onnx_file import file_digest
 from ladder.runtime.artifact import MANIFEST, read_manifest
 from ladder.support.files import file_aside
@@ -73,13 +74,13 @@ def compare(paths: Sequence[Path]) -> list[Compared]:
 def _read(path: Path) -> Compared:
     if (path / MANIFEST).exists():
         return _artifact(path)
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix == ".gguf":
+    kind = next((frontend.kind for frontend in FRONTENDS if frontend.accepts(path)), "")
+    if not path.is_file() or kind not in (GGUF, ONNX):
+        raise LadderError(f"{path}: give artifact folders, GGUF files and ONNX files")
+    if kind == GGUF:
         return _file(path, GGUF, parts_of(path), gguf_counts(path))
-    if path.is_file() and suffix == ".onnx":
-        data = path.with_name(f"{path.name}.data")
-        return _file(path, ONNX, [path, *([data] if data.exists() else [])], onnx_counts(path))
-    raise LadderError(f"{path}: give artifact folders, GGUF files and ONNX files")
+    data = path.with_name(f"{path.name}.data")
+    return _file(path, ONNX, [path, *([data] if data.exists() else [])], onnx_counts(path))
 
 
 def _file(path: Path, kind: str, files: Sequence[Path], counts: Counts) -> Compared:
@@ -141,7 +142,7 @@ def compared_picture(rows: Sequence[Compared]) -> Picture | None:
         if y is not None
     ]
     name = "KL from the float model, nats per token" if better else "perplexity"
-    return picture("Size and loss", ("MB", name), [Series("models", "front", points)])
+    return picture("Size and loss", ("MB", name), [Series("models", "measured", points)])
 
 
 def write_comparison(path: Path, rows: Sequence[Compared]) -> None:

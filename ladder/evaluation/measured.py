@@ -18,7 +18,7 @@ from ladder.runtime.session import threads
 from ladder.support.documents import parse_json
 from ladder.support.fields import Kind, field
 from ladder.support.files import file_aside
-from ladder.timing.cost_tables import cpu_name
+from ladder.support.processor import cpu_name
 
 FORMAT = 1
 EVAL, BENCH, SAMPLE = "eval", "bench", "sample"

@@ -39,6 +39,7 @@ from ladder.ir.site import SITE_KEY
 
 FORM = "DynamicQuantizeLinear, MatMulInteger"
 SYMMETRIC_FORM = "QuantizeLinear, MatMulInteger"
+SAFE_BITS = 7  # of weights: two products with bytes fit the 16-bit sums of CPUs without VNNI
 MIDDLE = 128  # the byte of the code 0 of a symmetric mode
 INT32 = ir.DataType.INT32
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
@@ -105,7 +106,7 @@ class _Writer:
     def __init__(self, names: Names, mode: str, opset: int) -> None:
         self._names, self._mode, self._opset = names, mode, opset
         self._codes: dict[tuple[int, int], Codes] = {}
-        self._weights: dict[int, tuple[ir.Value, ir.Value]] = {}
+        self._weights: dict[int, tuple[list[ir.Value], ir.Value]] = {}
 
     def write(self, weight: Weight) -> None:
         """Write the product of the weight's only user."""
@@ -118,10 +119,11 @@ class _Writer:
             self._codes[key] = self._rounded(emit, x)
         codes = self._codes[key]
         if id(weight.codes) not in self._weights:
-            self._weights[id(weight.codes)] = constants(emit)
+            self._weights[id(weight.codes)] = self._constants(emit)
         values, scale = self._weights[id(weight.codes)]
         shape = None if node.outputs[0].shape is None else list(node.outputs[0].shape)
-        y = emit.node("MatMulInteger", [codes.q, values, codes.zero], {}, "sums", shape, INT32)
+        operands = [codes.q, values[0], codes.zero, *values[1:]]
+        y = emit.node("MatMulInteger", operands, {}, "sums", shape, INT32)
         y = emit.node("Cast", [y], {"to": int(ir.DataType.FLOAT)}, "sums.float", shape)
         if self._granularity == TOKEN:
             y = emit.node("Mul", [y, scale], {}, "by_weight", shape)
@@ -129,6 +131,19 @@ class _Writer:
         else:
             both = emit.node("Mul", [codes.scale, scale], {}, "scales", [weight.shape[0]])
             replace_node(node, ir.node("Mul", [y, both]))
+
+    def _constants(self, emit: Emitter) -> tuple[list[ir.Value], ir.Value]:
+        """The weight's integers [K, N] with their zero point, if it is not 0; its scales [N].
+
+        A symmetric mode has the integers of kernels on every CPU: weights of 8 bits are bytes.
+        """
+        codes = np.ascontiguousarray(emit.weight.code_array().T)
+        scale = emit.scale("quantized.scale", emit.weight.scale_array()[:, 0])
+        if self._mode in WITH_ZERO_POINT or emit.weight.dtype.bits <= SAFE_BITS:
+            return [emit.constant("quantized", codes)], scale
+        moved = (codes.astype(np.int16) + MIDDLE).astype(np.uint8)
+        middle = emit.constant("quantized.zero", np.array(MIDDLE, np.uint8))
+        return [emit.constant("quantized", moved), middle], scale
 
     @property
     def _granularity(self) -> str:
@@ -162,10 +177,3 @@ class _Writer:
         value = emit.node("Mul", [x, inverse], {}, "q.value", dims)
         q = emit.node("QuantizeLinear", [value, unit, zero], {}, "q", dims, ir.DataType.UINT8)
         return Codes(q, scale, zero)
-
-
-def constants(emit: Emitter) -> tuple[ir.Value, ir.Value]:
-    """The weight's integers [K, N] as int8, and its scales [N]."""
-    codes = np.ascontiguousarray(emit.weight.code_array().T)
-    scale = emit.scale("quantized.scale", emit.weight.scale_array()[:, 0])
-    return emit.constant("quantized", codes, ir.DataType.INT8), scale

@@ -30,7 +30,8 @@ def chosen(
     kind: ir.DataType = ir.DataType.FLOAT,
     accuracy_level: int = 0,
 ) -> str:
-    """``qdq`` or ``nbits`` for a MatMul, Gemm, Gather or Conv over this type in a model of ``kind``.
+    """``qdq`` or ``nbits`` for an operator (MatMul, Gemm, Gather, Conv) over a type, in a model of
+    ``kind``.
 
     ``auto`` takes the form that ONNX Runtime runs fastest with the same meaning, or standard
     operators only if it is for portability.

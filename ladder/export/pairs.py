@@ -69,7 +69,7 @@ class Pairs:
         """The bias of a convolution as int32 in units of its sums, as integer forms need it."""
         bias = conv.inputs[2] if len(conv.inputs) > 2 else None
         tensor = constant_of(bias)
-        if bias is None or tensor is None or not (scales > 0).all():
+        if bias is None or tensor is None or not scales.all():
             return
         codes = np.rint(tensor.numpy().astype(np.float64) / scales)
         if np.abs(codes).max() > MOST_BIAS:

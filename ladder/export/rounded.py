@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from ladder.export import dynamic, static
 from ladder.export.integers import FORM, to_integers
 from ladder.export.opset import raise_opset
 from ladder.export.weights import high_rung_nodes
+from ladder.hardware.targets import cpu_flags
+from ladder.ir import facts
 from ladder.ir.activation import FLOAT, WITH_ZERO_POINT, is_static
 from ladder.ir.dtype import DType
+from ladder.ir.facts import Muxing
+from ladder.ir.site import SITE_KEY
 
 LEAST_OPSET = 18  # Reduce operators take axes as inputs
+OVERFLOW = (
+    "this CPU has no VNNI: ONNX Runtime's sums of 8-bit products may overflow on it; weights of "
+    "--type int7:row never do, at the same speed"
+)
+MUXED = FORM  # of sites with outliers, in every mode
 PRODUCTS = ("MatMul", "Gemm")
 
 
 def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
     """Write every product, and in a static mode every convolution, whose activations are rounded.
 
-    What is left in the dialect is only stored in low bits.
+    Outliers are written in symmetric integers. What is left in the dialect is only stored in low
+    bits.
     """
     raise_opset(model, LEAST_OPSET)
     opset = model.graph.opset_imports.get("", LEAST_OPSET)
@@ -26,9 +38,17 @@ def write_rounded(model: ir.Model, mode: str, portable: bool) -> None:
         static.write_sites(model, mode, opset, portable)
     else:
         dynamic.write_products(model, mode, opset)
-    left = any(node.op_type == "LowBitMatMul" for node in high_rung_nodes(model))
-    if mode not in WITH_ZERO_POINT and left:
+    left = [
+        node.metadata_props.get(SITE_KEY, "")
+        for node in high_rung_nodes(model)
+        if node.op_type == "LowBitMatMul"
+    ]
+    if left and mode not in WITH_ZERO_POINT:
         to_integers(model, mode)
+    muxed = facts.get(model, Muxing) or Muxing()
+    outlying = tuple(site for site in left if site in muxed.sites)
+    if outlying and mode in WITH_ZERO_POINT:
+        to_integers(model, WITH_ZERO_POINT[mode], outlying)
 
 
 def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | None:
@@ -41,6 +61,14 @@ def form(mode: str, op: str, dtype: DType, k: int, kind: ir.DataType) -> str | N
     elif op in PRODUCTS and dynamic.refuse(mode, dtype, k) is None:
         return dynamic.form(mode)
     return FORM if op in PRODUCTS and mode not in WITH_ZERO_POINT else None
+
+
+def may_overflow(mode: str, types: Collection[DType]) -> bool:
+    """Whether ONNX Runtime's sums could overflow on this CPU: x86 without VNNI has 16 bits."""
+    fast = mode in WITH_ZERO_POINT or mode == "int8:static"
+    wide = any(dtype.element.signed and dtype.bits > dynamic.SAFE_BITS for dtype in types)
+    flags = cpu_flags()
+    return fast and wide and "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def effect(mode: str, form: str) -> str:

@@ -133,8 +133,8 @@ class _Placer:
             for i, value in enumerate(node.inputs):
                 self._pairs.read(node, i, self._grid_of(value))
             self._after(node)
-        elif node.op_type == "MaxPool" and (grid := self._pairs.grid(node.inputs[0])):
-            self._pairs.spread(node.outputs[0], grid)
+        elif node.op_type == "MaxPool" and (same := self._pairs.grid(node.inputs[0])):
+            self._pairs.spread(node.outputs[0], same)
 
     def _after(self, node: ir.Node) -> None:
         """A pair for the node's result, which all its readers read."""
@@ -159,7 +159,7 @@ class _Placer:
             return known
         if site is not None and site.scales is None and site.name in self._symmetric:
             return Grid(np.float32(self._symmetric[site.name]), 0)
-        name = _original(value).name
+        name = _original(value).name or ""
         if name not in self._ranges:
             raise LadderError(
                 f"value '{name}' has no static range: calibration did not see it; "

@@ -13,7 +13,7 @@ from ladder.frontend.types import Source
 
 @dataclass(frozen=True)
 class Frontend:
-    """One kind of model: a file with ``suffix``, or a folder that holds the file ``marker``.
+    """A ``kind`` of model: a file with ``suffix``, or a folder that holds the file ``marker``.
 
     ``reader`` is MODULE:FUNCTION, imported when it is needed. ``traced`` says that reading is slow,
     so that its result is cached. ``code`` says that the model may have Python code of its own, and
@@ -21,6 +21,7 @@ class Frontend:
     """
 
     reader: str
+    kind: str = ""
     suffix: str = ""
     marker: str = ""
     traced: bool = True
@@ -38,9 +39,11 @@ class Frontend:
 
 
 FRONTENDS = (
-    Frontend("ladder.frontend.onnx_file:load_onnx", suffix=".onnx", traced=False),
-    Frontend("ladder.frontend.huggingface:load_gguf", suffix=".gguf"),
-    Frontend("ladder.frontend.huggingface:load_folder", marker="config.json", code=True),
+    Frontend("ladder.frontend.onnx_file:load_onnx", "ONNX", suffix=".onnx", traced=False),
+    Frontend("ladder.frontend.huggingface:load_gguf", "GGUF", suffix=".gguf"),
+    Frontend(
+        "ladder.frontend.huggingface:load_folder", "Hugging Face", marker="config.json", code=True
+    ),
 )
 SUFFIXES = tuple(frontend.suffix for frontend in FRONTENDS if frontend.suffix)
 

@@ -13,8 +13,24 @@ def rename_dims(model: ir.Model, names: Mapping[str, str]) -> None:
 
 
 def bind_dims(model: ir.Model, sizes: Mapping[str, int]) -> None:
-    """Replace symbolic dimensions by numbers in every value's shape."""
-    _replace(model, dict(sizes))
+    """Replace symbolic dimensions, and expressions of them, by numbers in every value's shape."""
+    texts = {
+        dim.value
+        for value in _values(model.graph)
+        for dim in value.shape or ()
+        if isinstance(dim, ir.SymbolicDim) and dim.value and dim.value not in sizes
+    }
+    computed = {text: size for text in texts if (size := _computed(text, sizes)) is not None}
+    _replace(model, {**computed, **sizes})
+
+
+def _computed(text: str, sizes: Mapping[str, int]) -> int | None:
+    """The number that an expression such as ``2*tokens`` is; None for what is none of ``sizes``."""
+    try:
+        size = ir.SymbolicDim(text).evaluate(sizes)
+    except ValueError:  # a name that is no expression
+        return None
+    return size if isinstance(size, int) else None
 
 
 def name_dims(model: ir.Model) -> None:

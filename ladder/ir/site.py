@@ -13,11 +13,12 @@ import onnx_ir as ir
 
 from ladder.ir import convolution
 from ladder.ir.convolution import Window
-from ladder.ir.factors import holds_factors
+from ladder.ir.factors import holds_factors, is_sinusoid
 
 SITE_KEY = "ladder.site"
 SCHEME_KEY = "ladder.scheme"  # on a DotGemm: the scheme, if it is not dot products
 EXPERTS_KEY = "ladder.experts"  # on a Gather of experts' rows: "2 of 8" that a token chooses
+APART_KEY = "ladder.apart"  # on such a Gather: a number may be -1, for no expert of its table
 COMPUTED_KEY = "ladder.computed"  # on an initializer that no checkpoint holds
 OP_KEY = "ladder.op"  # on a dialect node: the operator it stands for, if the name does not say it
 BIAS_KEY = "ladder.bias"  # on an Add that was the third operand of a Gemm or Conv
@@ -37,8 +38,8 @@ OTHER_WEIGHTED_OPS = frozenset(
 )
 SMALLEST_EMBEDDING_ROWS = 16
 
-# Types of weights that are rounded; products of the low-bit weights are computed in float32, between
-# casts if the model's type is another.
+# Types of weights that are rounded. The low-bit products are computed in float32, between casts if
+# the type of the model is another.
 FLOATS = (
     ir.DataType.FLOAT,
     ir.DataType.FLOAT16,
@@ -57,8 +58,8 @@ ROLES = (
     (r"lm_head|embed_out|^head$", "lm_head"),
     (r"embed_tokens|wte|word_embeddings|tok_embeddings", "embed"),
     (r"wpe|position_embeddings", "embed.position"),
-    (r"experts\.(gate_up_proj|gate_proj|up_proj)$", "moe.gate_up"),
-    (r"experts\.down_proj$", "moe.down"),
+    (r"experts\.(\d+\.)?(gate_up_proj|gate_proj|up_proj)$", "moe.gate_up"),
+    (r"experts\.(\d+\.)?down_proj$", "moe.down"),
     (r"(mlp|moe|feed_forward|block_sparse_moe)\.(gate|router)$|router\.layer$", "moe.router"),
     (r"(q_proj|query|\.wq)$", "attn.q"),
     (r"(k_proj|key|\.wk)$", "attn.k"),
@@ -227,6 +228,8 @@ def _refuse_attributes(node: ir.Node, tensor: ir.TensorProtocol) -> str | None:
         return "Gemm with transA"
     if node.op_type == "Gather" and holds_factors(node, tensor):
         return "its rows are factors of activations, as those of rotary embeddings are"
+    if node.op_type == "Gather" and is_sinusoid(tensor):
+        return "its columns are sines of positions"
     scaled = [a for a in ("alpha", "beta") if _float_attribute(node, a, 1.0) != 1.0]
     return f"Gemm with {scaled[0]} other than 1" if node.op_type == "Gemm" and scaled else None
 

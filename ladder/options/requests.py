@@ -21,7 +21,7 @@ NOT_FOR_FILES = (
     *("pareto", "target", "chunk", "latency", "costs", "overhead", "retime"),
     "trust_remote_code",
 )
-NUMBER = "float"  # what Python takes besides a text
+NUMBER = "float"  # what Python takes as well as a text
 BUDGETS, PLANNING = "Budget (a plan is made first)", "How a plan is made"
 BENCH = "What it is worth"
 
@@ -72,6 +72,7 @@ class CompileOptions(TargetOptions):
         "other models get a plan (language models) or int8:row.",
         panel=TYPES,
         plugin=True,
+        by="by the model",
     )
     plan: Path | None = option(
         None,

@@ -31,10 +31,11 @@ class Option:
     ``splits`` is what separates several values in one text. ``panel`` groups options in help.
     ``plugin`` says that TVM's plug-in takes it as well. ``old_name`` is one that still works.
     ``envvar`` is an environment variable that gives it as well. ``only`` names the kind of model
-    that it is for, where it is not for all.
+    that it is for, where it is not for all. ``by`` says what chooses the value where none is given,
+    for commands that look at the model first.
 
     In Python, ``unit`` is that of plain numbers (B, s), and ``accepts`` names the type of values
-    that are taken besides those of the option's kind.
+    that are taken as well as those of the option's kind.
     """
 
     help: str
@@ -51,6 +52,7 @@ class Option:
     unit: str = ""
     accepts: str = ""
     only: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True)

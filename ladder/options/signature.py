@@ -74,6 +74,7 @@ def _keyword(about: Described) -> inspect.Parameter:
 def _listed(options: dict[str, Described]) -> str:
     lines = ["Options:"]
     for about in options.values():
-        text = f"{about.name} ({accepted(about)}, default {about.default!r}): {about.option.help}"
+        default = about.option.by or repr(about.default)
+        text = f"{about.name} ({accepted(about)}, default {default}): {about.option.help}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent=" " * 8)
     return "\n".join(lines)

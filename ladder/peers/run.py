@@ -31,8 +31,8 @@ from ladder.peers.harness import (
 )
 from ladder.support.documents import parse_json
 from ladder.support.files import file_aside
+from ladder.support.processor import cpu_name
 from ladder.support.progress import report
-from ladder.timing.cost_tables import cpu_name
 
 Document = dict[str, Any]
 PARTS = 1000  # of a group, in the progress

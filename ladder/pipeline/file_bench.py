@@ -7,13 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from ladder.calibration.requested_data import data_of
 from ladder.errors import LadderError, one_line
+from ladder.frontend.onnx_file import load_onnx
+from ladder.frontend.types import Source
 from ladder.ir.shapes import static_shape, with_sizes
+from ladder.options.requests import QuantizeOptions
 from ladder.pipeline.float_check.random_inputs import random_runs
 from ladder.reference import Reference
 from ladder.support.progress import track
@@ -128,3 +133,21 @@ def _sized(model: ir.Model) -> ir.Model:
         ]
         value.shape = ir.Shape(dims)
     return sized
+
+
+def benched(source: Source, options: QuantizeOptions, files: dict[Path, int]) -> dict[str, Any]:
+    """What ``--bench`` measured: a row for the original and one for the result, and on what."""
+    feeds: Sequence[Arrays]
+    if options.calib is not None:
+        feeds, inputs = data_of(source, options).feeds, str(options.calib)
+    else:
+        original = Path(source.origin)
+        feeds, inputs = bench_feeds(load_onnx(original).model, original), "random numbers"
+    rows = bench_files(files, feeds, options.threads)
+    return {
+        "inputs": inputs,
+        "shapes": {name: list(np.shape(array)) for name, array in feeds[0].items()},
+        "threads": options.threads,
+        "busy": busy(rows, options.threads),
+        **dict(zip(("original", "result"), rows, strict=True)),
+    }

@@ -24,6 +24,7 @@ from ladder.passes.lower_types import LowerTypes
 from ladder.passes.move_weight_to_rhs import MoveWeightToRhs
 from ladder.passes.roll_windows import RollWindows
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.split_experts import SplitExperts
 from ladder.passes.stack_products import StackProducts
 from ladder.passes.store_states import StoreStates
 
@@ -33,6 +34,11 @@ Phase = tuple[Pass, ...]
 PREPARE: Phase = (CleanUp(), FuseOperators(), GatherExperts())
 # For an ONNX file: change nothing but products that have their weight as the first operand.
 PREPARE_FILE: Phase = (MoveWeightToRhs(),)
+
+
+def split_experts(patterns: tuple[str, ...]) -> Phase:
+    """The start of ALLOCATE: experts that are named become sites of their own."""
+    return (SplitExperts(patterns),)
 
 
 def allocate(options: CompileOptions | QuantizeOptions) -> Phase:

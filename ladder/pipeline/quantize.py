@@ -8,20 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from ladder.calibration.requested_data import data_of
 from ladder.errors import NothingToQuantize
 from ladder.export import nbits, rounded
 from ladder.export.forms import NBITS
 from ladder.export.onnx_out import FileForm, export_onnx
 from ladder.frontend.onnx_file import load_onnx
-from ladder.frontend.types import Source
 from ladder.ir import facts
 from ladder.ir.dtype import DType
-from ladder.ir.facts import BitPlan, Skipped
-from ladder.ir.site import Refusal, Site, find_sites
+from ladder.ir.facts import BitPlan, Muxing, Skipped
+from ladder.ir.site import Refusal, Site, constant_of, find_sites
 from ladder.options.requests import QuantizeOptions
 from ladder.options.schema import refuse_inapplicable
 from ladder.passes.infra.choices import put_choices
@@ -29,7 +26,7 @@ from ladder.passes.infra.patterns import check_pattern, matches
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.muxing.report import outlier_notes, outlier_row
 from ladder.passes.rounding.report import rounding_notes, rounding_row
-from ladder.pipeline.file_bench import bench_feeds, bench_files, busy
+from ladder.pipeline.file_bench import benched
 from ladder.pipeline.float_check.written import WrittenCheck
 from ladder.pipeline.phases import PREPARE_FILE, round_weights
 from ladder.pipeline.plan_file import Plan
@@ -109,7 +106,9 @@ def quantize_onnx(
     check.prepared(model)
     run_passes(model, round_weights(options))
     check.rounded(model)
+    muxed = facts.get(model, Muxing) or Muxing()
     for row in rows:
+        row |= {"form": rounded.MUXED} if row["name"] in muxed.sites else {}
         row |= rounding_row(model, row["name"]) | outlier_row(model, row["name"])
     size = export_onnx(model, target, how, check, source)
     measured = benched(loaded, options, {source: before, target: size}) if options.bench else None
@@ -223,32 +222,21 @@ def _float_notes(sites: list[Site], plan: BitPlan, how: FileForm) -> list[str]:
         for s in sites
     )
     counted = Counter((op, reason) for op, reason in reasons if reason is not None)
-    return [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
+    overflow = [rounded.OVERFLOW] if rounded.may_overflow(how.mode, _types(sites, plan)) else []
+    said = [f"{count} {op}: activations stay float: {why}" for (op, why), count in counted.items()]
+    return said + overflow
 
 
-def benched(source: Source, options: QuantizeOptions, files: dict[Path, int]) -> dict[str, Any]:
-    """What ``--bench`` measured: a row for the original and one for the result, and on what."""
-    if options.calib is not None:
-        data = data_of(source, options)
-        feeds, inputs = list(data.feeds), str(options.calib)
-    else:
-        feeds, inputs = bench_feeds(load_onnx(Path(source.origin)).model, Path(source.origin)), ""
-    shapes = {name: list(np.shape(array)) for name, array in feeds[0].items()}
-    original, result = bench_files(files, feeds, options.threads)
-    return {
-        "inputs": inputs or "random numbers",
-        "shapes": shapes,
-        "threads": options.threads,
-        "busy": busy([original, result], options.threads),
-        "original": original,
-        "result": result,
-    }
+def _types(sites: list[Site], plan: BitPlan) -> set[DType]:
+    """The types of products and convolutions."""
+    return {_type(site, plan) for site in sites if site.node.op_type != "Gather"}
 
 
 def float_weights(model: ir.Model) -> int:
     """The number of elements of all float constants of the model."""
     values = [v for g in [model.graph, *model.graph.subgraphs()] for v in g.initializers.values()]
-    tensors = [t for v in values if (t := v.const_value) is not None]
+    values += [n.outputs[0] for n in model.graph.all_nodes() if n.op_type == "Constant"]
+    tensors = [t for v in values if (t := constant_of(v)) is not None]
     return sum(t.size for t in tensors if t.dtype.is_floating_point())
 
 

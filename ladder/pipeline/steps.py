@@ -11,14 +11,19 @@ from ladder.frontend.types import Source
 from ladder.ir.activation import is_static
 from ladder.options.requests import CompileOptions, QuantizeOptions
 from ladder.passes.infra.runner import run_passes
-from ladder.pipeline.phases import allocate
+from ladder.pipeline.phases import allocate, split_experts
 from ladder.pipeline.plan_file import Plan, put_plan
 
 
 def put_types(
     model: ir.Model, source: Source, options: CompileOptions | QuantizeOptions, planned: Plan | None
 ) -> None:
-    """Give every site its type, from the plan if there is one, else from the options."""
+    """Give every site its type, from the plan if there is one, else from the options.
+
+    Experts that a plan, a rule or ``keep`` names one by one become sites before.
+    """
+    named = (*options.keep, *(rule.pattern for rule in options.rules))
+    run_passes(model, split_experts(tuple(planned.sites) if planned else named))
     if planned is not None:
         put_plan(model, planned, source.digest)
     else:

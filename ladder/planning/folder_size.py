@@ -10,14 +10,16 @@ from ladder.ir.site import find_sites
 from ladder.options.requests import PlanOptions
 from ladder.support.disk_space import bytes_on_disk
 
-# Estimates, on the large side; what was written replaces them.
-KERNELS, KERNELS_OF_A_TYPE = 400_000, 150_000  # bytes of a level's library
-MANIFEST, MANIFEST_OF_A_SITE = 30_000, 3_000
+# Estimates in bytes, on the large side; what was written replaces them.
+KERNELS, KERNELS_OF_A_TYPE = 250_000, 50_000  # of a function's library for a level
+FUNCTIONS = 4  # of a language model; others have one
+MANIFEST, MANIFEST_OF_A_SITE = 30_000, 1_500
 
 
 def other_bytes(source: Source, options: PlanOptions) -> int:
     """About how many bytes kernels, tokenizer and manifest take."""
-    kernels = KERNELS + KERNELS_OF_A_TYPE * len(options.types)
+    functions = FUNCTIONS if source.is_language_model else 1
+    kernels = functions * (KERNELS + KERNELS_OF_A_TYPE * len(options.types))
     sites = len(find_sites(source.model)[0])
     tokenizer = len((source.tokenizer or "").encode())
     libraries = len(levels_of(options.target)) * kernels

@@ -30,10 +30,10 @@ from ladder.planning import pareto
 from ladder.planning.choice import choose_plan
 from ladder.planning.cost_estimate import cost_text
 from ladder.planning.explain import bounds, candidates_of, fronts_of, limits
-from ladder.planning.folder_size import other_bytes
 from ladder.planning.inputs import sensitivity_of
 from ladder.planning.times import (
     attach_product_costs,
+    expected_bytes,
     refuse_unreachable,
     timed_problem,
     with_other_bytes,
@@ -41,6 +41,8 @@ from ladder.planning.times import (
 from ladder.planning.verdict import verdict
 from ladder.support.progress import note
 from ladder.support.results import MISSING, Result
+
+OTHER_BYTES = "other_bytes"  # under asked: what a size counts that is not weights
 
 
 @dataclass
@@ -104,7 +106,7 @@ def plan_model(
 
     ``prepare`` does to the model what compiling or quantizing does before it looks for sites.
     ``others`` are bytes that a limit on size counts in addition to the weights; if they are not
-    given, an estimate of what an artifact holds.
+    given, an estimate of what an artifact holds. The plan has them under ``asked``.
     """
     options.check()
     original, budget = ready(model, prepare, options.trust_remote_code), options.budget
@@ -116,7 +118,7 @@ def plan_model(
     source = provisionally_muxed(original, options)
     attach_product_costs(source, options)
     if others is None:
-        others = other_bytes(source, options) if prepare == PREPARE else 0
+        others = expected_bytes(source, options, budget) if prepare == PREPARE else 0
     if budget is not None:
         refuse_unreachable(source, options, budget, others)
     if cost := cost_text(original, options):
@@ -140,7 +142,10 @@ def plan_model(
         report.fronts = pareto.fronts(problem)
     if budget is None:
         return Planned(None, report)
-    return _plan(source, original.digest, options, problem, budget, report)
+    made = _plan(source, original.digest, options, problem, budget, report)
+    assert made.plan is not None
+    asked = {**made.plan.asked, OTHER_BYTES: others}
+    return replace(made, plan=replace(made.plan, asked=asked))
 
 
 def _plan(

@@ -9,6 +9,7 @@ from ladder.pipeline.prepare import ready
 from ladder.timing.product_costs import Shape, shapes_of
 
 
-def shapes_of_model(model: str | Path) -> list[Shape]:
+def shapes_of_model(model: str | Path, trust_remote_code: bool = False) -> list[Shape]:
     """The shapes of the products after the model is prepared for compilation."""
-    return shapes_of(find_sites(ready(model).model)[0])
+    source = ready(model, trust=trust_remote_code)
+    return shapes_of(find_sites(source.model)[0])

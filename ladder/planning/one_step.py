@@ -22,13 +22,14 @@ from ladder.pipeline.rounding_choice import with_rounding
 from ladder.pipeline.source_plan import source_plan
 from ladder.pipeline.sources import load_source
 from ladder.planning.default_request import says_what, with_default
-from ladder.planning.folder_size import folder_bytes, other_bytes
-from ladder.planning.make import plan_model
+from ladder.planning.folder_size import folder_bytes
+from ladder.planning.make import OTHER_BYTES, plan_model
 from ladder.runtime.artifact import own_files
 from ladder.support.files import check_folder
 from ladder.support.units import show_size
 
 ATTEMPTS = 3  # to meet a limit on size: the first one nearly always does
+SPARE = 8192  # bytes that the next attempt leaves unused: sizes count in whole clusters
 Model = str | Path | Source
 O = TypeVar("O", CompileOptions, QuantizeOptions)  # noqa: E741
 
@@ -107,7 +108,7 @@ def _compile_planned(
 ) -> Compiled:
     """Plan and compile; again with what the folder really holds, if it exceeds a limit on size."""
     limit = asked.budget.limit(SIZE) if asked.budget is not None else None
-    others = other_bytes(source, asked)
+    others: int | None = None
     for _ in range(ATTEMPTS):
         planned = _planned(source, asked, save, PREPARE, others)
         rounded = _rounded_like(options, source, asked, planned)
@@ -115,7 +116,8 @@ def _compile_planned(
         size = folder_bytes(made.folder)
         if limit is None or size <= limit:
             return made
-        others += size - int(planned.predicted[SIZE.key])
+        weights = int(planned.predicted[SIZE.key]) - int(planned.asked[OTHER_BYTES])
+        others = size - weights + SPARE
     assert limit is not None
     made.report.notes.append(
         f"the folder takes {show_size(size, up=True)}, over --size {show_size(limit)}, after "

@@ -28,6 +28,7 @@ from ladder.passes.allocation.parts import FLOAT, candidates
 from ladder.passes.allocation.problem import Option, Picks, Problem
 from ladder.passes.infra.patterns import Rule
 from ladder.passes.rounding.methods import QUICKEST
+from ladder.planning.folder_size import other_bytes
 from ladder.support.progress import stage
 from ladder.timing.product_costs import product_costs, shapes_of
 
@@ -49,14 +50,28 @@ def with_other_bytes(problem: Problem, others: int) -> Problem:
     return replace(problem, overhead={**problem.overhead, SIZE.key: bytes_})
 
 
+def expected_bytes(source: Source, options: PlanOptions, budget: Budget | None) -> int:
+    """About what lies next to the weights, and no more than leaves room for the smallest plan."""
+    expected = other_bytes(source, options)
+    limit = budget.limit(SIZE) if budget is not None else None
+    if limit is None:
+        return expected
+    problem = _unmeasured(source, options)
+    room = limit - SIZE.total(problem, problem.least(SIZE.counted))
+    return int(max(0, min(expected, room)))
+
+
+def _unmeasured(source: Source, options: PlanOptions) -> Problem:
+    """The problem before anything is measured: sizes only."""
+    types = candidates(options.types)
+    return problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[0]
+
+
 def refuse_unreachable(
     source: Source, options: PlanOptions, budget: Budget, others: int = 0
 ) -> None:
     """Refuse sizes that no plan reaches, and rules that contradict, before anything is measured."""
-    types = candidates(options.types)
-    problem = problem_by(source.model, None, types, options.rules, options.keep, options.overhead)[
-        0
-    ]
+    problem = _unmeasured(source, options)
     known = budget.only(lambda axis: axis.known)
     if known.limits:
         allocate(with_other_bytes(problem, others), known)

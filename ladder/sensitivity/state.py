@@ -70,7 +70,8 @@ class State:
         if len(sound) < len(lines[1:]):
             note(f"{path}: {len(lines[1:]) - len(sound)} scores are damaged; they are made again")
         for line in sound:
-            self.scores[Task(line["group"], line["type"])] = line["scores"]
+            scores = {name: float(score) for name, score in line["scores"].items()}
+            self.scores[Task(line["group"], line["type"])] = scores
         self._begin([asdict(key), *map(_checked, sound)])
 
     def add(self, found: Iterable[tuple[Task, Scores]]) -> None:

@@ -1,4 +1,4 @@
-"""What a client is told when its request is refused: OpenAI's form of errors."""
+"""The answer to a request that is refused: OpenAI's form of errors."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ from ladder.ir.facts import Machine
 from ladder.runtime.session import threads
 from ladder.support import cache, entries
 from ladder.support.files import file_aside
+from ladder.support.processor import cpu_name
 
 FOLDER = Path(__file__).parent / "cost_tables"
 
@@ -63,16 +63,6 @@ def measured_on(n: int, k: int, threads: int) -> str:
     """How a table was measured: the size, the machine and the date."""
     cpu = cpu_name()
     return f"{n}x{k}, {threads} threads, {cpu}, {date.today().isoformat()}"
-
-
-def cpu_name() -> str:
-    """The processor's name as the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], measured: str) -> None:

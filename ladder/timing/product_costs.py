@@ -27,8 +27,9 @@ from ladder.runtime.session import threads
 from ladder.support import cache, entries
 from ladder.support.documents import is_number, parse_json
 from ladder.support.files import file_aside
+from ladder.support.processor import cpu_name
 from ladder.support.progress import track
-from ladder.timing.cost_tables import cpu_name, machine_of
+from ladder.timing.cost_tables import machine_of
 from ladder.timing.product import prepared
 from ladder.timing.steadiness import Timed, busy_note, steadiest, timed_calls
 

@@ -70,7 +70,7 @@ def steadiest(measure: Callable[[], Timed]) -> Timed:
 
 
 def busy_note(unsteady: int, of: int, again: str) -> str:
-    """What a user is told of times that are not believed; empty if there are none."""
+    """What a report says of times that are not believed; empty if there are none."""
     if not unsteady:
         return ""
     return (

@@ -14,6 +14,7 @@ PASSES = {
     "clean-up": "ladder.passes.clean_up:CleanUp",
     "fuse-operators": "ladder.passes.fuse_operators:FuseOperators",
     "gather-experts": "ladder.passes.gather_experts:GatherExperts",
+    "split-experts": "ladder.passes.split_experts:SplitExperts",
     "move-weight-to-rhs": "ladder.passes.move_weight_to_rhs:MoveWeightToRhs",
     "measure-sensitivity": "ladder.passes.measure_sensitivity:MeasureSensitivity",
     "allocate-uniform": "ladder.passes.allocate_uniform:AllocateUniform",

@@ -14,8 +14,10 @@ from ladder.ir.dtype import DType
 from ladder.options.requests import CompileOptions
 from ladder.passes.allocate_uniform import AllocateUniform
 from ladder.passes.gather_experts import GatherExperts
+from ladder.passes.infra.patterns import Rule
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.round_weights import RoundWeights
+from ladder.passes.split_experts import SplitExperts
 from ladder.pipeline.phases import lower
 from ladder.reference import Reference
 
@@ -52,6 +54,29 @@ def test_the_product_of_chosen_experts(type: str, n: int, kernel: str) -> None:
     found = run_compiled(model, HERE[-1], feeds)
     assert any(name.startswith(kernel) for name in found.kernels), found.kernels
     np.testing.assert_allclose(found.outputs[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_experts_of_several_types() -> None:
+    """Each type has its kernel, which reads the experts of that type alone."""
+    named = WEIGHT.replace("experts.", "experts.2.")
+    model = run_passes(chosen_experts(128), [SplitExperts((named,))])
+    rules = (Rule.parse(f"{named}=int8:row"),)
+    run_passes(model, [AllocateUniform(DType.parse("int4:g32"), rules=rules), RoundWeights()])
+    feeds = {"x": random(6, K), "numbers": np.array([3, 0, 0, 2, 3, 1], np.float32)}
+    wanted = Reference(facts.clone(model)).run(feeds)["y"]
+    run_passes(model, lower(CompileOptions(activation="fp32"), ""))
+    found = run_compiled(model, HERE[-1], feeds)
+    assert sum(name.startswith("expert_gemm") for name in found.kernels) == 2
+    np.testing.assert_allclose(found.outputs[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_number_that_no_expert_has_is_refused() -> None:
+    model = chosen_experts(128)
+    run_passes(model, [AllocateUniform(DType.parse("int8:row")), RoundWeights()])
+    run_passes(model, lower(CompileOptions(activation="fp32"), ""))
+    feeds = {"x": random(6, K), "numbers": np.array([3, 0, 4, 2, 3, 1], np.float32)}
+    with pytest.raises(Exception, match="an index is outside an axis of 4"):
+        run_compiled(model, HERE[-1], feeds)
 
 
 def test_numbers_of_experts_that_others_read_too() -> None:

@@ -83,3 +83,12 @@ def test_what_tvm_cannot_convert_is_refused_by_name() -> None:
     made: ir.Model = ir.from_proto(graph(text, {}, opset=24))
     with pytest.raises(LadderError, match=r"Reshape '.*' has no kernel: .*; 'ladder quant"):
         run_compiled(made, HERE[0], {})
+
+
+def test_a_split_into_parts_of_computed_sizes_is_refused() -> None:
+    """As JetMoe groups tokens by expert."""
+    text = """g (float[5] x, int64[2] sizes) => (float[N] y) {
+        y, rest = Split <axis = 0> (x, sizes)
+    }"""
+    with pytest.raises(LadderError, match="Split into parts of computed sizes has no kernel"):
+        both(text, {}, x=np.arange(5, dtype=np.float32), sizes=np.array([2, 3]))

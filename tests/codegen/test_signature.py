@@ -27,7 +27,7 @@ ORDERS = {
     ("dot_gemm", "ternary:row", True): "q a_scale a_total planes w_scale starts numbers out",
     ("tile_gemm", "nvfp4", False): "q a_scale a_total planes digits w_scale factor out",
     ("float_gemm", "nf4:g64", False): "x planes values w_scale factor out",
-    ("expert_gemm", "int4:g32:bf16", False): "ids x planes w_scale out",
+    ("expert_gemm", "int4:g32:bf16", False): "ids order x planes w_scale out",
     ("gather", "uint3:row:bf16:zpf", False): "ids planes w_scale zero out",
 }
 TYPES = [

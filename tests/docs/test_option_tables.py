@@ -27,6 +27,6 @@ def test_every_table_is_on_a_page(hook: ModuleType) -> None:
 def test_a_table_has_every_option(hook: ModuleType) -> None:
     text = hook.on_page_markdown("before\n\n<!-- options: compile -->\n\nafter")
     assert text.startswith("before\n\n| option | type | default | meaning |\n")
-    assert "| `type` | `DType \\| str` | `int4:g128` | Type of all weights" in text
+    assert "| `type` | `DType \\| str` | by the model | Type of all weights" in text
     assert "| `calib` | `Path \\| str \\| None` |  | Calibration data" in text
     assert text.count("\n| `") == len(hook.TABLES["compile"])

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_pages import ROOT, name_of, pages
 from sybil import Example
 
-from ladder.support import packages
+from ladder import samples
 from ladder.timing import product
 
 REASONS = {
@@ -55,7 +55,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page_runs(
     page: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "package_file", lambda *of: small_model)
+    monkeypatch.setenv(samples.VARIABLE, str(small_model))
     monkeypatch.setattr(product, "ROTATED_BYTES", 1e6)
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)

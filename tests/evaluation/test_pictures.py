@@ -1,4 +1,4 @@
-"""The numbers behind pictures: axes, limits, layers, cells of the heat map, bars."""
+"""What pictures are made of: axes, limits, layers, cells of the heat map, bars."""
 
 from __future__ import annotations
 

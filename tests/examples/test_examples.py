@@ -11,7 +11,7 @@ import gguf_files
 import pytest
 from markdown_pages import ROOT
 
-from ladder.support import packages
+from ladder import samples
 
 pytestmark = [pytest.mark.kernels, pytest.mark.models, pytest.mark.xdist_group("pages")]
 FOLDER = ROOT / "examples"
@@ -20,7 +20,7 @@ FOLDER = ROOT / "examples"
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = gguf_files.write_with_tokenizer(tmp_path / "small.gguf")
-    monkeypatch.setattr(packages, "package_file", lambda *of: small)
+    monkeypatch.setenv(samples.VARIABLE, str(small))
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

@@ -120,7 +120,7 @@ def test_bench_runs_both_files_on_the_samples(
     monkeypatch.setattr(file_bench, "ROUNDS", file_bench.LEAST)
     onnx.save(graph(TEXT, WEIGHTS), tmp_path / "in.onnx")
     samples = {name: np.stack([array, array]) for name, array in FEEDS.items()}
-    np.savez(tmp_path / "x.npz", **samples)
+    np.savez(tmp_path / "x.npz", **samples)  # type: ignore[arg-type]
     for calib in (None, tmp_path / "x.npz"):
         report = quantize_onnx(
             tmp_path / "in.onnx", tmp_path / "out.onnx", "int8:row", bench=True, calib=calib

@@ -112,7 +112,7 @@ def test_double_has_no_operators_of_onnx_runtime(tmp_path: Path) -> None:
 def test_static_and_calibrated_rounding(tmp_path: Path) -> None:
     path, target = source("FLOAT16", tmp_path), tmp_path / "out.onnx"
     samples = {n: np.stack([a, a]) for n, a in feeds("FLOAT16").items()}
-    np.savez(tmp_path / "x.npz", **samples)
+    np.savez(tmp_path / "x.npz", **samples)  # type: ignore[arg-type]
     report = quantize_onnx(path, target, "int8:row", activation="uint8:static", rounding="gptq",
                            calib=tmp_path / "x.npz")  # fmt: skip
     assert {site["rounding"] for site in report["sites"]} >= {"gptq"}

@@ -32,7 +32,7 @@ TEXT = """g (float[2, 64] x, float[1, 4, 16] c) => (float[2, 32] y, float[1, 8, 
     z = Conv (c, k)
 }"""
 FEEDS = {"x": random(2, 64, seed=1), "c": random(1, 4, 16, seed=2)}
-OPTIONS: dict[str, Any] = {"type": "uint4:g32:zp", "rules": {"fc": "int8:row"}}
+OPTIONS: dict[str, Any] = {"type": "uint4:g32:zp", "rules": {"fc": "int8:row"}, "rounding": "mse"}
 
 
 def model_with(names: list[str], folder: Path, constants: bool) -> Path:

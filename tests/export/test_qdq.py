@@ -131,7 +131,8 @@ ROUNDED = """g (float[4, 64] x) => (float[4, 6] y) {
 @pytest.mark.parametrize("type", ["int8:row", "int8:g32", "int5:row"])
 def test_bytes_are_unsigned_next_to_rounded_activations(type: str) -> None:
     """ONNX Runtime multiplies them as bytes: signed ones overflow on a CPU without VNNI."""
-    scales = {"s": np.float32(0.03), "t": np.float32(0.2), "z": np.uint8(128)}
+    steps = {"s": np.array(0.03, np.float32), "t": np.array(0.2, np.float32)}
+    scales: dict[str, np.ndarray] = {**steps, "z": np.array(128, np.uint8)}
     model = quantized(graph(ROUNDED, {"w": random(64, 6), **scales}), type)
     feeds = {"x": random(4, 64, seed=1)}
     wanted = meaning(model, feeds)

@@ -16,12 +16,14 @@ from small_graphs import Arrays, graph, meaning, op_types, quantized, random, st
 
 from ladder.calibration.ranges import least_error
 from ladder.errors import LadderError
+from ladder.export import rounded
 from ladder.export.onnx_out import FileForm, rewrite
 from ladder.export.pairs import Grid
 from ladder.export.weights import array_of
 from ladder.frontend.onnx_file import load_onnx
 from ladder.ir import facts
-from ladder.ir.facts import ActivationRanges, MuxedSite, Muxing
+from ladder.ir.dtype import DType
+from ladder.ir.facts import ActivationRanges, MuxedSite, Muxing, StaticScales
 
 # Two products of one activation, one of them with a bias, as in attention.
 PRODUCTS = """g (float[1, M, 64] x) => (float[1, M, 40] y, float[1, M, 24] z) {
@@ -75,10 +77,13 @@ def rounded_inputs(x: np.ndarray) -> np.ndarray:
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     scale = np.float32((high - low) / 255)
     zero = np.rint(-low / scale)
-    return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    rounded: np.ndarray = ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(
+        np.float32
+    )
+    return rounded
 
 
-@pytest.mark.parametrize("type", ["int8:row", "int4:tensor", "int5:row"])
+@pytest.mark.parametrize("type", ["int7:row", "int4:tensor", "int5:row"])
 def test_uint8_is_dynamic_quantization(type: str, tmp_path: Path) -> None:
     proto = graph(PRODUCTS, WEIGHTS)
     exact = meaning(quantized(proto, type), {"x": rounded_inputs(X["x"])})
@@ -101,7 +106,7 @@ def test_an_activation_of_its_own_is_rounded_inside_the_product(tmp_path: Path) 
 @pytest.mark.parametrize("mode", ["int8:tensor", "int8:token"])
 def test_symmetric_codes_are_bytes_with_a_zero_point(mode: str, tmp_path: Path) -> None:
     """ONNX Runtime multiplies int8 by int8 many times more slowly."""
-    model = quantized(graph(PRODUCTS, WEIGHTS), "int8:row")
+    model = quantized(graph(PRODUCTS, WEIGHTS), "int7:row")
     wanted = stock(graph_file(PRODUCTS, WEIGHTS, tmp_path), X)
     rewrite(model, FileForm(activation=mode))
     zeros = {array_of(v).dtype for n, v in model.graph.initializers.items() if "q.zero" in n}
@@ -118,7 +123,7 @@ def graph_file(text: str, weights: Arrays, tmp_path: Path) -> Path:
 
 def test_a_zero_activation_gives_zero() -> None:
     for mode in ("uint8", "int8:tensor", "int8:token"):
-        model = quantized(graph(PRODUCTS, WEIGHTS), "int8:row")
+        model = quantized(graph(PRODUCTS, WEIGHTS), "int7:row")
         rewrite(model, FileForm(activation=mode))
         y, z = stock(model, {"x": np.zeros((1, 2, 64), np.float32)})
         np.testing.assert_array_equal(y, np.broadcast_to(WEIGHTS["b"], y.shape))
@@ -126,11 +131,11 @@ def test_a_zero_activation_gives_zero() -> None:
 
 
 def quantized_file(tmp_path: Path, samples: Arrays, mode: str, **asked: Any) -> dict[str, Any]:
-    np.savez(tmp_path / "x.npz", **samples)
+    np.savez(tmp_path / "x.npz", **samples)  # type: ignore[arg-type]
     return quantize_onnx(
         tmp_path / "in.onnx",
         tmp_path / "out.onnx",
-        asked.pop("type", "int8:row"),
+        asked.pop("type", "int7:row"),
         activation=mode,
         calib=tmp_path / "x.npz",
         **asked,
@@ -185,7 +190,7 @@ def test_what_has_no_integers_is_only_stored(tmp_path: Path) -> None:
         "feature" in report["notes"]
     )
     with pytest.raises(LadderError, match="value 'x' has no static range"):
-        model = quantized(graph(PRODUCTS, WEIGHTS), "int8:row")
+        model = quantized(graph(PRODUCTS, WEIGHTS), "int7:row")
         facts.put(model, ActivationRanges())
         rewrite(model, FileForm(activation="uint8:static"))
 
@@ -217,8 +222,46 @@ def test_a_grid_holds_zero_and_its_ends(low: float, high: float, lowest: int) ->
     assert Grid.over(0, 0, lowest) == Grid(np.float32(1), lowest)
 
 
-def test_muxed_sites_have_their_own_form() -> None:
-    model = quantized(graph(PRODUCTS, WEIGHTS), "int8:row")
+@pytest.mark.parametrize("mode", ["int8:tensor", "uint8", "uint8:static"])
+def test_muxed_sites_have_their_own_form(mode: str, tmp_path: Path) -> None:
+    model = quantized(graph(PRODUCTS, WEIGHTS), "int7:row")
+    facts.put(model, ActivationRanges({"x": (-3.5, 3.5)}))
+    facts.put(model, StaticScales({"a": 0.03}))
     facts.put(model, Muxing({"a": MuxedSite("digits7", (3, 9))}))
-    rewrite(model, FileForm(activation="int8:tensor"))
-    assert "Gather" in op_types(model)
+    rewrite(model, FileForm(activation=mode))
+    ops = op_types(model)
+    assert ops.count("MatMulInteger") == 2 + (mode != "uint8:static")
+    x = X["x"].copy()
+    x[..., [3, 9]] *= 40
+    got, wanted = stock(model, {"x": x}), stock(graph_file(PRODUCTS, WEIGHTS, tmp_path), {"x": x})
+    assert apart(got[:1], wanted[:1]) < 0.015
+
+
+def test_outliers_of_a_file(tmp_path: Path) -> None:
+    graph_file(PRODUCTS, WEIGHTS, tmp_path)
+    x = np.stack([random(1, 5, 64, seed=s) for s in range(4)])
+    x[..., [3, 9]] *= 40
+    plain = quantized_file(tmp_path, {"x": x}, "uint8:static", type="int8:row")
+    wanted = stock(tmp_path / "in.onnx", {"x": x[0]})
+    before = apart(stock(tmp_path / "out.onnx", {"x": x[0]}), wanted)
+    report = quantized_file(tmp_path, {"x": x}, "uint8:static", type="int8:row", outliers="digits")
+    assert {s["form"] for s in report["sites"]} == {"MatMulInteger"}
+    assert {s["form"] for s in plain["sites"]} != {"MatMulInteger"}
+    assert apart(stock(tmp_path / "out.onnx", {"x": x[0]}), wanted) < before / 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "type", "flags", "said"),
+    [
+        ("uint8:tensor", "int8:row", {"avx2"}, True),
+        ("uint8:tensor", "int8:row", {"avx2", "avx_vnni"}, False),
+        ("uint8:tensor", "int7:row", {"avx2"}, False),
+        ("int8:token", "int8:row", {"avx2"}, False),
+        ("uint8:static", "int8:row", {"asimd"}, False),
+    ],
+)
+def test_sums_that_may_overflow_are_noted(
+    monkeypatch: pytest.MonkeyPatch, mode: str, type: str, flags: set[str], said: bool
+) -> None:
+    monkeypatch.setattr(rounded, "cpu_flags", lambda: frozenset(flags))
+    assert rounded.may_overflow(mode, {DType.parse(type)}) == said

@@ -71,10 +71,10 @@ def test_a_changed_meaning_in_a_newer_opset_is_refused(
     right = onnx.version_converter.convert_version
     monkeypatch.setattr(onnx.version_converter, "convert_version", converted)
     with pytest.raises(LadderError, match="first in Softmax 's'; keep the site"):
-        quantize_onnx(model, tmp_path / "q.onnx", "int4:g32")
+        quantize_onnx(model, tmp_path / "q.onnx", "int4:g32", format="qdq")
     with pytest.raises(LadderError, match="first in Softmax 's'; keep the site"):
         quantize_onnx(model, tmp_path / "q.onnx", "int8:row", activation="int8")
-    quantize_onnx(model, tmp_path / "q.onnx", "int4:g32", checked=False)
+    quantize_onnx(model, tmp_path / "q.onnx", "int4:g32", format="qdq", checked=False)
 
 
 def test_a_file_that_does_not_load_is_refused(

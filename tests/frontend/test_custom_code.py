@@ -14,6 +14,7 @@ import pytest
 import ladder
 from ladder.frontend import huggingface
 from ladder.frontend.types import Source
+from ladder.planning.model_shapes import shapes_of_model
 
 pytestmark = pytest.mark.models
 
@@ -75,6 +76,7 @@ def test_code_that_is_trusted_runs(
     assert (folder / "ran").exists() and capsys.readouterr().out == ""
     assert len(weights(source)) > 10 and weights(source) == weights(ladder.load(tiny_folder))
     assert cli("opt", folder, "-p", "clean-up", "--trust-remote-code").code == 0
+    assert shapes_of_model(folder, trust_remote_code=True) == shapes_of_model(tiny_folder)
     with pytest.raises(ladder.LadderError, match="trust-remote-code"):
         ladder.load(folder)  # also where its trace is in the cache
 

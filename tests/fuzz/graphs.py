@@ -130,7 +130,7 @@ def shrunk(case: Case, graph: Drawn) -> tuple[list[onnx.NodeProto], list[str]]:
 
 def text_of(model: onnx.ModelProto) -> str:
     """The graph as text, without the numbers of its weights."""
-    return re.sub(r"\{[^{}]{80,}\}", "{...}", onnx.printer.to_text(model))
+    return re.sub(r"\{[^{}\n]{80,}\}", "{...}", onnx.printer.to_text(model))
 
 
 def case_of(random: Random, compiled: bool) -> Case:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -240,7 +239,7 @@ def read_sensitivity_file(path: Path) -> None:
     fact = read_sensitivity(path)
     for row in fact.scores.values():
         for scores in row.values():
-            assert math.isfinite(scores[fact.metric])
+            assert np.isfinite(scores[fact.metric])
 
 
 def read_entry(path: Path) -> None:

@@ -16,7 +16,7 @@ ELSEWHERE = {
     "mux-outliers": {"ladder/calibration/outliers.py"},
     "round-weights": {"ladder/plugin/model.py", "ladder/plugin/rounding.py"},
     "lower-types": {"ladder/export/integers.py", "ladder/peers/own.py"},
-    "clean-up": {"passes/bind_shapes.py"},
+    "clean-up": {"passes/bind_shapes.py", "passes/expand_operators.py"},
 }
 SEARCHED = ("measure-sensitivity", "allocate-bits")  # run by name alone, from pipeline texts
 

@@ -237,15 +237,33 @@ def test_tables_of_factors_stay_float(use: str) -> None:
     assert not sites and refusal.reason.startswith("its rows are factors of activations")
 
 
+PADDED = np.where(np.arange(64)[:, None] == 1, np.float32(0), 5 * ANGLES)
+
+
+@pytest.mark.parametrize("table", [ANGLES, PADDED, ANGLES.astype(np.float16).astype(np.float32)])
+def test_sinusoids_stay_float(table: np.ndarray) -> None:
+    """Those of added positions, also with a row for padding."""
+    sites, (refusal,) = found(ROWS.format("y = Add (x, r)"), {"table": table})
+    assert not sites and refusal.reason == "its columns are sines of positions"
+
+
+LEARNED = random(64, 32) / 4
+LINES = np.outer(np.arange(64), np.arange(32)).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     ("use", "table"),
     [
-        ("y = Add (x, r)", ANGLES),
-        ("y = Mul (r, scale)", ANGLES),
-        ("k = Constant <value_float = 8.0> ()  y = Mul (r, k)", ANGLES),
-        ("a = Mul (x, r)  y = Add (a, r)", ANGLES),
-        ("y = Mul (x, r)", 4 * ANGLES),
-        ("y = Identity (r)", ANGLES),
+        ("y = Add (x, r)", LEARNED),
+        ("y = Add (x, r)", LINES),
+        ("y = Add (x, r)", np.ones((64, 32), np.float32)),
+        ("y = Add (x, r)", np.zeros((64, 32), np.float32)),
+        ("y = Add (x, r)", ANGLES + 0.05 * LEARNED),
+        ("y = Mul (r, scale)", LEARNED),
+        ("k = Constant <value_float = 8.0> ()  y = Mul (r, k)", LEARNED),
+        ("a = Mul (x, r)  y = Add (a, r)", LEARNED),
+        ("y = Mul (x, r)", 40 * LEARNED),
+        ("y = Identity (r)", LEARNED),
     ],
 )
 def test_embeddings_are_no_factors(use: str, table: np.ndarray) -> None:

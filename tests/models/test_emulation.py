@@ -14,6 +14,6 @@ def test_without_apt_the_line_says_what_is_missing(
 ) -> None:
     monkeypatch.setattr(apt, "HOME", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(apt.Missing, match=r"needs the packages qemu-user-static .*no apt-get"):
+    with pytest.raises(apt.Missing, match=r"need the packages qemu-user-static .*no apt-get"):
         apt.tool("qemu-aarch64", package="qemu-user-static")
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -25,6 +25,7 @@ from ladder.runtime.language_model import LanguageModel
 
 pytestmark = [pytest.mark.kernels, pytest.mark.models]
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 16}
+ALONE = "model.layers.0.mlp.experts.3.gate_up_proj"
 TOKENS = list(range(3, 40))
 
 
@@ -54,11 +55,13 @@ def test_experts_are_sites(folder: Path) -> None:
 
 def test_an_artifact_computes_what_its_rounded_graph_does(folder: Path, tmp_path: Path) -> None:
     options = CompileOptions(
-        activation="fp32", rules=(Rule.parse("moe.*=int4:g32"),), keep=("moe.router",),
+        activation="fp32", keep=("moe.router",),
+        rules=(Rule.parse("moe.*=int4:g32"), Rule.parse(f"{ALONE}=int8:row")),
         context=48, chunk=16, target="x86-64", kv_type="fp32",
     )  # fmt: skip
     report = compile_model(folder, tmp_path / "a", options).report
     types = {row["name"]: row["type"] for row in report.sites if row["role"].startswith("moe.")}
+    assert types.pop(ALONE) == "int8:row"
     assert {t for n, t in types.items() if "experts" in n} == {"int4:g32"}
     (note,) = (note for note in report.notes if "active" in note)
     every = sum(row["n"] * row["k"] for row in report.sites)

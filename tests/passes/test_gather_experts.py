@@ -5,36 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from expert_graph import CHOSEN, EXPERTS, TEXT, WEIGHT, K, N, model
 from small_graphs import graph, random
 
 from ladder.ir.site import find_sites
 from ladder.passes.gather_experts import GatherExperts
 from ladder.passes.infra.runner import run_passes
 from ladder.reference import Reference
-
-EXPERTS, CHOSEN, N, K = 5, 2, 24, 16
-WEIGHT = "layers.0.mlp.experts.gate_up_proj"
-TEXT = f"""g (float[3, {K}] x, int64[3, {CHOSEN}] chosen) => (float[6, {N}] y) {{
-  flat_shape = Constant <value_ints = [-1]> ()
-  one = Constant <value = int64[1] {{1}}> ()
-  flat = Reshape(chosen, flat_shape)
-  index = Unsqueeze(flat, one)
-  same = Transpose <perm = [0, 1, 2]> ("{WEIGHT}")
-  found = GatherND <batch_dims = 0> (same, index)
-  weight = Transpose <perm = [0, 1, 2]> (found)
-  doubled = Concat <axis = 1> (x, x)
-  rows_shape = Constant <value_ints = [6, {K}]> ()
-  rows = Reshape(doubled, rows_shape)
-  last = Constant <value_ints = [2]> ()
-  column = Unsqueeze(rows, last)
-  product = MatMul(weight, column)
-  y = Squeeze(product, last)
-}}"""
-
-
-def model(text: str = TEXT) -> ir.Model:
-    made: ir.Model = ir.from_proto(graph(text, {WEIGHT: random(EXPERTS, N, K)}))
-    return made
 
 
 def test_the_chosen_rows_are_read() -> None:

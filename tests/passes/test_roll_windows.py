@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -9,7 +11,7 @@ from small_graphs import graph
 
 from ladder.frontend.types import states_of
 from ladder.ir import facts
-from ladder.ir.states import CONTEXT, ROWS, WINDOW
+from ladder.ir.states import CONTEXT, ROWS, WINDOW, StateSpec
 from ladder.passes.infra.runner import run_passes
 from ladder.passes.roll_windows import RollWindows
 from ladder.passes.store_states import stored_states
@@ -122,3 +124,19 @@ def test_a_rolled_model_computes_the_same(
         logits.append(reference.feed(padded)[:size])
     got = np.concatenate(logits)
     assert np.abs(got - wanted[: len(got)]).max() < 1e-5
+
+
+def test_the_memory_of_a_window_does_not_grow_with_the_context() -> None:
+    """At 4096 tokens its states have the bytes of the window and of a call."""
+    full = model("near", "near")
+    rolled = full.clone()
+    facts.put(rolled, find_windows(rolled, 4096))
+    run_passes(rolled, [RollWindows(SPARE)])
+    specs = states_of(full)
+    held = [sum(size(s, 4096) for s in stored_states(m, specs, SPARE)) for m in (full, rolled)]
+    assert held == [3 * 4096 * 4 * 4, 3 * (11 + SPARE) * 4 * 4]
+
+
+def size(spec: StateSpec, context: int) -> int:
+    """Bytes of a state for a context."""
+    return 4 * prod(context if n == CONTEXT else int(n) for n in spec.shape)

@@ -13,9 +13,11 @@ from small_graphs import Arrays, graph, random
 from tvm import relax
 
 from ladder.codegen.converters import CONVERTERS
-from ladder.errors import LadderError
+from ladder.codegen.float_graph import FloatGraphs
+from ladder.errors import LadderError, refusals
 from ladder.frontend.load import load
 from ladder.frontend.types import Source
+from ladder.hardware.targets import native_level
 from ladder.ir import facts
 from ladder.ir.dtype import DType
 from ladder.passes.allocate_uniform import AllocateUniform
@@ -86,6 +88,21 @@ STEPS = """g (float[8, 64] x) => (float[8, 48] y) {
     e = Floor (d)
     y = Sub (d, e)
 }"""
+
+
+CUBIC = """g (float[1, 1, 4, 64] x) => (float[1, 1, 8, 48] y) {
+    a = MatMul (x, w)
+    y = Resize <mode = "cubic", coordinate_transformation_mode = "half_pixel_symmetric"> (a, , s)
+}"""
+
+
+def test_an_operator_that_tvm_cannot_compile_is_named(tmp_path: Path) -> None:
+    weights = {"w": WEIGHTS["w"], "s": np.array([1, 1, 2, 1], np.float32)}
+    source = source_of(CUBIC, tmp_path, weights)
+    with pytest.raises(LadderError, match=r"TVM cannot compile Resize 'y' .*; 'ladder quantize'"):
+        checked(source)
+    with pytest.raises(LadderError, match=r"^tvm cannot take this input: .*pixel_symm"), refusals():
+        FloatGraphs({"main": source.model}, native_level())
 
 
 def test_float_error_that_steps_enlarge_is_no_fault(tmp_path: Path) -> None:

@@ -28,7 +28,12 @@ def options(tmp_path: Path) -> PlanOptions:
     text = tmp_path / "words.txt"
     text.write_text(WORDS * 50)
     return PlanOptions(
-        bpw="4", types=tuple(map(DType.parse, TYPES)), calib=text, windows=3, tokens=8
+        bpw="4",
+        types=tuple(map(DType.parse, TYPES)),
+        calib=text,
+        windows=3,
+        tokens=8,
+        rounding="mse",
     )
 
 

@@ -56,6 +56,9 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         return (SLOPE * sum(each) + REST) * (MIXED if options.rules else 1.0)
 
     monkeypatch.setattr(product_costs, "_timed", fake_timed)
+    monkeypatch.setattr(
+        plan_times, "other_bytes", lambda source, options: 0
+    )  # only weights count here
     monkeypatch.setattr(plan_times, "_decode_seconds", decoded)
 
 
@@ -69,7 +72,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(text: Path) -> PlanOptions:
     return PlanOptions(
-        types=tuple(map(DType.parse, TYPES)), calib=text, windows=4, tokens=24, overhead="100us"
+        types=tuple(map(DType.parse, TYPES)),
+        calib=text,
+        windows=4,
+        tokens=24,
+        overhead="100us",
+        rounding="mse",
     )
 
 

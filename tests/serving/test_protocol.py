@@ -44,9 +44,9 @@ def test_fields_that_change_nothing_are_taken() -> None:
 
 def test_messages_as_clients_send_them_back() -> None:
     parts = [{"type": "text", "text": "be "}, {"type": "text", "text": "kind"}]
-    told = {"role": "developer", "content": parts}
+    system = {"role": "developer", "content": parts}
     given = {"role": "assistant", "content": "", "refusal": None, "tool_calls": None}
-    asked = chat(messages=[told, given])
+    asked = chat(messages=[system, given])
     assert asked.messages == (
         {"role": "system", "content": "be kind"},
         {"role": "assistant", "content": ""},

@@ -14,7 +14,7 @@ from ladder.ir.blocks import reads
 from ladder.ir.parts import part_of, without_repeats
 from ladder.ir.site import find_sites
 from ladder.pipeline.float_check.differences import excess, largest
-from ladder.pipeline.float_check.first import first_difference
+from ladder.pipeline.float_check.first import first_difference, first_uncompiled
 from ladder.pipeline.float_check.random_inputs import Arrays, Run
 from ladder.pipeline.float_check.values import Values, made_in, unexplained
 
@@ -69,12 +69,25 @@ class Comparison:
         for run in runs:
             if shapes != _shapes(run):  # those of a second run differ where data decide on them
                 part, shapes = part_of(self.model, self.kept, run.feeds), _shapes(run)
-                reference, graphs = Values(part), FloatGraphs({"main": part}, self.level)
+                reference, graphs = Values(part), self._built(part, run)
             got = self._got(graphs, run)
             if excess(got, run.outputs):
                 self._refuse_difference(reference, run, got)
             errors.append(largest(got, run.outputs))
         return errors
+
+    def _built(self, part: ir.Model, run: Run) -> FloatGraphs:
+        try:
+            return FloatGraphs({"main": part}, self.level)
+        except LadderError:
+            raise
+        except Exception as error:
+            node = first_uncompiled(self.model, self.kept, run.feeds, self.level)
+            what = f"{node} ({one_line(error)})" if node else one_line(error)
+            raise LadderError(
+                f"{self.origin}: TVM cannot compile {what}; 'ladder quantize' writes an ONNX file "
+                "instead"
+            ) from error
 
     def _got(self, graphs: FloatGraphs, run: Run) -> Arrays:
         try:

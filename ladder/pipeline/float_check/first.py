@@ -41,6 +41,20 @@ def first_difference(
     return None
 
 
+def first_uncompiled(
+    model: ir.Model, kept: Sequence[ir.Node], feeds: Arrays, level: Level
+) -> str | None:
+    """The operator of ``kept`` that TVM cannot compile alone, as text; each kind is tried once."""
+    values = {**feeds, **Values(model, {v.name or "" for v in made_in(model)}).run(feeds)}
+    kinds = {(node.op_type, str(node.attributes)): node for node in reversed(kept)}
+    for node in reversed(kinds.values()):
+        try:
+            FloatGraphs({"main": part_of(model, [node], values)}, level)
+        except Exception:
+            return described(node)
+    return None
+
+
 def _differing(part: ir.Model, values: Arrays, level: Level) -> Collection[str]:
     return excess(FloatGraphs({"main": part}, level).run("main", values), values)
 
