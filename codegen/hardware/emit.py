@@ -9,7 +9,7 @@ from ladder.codegen.hardware.unit import BUFFER, COLUMN, Unit, column_of
 from ladder.hardware.tensor_cores import TensorCore
 
 UNIT = "unit"  # the name of the top module
-# What Amaranth's Verilog has beside the circuit; the tests look at what is said without these.
+# Of Amaranth's style, not of the circuit; the tests look at what is said without these.
 WAIVED = """// One file has all modules. Bits that nothing reads have names.
 // Narrow operands are extended, as the language defines.
 // verilator lint_off DECLFILENAME

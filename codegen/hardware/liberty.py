@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Energy:
-    """pJ of a transition by load (pF) at a typical slew, beside what charges the load."""
+    """pJ of a transition by load (pF) at a typical slew, without what charges the load."""
 
     loads: F64
     energies: F64

@@ -125,7 +125,6 @@ def sweep_command(
     picture: Annotated[
         Path | None, typer.Option(help="Draw density and energy (PNG or SVG).")
     ] = None,
-    trust_remote_code: o.TrustRemoteCode = False,
     json: o.Json = False,
 ) -> None:
     """Measure look-up units of many sizes, and draw those that no other one excels."""
@@ -138,7 +137,7 @@ def sweep_command(
     tables = [f"t{t}" if t else "" for t in _numbers("--table-bits", table_bits, least=0)]
     names = [f"ltc-m{x}n{y}k{z}-int8{t}" for (x, y, z), t in product(product(*sizes), tables)]
     asked = [(tensor_core(name)[0], [bits]) for name in names]
-    rows = _measured(asked, model, period, None, trust_remote_code)
+    rows = _measured(asked, model, period)
     if picture is not None:
         draw_units(picture, [row.json() for row in rows])
     _show(rows, json)
@@ -155,8 +154,8 @@ def _measured(
     asked: list[tuple[TensorCore, list[int]]],
     model: Path | None,
     period: float,
-    folder: Path | None,
-    trust: bool,
+    folder: Path | None = None,
+    trust: bool = False,
 ) -> list[Measured]:
     from ladder.codegen.hardware.tools import check_amaranth, check_tools
 
