@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from ladder.codegen.hardware.streams import Array, Stream, stream_of
@@ -88,9 +89,10 @@ def _stream(core: TensorCore, product: Product, bits: int, depth: int) -> Stream
 
 
 def activations(core: TensorCore, x: F32) -> Array:
-    """``x`` [M, K] as the unit reads it: floats, or int8 with one scale for each row."""
+    """``x`` [M, K] as the unit reads it: rounded floats, or int8 with one scale for each row."""
     if core.activation.is_float:
-        return x.astype(np.float64)
+        kind = np.float16 if core.activation.bits == 16 else ml_dtypes.float8_e4m3fn
+        return x.astype(kind).astype(np.float64)
     q, _, _ = quantize_activation(x, x.shape[1], granularity="token")
     assert np.abs(q).max(initial=0) <= INT8
     return q.reshape(x.shape).astype(np.int64)

@@ -18,7 +18,7 @@ from ladder.codegen.hardware.stepping import accumulated
 from ladder.codegen.hardware.switching import counted, power_of
 from ladder.codegen.hardware.synthesis import NETLIST, Netlist, static_timing, synthesise
 from ladder.codegen.hardware.tools import LIBERTY
-from ladder.codegen.hardware.workloads import gaussian
+from ladder.codegen.hardware.workloads import activations, codes_of, gaussian
 from ladder.errors import LadderError
 from ladder.hardware.tensor_cores import PRESETS, tensor_core
 
@@ -145,3 +145,20 @@ def test_bits_of_a_workload() -> None:
     stream = gaussian().stream(tensor_core("ltc-m1n2k4-int8")[0], 2)
     assert stream.start.sum() == 4 and stream.plane.sum() == 4 and stream.cycles <= 96
     assert np.unique(stream.weight).size > 8
+
+
+def test_activations_are_rounded_to_the_type_of_the_unit() -> None:
+    x = np.array([[1.0, 0.3, -0.0625, 0.5]], np.float32)
+    codes = activations(tensor_core("adder")[0], x)
+    assert codes.tolist() == [[127, 38, -8, 64]]
+    eight = activations(tensor_core("ltc-m1n2k4-fp8")[0], x)
+    assert eight.tolist() == [[1.0, 0.3125, -0.0625, 0.5]]
+    assert activations(tensor_core("mac-fp16")[0], x)[0, 1] == np.float16(0.3)
+
+
+def test_codes_of_weights() -> None:
+    weight = np.array([[1.0, -1.0, 0.4, -0.6]], np.float32)
+    assert codes_of(weight, 1).tolist() == [[1, 0, 1, 0]]
+    values = codes_of(weight, 4).astype(int) - 8
+    assert np.abs(values / np.abs(values).max() - weight).max() < 0.15
+    assert codes_of(weight, 16).tolist() == weight.tolist()
