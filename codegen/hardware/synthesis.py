@@ -14,9 +14,8 @@ from ladder.codegen.hardware.emit import UNIT, verilog_of
 from ladder.codegen.hardware.tools import LIBERTY, check_tools, run
 from ladder.codegen.hardware.unit import BUFFER
 from ladder.errors import LadderError
-from ladder.hardware.tensor_cores import TensorCore
+from ladder.hardware.tensor_cores import PERIOD, TensorCore
 
-PERIOD = 16.0  # ns: 62.5 MHz, at which every unit meets its timing in this technology
 DRIVER, LOAD = "DFFPOSX1", 0.05  # what drives inputs, and the load of outputs in pF
 BUFFER_CELL = f"module {BUFFER}(input a, output y); BUFX4 cell(.A(a), .Y(y)); endmodule\n"
 NETLIST, GATES = "netlist.v", "gates"  # mapped, and compiled for simulation

@@ -12,13 +12,12 @@ from ladder.cli import options as o
 from ladder.cli.show import err, out, print_json, print_table, progress
 from ladder.cli.words import App
 from ladder.errors import LadderError
-from ladder.hardware.tensor_cores import PRESETS, TensorCore, tensor_core
+from ladder.hardware.tensor_cores import PERIOD, PRESETS, TensorCore, tensor_core
 
 if TYPE_CHECKING:
     from ladder.codegen.hardware.measure import Measured
     from ladder.codegen.hardware.workloads import Workload
 
-PERIOD = 16.0  # ns
 COLUMNS = {
     "unit": "unit",
     "weight_bits": "bits",

@@ -122,6 +122,7 @@ PRESETS = (
     "mac-int8",
     "mac-fp16",
 )
+PERIOD = 16.0  # ns of a clock at which every unit meets its timing in 180 nm
 WIDEST_K = 8  # tables double with each K
 
 

@@ -20,10 +20,9 @@ from ladder.codegen.hardware.synthesis import NETLIST, Netlist, static_timing, s
 from ladder.codegen.hardware.tools import LIBERTY
 from ladder.codegen.hardware.workloads import activations, codes_of, gaussian
 from ladder.errors import LadderError
-from ladder.hardware.tensor_cores import PRESETS, tensor_core
+from ladder.hardware.tensor_cores import PERIOD, PRESETS, tensor_core
 
 pytestmark = pytest.mark.hardware
-PERIOD = 16.0
 # What is left to say of Amaranth's Verilog: an operand is narrower than the result.
 WIDENED = re.compile(r"Operator \w+ expects (\d+) bits on the [LR]HS, but .* generates (\d+) bits")
 ANY_BIT = "Logical operator LOGNOT expects 1 bit"  # Verilog's ! asks whether no bit is set
