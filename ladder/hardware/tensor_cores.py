@@ -1,7 +1,7 @@
 """Tensor cores that look up instead of multiplying, and the units they are compared with.
 
 A unit computes a tile each cycle: M rows of activations times N columns of weights, K deep. Source:
-LUT Tensor Core, ISCA 2025 (arXiv 2408.06003). Light: the runtime imports it.
+LUT Tensor Core, ISCA 2025 (arXiv 2408.06003).
 """
 
 from __future__ import annotations
