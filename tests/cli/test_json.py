@@ -32,7 +32,7 @@ def test_compile(read: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
     assert {"size_bytes", "bits_per_weight", "seconds", "sites", "skipped"} <= set(report)
     assert 5 <= report["bits_per_weight"] < 5.1
     size = sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
-    assert 0 < size - report["size_bytes"] < 200_000  # the manifest holds the number: not counted
+    assert size == report["size_bytes"]
     check_sites(report)
     roles = {row["role"] for row in report["sites"]}
     assert roles == {
