@@ -48,6 +48,9 @@ class LanguageModel:
             _check_fits(function, tokens, self.states)
         # Without these functions, prefill returns the logits of all tokens.
         self._heads = {n: session.function(n) for n in (LAST, ALL) if session.has_function(n)}
+        if len(self._heads) == 1:
+            missing = LAST if ALL in self._heads else ALL
+            raise LadderError(f"the artifact has no function '{missing}'; compile the model again")
         for head in self._heads.values():
             head.bind()
         self._tokenizer: object | None = None

@@ -15,6 +15,8 @@ PAGE = DOCS / "reference" / "models.md"
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 SCALED = "texts up to `{}`; a longer context is refused"
 NOTES = {
+    "JetMoe": "as an ONNX file only: it splits tokens by expert into parts of computed sizes, "
+    "which has no kernel",
     "Llama, rope dynamic": SCALED.format("max_position_embeddings"),
     "Phi 3, rope longrope": SCALED.format("original_max_position_embeddings"),
 }

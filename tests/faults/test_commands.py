@@ -215,13 +215,13 @@ def test_nothing_else_is_written(model: Path, tmp_path: Path, environment: dict[
     out, given = tmp_path / "out", tmp_path / "in"
     commands = f"""compile {model} -o {out}/art --type int4:g32
 quantize {model} {out}/q.onnx --type int8:row
-plan {model} -o {out}/plan.toml --bpw 5 --types int4:g32,int8:row --calib {given}/samples.npz --windows 2
+plan {model} -o {out}/plan.toml --bpw 5 --types int4:g32,int8:row --calib {given}/samples.npz
 compile {model} -o {out}/planned --plan {out}/plan.toml --rounding gptq --calib {given}/samples.npz
 opt {model} -p clean-up --dump-ir {out}/ir -o {out}/opt.onnx
 run {out}/art --input {given}/x.npz -o {out}/y.npz
 report {out}/art
 cache show
-cache prune --older 1d"""  # noqa: E501
+cache prune --older 1d"""
     places = [out, tmp_path / "cache", tmp_path / "tmp"]
     roots = os.pathsep.join(f"{place}/" for place in places)
     done = subprocess.run(

@@ -144,7 +144,8 @@ def test_a_replaced_function_refuses_an_unknown_keyword(
 
 @pytest.mark.parametrize("name", ["Llama, rope dynamic", "Phi 3, rope longrope"])
 def test_a_context_in_which_positions_are_scaled_differently(name: str, tmp_path: Path) -> None:
-    source = Source(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), name, "digest")
+    given = [ir.val(name, ir.DataType.INT64, [1, 1]) for name in ("input_ids", "position")]
+    source = Source(ir.Model(ir.Graph(given, [], nodes=[]), ir_version=10), name, "digest")
     source.longest = longest_text(families.RIGHT[name]())
     assert source.longest == families.POSITIONS
     with pytest.raises(LadderError, match=f"texts of more than {families.POSITIONS} tokens"):

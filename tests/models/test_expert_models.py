@@ -57,7 +57,7 @@ def test_an_artifact_computes_what_its_rounded_graph_does(folder: Path, tmp_path
     options = CompileOptions(
         activation="fp32", keep=("moe.router",),
         rules=(Rule.parse("moe.*=int4:g32"), Rule.parse(f"{ALONE}=int8:row")),
-        context=48, chunk=16, target="x86-64", kv_type="fp32",
+        context=48, chunk=16, target="x86-64", kv_type="fp32", rounding="mse",
     )  # fmt: skip
     report = compile_model(folder, tmp_path / "a", options).report
     types = {row["name"]: row["type"] for row in report.sites if row["role"].startswith("moe.")}

@@ -39,6 +39,7 @@ from ladder.support import cache, entry_record, packages
 from ladder.support.entry_record import RECORD
 from ladder.timing import kernel_cache, product_costs
 from ladder.timing.cost_tables import machine_of, save_tuned
+from ladder.timing.steadiness import Timed
 
 pytestmark = pytest.mark.kernels
 LEVEL = "x86-64-v3"
@@ -53,7 +54,7 @@ Make = Callable[[], Any]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(product_costs, "_seconds", lambda *_: 0.25)
+    monkeypatch.setattr(product_costs, "_timed", lambda *_: Timed((0.25,)))
     monkeypatch.setattr(packages, "_download", download)
     monkeypatch.setattr("ladder.codegen.kernel_library.build_kernels", build)
     return tmp_path / "cache"
