@@ -7,6 +7,7 @@ shifted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class Placed(Elaboratable):  # type: ignore[misc]
         return module
 
 
-class Column:
+class Column(ABC):
     """M accumulators that share a column of weights.
 
     ``operands`` is one list a row: the entries of its table, or its activations. ``sums`` are the
@@ -50,6 +51,14 @@ class Column:
         inputs = [signal for row in self.operands for signal in row]
         return [*inputs, self.weight, self.start, self.plane, *self.sums]
 
+    @abstractmethod
+    def elaborate(self, platform: Any) -> Module:
+        """The hardware of the column."""
+
+
+class SerialColumn(Column):
+    """A column that reads one plane of its weights in each cycle and adds one term to each sum."""
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         for total, row in zip(self.sums, self.operands, strict=True):
@@ -58,12 +67,12 @@ class Column:
             m.d.sync += total.eq(before + self.term(m, row))
         return m
 
+    @abstractmethod
     def term(self, m: Module, row: Sequence[Value]) -> Value:
         """What one cycle adds to the sum of a row."""
-        raise NotImplementedError
 
 
-class LookUp(Column):
+class LookUp(SerialColumn):
     """Half a table: K-1 bits of the weight select an entry, the highest bit negates it."""
 
     def __init__(self, core: TensorCore):
@@ -73,7 +82,7 @@ class LookUp(Column):
         return _negated(m, Array(row)[self.weight[:-1]], self.weight[-1])
 
 
-class BitSerial(Column):
+class BitSerial(SerialColumn):
     """A whole table of sums, for weights of 0 and 1 (UNPU): an entry more, but no sign."""
 
     def __init__(self, core: TensorCore):
@@ -83,7 +92,7 @@ class BitSerial(Column):
         return Array(row)[self.weight]
 
 
-class Adder(Column):
+class Adder(SerialColumn):
     """No table: each of the K activations is negated or not, and all are added."""
 
     def __init__(self, core: TensorCore):
