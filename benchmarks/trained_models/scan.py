@@ -17,8 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ladder.errors import LadderError
+
 CHUNK = 16  # tokens
 NAME = "mamba_selective_scan"
+FIXED = {"delta_softplus": True, "return_last_state": False}  # how training calls it
+WAYS = {"use_mambapy", "use_associative_scan"}  # how transformers itself would compute it
 
 
 @contextmanager
@@ -41,12 +45,15 @@ def selective_scan(
     D: Tensor,
     z: Tensor,
     delta_bias: Tensor,
-    **_: Any,
+    **asked: bool,
 ) -> Tensor:
     """transformers' function of this name: hidden_states, dt and z [batch, D, S]; the output too.
 
     A is [D, N], B and C are [batch, N, S].
     """
+    others = {name: value for name, value in asked.items() if name not in WAYS}
+    if others != FIXED:
+        raise LadderError(f"{NAME} is called with {others}; training knows {FIXED} only")
     steps = functional.softplus(dt + delta_bias[:, None])
     first = [p.float().permute(2, 0, 1).contiguous() for p in (hidden_states, steps, B, C)]
     with torch.autocast("cpu", enabled=False):
